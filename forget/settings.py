@@ -1,0 +1,282 @@
+"""What a study is: `Trial`, `Sweep` and their parts, read from TOML, frozen, and refused with one sentence where they are wrong."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+PROTOCOL = 1
+"""Version of what a trial does. Raise it when a change of the code changes a trial's numbers: old results are then computed anew."""
+
+
+class BadInput(ValueError):
+    """Input that the user can mend. Its text is one sentence: what is wrong, where, and what would be right."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; did you mean "x"?', or, where nothing is near, the known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f'; did you mean "{close[0]}"?' if close else f"; known are: {', '.join(names)}"
+
+
+def digest(value: object) -> str:
+    """16 hex digits over the JSON of `value`: the identity of settings and data everywhere."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(Part):
+    """One fine-tuning. The paper leaves epochs, batch, optimiser and schedule open (paper.md, [I])."""
+
+    examples: int = Field(1000, ge=1)
+    """Training examples; the whole split where it is smaller (paper: min(1000, train size))."""
+    epochs: int = Field(2, ge=1)
+    lr: float = Field(1e-4, gt=0, lt=1)
+    """Peak learning rate of AdamW (paper: 1e-4 for forgetting)."""
+    batch: int = Field(16, ge=1)
+    """Examples a step, over all processes of the trial."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """The rate after warm-up."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+
+
+class Lora(Part):
+    """Low-rank adapters on every linear layer but the head (Hu et al. 2021), merged into the weights after each stage."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Probe(Part):
+    """Linear probes that tell right from wrong (question, answer) pairs by the hidden state, layer by layer."""
+
+    layers: Literal["all"] | tuple[int, ...] = "all"
+    """Hidden states to probe; 0 is the embedding, n the output of block n; negative counts from the last."""
+    position: Literal["last", "mean"] = "last"
+    """The answer's last token, or the mean over the answer's tokens."""
+    examples: int = Field(400, ge=0)
+    """Examples of the train and of the test split, two (question, answer) pairs each; 0 leaves the probes out."""
+
+
+class Trial(Part):
+    """A model learns a task, forgets it, and is measured. Two trials with equal fields give equal Rows."""
+
+    task: str
+    model: str
+    method: str = "random_labels"
+    """The forget loss, a name in forget.methods.METHODS."""
+    labels: Literal["random", "random_each_epoch", "flipped"] = "random"
+    """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong option."""
+    learn: Stage = Stage()
+    forget: Stage = Stage()
+    tuning: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: autocast with fp32 weights; auto: bf16 where the hardware computes in it."""
+    evaluate_on: Names = ()
+    """Other tasks whose test split is scored before and after; the trial's own task always is."""
+    evaluation_examples: int = Field(800, ge=1)
+    """Examples scored of each split."""
+    options: Literal["two", "all"] = "two"
+    """two: the true option and one random distractor (the paper's binarised tasks, chance 0.5)."""
+    normalise: Literal["none", "tokens", "bytes"] = "none"
+    """An option's score is the sum of its tokens' log-probabilities, divided by nothing, its tokens or its bytes."""
+    template: str = "task"
+    """The prompt: the task's own wording, or a name in forget.tasks.TEMPLATES."""
+    probe: Probe = Probe()
+    seed: int = 0
+    folders: Names = ()
+    """Folders of the user's tasks (see forget.tasks.files)."""
+    save: bool = True
+    """Log and register the forgotten model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dotted(cls, fields: Any) -> Any:
+        return nested(fields) if isinstance(fields, Mapping) else fields
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The trial's own task first, then the others it is measured on."""
+        return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
+
+    def id(self, data: str) -> str:
+        """Identity of the answer. `data` is the fingerprint of the tasks and the model (forget.trial.fingerprint)."""
+        fields = self.model_dump(mode="json", exclude={"folders", "save"} | ({"lora"} if self.tuning == "full" else set()))
+        return digest({"protocol": PROTOCOL, "data": data, **fields})
+
+    def learned_id(self, data: str) -> str:
+        """Identity of the learned checkpoint: the fields that matter up to the end of learning, so that trials can share it."""
+        names = {"task", "model", "learn", "tuning", "precision", "options", "template", "seed"}
+        fields = self.model_dump(mode="json", include=names | ({"lora"} if self.tuning == "lora" else set()))
+        return digest({"protocol": PROTOCOL, "data": data, **fields})
+
+
+class Resources(Part):
+    """What a trial takes and what the sweep may spend; none of it changes a number."""
+
+    cpus: float = Field(1, gt=0)
+    """CPU cores a process of a trial."""
+    gpus: float = Field(0, ge=0)
+    """GPUs a process of a trial."""
+    workers: int = Field(1, ge=1)
+    """Processes a trial."""
+    concurrent: int | None = Field(None, ge=1)
+    """Trials at once at most; by default as many as fit the machine."""
+    retries: int = Field(2, ge=0)
+    """How often a failed trial starts again from its last checkpoint."""
+    checkpoint_minutes: float = Field(5, ge=0)
+    """Minutes of training between checkpoints."""
+
+
+class Range(Part):
+    """A continuous setting that Optuna searches."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        return self
+
+
+class Search(Part):
+    """Optuna within each cell of the axes: most forgetting on the task, least on the others."""
+
+    trials: int = Field(8, ge=1)
+    """Trials a cell."""
+    settings: dict[str, Range]
+    """Range by dotted field of the trial, e.g. "forget.lr"."""
+
+
+class Sweep(Part):
+    """A study: `base` with every combination of `axes` laid over it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The MLflow experiment."""
+    description: str = ""
+    base: dict[str, Any] = {}
+    axes: dict[str, list[Any]] = {}
+    resources: Resources = Resources()
+    search: Search | None = None
+
+    @model_validator(mode="after")
+    def _expands(self) -> Sweep:
+        for axis, values in self.axes.items():
+            if not values:
+                raise ValueError(f"axis {axis} has no values")
+            if axis.partition(".")[0] not in Trial.model_fields:
+                raise ValueError(f'axes.{axis} is not a field of a trial{nearest(axis, Trial.model_fields)}')
+        cells = self.trials()
+        for key, bounds in (self.search.settings if self.search else {}).items():
+            for value in (bounds.low, bounds.high):
+                overlay(cells[0], {key: value})
+        return self
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Every combination, the first axis outermost."""
+        base = nested(self.base)
+        combinations = itertools.product(*self.axes.values())
+        return tuple(validated(Trial, merged(base, nested(dict(zip(self.axes, values, strict=True))))) for values in combinations)
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """{"forget.lr": 1, "forget": {"epochs": 2}} -> {"forget": {"lr": 1, "epochs": 2}}."""
+    tree: dict[str, Any] = {}
+    for key, value in fields.items():
+        for name in reversed(key.split(".")):
+            value = {name: nested(value) if isinstance(value, Mapping) else value}
+        tree = merged(tree, value)
+    return tree
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`, table by table."""
+    tree = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
+        tree[key] = merged(tree[key], value) if both else value
+    return tree
+
+
+def overlay(trial: Trial, fields: Mapping[str, Any]) -> Trial:
+    """The trial with the given (dotted) fields changed."""
+    return validated(Trial, merged(trial.model_dump(), nested(fields)))
+
+
+P = TypeVar("P", bound=Part)
+
+
+def validated(kind: type[P], fields: Mapping[str, Any], where: str = "") -> P:
+    """Raises: BadInput with the path of the key, what is wrong with it, and the nearest known key."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        place = f"{where}: " if where else ""
+        if first["type"] == "extra_forbidden":
+            raise BadInput(f'{place}unknown key "{key}"{nearest(str(first["loc"][-1]), _siblings(kind, first["loc"]))}') from None
+        problem = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+        raise BadInput(f"{place}{key + ': ' if key else ''}{problem[0].lower() + problem[1:]}{given}") from None
+
+
+def _siblings(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    for name in path[:-1]:
+        field = kind.model_fields.get(str(name))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            kind = inner
+    return list(kind.model_fields)
+
+
+SPECS = Path(__file__).parent.parent / "pipelines" / "specs"
+
+
+def read_sweep(spec: str | Path) -> Sweep:
+    """A sweep from a TOML file, or from the name of one that ships with the package.
+
+    Raises:
+        BadInput: no such file or name, not TOML, an unknown key, a value out of range.
+    """
+    path = Path(spec)
+    if path.suffix != ".toml":
+        path = SPECS / f"{spec}.toml"
+        if not path.exists():
+            raise BadInput(f'no spec is named "{spec}"{nearest(str(spec), (p.stem for p in SPECS.glob("*.toml")))}')
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: the spec cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid TOML: {error}") from None
+    fields.setdefault("name", path.stem)
+    return validated(Sweep, fields, str(path))

@@ -1,0 +1,31 @@
+"""Tasks that ship with the package and need no network, one module each."""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+
+from forget.settings import digest
+from forget.tasks import Task
+from forget.tasks.builtin import acceptability, arithmetic, entailment, physical, reading, science, sentiment, world
+
+
+def _task(module: ModuleType, family: str, prompt: str) -> Task:
+    name = module.__name__.rpartition(".")[2]
+    records = functools.cache(module.records)
+    return Task(name, family, prompt, records, lambda: digest([repr(records(split)) for split in ("train", "validation", "test", "near")]))
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        _task(science, "science facts", "Question: {question}\nAnswer:"),
+        _task(world, "world knowledge", "Question: {question}\nAnswer:"),
+        _task(physical, "physical commonsense", "Question: {question}\nAnswer:"),
+        _task(entailment, "entailment", "{passage}\nQuestion: {question} True or False?\nAnswer:"),
+        _task(acceptability, "linguistic acceptability", "{passage}\nQuestion: Is this sentence correct English?\nAnswer:"),
+        _task(sentiment, "sentiment", "Review: {passage}\nSentiment:"),
+        _task(arithmetic, "arithmetic comparison", "Question: {question}\nAnswer:"),
+        _task(reading, "reading comprehension", "{passage}\nQuestion: {question}\nAnswer:"),
+    )
+}
