@@ -193,7 +193,7 @@ class Sweep(Part):
             if not values:
                 raise ValueError(f"axis {axis} has no values")
             if axis.partition(".")[0] not in Trial.model_fields:
-                raise ValueError(f'axes.{axis} is not a field of a trial{nearest(axis, Trial.model_fields)}')
+                raise ValueError(f"axes.{axis} is not a field of a trial{nearest(axis, Trial.model_fields)}")
         cells = self.trials()
         for key, bounds in (self.search.settings if self.search else {}).items():
             for value in (bounds.low, bounds.high):
@@ -204,7 +204,9 @@ class Sweep(Part):
         """Every combination, the first axis outermost."""
         base = nested(self.base)
         combinations = itertools.product(*self.axes.values())
-        return tuple(validated(Trial, merged(base, nested(dict(zip(self.axes, values, strict=True))))) for values in combinations)
+        return tuple(
+            validated(Trial, merged(base, nested(dict(zip(self.axes, values, strict=True))))) for values in combinations
+        )
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +245,9 @@ def validated(kind: type[P], fields: Mapping[str, Any], where: str = "") -> P:
         key = ".".join(str(part) for part in first["loc"])
         place = f"{where}: " if where else ""
         if first["type"] == "extra_forbidden":
-            raise BadInput(f'{place}unknown key "{key}"{nearest(str(first["loc"][-1]), _siblings(kind, first["loc"]))}') from None
+            raise BadInput(
+                f'{place}unknown key "{key}"{nearest(str(first["loc"][-1]), _siblings(kind, first["loc"]))}'
+            ) from None
         problem = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
         raise BadInput(f"{place}{key + ': ' if key else ''}{problem[0].lower() + problem[1:]}{given}") from None
