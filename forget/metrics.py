@@ -56,7 +56,7 @@ class Row:
 
     @property
     def confidence(self) -> float:
-        """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options (paper, section 4)."""
+        """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options (the paper)."""
         top = max(self.scores)
         shares = [math.exp(score - top) for score in self.scores]
         return shares[self.truth] / sum(shares)
@@ -133,9 +133,8 @@ def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
 
 def forget_gap(forgotten: Sequence[Row]) -> Estimate:
     """a_fg - chance; 0 is forgotten."""
-    a_fg, guess = accuracy(forgotten), chance(forgotten)
-    assert a_fg.value is not None and a_fg.low is not None and a_fg.high is not None
-    return Estimate(a_fg.value - guess, a_fg.low - guess, a_fg.high - guess, a_fg.n)
+    guess = chance(forgotten)
+    return mean([row.correct - guess for row in forgotten])
 
 
 def forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate:

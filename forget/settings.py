@@ -1,4 +1,4 @@
-"""What a study is: `Trial`, `Sweep` and their parts, read from TOML, frozen, and refused with one sentence where they are wrong."""
+"""What a study is: `Trial`, `Sweep` and their parts, read from TOML, frozen, refused with one sentence where they are wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 PROTOCOL = 1
-"""Version of what a trial does. Raise it when a change of the code changes a trial's numbers: old results are then computed anew."""
+"""Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
 
 
 class BadInput(ValueError):

@@ -21,13 +21,13 @@ def default_root() -> Path:
 
 
 class Store:
-    """Content-addressed: an entry's name says how it was computed, so whoever needs it first computes it and the others read it."""
+    """Content-addressed: a name says how the entry was computed; whoever needs it first computes it, the others read it."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
 
     def trial(self, id: str) -> Path:
-        """Folder of a trial: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
+        """Its folder: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
         return self.root / "trials" / id
 
     def outcome(self, id: str) -> Outcome | None:
