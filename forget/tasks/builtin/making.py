@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import TypeVar
 
 from forget.tasks import Record
@@ -60,6 +62,30 @@ class Fact:
     answer: str
     group: str = ""
     """Facts of one group might answer each other and never lend each other a distractor; the answer where it is empty."""
+
+
+def table_facts(question: str, near: str, table: str) -> list[Fact]:
+    """Facts from entries such as "a mammal: dog, cat" or, with the group earth, "rocks @earth: geologist", parted by "; " or lines.
+
+    Both wordings are format strings over {} (the subject) and {a} (the subject with its article).
+    """
+    facts: list[Fact] = []
+    for entry in re.split(r"; |\n", table.strip()):
+        head, _, subjects = entry.partition(": ")
+        answer, _, group = head.strip().partition(" @")
+        for subject in subjects.split(", "):
+            wordings = (text.format(subject, a=a(subject)) for text in (question, near))
+            facts.append(Fact(*wordings, answer, group))
+    return facts
+
+
+def sheet_facts(path: Path) -> dict[str, list[Fact]]:
+    """Facts by relation from a tab-separated file: relation, question, other wording, answer, and a group where needed."""
+    relations: dict[str, list[Fact]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        relation, *fields = line.split("\t")
+        relations.setdefault(relation, []).append(Fact(*fields))
+    return relations
 
 
 def fact_pairs(relations: Mapping[str, Sequence[Fact]], seed: str) -> list[tuple[Fact, Fact]]:
