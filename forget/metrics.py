@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, rankdata
 
 PHASES = ("base", "learned", "forgotten")
 """Before any training, after learning, after forgetting."""
@@ -39,6 +39,11 @@ class Row:
     """What each sum is divided by to compare options: 1, tokens or bytes (`Trial.normalise`)."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.truth < len(self.logprobs) == len(self.lengths):
+            raise ValueError(
+                f"{self.phase}/{self.task}/{self.split}: example {self.example} has truth {self.truth}, "
+                f"{len(self.logprobs)} log-probabilities and {len(self.lengths)} lengths"
+            )
         if not all(math.isfinite(value) for value in self.logprobs):
             raise ValueError(
                 f"{self.phase}/{self.task}/{self.split}: example {self.example} has a log-probability that is not finite"
@@ -51,14 +56,17 @@ class Row:
     @property
     def correct(self) -> float:
         """1 where the truth scores highest, 0 where it does not; a tie shares the point among the best."""
-        best = [i for i, score in enumerate(self.scores) if score == max(self.scores)]
+        scores = self.scores
+        top = max(scores)
+        best = [i for i, score in enumerate(scores) if score == top]
         return (self.truth in best) / len(best)
 
     @property
     def confidence(self) -> float:
         """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options (the paper)."""
-        top = max(self.scores)
-        shares = [math.exp(score - top) for score in self.scores]
+        scores = self.scores
+        top = max(scores)
+        shares = [math.exp(score - top) for score in scores]
         return shares[self.truth] / sum(shares)
 
     @property
@@ -77,8 +85,23 @@ class Estimate:
     n: int
     """Items it rests on."""
 
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """(value, low, high) of a measure that is defined; without an interval, the value thrice.
+
+        Raises:
+            ValueError: it is missing.
+        """
+        if self.value is None:
+            raise ValueError("a missing measure has no numbers")
+        return (
+            self.value,
+            self.value if self.low is None else self.low,
+            self.value if self.high is None else self.high,
+        )
+
     def __str__(self) -> str:
-        return "missing" if self.value is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return "missing" if self.value is None else "{:.3f} [{:.3f}, {:.3f}]".format(*self.numbers)
 
 
 def metric_name(phase: str, task: str, split: str, measure: str) -> str:
@@ -153,19 +176,59 @@ def flipped_forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Es
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Mean with its percentile-bootstrap interval."""
+    """Mean with its percentile-bootstrap interval.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0:
         raise ValueError("an empty set has no mean")
-    if len(sample) == 1:
-        return Estimate(float(sample[0]), float(sample[0]), float(sample[0]), 1)
-    interval = _bootstrap((sample,), lambda x, axis: np.mean(x, axis=axis))
+    if not np.isfinite(sample).all():
+        raise ValueError("a value that is not finite has no place in a mean")
+    interval = _bootstrap((sample,), np.mean)
     return Estimate(float(sample.mean()), *interval, len(sample))
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean over seeds, with the interval that spans those of all seeds: what it excludes, every seed excludes.
+
+    Seeds where the measure is missing are left out; it is missing where they all are.
+    """
+    defined = [e.numbers for e in estimates if e.value is not None]
+    if not defined:
+        return Estimate(None, None, None, sum(e.n for e in estimates))
+    values, lows, highs = zip(*defined, strict=True)
+    return Estimate(sum(values) / len(values), min(lows), max(highs), sum(e.n for e in estimates if e.value is not None))
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
+    """Spearman's rho over paired items; missing where either is constant, and below five items, whose interval says nothing.
+
+    Raises:
+        ValueError: lengths differ.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} values cannot be paired with {len(y)}")
+    if len(x) < 5 or len(set(x)) == 1 or len(set(y)) == 1:
+        return Estimate(None, None, None, len(x))
+
+    def rho(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        x, y = rankdata(x, axis=axis), rankdata(y, axis=axis)
+        x, y = x - x.mean(axis=axis, keepdims=True), y - y.mean(axis=axis, keepdims=True)
+        # A resample of one item over and over has no correlation.
+        with np.errstate(invalid="ignore"):
+            return (x * y).sum(axis=axis) / np.sqrt((x**2).sum(axis=axis) * (y**2).sum(axis=axis))
+
+    pair = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    return Estimate(float(rho(*pair, axis=-1)), *_bootstrap(pair, rho), len(x))
 
 
 def _ratio(learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np.ndarray], np.ndarray]) -> Estimate:
     after = {row.example: row.correct for row in _some(forgotten)}
-    if after.keys() != {row.example for row in _some(learned)}:
+    paired_ids = {row.example for row in _some(learned)}
+    # The lengths tell a set that names an example twice, e.g. one that mixes two tasks.
+    if after.keys() != paired_ids or not len(paired_ids) == len(learned) == len(forgotten):
         raise ValueError("the rows before and after forgetting are not of the same examples")
     before = np.array([row.correct for row in learned])
     paired = np.array([after[row.example] for row in learned])
@@ -184,6 +247,10 @@ def _ratio(learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np
 
 
 def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+    if len(samples[0]) == 1:
+        # scipy refuses one item, and every resample of it is itself.
+        only = float(statistic(*samples, axis=-1))
+        return only, only
     result = bootstrap(
         samples,
         statistic,
@@ -208,6 +275,23 @@ def _some(rows: Sequence[Row]) -> Sequence[Row]:
     return rows
 
 
+def measures(rows: Sequence[Row], flipped: bool = False) -> dict[str, Estimate]:
+    """Every number of a trial by metric name, for each phase, task and split there are Rows of."""
+    found = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.phase, row.task, row.split), []).append(row)
+    plain = {"accuracy": accuracy, "confidence": confidence, "option_mass": option_mass, "calibration_error": calibration_error}
+    for (phase, task, split), group in groups.items():
+        found |= {metric_name(phase, task, split, name): measure(group) for name, measure in plain.items()}
+        learned = groups.get(("learned", task, split))
+        if phase == "forgotten" and learned:
+            found[metric_name(phase, task, split, "forget_gap")] = forget_gap(group)
+            name, ratio = ("flipped_forget_ratio", flipped_forget_ratio) if flipped else ("forget_ratio", forget_ratio)
+            found[metric_name(phase, task, split, name)] = ratio(learned, group)
+    return found
+
+
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Rows as one parquet file."""
     import pyarrow as pa
@@ -220,8 +304,5 @@ def read_rows(path: Path) -> list[Row]:
     """Rows as `write_rows` left them, to the bit."""
     import pyarrow.parquet as pq
 
-    columns = pq.read_table(path).to_pydict()
-    return [
-        Row(*values[:6], tuple(values[6]), tuple(values[7]))
-        for values in zip(*(columns[f.name] for f in fields(Row)), strict=True)
-    ]
+    records = pq.read_table(path).to_pylist()
+    return [Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])}) for r in records]

@@ -125,12 +125,12 @@ class Trial(Part):
         return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
 
     def id(self, data: str) -> str:
-        """Identity of the answer. `data` is the fingerprint of the tasks and the model (forget.trial.fingerprint)."""
+        """Identity of the answer. `data` is the fingerprint of the model and all `tasks`."""
         fields = self.model_dump(mode="json", exclude={"folders", "save"} | ({"lora"} if self.tuning == "full" else set()))
         return digest({"protocol": PROTOCOL, "data": data, **fields})
 
     def learned_id(self, data: str) -> str:
-        """Identity of the learned checkpoint: the fields that matter up to the end of learning, so that trials can share it."""
+        """Identity of the learned checkpoint, which trials share. `data` is the fingerprint of the model and its own task."""
         names = {"task", "model", "learn", "tuning", "precision", "options", "template", "seed"}
         fields = self.model_dump(mode="json", include=names | ({"lora"} if self.tuning == "lora" else set()))
         return digest({"protocol": PROTOCOL, "data": data, **fields})
@@ -271,16 +271,54 @@ def read_sweep(spec: str | Path) -> Sweep:
     Raises:
         BadInput: no such file or name, not TOML, an unknown key, a value out of range.
     """
-    path = Path(spec)
-    if path.suffix != ".toml":
-        path = SPECS / f"{spec}.toml"
-        if not path.exists():
-            raise BadInput(f'no spec is named "{spec}"{nearest(str(spec), (p.stem for p in SPECS.glob("*.toml")))}')
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: the spec cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid TOML: {error}") from None
+    path = spec_path(spec)
+    fields = _read(path)
     fields.setdefault("name", path.stem)
+    for table in ("base", "axes"):
+        if isinstance(fields.get(table), dict):
+            fields[table] = _beside(path, fields[table])
     return validated(Sweep, fields, str(path))
+
+
+def read_trial(path: Path) -> Trial:
+    """A trial from a TOML or JSON file with its fields.
+
+    Raises:
+        BadInput: as `read_sweep`.
+    """
+    return validated(Trial, _beside(path, _read(path)), str(path))
+
+
+def spec_path(spec: str | Path) -> Path:
+    """The file of a spec that is given as a file, or by the name of one that ships with the package."""
+    path = Path(spec)
+    if path.suffix == ".toml":
+        return path
+    path = SPECS / f"{spec}.toml"
+    if not path.exists():
+        raise BadInput(f'no spec is named "{spec}"{nearest(str(spec), (p.stem for p in SPECS.glob("*.toml")))}')
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise BadInput(f"{path}: the file cannot be read ({error.strerror})") from None
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadInput(f"{path}: not a table of fields")
+    return fields
+
+
+def _beside(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with the task folders, which a file names relative to itself, made absolute."""
+
+    def absolute(folders: Any) -> Any:
+        if isinstance(folders, list):
+            return [absolute(folder) for folder in folders]
+        return str((path.parent / Path(folders).expanduser()).resolve()) if isinstance(folders, str) else folders
+
+    return {key: absolute(value) if key == "folders" else value for key, value in fields.items()}

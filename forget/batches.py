@@ -1,0 +1,195 @@
+"""Examples to tensors: the one place for tokens, padding, masks and answer positions.
+
+An example's options share its prompt. They are packed into one sequence, `prompt option option …`, where an option sees the
+prompt and itself but not its siblings and counts its positions from the prompt's end, so the prompt is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from forget.settings import BadInput
+from forget.tasks import Example
+
+PROMPT = 0
+"""Segment of the prompt's tokens; option i is segment i + 1; padding is -1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as token ids."""
+
+    prompt: list[int]
+    options: list[list[int]]
+    """Tokens after the prompt, by option, suffix included."""
+    scored: list[int]
+    """By option, how many of its last tokens are scored: all of them, or those of the suffix."""
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + sum(map(len, self.options))
+
+    def only(self, option: int) -> Encoded:
+        return Encoded(self.prompt, [self.options[option]], [self.scored[option]])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packed examples. B examples of at most L tokens, with O options and T scored tokens among them."""
+
+    ids: torch.Tensor
+    """[B, L] token ids, padded on the right."""
+    mask: torch.Tensor | None
+    """[B, 1, L, L] True where a token (row) sees another (column); None where plain causal attention does."""
+    positions: torch.Tensor
+    """[B, L]"""
+    sources: torch.Tensor
+    """[S, 2] (example, position) of the hidden states that predict scored tokens."""
+    source: torch.Tensor
+    """[T] index into `sources`."""
+    targets: torch.Tensor
+    """[T] scored token ids."""
+    option: torch.Tensor
+    """[T] index of the option, over the whole batch, in order of example and option."""
+    ends: torch.Tensor
+    """[O, 2] (example, position) of each option's last token."""
+    starts: torch.Tensor
+    """[O, 2] (example, position) of each option's first token."""
+    prompt_ends: torch.Tensor
+    """[B, 2] (example, position) of each prompt's last token."""
+
+    @property
+    def tokens(self) -> int:
+        """Computed, padding included."""
+        return self.ids.numel()
+
+    def to(self, device: torch.device) -> Batch:
+        moved = (getattr(self, name) for name in self.__slots__)
+        return Batch(*(x if x is None else x.to(device, non_blocking=True) for x in moved))
+
+
+class Answers(nn.Module):
+    """The model as far as answers need it: vocabulary logits at the positions that predict scored tokens, nowhere else."""
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch, states: bool = False) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Logits [S, vocabulary] and, if asked for, the hidden states, [B, L, width] by layer."""
+        out = self.network.base_model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+            output_hidden_states=states,
+        )
+        hidden = out.last_hidden_state[batch.sources[:, 0], batch.sources[:, 1]]
+        return self.network.get_output_embeddings()(hidden), out.hidden_states if states else ()
+
+
+def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Encoded]:
+    """Token ids of each example.
+
+    The text of prompt and option is tokenised as one and cut where the prompt alone ends, as lm-evaluation-harness does.
+
+    Raises:
+        BadInput: an option or suffix without a token, or a sequence of more than `limit` tokens. Nothing is truncated.
+    """
+    prompts = _tokenise(tokenizer, [e.prompt for e in examples])
+    stems = _tokenise(tokenizer, [e.prompt + option for e in examples for option in e.options])
+    whole = (
+        _tokenise(tokenizer, [e.prompt + option + e.suffix for e in examples for option in e.options])
+        if any(e.suffix for e in examples)
+        else stems
+    )
+    encoded = []
+    at = 0
+    for example, prompt in zip(examples, prompts, strict=True):
+        span = slice(at, at + len(example.options))
+        at = span.stop
+        options = [ids[len(prompt) :] for ids in whole[span]]
+        scored = [
+            len(ids) - len(stem) if example.suffix else len(ids) - len(prompt)
+            for ids, stem in zip(whole[span], stems[span], strict=True)
+        ]
+        if min(scored) < 1 or not prompt:
+            raise BadInput(
+                f"example {example.id}: its prompt, an option or the suffix has no token of its own: {example.options}"
+            )
+        longest = len(prompt) + max(map(len, options))
+        if longest > limit:
+            raise BadInput(f"example {example.id} has {longest} tokens, but the model reads {limit} at most; leave it out")
+        encoded.append(Encoded(prompt, options, scored))
+    return encoded
+
+
+def reach(network: PreTrainedModel) -> int:
+    """The longest sequence the model reads, in tokens."""
+    return getattr(network.config, "max_position_embeddings", None) or 2**31
+
+
+def pack(encoded: Sequence[Encoded], pad: int) -> Batch:
+    """Encoded examples as one batch."""
+    width = max(e.length for e in encoded)
+    ids = torch.full((len(encoded), width), pad)
+    positions = torch.zeros(len(encoded), width, dtype=torch.long)
+    segments = torch.full((len(encoded), width), -1)
+    sources, source, targets, option, starts, ends, prompt_ends = [], [], [], [], [], [], []
+    for row, e in enumerate(encoded):
+        at = len(e.prompt)
+        ids[row, :at] = torch.tensor(e.prompt)
+        positions[row, :at] = torch.arange(at)
+        segments[row, :at] = PROMPT
+        prompt_ends.append((row, at - 1))
+        sources.append((row, at - 1))
+        prompt_source = len(sources) - 1
+        for number, (tokens, scored) in enumerate(zip(e.options, e.scored, strict=True)):
+            span = slice(at, at + len(tokens))
+            ids[row, span] = torch.tensor(tokens)
+            positions[row, span] = torch.arange(len(e.prompt), len(e.prompt) + len(tokens))
+            segments[row, span] = number + 1
+            for place in range(len(tokens) - scored, len(tokens)):
+                if place:
+                    sources.append((row, at + place - 1))
+                source.append(len(sources) - 1 if place else prompt_source)
+                targets.append(tokens[place])
+                option.append(len(ends))
+            starts.append((row, at))
+            ends.append((row, span.stop - 1))
+            at = span.stop
+    single = all(len(e.options) == 1 for e in encoded)
+    tensors = (torch.tensor(x) for x in (sources, source, targets, option, ends, starts, prompt_ends))
+    return Batch(ids, None if single else _mask(segments), positions, *tensors)
+
+
+def buckets(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, each at most `budget` tokens with its padding (or one example)."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _mask(segments: torch.Tensor) -> torch.Tensor:
+    """Each token sees the prompt and its own segment, up to itself. Padding sees something too: a blind row gives NaN."""
+    row, column = segments[:, :, None], segments[:, None, :]
+    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
+    return ((column == PROMPT) | (column == row)).logical_and(causal)[:, None]
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids = tokenizer(texts, return_attention_mask=False)["input_ids"]
+    # Tokenizers that close a text with an end mark would put it between prompt and option.
+    end = tokenizer.eos_token_id
+    closes = bool(tokenizer("a")["input_ids"][-1] == end)
+    return [x[:-1] for x in ids] if closes else ids

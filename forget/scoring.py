@@ -1,0 +1,110 @@
+"""How likely a model finds each option: Rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from forget import batches
+from forget.batches import Answers, Batch
+from forget.events import Observe, StageStarted, Step, ignore
+from forget.metrics import Row
+from forget.models import LanguageModel
+from forget.tasks import Example
+
+BUDGET = {"cpu": 1024, "cuda": 32768}
+"""Tokens a batch: enough to keep the device busy."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one pass over examples gives."""
+
+    logprobs: list[tuple[float, ...]]
+    """By example, the sum of log-probabilities of each option's tokens, in nats."""
+    lengths: list[tuple[int, ...]]
+    """By example, what each option's sum is divided by."""
+    answers: torch.Tensor
+    """[options of all examples, layers + 1, width] hidden state of each option, in order of example and option; or empty."""
+    questions: torch.Tensor
+    """[examples, layers + 1, width] hidden state of the prompt's last token; or empty."""
+
+    def rows(self, examples: Sequence[Example], **of: str) -> list[Row]:
+        """As Rows; `of` gives trial, phase, task and split."""
+        items = zip(examples, self.logprobs, self.lengths, strict=True)
+        return [Row(example=e.id, truth=e.answer, logprobs=p, lengths=n, **of) for e, p, n in items]
+
+
+def score(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    *,
+    normalise: Literal["none", "tokens", "bytes"] = "none",
+    bf16: bool = False,
+    states: Literal["no", "last", "mean"] = "no",
+    stage: str = "score",
+    observe: Observe = ignore,
+) -> Scores:
+    """Score every option of every example. All processes of the trial call it together and get the same result.
+
+    Args:
+        states: also return hidden states, of each option's last token or the mean over its tokens, and of each prompt's last.
+    """
+    process = PartialState()
+    encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
+    plan = list(batches.buckets([e.length for e in encoded], BUDGET[model.device.type]))
+    if process.is_main_process:
+        observe(StageStarted(stage=stage, steps=len(plan)))
+    network = Answers(model.network)
+    found: dict[int, tuple[list[float], torch.Tensor, torch.Tensor]] = {}
+    # One autocast region for all batches: the bf16 copies of the weights are made once.
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        for number, indices in list(enumerate(plan))[process.process_index :: process.num_processes]:
+            batch = batches.pack([encoded[i] for i in indices], model.tokenizer.pad_token_id or 0).to(model.device)
+            logits, hidden = network(batch, states=states != "no")
+            sums = _sums(logits, batch).tolist()
+            answers, questions = _states(hidden, batch, states)
+            at = 0
+            for place, i in enumerate(indices):
+                span = slice(at, at + len(encoded[i].options))
+                at = span.stop
+                found[i] = (sums[span], answers[span], questions[place])
+            if process.is_main_process:
+                observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=batch.tokens))
+    if process.num_processes > 1:
+        found = dict(gather_object(list(found.items())))
+    parts = [found[i] for i in range(len(examples))]
+    lengths = {
+        "none": lambda e, x: [1] * len(e.options),
+        "tokens": lambda e, x: x.scored,
+        "bytes": lambda e, x: [len((e.suffix or option).encode()) for option in e.options],
+    }[normalise]
+    return Scores(
+        [tuple(sums) for sums, _, _ in parts],
+        [tuple(lengths(e, x)) for e, x in zip(examples, encoded, strict=True)],
+        torch.cat([answers for _, answers, _ in parts]),
+        torch.stack([questions for _, _, questions in parts]),
+    )
+
+
+def _sums(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """[O] log-probability of each option: the sum over its scored tokens."""
+    logprobs = torch.log_softmax(logits.float(), dim=-1)[batch.source, batch.targets]
+    return torch.zeros(len(batch.ends), device=logits.device).index_add_(0, batch.option, logprobs)
+
+
+def _states(hidden: tuple[torch.Tensor, ...], batch: Batch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    if kind == "no":
+        return torch.empty(len(batch.ends), 0), torch.empty(len(batch.prompt_ends), 0)
+    by_layer = torch.stack(hidden, dim=2).float()
+    at = batch.prompt_ends
+    questions = by_layer[at[:, 0], at[:, 1]].cpu()
+    if kind == "last":
+        return by_layer[batch.ends[:, 0], batch.ends[:, 1]].cpu(), questions
+    spans = zip(batch.starts.tolist(), batch.ends.tolist(), strict=True)
+    return torch.stack([by_layer[row, first : last + 1].mean(0) for (row, first), (_, last) in spans]).cpu(), questions
