@@ -49,7 +49,7 @@ def paired(items: Sequence[T], answer: Callable[[T], str], seed: str) -> list[tu
 
 def a(noun: str) -> str:
     """The noun with "a" or "an" by its first letter."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Fact:
 
 
 def table_facts(question: str, near: str, table: str) -> list[Fact]:
-    """Facts from entries such as "a mammal: dog, cat" or, with the group earth, "rocks @earth: geologist", parted by "; " or lines.
+    """Facts from a table of entries, parted by "; " or lines: "a mammal: dog, cat", or "rocks @earth: geologist" with a group.
 
     Both wordings are format strings over {} (the subject) and {a} (the subject with its article).
     """
@@ -74,8 +74,7 @@ def table_facts(question: str, near: str, table: str) -> list[Fact]:
         head, _, subjects = entry.partition(": ")
         answer, _, group = head.strip().partition(" @")
         for subject in subjects.split(", "):
-            wordings = (text.format(subject, a=a(subject)) for text in (question, near))
-            facts.append(Fact(*wordings, answer, group))
+            facts.append(Fact(question.format(subject, a=a(subject)), near.format(subject, a=a(subject)), answer, group))
     return facts
 
 

@@ -245,7 +245,7 @@ RELATIONS = {
         """
         the root: carrots, beets, radishes, turnips, sweet potatoes, parsnips
         the leaves: lettuce, spinach, cabbage, kale, parsley
-        the seed: lentils, chickpeas, kidney beans, peanuts, rice, walnuts
+        the seed: lentils, chickpeas, kidney beans, peanuts, rice, soybeans
         the fruit: apples, cherries, grapes, peaches, bananas, plums, oranges
         """,
     ),
@@ -400,9 +400,9 @@ RELATIONS = {
         """
         the law of gravity: Isaac Newton; the theory of evolution: Charles Darwin; the theory of relativity: Albert Einstein
         the discovery of radium: Marie Curie; the discovery of penicillin: Alexander Fleming
-        the discovery of Jupiter's moons: Galileo Galilei
+        the discovery of Jupiter's moons @sun: Galileo Galilei
         the laws of heredity: Gregor Mendel
-        placing the Sun at the center: Nicolaus Copernicus
+        placing the Sun at the center @sun: Nicolaus Copernicus
         the structure of DNA: James Watson; the light bulb: Thomas Edison; the telephone: Alexander Graham Bell
         dynamite: Alfred Nobel; the first airplane: Orville Wright; the first smallpox vaccine: Edward Jenner
         the periodic table: Dmitri Mendeleev; the electric battery: Alessandro Volta
@@ -496,8 +496,8 @@ RELATIONS = {
         """,
     ),
     "made from": (
-        "What is {} made from?",
-        "Which material do we need to produce {}?",
+        "What do we make {} from?",
+        "What do we need if we want to produce {}?",
         """
         wood: paper, charcoal; sand: glass; milk: cheese, butter, yogurt; grapes: wine, raisins; soybeans: tofu
         tomatoes: ketchup; wheat: white flour; clay: pottery; iron: steel; petroleum: gasoline, plastic
