@@ -1,8 +1,8 @@
 """Physical commonsense: which of two things, places or ways works in an everyday situation?
 
-The situations were written for this package: goals with their means, and things to compare. A goal's distractor is the means
-of a goal from another group, where it is of no use; two things are compared both ways, so that each is right once. No
-situation lies in two splits, but for `near`, which asks the train situations in other words.
+The situations were written for this package: goals with their means, things with their properties, and things to compare. A
+goal's distractor is the means of a goal from another group, where it is of no use; two things are compared both ways, so that
+each is right once. No situation lies in two splits, but for `near`, which asks the train situations in other words.
 """
 
 from __future__ import annotations
@@ -114,8 +114,9 @@ RELATIONS = {
         "What happens if you {}?",
         "Imagine that you {}. What is the result?",
         """
-        it breaks @motion: drop a wine glass on a stone floor, drop an egg, throw a rock at a window, hit a mirror with a hammer
-        it snaps @motion: bend a dry twig too far; it pops @motion: poke a balloon with a needle, sit on a balloon
+        it breaks @motion: drop a wine glass on a stone floor, drop an egg, throw a rock at a window
+        it breaks @motion: hit a mirror with a hammer; it snaps @motion: bend a dry twig too far
+        it pops @motion: poke a balloon with a needle, sit on a balloon
         it bounces @motion: drop a rubber ball on the floor, throw a tennis ball on the court
         it rolls away @motion: put a marble on a steep slope, let go of a wheel on a hill
         it blows away @motion: leave a sheet of paper on a windy beach
@@ -226,8 +227,219 @@ RELATIONS = {
         seeds: a pumpkin; soup @drink: a bowl at the start of dinner; stamps: a collector's album
         """,
     ),
+    "use": (
+        "What would you do with {}?",
+        "What do people usually do with {}?",
+        """
+        eat it: a sandwich, an apple pie, a cheeseburger, a pizza; drink it: lemonade, coffee, apple juice, a milkshake
+        wear it: a hat, a sweater, a jacket, a necklace; read it: a novel, a newspaper, a magazine, a comic book
+        sit on it @rest: a chair, a sofa, a bench, a stool; sleep on it @rest: a mattress
+        drive it @go: a truck, a taxi, a van; ride it @go: a bicycle, a skateboard, a sled, a pony
+        fly it @go: a kite, a helicopter; play music on it: a piano, a guitar, a violin, a flute
+        live in it: a cottage, an apartment, an igloo; watch it: a movie, a cartoon, a television show
+        spend it: a dollar bill, a paycheck; throw it: a frisbee, a snowball, a dart; climb it: a ladder, a steep mountain
+        """,
+    ),
+    "hardness": (
+        "Is {} hard or soft?",
+        "Which word fits {}, hard or soft?",
+        """
+        hard: a stone, a brick, iron, a diamond, a hammer, a coconut shell, a wooden table, a marble floor, a glass bottle
+        hard: a tooth; hard: concrete, a steel pipe
+        soft: a pillow, a marshmallow, warm butter, a sponge, a ripe banana, a wool blanket, a carpet, a slice of bread
+        soft: a teddy bear, a feather, a knit cap, cotton
+        """,
+    ),
+    "temperature": (
+        "Is {} hot or cold?",
+        "Which word fits {}, hot or cold?",
+        """
+        hot: fire, boiling water, lava, a lit stove, a sauna, a steam iron, a desert at noon, the Sun, a burning match
+        hot: fresh toast
+        cold: ice, snow, a freezer, a winter night, iced tea, an ice rink, the North Pole, ice cream, a snowball, frost
+        """,
+    ),
+    "loudness": (
+        "Is {} loud or quiet?",
+        "Which word fits {}, loud or quiet?",
+        """
+        loud: a jet engine, a drum, thunder, a scream, a fire alarm, a rock concert, a chainsaw, a roaring lion
+        loud: a police siren; loud: an explosion
+        quiet: a whisper, a falling feather, a rustling leaf, a sigh, a ticking watch, a library, a sleeping cat, falling snow
+        quiet: a butterfly, a turning page
+        """,
+    ),
+    "edge": (
+        "Could you cut your finger on {}?",
+        "Is {} sharp enough to hurt your skin?",
+        """
+        yes: a razor blade, a butcher knife, a thorn, broken glass, a sword, a shark's tooth, a saw, an axe, barbed wire
+        yes: a scalpel
+        no: a spoon, a button, a rubber ball, a rose petal, a round pebble, a pillow, a sponge, a balloon, a sock, a banana
+        """,
+    ),
+    "brightness": (
+        "Is it bright or dark {}?",
+        "What is the light like {}, bright or dark?",
+        """
+        bright: at noon on a clear day, on a sunny beach, in a snowy field in daylight, under stadium lights
+        bright: in a well lit office; bright: under a floodlight
+        dark: at midnight without a lamp, in a deep cave, in a coal mine, in a closed closet, under a thick blanket
+        dark: at the bottom of the ocean
+        """,
+    ),
+    "taste": (
+        "Does {} taste sweet or sour?",
+        "Which taste does {} have, sweet or sour?",
+        """
+        sweet: honey, candy, a ripe banana, chocolate, maple syrup, a cupcake, caramel, ice cream
+        sour: lemon juice, vinegar, a lime, a pickle, sauerkraut, a raw cranberry, an unripe grape, a grapefruit
+        """,
+    ),
+    "wetness": (
+        "Is {} wet or dry?",
+        "Which word fits {}, wet or dry?",
+        """
+        wet: a swimming pool, fresh mud, soup, a swamp, a lake, a dripping sponge, morning dew, a puddle, a river
+        dry: desert sand, dust, a cracker, a sand dune, sawdust, a dead leaf, a piece of chalk, a stack of paper
+        dry: toasted bread
+        """,
+    ),
+    "strength": (
+        "Does {} break easily?",
+        "Is {} fragile?",
+        """
+        yes: a wine glass, an egg, a light bulb, a china plate, a potato chip, an icicle, a porcelain vase, a cookie
+        yes: a window pane; yes: a mirror
+        no: a steel pan, a golf ball, a brick, an anvil, a coin, a rubber mat, an iron rod, a car tire, a rock, a hammer
+        """,
+    ),
+    "water": (
+        "What does {} do in water?",
+        "If you throw {} into a lake, what happens?",
+        """
+        it floats: a cork, a log, a beach ball, a rubber duck, a leaf, a wooden raft, a feather, a foam board
+        it floats: a ping-pong ball; it floats: a tree branch, an apple, an empty plastic bottle
+        it sinks: a stone, a brick, a bowling ball, a coin, a key, an anchor, a marble, a hammer, a golf ball, an iron chain
+        it sinks: a metal spoon, a nail
+        """,
+    ),
+    "fire": (
+        "Does {} burn?",
+        "Would {} catch fire from a match?",
+        """
+        yes: paper, a dry leaf, firewood, gasoline, hay, a newspaper, cardboard, a cotton curtain, a straw hat, charcoal
+        yes: a wooden fence, a candle wick
+        no: stone, wet sand, a brick, water, an iron bar, a glass jar, concrete, a steel nail, a marble statue, a metal bucket
+        no: snow, a ceramic tile
+        """,
+    ),
+    "glass": (
+        "Can you see through {}?",
+        "Does {} let you look at what is behind it?",
+        """
+        yes: a window pane, a glass jar, clean water, plastic wrap, a pair of glasses, clear ice, an aquarium
+        yes: a magnifying glass
+        no: a brick wall, a tin can, thick mud, cardboard, a wooden board, a rock, a steel safe, a coffee mug
+        """,
+    ),
+    "surface": (
+        "Is {} rough or smooth?",
+        "Which word fits {}, rough or smooth?",
+        """
+        rough: sandpaper, tree bark, a gravel road, a pineapple, a hemp rope, a stone wall, a walnut shell, a nail file
+        smooth: window glass, silk, an ice rink, an apple, a balloon, a satin ribbon, a mirror, a sheet of paper
+        """,
+    ),
+    "sticky": (
+        "Is {} sticky?",
+        "Would {} cling to your fingers?",
+        """
+        yes: honey, glue, syrup, tape, chewing gum, jam, melted caramel
+        no: water, a glass plate, a pencil, a coin, an ice cube, a dry bean, a marble
+        """,
+    ),
+    "stretch": (
+        "Can you stretch {}?",
+        "Does {} get longer when you pull it?",
+        """
+        yes: a rubber band, an elastic belt, a balloon, chewing gum, a nylon stocking, a spring
+        no: a pencil, a wooden ruler, a dinner plate, a nail, a key, a brick
+        """,
+    ),
+    "melting": (
+        "Does {} melt in the hot sun?",
+        "Would {} turn to liquid on a summer day?",
+        """
+        yes: ice cream, a chocolate bar, butter, a snowman, a popsicle, an ice cube, frost, frozen yogurt
+        no: a shoe, a stone, a plate, a bronze statue, a brick, a glass marble, sand, a coin
+        """,
+    ),
+    "rolling": (
+        "Can {} roll down a hill?",
+        "Does {} go round and round on a slope?",
+        """
+        yes: a ball, a wheel, an orange, a marble, a barrel, a tire
+        no: a book, a box, a brick, a tile, a mattress, a pillow
+        """,
+    ),
+    "bouncing": (
+        "Does {} bounce?",
+        "Would {} jump back up if you dropped it?",
+        """
+        yes: a rubber ball, a tennis ball, a basketball, a ping-pong ball, a volleyball
+        no: an egg, a brick, a dinner plate, a wet towel, a hammer
+        """,
+    ),
+    "holding": (
+        "Can {} hold water?",
+        "Could you fill {} with juice?",
+        """
+        yes: a bucket, a cup, a bowl, a bottle, a vase, a bathtub, a pot
+        no: a net, a fork, a sieve, a comb, a ring, a ladder, a pencil
+        """,
+    ),
+    "food": (
+        "Can you eat {}?",
+        "Is {} food?",
+        """
+        yes: an apple, bread, a carrot, a pancake, cheese, rice, a cookie, an egg
+        no: a rock, a brick, a crayon, a plate, soap, gravel, a coin, a golf ball
+        """,
+    ),
+    "ingredient": (
+        "What do you need to make {}?",
+        "Which of these would you need for {}?",
+        """
+        two slices of bread: a sandwich; lemons: lemonade; eggs: an omelet; fresh snow: a snowman; dry wood: a campfire
+        wet sand: a sand castle; yarn: a knitted sweater; potatoes: french fries; sausages: a hot dog
+        kernels of corn: popcorn; noodles: a spaghetti dinner; tulips and roses: a bouquet
+        dried leaves: a pot of green tea; roasted beans: an espresso; bricks: a chimney; string and beads: a bracelet
+        a hollow pumpkin: a Halloween lantern; lettuce: a green salad; squares of cloth: a quilt; melted cheese: a pizza
+        strawberries: a red jam; feathers: a pillow for a bed; canvas and poles: a tent; twigs: a bird's nest
+        """,
+    ),
+    "reaction": (
+        "What should you do when {}?",
+        "What is the sensible thing to do when {}?",
+        """
+        answer it: the phone rings; feed it: your dog is hungry; change it: a baby's diaper is wet
+        stop: the traffic light turns red; blow out the candles: your birthday cake is on the table
+        call the fire department @water: the house next door is burning; see a dentist: your tooth hurts badly
+        buy gas: the tank of your car is empty; mow it: the grass has grown too tall
+        take the stairs: the elevator is broken; turn on a light: it gets dark in the living room
+        open your umbrella: it starts to rain on your walk; take it out of the oven: the cake is done
+        empty it: the trash can is full; water it @water: the soil of your houseplant is dry
+        replace the bulb: the lamp has burned out; tie them: your shoelaces have come loose
+        say that you are sorry: you step on a stranger's foot; let it cool first: the soup is too hot to eat
+        go to bed: you are sleepy late at night; open the door: a guest rings the bell
+        wash them: your hands are covered in mud; recharge it: the battery of your phone is empty
+        iron it: your shirt is full of wrinkles; swim to the shore: your canoe sinks in a small lake
+        take an aspirin: you have a headache
+        """,
+    ),
 }
-"""Question, other wording, and entries of "means @group: goals" by relation. No means does for a goal of another group."""
+"""Question, other wording, and entries of "answer @group: situations" by relation. No answer does in another group."""
 
 COMPARISONS = (
     (
@@ -253,29 +465,6 @@ COMPARISONS = (
         """,
     ),
     (
-        "Which is hotter, {}?",
-        "Which is colder, {}?",
-        "Which has the higher temperature, {}?",
-        "Which has the lower temperature, {}?",
-        """
-        fire > ice; boiling water > snow; a summer day > a winter night; fresh coffee > iced tea
-        a desert at noon > a snowy mountain; warm toast > ice cream; a sauna > an ice rink; lava > river water
-        a steam iron > a snowball; a burning match > a cold drink; a lit stove > a freezer; the Sun > the North Pole
-        """,
-    ),
-    (
-        "Which is harder, {}?",
-        "Which is softer, {}?",
-        "Which feels more solid to the touch, {}?",
-        "Which feels more tender to the touch, {}?",
-        """
-        a stone > a pillow; a brick > a marshmallow; iron > butter; a diamond > a piece of chalk; a hammer > a sponge
-        a coconut > a ripe banana; a wooden table > a wool blanket; a marble floor > a carpet
-        a walnut shell > a slice of bread; a glass bottle > a teddy bear; a tooth > a tongue; a helmet > a knit cap
-        concrete > mud
-        """,
-    ),
-    (
         "Which is faster, {}?",
         "Which is slower, {}?",
         "Which would win a race, {}?",
@@ -287,60 +476,6 @@ COMPARISONS = (
         """,
     ),
     (
-        "Which is louder, {}?",
-        "Which is quieter, {}?",
-        "Which makes more noise, {}?",
-        "Which makes less noise, {}?",
-        """
-        a jet engine > a whisper; a drum > a falling feather; thunder > a rustling leaf; a scream > a sigh
-        a fire alarm > a ticking watch; a rock concert > a library; a chainsaw > a pencil; a roaring lion > a purring cat
-        a police siren > a cricket; a vacuum cleaner > a wall clock; an explosion > a handclap
-        """,
-    ),
-    (
-        "Which is sharper, {}?",
-        "Which is duller, {}?",
-        "Which would cut your finger first, {}?",
-        "Which is safer to press on, {}?",
-        """
-        a knife > a spoon; a needle > a button; a razor blade > a rubber ball; a thorn > a petal
-        broken glass > a smooth pebble; a sword > a club; a shark's tooth > a cow's tooth; an axe > a hammer
-        a steak knife > a butter knife; a thumbtack > a coin; an eagle's claw > a duck's foot; a saw > a broom
-        """,
-    ),
-    (
-        "Which is brighter, {}?",
-        "Which is darker, {}?",
-        "Which gives more light, {}?",
-        "Which gives less light, {}?",
-        """
-        the Sun > the Moon; noon > midnight; lightning > a candle; a white wall > a black wall
-        a snowy field > a coal mine; a sunny beach > a cave; a headlight > a glowing ember; fireworks > a match
-        a floodlight > a firefly; a full moon > a faint star
-        """,
-    ),
-    (
-        "Which is longer, {}?",
-        "Which is shorter, {}?",
-        "Which has the greater length, {}?",
-        "Which has the smaller length, {}?",
-        """
-        a train > a car; a river > a ditch; a python > an earthworm; a highway > a driveway; a year > a week
-        a month > an hour; a marathon > a sprint; a broomstick > a toothpick; a school bus > a scooter
-        a noodle > a grain of rice; a baseball bat > a matchstick; a giraffe's neck > a dog's neck
-        """,
-    ),
-    (
-        "Which is sweeter, {}?",
-        "Which is more sour, {}?",
-        "Which tastes more of sugar, {}?",
-        "Which would make you pucker your lips, {}?",
-        """
-        honey > lemon juice; candy > vinegar; a ripe banana > a lime; chocolate > a pickle; maple syrup > sauerkraut
-        a cupcake > a raw cranberry; caramel > plain yogurt; a ripe mango > a grapefruit
-        """,
-    ),
-    (
         "Which is more expensive, {}?",
         "Which is cheaper, {}?",
         "Which costs more money, {}?",
@@ -349,163 +484,6 @@ COMPARISONS = (
         a car > a skateboard; a house > a tent; a diamond ring > a rubber band; a laptop > a pencil
         a gold necklace > a paper clip; a yacht > a canoe; a castle > a garden shed; a piano > a whistle
         a wedding cake > a cupcake; a steak dinner > a slice of toast; a jet > a kite
-        """,
-    ),
-    (
-        "Which is wetter, {}?",
-        "Which is drier, {}?",
-        "Which holds more moisture, {}?",
-        "Which holds less moisture, {}?",
-        """
-        a swimming pool > a sandbox; mud > dust; soup > a cracker; a swamp > a sand dune; a rain forest > a desert
-        a slice of melon > a potato chip; a lake > a parking lot; a fresh grape > a raisin
-        a dripping sponge > a clean plate; dew > sawdust
-        """,
-    ),
-    (
-        "Which breaks more easily, {}?",
-        "Which is harder to break, {}?",
-        "Which is more fragile, {}?",
-        "Which is more sturdy, {}?",
-        """
-        a wine glass > a steel pan; an egg > a golf ball; a light bulb > a brick; a china plate > a wooden spoon
-        a potato chip > a coin; a mirror > a rubber mat; an icicle > an iron rod; a dry twig > a metal pole
-        a porcelain vase > a plastic bucket; a sand castle > a stone castle; a cookie > a rock; a window > a tire
-        """,
-    ),
-    (
-        "Which floats on water, {}?",
-        "Which sinks in water, {}?",
-        "Which stays on top of a lake, {}?",
-        "Which goes to the bottom of a lake, {}?",
-        """
-        a cork > a stone; a log > a brick; a beach ball > a bowling ball; a rubber duck > a coin; a leaf > a key
-        a wooden raft > an anchor; a feather > a marble; a foam board > a hammer; a ping-pong ball > a golf ball
-        a tree branch > an iron chain; an apple > a metal spoon; an empty plastic bottle > a nail
-        """,
-    ),
-    (
-        "Which burns easily, {}?",
-        "Which does not burn, {}?",
-        "Which would catch fire from a match, {}?",
-        "Which is safe from fire, {}?",
-        """
-        paper > stone; dry leaves > wet sand; firewood > bricks; gasoline > water; hay > iron; a newspaper > a glass jar
-        cardboard > concrete; a matchstick > a steel nail; a cotton curtain > a marble statue
-        a straw hat > a metal bucket; charcoal > snow; a wooden fence > a stone wall
-        """,
-    ),
-    (
-        "Which can you see through, {}?",
-        "Which can you not see through, {}?",
-        "Which lets light pass, {}?",
-        "Which blocks all light, {}?",
-        """
-        a window pane > a brick wall; a glass jar > a tin can; clean water > mud; plastic wrap > cardboard
-        a pair of glasses > a wooden board; clear ice > a rock; an aquarium > a steel safe
-        a drinking glass > a coffee mug
-        """,
-    ),
-    (
-        "Which is taller, {}?",
-        "Which is shorter in height, {}?",
-        "Which reaches higher, {}?",
-        "Which is lower, {}?",
-        """
-        a giraffe > a sheep; a skyscraper > a cottage; an oak tree > a bush; an adult > a baby; a flagpole > a fence
-        a lighthouse > a tent; a mountain > an anthill; a ladder > a footstool; a sunflower > a clover
-        a wardrobe > a nightstand; a camel > a goat; a church tower > a mailbox
-        """,
-    ),
-    (
-        "Which feels rougher, {}?",
-        "Which feels smoother, {}?",
-        "Which would scratch your skin, {}?",
-        "Which is nicer to slide your hand over, {}?",
-        """
-        sandpaper > glass; tree bark > silk; a gravel road > an ice rink; a pineapple > an apple; a cactus > a balloon
-        a hemp rope > a satin ribbon; a stone wall > a window; a walnut shell > an eggshell
-        a nail file > a sheet of paper
-        """,
-    ),
-    (
-        "Which is thicker, {}?",
-        "Which is thinner, {}?",
-        "Which is bulkier, {}?",
-        "Which is more slender, {}?",
-        """
-        a book > a sheet of paper; a tree trunk > a twig; a rope > a thread; a mattress > a bed sheet
-        a winter coat > a T-shirt; a dictionary > a pamphlet; a stone wall > a curtain; a log > a toothpick
-        a thumb > a hair; a sandwich > a cracker
-        """,
-    ),
-    (
-        "Which is sticky, {}?",
-        "Which is not sticky, {}?",
-        "Which would cling to your fingers, {}?",
-        "Which would not cling to your fingers, {}?",
-        """
-        honey > water; glue > dry sand; syrup > milk; tape > a coin; chewing gum > an ice cube; jam > a dry bean
-        melted caramel > a marble
-        """,
-    ),
-    (
-        "Which stretches, {}?",
-        "Which does not stretch, {}?",
-        "Which gets longer when you pull it, {}?",
-        "Which stays the same when you pull it, {}?",
-        """
-        a rubber band > a pencil; an elastic belt > a wooden ruler; a balloon > a dinner plate; chewing gum > a nail
-        a spring > a brick; a nylon stocking > a key
-        """,
-    ),
-    (
-        "Which melts in the hot sun, {}?",
-        "Which does not melt in the hot sun, {}?",
-        "Which turns to liquid on a summer day, {}?",
-        "Which stays solid on a summer day, {}?",
-        """
-        ice cream > a shoe; a chocolate bar > a stone; butter > a plate; a snowman > a statue; a popsicle > a brick
-        an ice cube > a glass marble; frost > sand; frozen yogurt > a coin
-        """,
-    ),
-    (
-        "Which rolls down a hill, {}?",
-        "Which does not roll down a hill, {}?",
-        "Which would turn over and over on a slope, {}?",
-        "Which would stay in place on a slope, {}?",
-        """
-        a ball > a book; a wheel > a box; an orange > a brick; a marble > a tile; a barrel > a mattress; a tire > a pillow
-        """,
-    ),
-    (
-        "Which bounces, {}?",
-        "Which does not bounce, {}?",
-        "Which jumps back up when you drop it, {}?",
-        "Which stays down when you drop it, {}?",
-        """
-        a rubber ball > an egg; a tennis ball > a brick; a basketball > a dinner plate; a ping-pong ball > a wet sponge
-        a volleyball > a hammer
-        """,
-    ),
-    (
-        "Which can hold water, {}?",
-        "Which cannot hold water, {}?",
-        "Which could you fill with juice, {}?",
-        "Which could you not fill with juice, {}?",
-        """
-        a bucket > a net; a cup > a fork; a bowl > a sieve; a bottle > a comb; a vase > a ring; a bathtub > a ladder
-        a pot > a pencil
-        """,
-    ),
-    (
-        "Which can you eat, {}?",
-        "Which can you not eat, {}?",
-        "Which is food, {}?",
-        "Which is not food, {}?",
-        """
-        an apple > a rock; bread > a brick; a carrot > a crayon; a pancake > a plate; cheese > soap; rice > gravel
-        a cookie > a coin; an egg > a golf ball
         """,
     ),
 )
