@@ -1,0 +1,60 @@
+"""Sentiment: is the review negative or positive?
+
+One-sentence reviews of films, meals, books, hotels, appliances, concerts, tradespeople and outings, written for this package.
+sentiment.tsv gives for each domain the things that are reviewed; a concession before praise and one before blame; and opinions,
+each as praise, praise in other words (for `near`), blame, and blame in other words. What is said of all things with
+the words of one line lies in one split, so that no two splits share an opinion.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+
+from forget.tasks import Record
+from forget.tasks.builtin.labelled import Judged, labelled_records, sentence
+
+CHOICES = ("negative", "positive")
+
+LEADS = (
+    ("", ""),
+    ("{concession}, but ", "although {concession}, "),
+    ("all in all, ", "taken as a whole, "),
+    ("in my opinion, ", "if you ask me, "),
+    ("{concession}; even so, ", "even though {concession}, "),
+    ("I have to say that ", "let me tell you that "),
+)
+"""How a review may begin, in two wordings."""
+
+
+def records(split: str) -> list[Record]:
+    """See `labelled_records`."""
+    domains: dict[str, dict[str, list[list[str]]]] = {}
+    for line in Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines():
+        domain, column, *fields = line.split("\t")
+        domains.setdefault(domain, {}).setdefault(column, []).append(fields)
+    return labelled_records("sentiment", CHOICES, {name: _reviews(**columns) for name, columns in domains.items()}, split)
+
+
+def _reviews(things: list[list[str]], concession: list[list[str]], opinion: list[list[str]]) -> list[list[Judged]]:
+    """For every opinion, praise and blame of all things."""
+    [names], [(before_praise, before_blame)] = things, concession
+    # Eight things and six leads: an opinion meets every lead, and a thing too.
+    leads = cycle(LEADS)
+    groups: list[list[Judged]] = []
+    for praise, praise_near, blame, blame_near in opinion:
+        group: list[Judged] = []
+        # The names go first: where zip runs out of them, it has taken no lead.
+        for thing, lead in zip(names, leads, strict=False):
+            group.append(_review(lead, before_praise, thing, (praise, praise_near), "positive"))
+            group.append(_review(lead, before_blame, thing, (blame, blame_near), "negative"))
+        groups.append(group)
+    return groups
+
+
+def _review(leads: tuple[str, str], concession: str, thing: str, opinions: tuple[str, str], label: str) -> Judged:
+    passage, near = (
+        sentence(f"{lead.format(concession=concession)}{thing} {opinion}")
+        for lead, opinion in zip(leads, opinions, strict=True)
+    )
+    return Judged(passage, near, label)
