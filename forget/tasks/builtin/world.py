@@ -31,7 +31,7 @@ WORDINGS = {
     "home": ("Which country was {} from?", "What was the home country of {}?"),
     "instrument": (
         "To which family of instruments does {} belong?",
-        "In an orchestra's listing, {} would be grouped with which section?",
+        "Musicians count {} among which group of instruments?",
     ),
     "job": ("What is the work of {}?", "Which task is {} usually paid for?"),
     "landmark": ("In which country would you find {}?", "Tourists travel to which country to see {}?"),
@@ -39,16 +39,16 @@ WORDINGS = {
     "maker": ("Which product is the brand {} known for?", "The brand name {} stands for what kind of product?"),
     "myth": ("In whose mythology does {} appear?", "Which people's ancient stories tell of {}?"),
     "nature": ("On which continent is {}?", "A trip to {} would take you to which continent?"),
-    "occupation": ("What is {} best known as?", "The name of {} is famous as that of what?"),
+    "occupation": ("What is {} best known as?", "As what did {} become famous?"),
     "ocean": ("In which ocean would you find {}?", "The shores of {} are washed by which ocean?"),
     "painter": ('Who painted "{}"?', 'Which artist is the painter of "{}"?'),
-    "religion": ("With which religion is {} associated?", "Followers of which faith would first think of {} as their own?"),
+    "religion": ("With which religion is {} associated?", "Which faith do people think of when they hear of {}?"),
     "state": ("What is the capital of the US state of {}?", "In which city does the state government of {} sit?"),
     "team": ("Which sport is played by {}?", "In which sport do {} compete?"),
     "town": ("In which US state is the city of {}?", "The American city of {} lies in which state?"),
     "workplace": ("Where does {} usually work?", "In what place would you expect to meet {} on duty?"),
     "year": ("In which year was {}?", "What is the year of {}?"),
-    "young": ("What is a young {} called?", "Which word names the young of a {}?"),
+    "young": ("What is a young {} called?", "Which word do people use for a baby {}?"),
 }
 """Question and paraphrase of each relation, about its subject."""
 
