@@ -69,8 +69,8 @@ class Batch:
         return self.ids.numel()
 
     def to(self, device: torch.device) -> Batch:
-        moved = (getattr(self, name) for name in self.__slots__)
-        return Batch(*(x if x is None else x.to(device, non_blocking=True) for x in moved))
+        tensors = {name: getattr(self, name) for name in self.__slots__}
+        return Batch(**{name: x if x is None else x.to(device, non_blocking=True) for name, x in tensors.items()})
 
 
 class Answers(nn.Module):
@@ -140,7 +140,13 @@ def pack(encoded: Sequence[Encoded], pad: int) -> Batch:
     ids = torch.full((len(encoded), width), pad)
     positions = torch.zeros(len(encoded), width, dtype=torch.long)
     segments = torch.full((len(encoded), width), -1)
-    sources, source, targets, option, starts, ends, prompt_ends = [], [], [], [], [], [], []
+    source: list[int] = []
+    targets: list[int] = []
+    option: list[int] = []
+    sources: list[tuple[int, int]] = []
+    starts: list[tuple[int, int]] = []
+    ends: list[tuple[int, int]] = []
+    prompt_ends: list[tuple[int, int]] = []
     for row, e in enumerate(encoded):
         at = len(e.prompt)
         ids[row, :at] = torch.tensor(e.prompt)

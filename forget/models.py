@@ -118,7 +118,7 @@ def load(name: str | Path, store: Store | None = None, device: torch.device | st
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = LanguageModel(str(name), network, tokenizer)
     model.network.requires_grad_(True).eval()
-    model.network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
     _check_head(model)
     return model
 
@@ -211,7 +211,6 @@ def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
         pad_token_id=0,
         bos_token_id=None,
         eos_token_id=0,
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -136,7 +136,9 @@ def render(record: Record, prompt: str, option: str = " {choice}") -> Example:
     answers = letters if "{listed}" in prompt else record.choices
     text = prompt.format(question=record.question, passage=record.passage, listed=listed)
     options = tuple(option.format(choice=choice) for choice in answers)
-    return Example(record.id, text if record.passage else text.lstrip("\n"), options, record.answer, record.suffix, record.source)
+    return Example(
+        record.id, text if record.passage else text.lstrip("\n"), options, record.answer, record.suffix, record.source
+    )
 
 
 def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:

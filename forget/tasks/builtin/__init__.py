@@ -6,14 +6,15 @@ import functools
 from types import ModuleType
 
 from forget.settings import digest
-from forget.tasks import Task
+from forget.tasks import SPLITS, Task
 from forget.tasks.builtin import acceptability, arithmetic, entailment, physical, reading, science, sentiment, world
 
 
 def _task(module: ModuleType, family: str, prompt: str) -> Task:
     name = module.__name__.rpartition(".")[2]
     records = functools.cache(module.records)
-    return Task(name, family, prompt, records, lambda: digest([repr(records(split)) for split in ("train", "validation", "test", "near")]))
+    fingerprint = functools.cache(lambda: digest([repr(records(split)) for split in SPLITS]))
+    return Task(name, family, prompt, records, fingerprint)
 
 
 TASKS = {
