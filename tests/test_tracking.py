@@ -1,0 +1,373 @@
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.tracking import MlflowClient
+
+from forget import models, tracking
+from forget.events import Observe, Outcome, ProbeScore, StageStarted, Step
+from forget.journal import FILE, Ended, Journal, Started
+from forget.metrics import Estimate, Row
+from forget.settings import BadInput, Sweep, Trial
+from forget.store import Store
+
+ACCURACY = "forgotten/science/test/accuracy"
+SWEEP = Sweep(name="pulse", base={"task": "science", "model": "tiny"}, axes={"seed": [0, 1]})
+FIRST, SECOND = SWEEP.trials()
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store in an empty working directory that has MLflow's default store, and a secret in the environment."""
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter22")
+    return Store(tmp_path / ".forget")
+
+
+def train(observe: Observe, first: int = 1, last: int = 3) -> None:
+    observe(StageStarted(stage="learn", steps=3))
+    for step in range(first, last + 1):
+        observe(Step(stage="learn", step=step, steps=3, loss=1 / step, lr=1e-4, tokens=64))
+
+
+def finish(store: Store, trial: Trial, id: str, accuracy: float = 0.5) -> None:
+    """What run_trial leaves of a finished trial."""
+    rows = [
+        Row(id, phase, "science", split, f"{split}-{i}", i % 2, (-1.0, -2.0), (1, 1))
+        for phase in ("base", "learned", "forgotten")
+        for split in ("train", "test")
+        for i in range(4)
+    ]
+    measures = {
+        ACCURACY: Estimate(accuracy, accuracy - 0.1, accuracy + 0.1, 4),
+        "learned/science/test/accuracy": Estimate(0.9, 0.8, 1.0, 4),
+        "forgotten/science/test/forget_ratio": Estimate(None, None, None, 4),
+    }
+    probes = tuple(
+        ProbeScore(phase="forgotten", task="science", layer=i, accuracy=Estimate(i / 2, 0, 1, 4), l2=1) for i in range(3)
+    )
+    models.save(models.tiny(seed=trial.seed), store.trial(id) / "model", torch.bfloat16)
+    store.finish(
+        Outcome(
+            trial=trial,
+            id=id,
+            learned_id="l" * 16,
+            data="d" * 16,
+            measures=measures,
+            probes=probes,
+            parameters=90_496,
+            seconds=1.0,
+        ),
+        rows,
+    )
+
+
+def run_whole(study: tracking.Study, trial: Trial, id: str, store: Store, accuracy: float = 0.5) -> None:
+    with tracking.trial_sink(study, trial, id, store) as observe:
+        train(observe)
+        finish(store, trial, id, accuracy)
+
+
+def run_broken(study: tracking.Study, trial: Trial, id: str, store: Store, error: BaseException) -> None:
+    with tracking.trial_sink(study, trial, id, store) as observe:
+        train(observe, last=2)
+        raise error
+
+
+def children(study: tracking.Study) -> list[Run]:
+    parents = MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.sweep` != ''")
+    assert len(parents) == 1
+    query = f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'"
+    return list(MlflowClient(study.uri).search_runs([study.experiment_id], query))
+
+
+def curve(study: tracking.Study, run: Run, key: str) -> list[tuple[int, float]]:
+    return sorted((m.step, m.value) for m in MlflowClient(study.uri).get_metric_history(run.info.run_id, key))
+
+
+def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
+    """Everything of the trial that `run_whole` runs is on the server, nothing twice."""
+    client = MlflowClient(study.uri)
+    run = client.get_run(run.info.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["forget.trial"] == id
+    assert "forget.error" not in run.data.tags
+    assert curve(study, run, "learn/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert curve(study, run, "learn/lr") == [(1, 1e-4), (2, 1e-4), (3, 1e-4)]
+    assert len(curve(study, run, "learn/tokens_per_second")) == 3
+    assert len(curve(study, run, ACCURACY)) == len(curve(study, run, ACCURACY + "/high")) == 1
+    assert curve(study, run, "forgotten/science/test/probe_accuracy") == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert "forgotten/science/test/forget_ratio" not in run.data.metrics
+    assert {"rows.parquet", "outcome.json", "figures"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert [(d.dataset.name, d.tags[0].value) for d in run.inputs.dataset_inputs] == [("science", "8")]
+    versions = client.search_model_versions("name = 'forgotten-tiny-science'")
+    assert Counter(v.tags["forget.trial"] for v in versions)[id] == 1
+    logged = client.search_logged_models([study.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    assert [model.status for model in logged] == [LoggedModelStatus.READY]
+
+
+def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> None:
+    study = pickle.loads(pickle.dumps(tracking.open_study(SWEEP, "spec text")))  # noqa: S301
+    run_whole(study, FIRST, "a", store)
+
+    (run,) = children(study)
+    assert_delivered_once(study, run, "a")
+    assert (tmp_path / "mlartifacts" / "pulse" / run.info.run_id).is_dir()
+    assert run.info.run_name == "tiny science random lr=0.0001"
+    assert run.data.params["forget.lr"] == "0.0001"
+    assert run.data.tags["forget.learned"] == "l" * 16
+    assert run.data.tags["forget.data"] == "d" * 16
+    assert run.data.tags["version.torch"] == torch.__version__
+    assert run.data.tags["forget.model"] == "forgotten-tiny-science/1"
+    assert not (store.trial("a") / "model").exists()
+
+    assert not tracking.publish(study, store, "a")
+    (store.trial("a") / "published.json").unlink()
+    assert tracking.publish(study, store, "a")
+    assert tracking.sync(study, store, ["a"]) == 0
+    with tracking.trial_sink(study, FIRST, "a", store):
+        pass
+    (run,) = children(study)
+    assert_delivered_once(study, run, "a")
+
+
+def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tracking.open_study(SWEEP, "")
+    run_whole(study, FIRST, "a", store, accuracy=0.8)
+    run_whole(study, SECOND, "b", store, accuracy=0.6)
+    head = models.tiny(seed=SECOND.seed).network.lm_head.weight.bfloat16().float()
+
+    strongest = tracking.load_forgotten("tiny", "science")
+    assert strongest.name == "forgotten-tiny-science/2"
+    assert torch.equal(strongest.network.lm_head.weight.cpu(), head)
+    assert tracking.load_forgotten("models:/forgotten-tiny-science@weakest").name == "forgotten-tiny-science/1"
+    assert tracking.load_forgotten("models:/forgotten-tiny-science/1").name == "forgotten-tiny-science/1"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", study.uri)
+    pipeline = mlflow.transformers.load_model("models:/forgotten-tiny-science@strongest")
+    assert pipeline.model.dtype == torch.bfloat16
+    assert pipeline("Question:", max_new_tokens=2)[0]["generated_text"].startswith("Question:")
+    version = MlflowClient(study.uri).get_model_version("forgotten-tiny-science", "2")
+    assert version.tags["forget.accuracy"] == "0.6"
+    assert "Warning" in version.description
+
+    for wrong, words in (
+        (("tiny", "sciense"), 'did you mean "forgotten-tiny-science"'),
+        (("models:/forgotten-tiny-science@strong",), 'did you mean "strongest"'),
+        (("models:/forgotten-tiny-science/7",), "it has 1, 2"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            tracking.load_forgotten(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("no such host: http://me:pw@host/x, password hunter22"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status: str) -> None:
+    study = tracking.open_study(SWEEP, "")
+    with pytest.raises(type(error)):
+        run_broken(study, FIRST, "a", store, error)
+    (run,) = children(study)
+    assert run.info.status == status
+    assert run.data.tags["forget.error"].startswith(type(error).__name__)
+    assert len(curve(study, run, "learn/loss")) == 2
+    everything = f"{run.to_dictionary()}{(store.trial('a') / FILE).read_text()}"
+    assert "hunter22" not in everything
+    assert "me:pw" not in everything
+
+    # The next attempt repeats the second step, and ends well.
+    with tracking.trial_sink(study, FIRST.model_copy(update={"save": False}), "a", store) as observe:
+        train(observe, first=2)
+        finish(store, FIRST, "a")
+    (run,) = children(study)
+    assert_delivered_once(study, run, "a")
+
+
+def test_a_trial_without_an_outcome_has_failed(store: Store) -> None:
+    study = tracking.open_study(SWEEP, "")
+    with tracking.trial_sink(study, FIRST, "a", store) as observe:
+        train(observe)
+    (run,) = children(study)
+    assert run.info.status == "FAILED"
+    with pytest.raises(BadInput, match="not finished"):
+        tracking.publish(study, store, "a")
+
+
+def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: Path) -> None:
+    study = tracking.open_study(SWEEP, "")
+    (tmp_path / "study").write_bytes(pickle.dumps(study))
+    script = """
+        import os, pickle, signal, sys, time
+        sys.path[:0] = sys.argv[1].split(os.pathsep)
+        from pathlib import Path
+        from forget import tracking
+        from forget.events import Step
+        from forget.store import Store
+        from forget.settings import Trial
+        study = pickle.loads(Path("study").read_bytes())
+        with tracking.trial_sink(study, Trial(task="science", model="tiny"), "a", Store(Path(".forget"))) as observe:
+            observe(Step(stage="learn", step=1, steps=3, loss=1.0, lr=0.1, tokens=1))
+            while not tracking.MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.trial` = 'a'"):
+                time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script), os.pathsep.join(sys.path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with tracking.trial_sink(study, SECOND, "b", store) as observe:
+        train(observe)
+        assert tracking.sync(study, store, []) == 0
+        statuses = {run.data.tags["forget.trial"]: run.info.status for run in children(study)}
+        assert statuses["a"] == "KILLED"
+        assert statuses.get("b", "RUNNING") == "RUNNING"
+        with pytest.raises(BadInput, match="another process"), tracking.trial_sink(study, SECOND, "b", store):
+            pass
+        finish(store, SECOND, "b")
+
+
+def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
+    study = tracking.open_study(SWEEP, "")
+    finish(store, FIRST, "a")
+    journal = Journal(store.trial("a") / FILE)
+    journal.append(Started(trial=FIRST, id="a", tags={}, datasets=study.datasets))
+    train(journal.append)
+    journal.append(Ended(status="FINISHED"))
+    client = MlflowClient(study.uri)
+    run = client.create_run(study.experiment_id, tags={"forget.trial": "a", "mlflow.parentRunId": study.run_id})
+    client.create_logged_model(study.experiment_id, name="model", source_run_id=run.info.run_id)
+
+    assert tracking.sync(study, store, ["a"]) == 1
+    assert_delivered_once(study, run, "a")
+
+
+def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
+    study = tracking.open_study(SWEEP, "name = 'pulse'")
+    (tmp_path / "index.html").write_text("report")
+    tracking.close_study(study, "FINISHED", [tmp_path / "index.html"], {"spread": 0.25})
+    more = SWEEP.model_copy(update={"resources": SWEEP.resources.model_copy(update={"cpus": 2})})
+    again = tracking.open_study(more, "name = 'pulse'")
+    client = MlflowClient(study.uri)
+    assert again.run_id == study.run_id
+    assert client.get_run(study.run_id).info.status == "RUNNING"
+    tracking.close_study(again, "KILLED", [tmp_path / "index.html"], {"spread": 0.5})
+
+    run = client.get_run(study.run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.metrics == {"spread": 0.5}
+    assert run.data.params == {"task": "science", "model": "tiny"}
+    assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["science"]
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"report", "spec.toml"}
+    other = tracking.open_study(SWEEP.model_copy(update={"base": {**SWEEP.base, "seed": 7}}), "")
+    assert (other.experiment_id, other.run_id != study.run_id) == (study.experiment_id, True)
+    client.delete_experiment(study.experiment_id)
+    with pytest.raises(BadInput, match="was deleted"):
+        tracking.open_study(SWEEP, "")
+
+
+def test_a_server_that_was_away_gets_everything_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:pw@127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    study = tracking.open_study(SWEEP, "spec text")
+    assert study.run_id == ""
+    run_whole(study, FIRST, "a", store)
+    with pytest.raises(ValueError, match="broken"):
+        run_broken(study, SECOND, "b", store, ValueError("broken"))
+    warnings = [record for record in caplog.records if record.name == "forget.tracking"]
+    assert len(warnings) == 3, "one warning by the sweep and one by each trial"
+    assert "me:pw" not in caplog.text
+    with pytest.raises(tracking.Unreachable):
+        tracking.sync(study, store, ["a", "b"])
+
+    with server(port, tmp_path):
+        assert tracking.sync(study, store, ["a", "b"]) == 1
+        assert tracking.sync(study, store, ["a", "b"]) == 0
+        study = tracking.open_study(SWEEP, "spec text")
+        runs = {run.data.tags["forget.trial"]: run for run in children(study)}
+        assert_delivered_once(study, runs["a"], "a")
+        assert runs["b"].info.status == "FAILED"
+        assert runs["b"].data.tags["forget.error"] == "ValueError: broken"
+        assert len(curve(study, runs["b"], "learn/loss")) == 2
+        assert tracking.load_forgotten("tiny", "science").name == "forgotten-tiny-science/1"
+
+
+@contextlib.contextmanager
+def server(port: int, folder: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "served")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING")}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # three more processes, and nothing for them to do
+    with (folder / "server.log").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+
+
+def test_the_journal_survives_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "trial" / FILE
+    journal = Journal(path)
+    train(journal.append)
+    journal.close()
+    with path.open("a") as stream:
+        stream.write('{"time": 1, "kind": "st')
+    resumed = Journal(path)
+    assert len(resumed.entries()) == 4
+    train(resumed.append, first=2)
+    steps = [(e.event.step, e.event.loss) for e in resumed.entries() if isinstance(e.event, Step)]
+    assert steps == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == [
+        "stage",
+        *3 * ["step"],
+        "stage",
+        "step",
+        "step",
+    ]
+    resumed.close()
+    path.write_text('{"time": 1, "kind": "nonsense"}\n')
+    with pytest.raises(BadInput, match="line 1"):
+        Journal(path).entries()
+
+
+def test_the_default_store_lies_in_the_working_directory(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking.ui_command()[1:6] == ["-m", "mlflow", "server", "--backend-store-uri", tracking.tracking_uri()]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pw@tracking.example")
+    with pytest.raises(BadInput, match=r"https://\*\*\*@tracking.example"):
+        tracking.ui_command()
+    assert tracking.registered_name("smollm2-135m/15", "science") == "forgotten-smollm2-135m-15-science"
