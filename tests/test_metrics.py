@@ -176,7 +176,8 @@ def test_the_interval_of_a_ratio_is_that_of_the_delta_method() -> None:
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     # 300 samples of 100 at p = 0.7. A 95 % interval covers 285 of them; 4 standard errors of the count,
-    # 4 x sqrt(300 x 0.95 x 0.05) = 15, and the percentile interval's own shortfall at n = 100, about 1 % (3 samples), give 267 at least.
+    # 4 x sqrt(300 x 0.95 x 0.05) = 15, and the percentile interval's own shortfall at n = 100, about 1 % (3 samples),
+    # give 267 at least.
     draw = np.random.default_rng(1)
     found = [metrics.mean((draw.random(100) < 0.7).astype(float)).numbers for _ in range(300)]
     assert sum(low <= 0.7 <= high for _, low, high in found) >= 267
