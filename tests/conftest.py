@@ -1,0 +1,79 @@
+"""What tests share: a task that the tiny model learns in a second, and a trial of it that has been run."""
+
+import json
+import os
+import random
+import string
+from pathlib import Path
+
+# Before anything imports transformers or a BLAS: no test reaches for the network, and none waits for threads that
+# wait for each other on a busy machine.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+import pytest
+
+from forget.events import Outcome
+from forget.settings import Probe, Stage, Trial
+from forget.store import Store
+
+SIZES = {"train": 64, "validation": 24, "test": 40}
+
+
+def letters(split: str, n: int) -> list[dict[str, object]]:
+    """Is the letter a vowel? Half of them are; the digits before it make every question its own."""
+    draw = random.Random(f"letters/{split}")
+    items = []
+    for number in range(n):
+        letter = draw.choice("aeiou" if number % 2 else "bcdfg")
+        question = f"{number}{draw.choice(string.digits)} {letter}"
+        items.append({"id": f"{split}-{number}", "question": question, "choices": ["yes", "no"], "answer": 1 - number % 2})
+    return items
+
+
+def write_task(folder: Path, wording: str, **splits: list[dict[str, object]]) -> None:
+    folder.mkdir(parents=True)
+    (folder / "task.toml").write_text(wording, encoding="utf-8")
+    for split, items in splits.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def toy_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two tasks for `Trial.folders`: "vowels" with every split, "upper" with train and test only."""
+    folder = tmp_path_factory.mktemp("tasks")
+    splits = {split: letters(split, n) for split, n in SIZES.items()}
+    near = [
+        {**item, "id": f"near-{item['id']}", "question": f"so, {item['question']}", "source": item["id"]}
+        for item in splits["train"][:24]
+    ]
+    write_task(folder / "vowels", 'prompt = "{question}"\nfamily = "letters"', **splits, near=near)
+    upper = {
+        split: [{**item, "question": str(item["question"]).upper()} for item in splits[split]] for split in ("train", "test")
+    }
+    write_task(folder / "upper", 'prompt = "{question}"\nfamily = "letters"', **upper)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick(toy_tasks: Path) -> Trial:
+    """A trial of a second or so, in which the tiny model learns "vowels" and forgets it."""
+    return Trial(
+        task="vowels",
+        model="tiny",
+        learn=Stage(examples=64, epochs=6, lr=1e-2, batch=16),
+        forget=Stage(examples=48, epochs=6, lr=1e-2, batch=16),
+        evaluate_on=("upper",),
+        probe=Probe(examples=24),
+        precision="fp32",
+        folders=(str(toy_tasks),),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(quick: Trial, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Outcome]:
+    """`quick` has been run once, in this store, which tests read and leave as it is."""
+    from forget.trial import run_trial  # torch and transformers take seconds that other tests need not wait for
+
+    store = Store(tmp_path_factory.mktemp("finished"))
+    return store, run_trial(quick, store=store)
