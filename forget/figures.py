@@ -214,12 +214,13 @@ def matrices(
 
     Intervals are written where there is room.
     """
-    # Row names on the left and the scale on the right take 2.2 inches; a number needs a cell of 0.29.
-    cell = min(0.72, max(0.29, (WIDTH - 2.2) / len(panels) / len(columns) - 0.02))
-    side, tall = cell * len(columns), 1.7 + max(0.24, cell * 0.75) * len(rows)
-    across = max(1, min(len(panels), int((WIDTH - 2.2) / side)))
+    # Row names on the left and the scale on the right take 2.9 inches, a panel's title 1.3, a number 0.27.
+    room = WIDTH - 2.9
+    cell = min(0.72, max(0.27, room / len(panels) / len(columns) - 0.01))
+    side, tall = max(1.3, cell * len(columns)), 1.7 + max(0.24, cell * 0.75) * len(rows)
+    across = max(1, min(len(panels), int(room / side)))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(min(WIDTH, side * across + 2.2), tall * down))
+    figure = Figure(figsize=(min(WIDTH, side * across + 2.9), tall * down))
     grid = figure.subplots(down, across, sharey=True, squeeze=False).flat
     colours = LinearSegmentedColormap.from_list("ratio", ["#f7fbff", "#9ecae1", "#2171b5", "#08306b"]).with_extremes(
         bad="#e3e5e8"
@@ -250,7 +251,7 @@ def matrices(
     for axes in grid:
         axes.remove()
     if image is not None:
-        figure.colorbar(image, ax=figure.axes, label=scale, extend="both", shrink=0.8, aspect=18)
+        figure.colorbar(image, ax=figure.axes, label=scale, extend="both", shrink=min(0.8, 2.4 / (tall * down)), aspect=14)
     return _save(figure, path)
 
 
@@ -369,7 +370,7 @@ def _write(axes: Axes, row: int, column: int, estimate: Estimate | None, interva
         f"{value:z.2f}",
         ha="center",
         va="center",
-        size=8.5 if interval else 6.2,
+        size=8.5 if interval else 5.8,
         color=colour,
     )
     if interval:

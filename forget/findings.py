@@ -171,7 +171,8 @@ def _on(part: Sequence[object], whole: Sequence[object], noun: str) -> str:
     preposition = PREPOSITIONS[noun]
     if len(whole) == 1:
         return f"{preposition} the one {noun}" if part else f"{preposition} no {noun}"
-    share = f"all {len(whole)}" if len(part) == len(whole) else f"{len(part) or 'none'} of {len(whole)}"
+    whole_of_it = "both" if len(whole) == 2 else f"all {len(whole)}"
+    share = whole_of_it if len(part) == len(whole) else f"{len(part) or 'none'} of {len(whole)}"
     return f"{preposition} {share} {noun}s"
 
 

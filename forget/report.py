@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,6 @@ def write(
         settings=tables.settings(outcomes),
         titles=TITLES,
         drawn=drawn,
-        cells=len(cells),
         collapse=COLLAPSE,
         collapses=collapsed(cells),
         defined_above=metrics.DEFINED_ABOVE_CHANCE,
@@ -221,7 +221,10 @@ def _mass(part: Group, path: Path) -> Picture | None:
     if not splits:
         return None
     panels = {NAMES[s]: part.before(s, "option_mass") + part.after(s, "option_mass") for s in splits}
-    return Picture(figures.dots(path, part.tasks, panels, "option mass (probability)", log=True), part.setting)
+    # Down to a power of ten below the lowest mass that is not 0.
+    masses = [e.value for marks in panels.values() for one in marks for e in one.values if e and e.value]
+    limits = min([0.1, *(10.0 ** math.floor(math.log10(mass)) for mass in masses)]), max([1.0, *masses])
+    return Picture(figures.dots(path, part.tasks, panels, "option mass (probability)", limits=limits, log=True), part.setting)
 
 
 def _probes(part: Group, path: Path) -> Picture | None:
@@ -275,9 +278,9 @@ def _scatter(part: Group, path: Path) -> Picture | None:
 
 
 def _matrix(matrix: Matrix, path: Path) -> Picture:
-    panels = {f"against: {baseline}": table for baseline, table in matrix.ratios.items()}
+    panels = {baseline: table for baseline, table in matrix.ratios.items() if np.isfinite(numbers(table)).any()}
     names = "task measured (j)", "task forgotten (i)"
-    figures.matrices(path, panels, matrix.rows, matrix.columns, *names, "forget ratio")
+    figures.matrices(path, panels or matrix.ratios, matrix.rows, matrix.columns, *names, "forget ratio")
     own = np.array([[row == column for column in matrix.columns] for row in matrix.rows])
     values = {baseline: np.where(own, np.nan, numbers(table)) for baseline, table in matrix.ratios.items()}
     note = ""

@@ -146,7 +146,7 @@ def test_the_headline_says_nothing_of_what_was_not_learned() -> None:
     assert headline(group(outcomes)) == ("No task was learned to 0.05 above chance, so nothing can be said about forgetting.")
     outcomes, _ = study(sweep_of("a", "b"), {"a": LOSES, "b": {**UNLEARNED, ("learned", "train"): 0.9}})
     text = headline(group(outcomes))
-    assert "on all 2 tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose on 1." in text
+    assert "on both tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose on 1." in text
     assert headline([]) == "No trial finished, so there is nothing to say yet."
 
 
