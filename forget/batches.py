@@ -82,9 +82,13 @@ class Answers(nn.Module):
 
     def forward(self, batch: Batch, states: bool = False) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Logits [S, vocabulary] and, if asked for, the hidden states, [B, L, width] by layer."""
+        mask = batch.mask
+        if mask is not None and self.network.config._attn_implementation == "eager":
+            # Architectures without fused attention (GPT-J) add the mask to the attention scores.
+            mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
         out = self.network.base_model(
             input_ids=batch.ids,
-            attention_mask=batch.mask,
+            attention_mask=mask,
             position_ids=batch.positions,
             use_cache=False,
             output_hidden_states=states,
@@ -130,8 +134,9 @@ def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limi
 
 
 def reach(network: PreTrainedModel) -> int:
-    """The longest sequence the model reads, in tokens."""
-    return getattr(network.config, "max_position_embeddings", None) or 2**31
+    """Tokens of the longest sequence the model reads; at most its sliding window, of which the masks of `pack` know nothing."""
+    limits = (getattr(network.config, name, None) for name in ("max_position_embeddings", "sliding_window"))
+    return min((limit for limit in limits if limit), default=2**31)
 
 
 def pack(encoded: Sequence[Encoded], pad: int) -> Batch:

@@ -27,6 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from forget.batches import Answers, Encoded, pack, reach
 from forget.settings import BadInput, digest, nearest
 from forget.store import Store
 
@@ -113,13 +114,13 @@ def load(name: str | Path, store: Store | None = None, device: torch.device | st
         config.num_hidden_layers = depth or config.num_hidden_layers
         with _understandable(stem), _quiet():
             network = AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa"
+                source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True
             )
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = LanguageModel(str(name), network, tokenizer)
     model.network.requires_grad_(True).eval()
     model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
-    _check_head(model)
+    _check_answers(model)
     return model
 
 
@@ -220,7 +221,7 @@ def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
 def _parse(name: str) -> tuple[str, int]:
     """ "smollm2-135m/15" -> ("smollm2-135m", 15); depth 0 is the whole model."""
     stem, _, depth = name.rpartition("/")
-    if stem and depth.isdigit() and not Path(name).is_dir():
+    if stem and depth.isdecimal() and not Path(name).is_dir():
         if int(depth) == 0:
             raise BadInput(f'model "{name}" asks for 0 layers; a model has at least one')
         return stem, int(depth)
@@ -277,16 +278,23 @@ def _check_folder(folder: Path) -> None:
         raise BadInput(f"{folder}: the model has no *.safetensors{found}")
 
 
-def _check_head(model: LanguageModel) -> None:
-    """Answers are scored as head(backbone(x)), computed at a few positions only. A model whose forward does more is refused."""
-    network = model.network
-    tokens = torch.tensor([[0, 1, 2]], device=network.device)
+def _check_answers(model: LanguageModel) -> None:
+    """Answers are computed as head(backbone(x)) at a few positions, an example's options side by side under one mask
+    (forget.batches). A model for which that is not its own forward (capped logits, an attention mask of its own) is refused."""
+    network, device = model.network, model.device
+    # The first option is long: the second one's prompt then lies outside the window of local attention.
+    long = [3] * min(300, reach(network) - 2)
+    batch = pack([Encoded([1, 2], [long, [4, 5]], [1, 2])], pad=0).to(device)
+    refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
-        shortcut = network.get_output_embeddings()(network.base_model(tokens).last_hidden_state)
-        if not torch.allclose(shortcut, network(tokens).logits, atol=1e-4):
-            raise BadInput(
-                f'model "{model.name}": its logits are not its head over its last hidden state; such models are not supported'
-            )
+        own = network(torch.tensor([[1, 2, 4]], device=device)).logits[0, 1:]
+        try:
+            logits, _ = Answers(network)(batch)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadInput(f"{refused}it does not take options side by side ({str(error).splitlines()[0]})") from error
+    # Scored are the long option's last token and both of the second's.
+    if (logits[batch.source[1:]] - own).abs().max() > 1e-3 * own.abs().max():
+        raise BadInput(f"{refused}its logits differ from its head over its last hidden state, options side by side")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -40,8 +40,19 @@ def _as_tuple(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
+def _all_or_numbers(value: Any) -> Any:
+    # By hand: pydantic's words for a union name its members, not the key.
+    if value != "all" and not (isinstance(value, (list, tuple)) and all(isinstance(layer, int) for layer in value)):
+        raise ValueError(f'should be "all" or a list of whole numbers, not {value!r}')
+    return value
+
+
+Layers = Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_all_or_numbers)]
+
+
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON, which outcomes are kept in, has no word for infinity.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Stage(Part):
@@ -74,7 +85,7 @@ class Lora(Part):
 class Probe(Part):
     """Linear probes that tell right from wrong (question, answer) pairs by the hidden state, layer by layer."""
 
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    layers: Layers = "all"
     """Hidden states to probe; 0 is the embedding, n the output of block n; negative counts from the last."""
     position: Literal["last", "mean"] = "last"
     """The answer's last token, or the mean over the answer's tokens."""
@@ -164,7 +175,22 @@ class Range(Part):
     def _ordered(self) -> Range:
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low} is not above 0, as a logarithmic range needs")
         return self
+
+
+def dotted(tree: Any) -> Any:
+    """{"forget": {"lr": [1, 2]}} -> {"forget.lr": [1, 2]}: what TOML makes of the bare key forget.lr. A Range stays whole."""
+    if not isinstance(tree, Mapping):
+        return tree
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and not value.keys() & Range.model_fields.keys():
+            flat |= {f"{key}.{rest}": inner for rest, inner in dotted(value).items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 class Search(Part):
@@ -172,7 +198,7 @@ class Search(Part):
 
     trials: int = Field(8, ge=1)
     """Trials a cell."""
-    settings: dict[str, Range]
+    settings: Annotated[dict[str, Range], BeforeValidator(dotted)]
     """Range by dotted field of the trial, e.g. "forget.lr"."""
 
 
@@ -183,21 +209,27 @@ class Sweep(Part):
     """The MLflow experiment."""
     description: str = ""
     base: dict[str, Any] = {}
-    axes: dict[str, list[Any]] = {}
+    axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = {}
     resources: Resources = Resources()
     search: Search | None = None
 
     @model_validator(mode="after")
     def _expands(self) -> Sweep:
+        # Table by table and value by value: a mistake is named by its place in the spec.
+        base = merged({"task": "", "model": ""}, nested(self.base))
+        validated(Trial, base, within="base")
         for axis, values in self.axes.items():
             if not values:
-                raise ValueError(f"axis {axis} has no values")
-            if axis.partition(".")[0] not in Trial.model_fields:
-                raise ValueError(f"axes.{axis} is not a field of a trial{nearest(axis, Trial.model_fields)}")
-        cells = self.trials()
+                raise ValueError(f"axes.{axis} has no values")
+            for value in values:
+                validated(Trial, merged(base, nested({axis: value})), within="axes")
+        trials = self.trials()
+        if len(set(trials)) < len(trials):
+            raise ValueError("two combinations of the axes are the same trial")
         for key, bounds in (self.search.settings if self.search else {}).items():
-            for value in (bounds.low, bounds.high):
-                overlay(cells[0], {key: value})
+            # The one between tells a continuous setting from a whole number.
+            for value in (bounds.low, bounds.high, bounds.low + 0.382 * (bounds.high - bounds.low)):
+                validated(Trial, merged(trials[0].model_dump(), nested({key: value})), within="search.settings")
         return self
 
     def trials(self) -> tuple[Trial, ...]:
@@ -205,7 +237,8 @@ class Sweep(Part):
         base = nested(self.base)
         combinations = itertools.product(*self.axes.values())
         return tuple(
-            validated(Trial, merged(base, nested(dict(zip(self.axes, values, strict=True))))) for values in combinations
+            validated(Trial, merged(base, nested(dict(zip(self.axes, values, strict=True)))), within="base")
+            for values in combinations
         )
 
 
@@ -236,19 +269,36 @@ def overlay(trial: Trial, fields: Mapping[str, Any]) -> Trial:
 P = TypeVar("P", bound=Part)
 
 
-def validated(kind: type[P], fields: Mapping[str, Any], where: str = "") -> P:
-    """Raises: BadInput with the path of the key, what is wrong with it, and the nearest known key."""
+PLAIN = {
+    "model_type": "should be a table",
+    "dict_type": "should be a table",
+    "list_type": "should be a list",
+    "tuple_type": "should be a list",
+}
+"""What pydantic says in terms of Python, in those of TOML."""
+
+
+def validated(kind: type[P], fields: Mapping[str, Any], where: str = "", within: str = "") -> P:
+    """
+    Args:
+        where: the file, and the line if need be.
+        within: dotted key of the table that holds the fields.
+
+    Raises:
+        BadInput: names the key, what is wrong with it, and the nearest known key.
+    """
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # A key that is misspelt also goes missing; of the two, its spelling is the mistake.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in ((within, *first["loc"]) if within else first["loc"]))
         place = f"{where}: " if where else ""
         if first["type"] == "extra_forbidden":
             raise BadInput(
                 f'{place}unknown key "{key}"{nearest(str(first["loc"][-1]), _siblings(kind, first["loc"]))}'
             ) from None
-        problem = first["msg"].removeprefix("Value error, ")
+        problem = PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
         given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
         raise BadInput(f"{place}{key + ': ' if key else ''}{problem[0].lower() + problem[1:]}{given}") from None
 
@@ -256,9 +306,9 @@ def validated(kind: type[P], fields: Mapping[str, Any], where: str = "") -> P:
 def _siblings(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     for name in path[:-1]:
         field = kind.model_fields.get(str(name))
-        inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            kind = inner
+        # The part itself, or the one in "Search | None" and "dict[str, Range]".
+        members = (field.annotation, *get_args(field.annotation)) if field else ()
+        kind = next((member for member in members if isinstance(member, type) and issubclass(member, BaseModel)), kind)
     return list(kind.model_fields)
 
 

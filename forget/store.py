@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,14 +64,17 @@ class Store:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A draft folder that becomes `folder` when the block ends without an error, and vanishes otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    draft, old = (folder.with_name(f".{folder.name}-{uuid.uuid4().hex}") for _ in range(2))
+    draft.mkdir()
     try:
         yield draft
         if folder.exists():
-            shutil.rmtree(folder)
+            # Not deleted in place: whoever is killed meanwhile would leave half of it.
+            folder.rename(old)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

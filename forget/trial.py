@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from forget.methods import METHODS
 from forget.metrics import Estimate, Row, metric_name, read_rows, write_rows
 from forget.models import LanguageModel
 from forget.scoring import Scores, score
-from forget.settings import BadInput, Part, Probe, Trial, digest, nearest
+from forget.settings import PROTOCOL, BadInput, Part, Probe, Trial, digest, nearest
 from forget.store import Store, whole_folder
 from forget.tasks import Example
 from forget.training import Checkpoints, fine_tune
@@ -56,6 +57,7 @@ def run_trial(trial: Trial, observe: Observe = ignore, store: Store | None = Non
         train(model, lambda epoch: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume)
         if folder:
             models.save(model, folder)
+            shutil.rmtree(resume.folder, ignore_errors=True)
 
     checkpoint = _together(store, "learned", identity.learned, learn)
     learned = look("learned", identity.learned, partial(models.load, checkpoint))
@@ -219,7 +221,7 @@ def measured(
         mode="json", include={"evaluation_examples", "normalise", "options", "template", "probe", "seed", "task"}
     )
     examples = [[e.id for e in part] for part in (material.forget, material.near, *material.test.values())]
-    key = digest([phase, weights, look, trial.tasks, bf16, examples, tasks.fingerprint(trial.tasks, trial.folders)])
+    key = digest([PROTOCOL, phase, weights, look, trial.tasks, bf16, examples, tasks.fingerprint(trial.tasks, trial.folders)])
 
     def make(folder: Path | None) -> None:
         found = measure(load(), phase, trial, material, bf16, observe)
