@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,7 +71,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         tensors = {name: getattr(self, name) for name in self.__slots__}
-        return Batch(**{name: x if x is None else x.to(device, non_blocking=True) for name, x in tensors.items()})
+        moved: dict[str, Any] = {name: x if x is None else x.to(device, non_blocking=True) for name, x in tensors.items()}
+        return Batch(**moved)
 
 
 class Answers(nn.Module):
