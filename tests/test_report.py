@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forget import metrics, report, tables
-from forget.cells import cross, group, numbers, rate_name, upgma
+from forget import metrics, report
 from forget.events import Outcome, ProbeScore
-from forget.findings import findings, headline
 from forget.metrics import Estimate, Row, metric_name
+from forget.report import tables
+from forget.report.cells import cross, group, numbers, rate_name, upgma
+from forget.report.findings import findings, headline
 from forget.settings import Sweep, Trial, overlay
 
 Skill = Mapping[tuple[str, str], float]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from forget import metrics
-from forget.cells import BASELINES, NAMES, Cell, Matrix, by_condition, rate_name
 from forget.metrics import Estimate
+from forget.report.cells import BASELINES, NAMES, Cell, Matrix, by_condition, rate_name
 
 COLLAPSE = 0.1
 """Option mass below this share of what it was after learning is a collapse: the model says something else altogether."""

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from forget.cells import BASELINES, NAMES, Cell, Matrix, flattened, rate_name
 from forget.events import Outcome
 from forget.metrics import PHASES, Estimate
+from forget.report.cells import BASELINES, NAMES, Cell, Matrix, flattened, rate_name
 from forget.settings import Sweep, Trial, overlay
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from forget import figures, metrics, tables
-from forget.cells import NAMES, Cell, Matrix, by_condition, cross, group, numbers, rate_name
+from forget import metrics
 from forget.events import Outcome
-from forget.figures import PHASE_COLOURS, Cloud, Series
-from forget.findings import COLLAPSE, collapsed, findings, headline
 from forget.metrics import PHASES, Estimate, Row
+from forget.report import figures, tables
+from forget.report.cells import NAMES, Cell, Matrix, by_condition, cross, group, numbers, rate_name
+from forget.report.figures import PHASE_COLOURS, Cloud, Series
+from forget.report.findings import COLLAPSE, collapsed, findings, headline
 from forget.settings import Sweep
 
 TITLES = {
@@ -69,7 +70,7 @@ def write(
     tables.write_csv(folder / "cross_task.csv", tables.cross_lines(crossed))
     page = Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent))
     page.filters |= {"estimate": _show, "rate": rate_name}
-    text = page.get_template("report.html").render(
+    text = page.get_template("page.html").render(
         sweep=sweep,
         headline=headline(cells),
         conditions={condition: headline(part) for condition, part in by_condition(cells).items()},
