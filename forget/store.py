@@ -47,17 +47,48 @@ class Store:
         write_text(folder / "outcome.json", outcome.model_dump_json(indent=1))
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
-    def shared(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait."""
+    def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
+        """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
+
+        All processes of a trial ask together: the main one looks and writes, the others help to make what is missing, with
+        `make(None)`.
+        """
         folder = self.root / kind / key
-        if folder.exists():
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            self._make_once(folder, make)
             return folder
+        from accelerate import PartialState
+        from accelerate.utils import broadcast_object_list
+
+        process = PartialState()
+        told = False
+
+        def tell(missing: bool) -> bool:
+            nonlocal told
+            told = True
+            return broadcast_object_list([missing])[0]
+
+        def make_together(draft: Path) -> None:
+            tell(True)
+            make(draft)
+
+        if process.is_main_process:
+            self._make_once(folder, make_together)
+            if not told:
+                tell(False)
+        elif tell(False):
+            make(None)
+        process.wait_for_everyone()
+        return folder
+
+    def _make_once(self, folder: Path, make: Callable[[Path], None]) -> None:
+        if folder.exists():
+            return
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
                 with whole_folder(folder) as draft:
                     make(draft)
-        return folder
 
 
 @contextmanager

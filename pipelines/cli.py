@@ -125,7 +125,7 @@ def probe(
     seed: int = 0,
 ) -> None:
     """Probe a model's hidden states, layer by layer, for what it still knows of a task."""
-    from forget import models, tracking
+    from forget import measuring, models, tracking
     from forget import trial as trials
     from forget.settings import Probe, Trial
 
@@ -136,7 +136,7 @@ def probe(
     else:
         models.check(model)
         loaded = models.load(model)
-    found = trials.probe(loaded, task, Probe(examples=examples), like)
+    found = measuring.probe(loaded, task, Probe(examples=examples), like)
     _print(("layer", "probe accuracy"), [(str(score.layer), str(score.accuracy)) for score in found])
 
 

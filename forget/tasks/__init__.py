@@ -1,4 +1,4 @@
-"""Tasks by name: `load(task, split, n, seed)` gives Examples, whether the task ships here, lies on the hub, or in a user's folder."""
+"""Tasks by name: `load(task, split, n, seed)` gives Examples, be the task one that ships, one of the hub, or a user's own."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Task:
     name: str
     family: str
     prompt: str
-    """Format string over {question}, {passage} and {listed} (the choices as lettered lines; the options are then the letters)."""
+    """Format string over {question}, {passage} and {listed}: the choices as lettered lines; the letters are then the options."""
     records: Callable[[str], Sequence[Record]]
     """split -> records. Raises BadInput where they cannot be had."""
     fingerprint: Callable[[], str]
