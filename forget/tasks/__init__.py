@@ -55,7 +55,7 @@ class Task:
     name: str
     family: str
     prompt: str
-    """Format string over {question}, {passage} and {listed}: the choices as lettered lines; the letters are then the options."""
+    """Format string over {question}, {passage} and {listed} (lettered lines of choices; the letters are then the options)."""
     records: Callable[[str], Sequence[Record]]
     """split -> records. Raises BadInput where they cannot be had."""
     fingerprint: Callable[[], str]
