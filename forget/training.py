@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,11 @@ def fine_tune(
         num_training_steps=steps,
     )
     done = checkpoints.load(network, optimizer) if checkpoints else 0
-    for _ in range(done):
-        schedule.step()
+    with warnings.catch_warnings():
+        # It takes a schedule that moves before the optimizer for a mistake; here the steps were taken before the checkpoint.
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(done):
+            schedule.step()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     if accelerator.is_main_process:
         observe(StageStarted(stage=stage, steps=steps))
