@@ -1,13 +1,14 @@
 """Acceptability: is this sentence correct English?
 
-Sentences written for this package, in minimal pairs. A line of acceptability.tsv holds a phenomenon, a sentence with the slots
-{0} and {1}, the same in other words (for `near`), and fillers of the slots. Fillers "x/y" of {0} and "u/v" of {1} give four
-sentences: x goes with u and y with v, and the other two are wrong, so that every word is right as often as wrong. Where there
-is only {0}, x is right and y is wrong, and both have the same words in another order. All sentences of a line lie in one split.
+Sentences written for this package, in minimal pairs. A line of acceptability.tsv holds a phenomenon, a sentence with slots, the
+same in other words (for `near`), and fillers of the slots. Fillers "x/y" of {0} and "u/v" of {1} give four sentences: x goes
+with u and y with v, and the other two are wrong, so that every word is right as often as wrong. Where there is {0} alone, a
+sentence is right as it stands and wrong with the two words of each bracket exchanged. All sentences of a line lie in one split.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import cycle, product
 from pathlib import Path
 
@@ -21,21 +22,28 @@ def records(split: str) -> list[Record]:
     """See `labelled_records`."""
     phenomena: dict[str, list[list[Judged]]] = {}
     for line in Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines():
-        phenomenon, frame, near, *slots = line.split("\t")
-        fillers = [slot.split(", ") for slot in slots]
-        # A slot with fewer choices than the other one repeats them.
-        choices = list(zip(range(max(map(len, fillers))), *map(cycle, fillers), strict=False))
-        phenomena.setdefault(phenomenon, []).append([item for _, *choice in choices for item in _judged(frame, near, *choice)])
+        phenomenon, *frames, slots = line.split("\t", 3)
+        first, *second = (slot.split(", ") for slot in slots.split("\t"))
+        group = _matched(frames, first, *second) if second else _ordered(frames, first)
+        phenomena.setdefault(phenomenon, []).append(group)
     return labelled_records("acceptability", CHOICES, phenomena, split)
 
 
-def _judged(frame: str, near: str, first: str, second: str = "") -> list[Judged]:
-    return [
-        Judged(_filled(frame, x, u), _filled(near, x, u), CHOICES[(i + j) % 2])
-        for (i, x), (j, u) in product(enumerate(first.split("/")), enumerate(second.split("/")))
-    ]
+def _matched(frames: list[str], first: list[str], second: list[str]) -> list[Judged]:
+    group: list[Judged] = []
+    # A slot with fewer fillers than the other one repeats them.
+    for _, xs, us in zip(range(max(len(first), len(second))), cycle(first), cycle(second), strict=False):
+        for (i, x), (j, u) in product(enumerate(xs.split("/")), enumerate(us.split("/"))):
+            # One after the other: a filler of {0} may have the slot {1} in it.
+            passage, near = (sentence(frame.replace("{0}", x).replace("{1}", u), stop="") for frame in frames)
+            group.append(Judged(passage, near, CHOICES[(i + j) % 2]))
+    return group
 
 
-def _filled(frame: str, x: str, u: str) -> str:
-    # One after the other: a filler of {0} may have the slot {1} in it.
-    return sentence(frame.replace("{0}", x).replace("{1}", u), stop="")
+def _ordered(frames: list[str], fillers: list[str]) -> list[Judged]:
+    group: list[Judged] = []
+    for filler in fillers:
+        for order, label in ((r"\1 \2", "yes"), (r"\2 \1", "no")):
+            passage, near = (re.sub(r"\[(\S+) (\S+)\]", order, frame.replace("{0}", filler)) for frame in frames)
+            group.append(Judged(passage, near, label))
+    return group

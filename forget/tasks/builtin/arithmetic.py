@@ -1,8 +1,9 @@
-"""Arithmetic: which of two quantities is larger, or smaller?
+"""Arithmetic: which of two quantities is larger than, smaller than, near, between or equal to what the question says?
 
-Questions written for this package about bare numbers, sums, prices, ages, lengths, times and dates. Every two quantities are
-asked about both ways, larger and smaller, over the same two choices, so that neither a number, nor its place, nor a word tells
-the answer. Both records lie in one split, and no two splits share two quantities or two names; `near` asks in other words.
+Questions written for this package about bare numbers, sums, prices, ages, lengths, times and months. Two questions share two
+choices, and each choice is the answer to one of them, so that neither a number nor its size nor its place tells the answer.
+Both records lie in one split; `near` asks in other words. The question does not name the choices: a small model learns to weigh
+a quantity against a question, but hardly to pick one of two that were named.
 """
 
 from __future__ import annotations
@@ -11,223 +12,213 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 
 from forget.tasks import Record
 from forget.tasks.builtin.making import coin, split_of
 
-PEOPLE = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jack Karen Leo Maria Nina Oscar Paula Rita Sam Tom Vera"
+Wordings = tuple[str, str]
+"""A question and the same in other words; in brackets, the words that ask for more and, after a bar, for less."""
 
-STORIES = (
+SIZES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
+    ("{} years", (3, 95), ("Which age is [higher|lower] than {z} years?", "Which of the two ages is [above|below] {z}?")),
+    ("{} dollars", (2, 99), ("Which price is [higher|lower] than {z} dollars?", "What costs [more|less] than {z} dollars?")),
+    ("{} kilos", (5, 200), ("Which weight is [greater|smaller] than {z} kilos?", "What is [heavier|lighter] than {z} kilos?")),
+    ("{} metres", (5, 300), ("Which rope is [longer|shorter] than {z} metres?", "Which length is [above|below] {z} metres?")),
     (
+        "{} degrees",
+        (2, 98),
+        ("Which is [hotter|colder] than {z} degrees?", "What is a [higher|lower] temperature than {z} degrees?"),
+    ),
+    ("{} points", (3, 99), ("Which score is [better|worse] than {z} points?", "Which result is [above|below] {z} points?")),
+    (
+        "{} miles",
+        (2, 99),
+        ("Which trip is [longer|shorter] than {z} miles?", "Which distance is [greater|smaller] than {z} miles?"),
+    ),
+    ("{}", (2, 99), ("Which number is [more|less] than {z}?", "Which of the two numbers is [above|below] {z}?")),
+    ("{}", (100, 999), ("Which number is [larger|smaller] than {z}?", "Which number lies [above|below] {z}?")),
+)
+"""How an amount is written, its range, and questions that ask for more or less than the amount {z}."""
+
+STORIES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
+    (
+        "{} years",
+        (4, 96),
+        (
+            "{a} is {z} years old and {b} is [older|younger]. How old could {b} be?",
+            "The age of {a} is {z}. If {b} was born [earlier|later], which age could {b} have?",
+        ),
+    ),
+    (
+        "{} dollars",
+        (3, 98),
+        (
+            "{a} paid {z} dollars and {b} paid [more|less]. What could {b} have paid?",
+            "It cost {a} {z} dollars. If {b} spent a [larger|smaller] sum, which could it be?",
+        ),
+    ),
+    (
+        "{} apples",
+        (2, 80),
+        (
+            "{a} has {z} apples and {b} has [more|fewer]. What could {b} have?",
+            "There are {z} apples in the bag of {a}. The bag of {b} holds [more|less]. What could it hold?",
+        ),
+    ),
+    (
+        "{} kilos",
+        (20, 140),
+        (
+            "{a} weighs {z} kilos and {b} is [heavier|lighter]. What could {b} weigh?",
+            "The weight of {a} is {z} kilos. If {b} weighs [more|less], which weight could it be?",
+        ),
+    ),
+    (
+        "{} miles",
         (2, 60),
-        "{a} has {x} apples and {b} has {y}. Who has [more|fewer] apples?",
-        "There are {x} apples in the bag of {a} and {y} in that of {b}. Whose bag holds [more|fewer]?",
-        PEOPLE,
+        (
+            "{a} ran {z} miles and {b} ran [more|less]. How far could {b} have run?",
+            "The run of {a} was {z} miles. The run of {b} was [longer|shorter]. Which could it be?",
+        ),
     ),
     (
-        (5, 90),
-        "{a} is {x} years old and {b} is {y}. Who is [older|younger]?",
-        "The age of {a} is {x} and the age of {b} is {y}. Who has the [higher|lower] age?",
-        PEOPLE,
-    ),
-    (
-        (90, 200),
-        "{a} is {x} centimetres tall and {b} is {y}. Who is [taller|shorter]?",
-        "The height of {a} is {x} centimetres, that of {b} is {y}. Who has the [greater|smaller] height?",
-        PEOPLE,
-    ),
-    (
-        (20, 120),
-        "{a} weighs {x} kilos and {b} weighs {y}. Who is [heavier|lighter]?",
-        "On the scales, {a} reads {x} kilos and {b} reads {y}. Who weighs [more|less]?",
-        PEOPLE,
-    ),
-    (
-        (3, 95),
-        "{a} paid {x} dollars and {b} paid {y}. Who paid [more|less]?",
-        "The bill of {a} was {x} dollars and that of {b} was {y}. Who spent the [larger|smaller] sum?",
-        PEOPLE,
-    ),
-    (
-        (2, 50),
-        "{a} ran {x} miles and {b} ran {y}. Who ran the [longer|shorter] distance?",
-        "The run of {a} was {x} miles, the run of {b} was {y}. Who covered [more|less] ground?",
-        PEOPLE,
-    ),
-    (
+        "{} points",
         (4, 99),
-        "{a} scored {x} points and {b} scored {y}. Who has the [higher|lower] score?",
-        "The game gave {a} {x} points and {b} {y}. Who got [more|fewer] points?",
-        PEOPLE,
-    ),
-    (
-        (2, 95),
-        "{a} costs {x} dollars and {b} costs {y}. Which costs [more|less]?",
-        "For {a} you pay {x} dollars, for {b} {y}. Which is [more expensive|cheaper]?",
-        "lamp chair book shirt clock radio vase scarf mirror kettle",
-    ),
-    (
-        (20, 900),
-        "{a} is {x} metres long and {b} is {y}. Which is [longer|shorter]?",
-        "{a} has a length of {x} metres, {b} of {y}. Which has the [greater|smaller] length?",
-        "bridge tunnel street beach wall ditch pier path fence canal",
-    ),
-    (
-        (2, 40),
-        "In {a} it is {x} degrees and in {b} {y}. Which is [warmer|colder]?",
-        "{a} has a temperature of {x} degrees and {b} of {y}. Which is [hotter|cooler]?",
-        "kitchen cellar garden hall office shed attic cabin garage shop",
-    ),
-    (
-        (1500, 1990),
-        "{a} was built in {x} and {b} in {y}. Which is [newer|older]?",
-        "They built {a} in {x} and {b} in {y}. Which did they build [later|earlier]?",
-        "church castle palace tower mill library theatre school harbour market",
-    ),
-    (
-        (3, 80),
-        "{a} weighs {x} kilos and {b} weighs {y}. Which is [heavier|lighter]?",
-        "The weight of {a} is {x} kilos, that of {b} is {y}. Which weighs [more|less]?",
-        "trunk table stone bicycle statue barrel ladder printer saddle anchor",
+        (
+            "{a} scored {z} points and {b} scored [more|fewer]. What could {b} have scored?",
+            "The game gave {a} {z} points. If {b} did [better|worse], which score could {b} have?",
+        ),
     ),
 )
-"""Range of the numbers, a story about two people or things, the same in other words, and who or what it may be about.
+"""The same about two people."""
 
-In brackets are the words that ask for the larger and, after a bar, for the smaller.
-"""
+NAMES = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jack Karen Leo Maria Nina Oscar Paula Rita Sam Tom Vera"
 
-AMOUNTS = (
-    (
-        "Which takes [more|less] time, {a} or {b}?",
-        "Is {a} or {b} the [longer|shorter] time?",
-        "hours=60 minutes, days=24 hours, weeks=7 days, years=12 months, minutes=60 seconds",
-    ),
-    (
-        "Which is [longer|shorter], {a} or {b}?",
-        "Of {a} and {b}, which is the [greater|smaller] length?",
-        "metres=100 centimetres, feet=12 inches, kilometres=1000 metres",
-    ),
-    (
-        "Which is [more|fewer], {a} or {b}?",
-        "Of {a} and {b}, which is the [larger|smaller] number?",
-        "dozen eggs=12 eggs, pairs of shoes=2 shoes",
-    ),
-    (
-        "Which is worth [more|less], {a} or {b}?",
-        "Of {a} and {b}, which is the [larger|smaller] sum?",
-        "dollars=100 cents, euros=100 euro cents",
-    ),
-)
-"""A question, the same in other words, and units with what one of them is made of."""
+CLOSER: Wordings = ("Which number is closer to {z}?", "Which of the two numbers lies nearer to {z}?")
+BETWEEN: Wordings = ("Which number is between {x} and {y}?", "Which of the numbers lies in the range from {x} to {y}?")
+SUM: Wordings = ("What is {x} + {y}?", "How much do you get if you add {y} to {x}?")
+DIFFERENCE: Wordings = ("What is {x} - {y}?", "How much is left of {x} if you take {y} away?")
+MONTH: Wordings = ("Which month is between {x} and {y}?", "Which month comes after {x} but before {y}?")
+SCALE: Wordings = ("Which is [longer|shorter] than {z}?", "Which of the two is [more|less] than {z}?")
 
-NUMBERS = ("Which number is [larger|smaller], {a} or {b}?", "Of {a} and {b}, which is the [bigger|lesser] number?")
-SUMS = ("Which is [greater|less], {a} or {b}?", "Work out {a} and {b}. Which gives the [larger|smaller] result?")
-DATES = (
-    "Which month comes [later|earlier] in the year, {a} or {b}?",
-    "Take {a} and {b}. Which of these months is [later|earlier]?",
-)
 MONTHS = "January February March April May June July August September October November December"
+
+SCALES = (
+    "a second, a minute, an hour, a day, a week, a month, a year, a decade, a century",
+    "a millimetre, a centimetre, a metre, a kilometre, a light year",
+)
+"""Units from small to large."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    larger: str
-    smaller: str
+class Asked:
+    """A question in two wordings and its answer; two of them have each other's answer for a distractor."""
+
     question: str
-    other: str
-    """The question in other words."""
+    near: str
+    answer: str
+
+
+Both = tuple[Asked, Asked]
 
 
 def records(split: str) -> list[Record]:
-    """Two records a comparison, one true at index 0 and one at index 1; every kind is in all splits in the same proportion."""
-    drawn = "train" if split == "near" else split
+    """Two records for two questions, one true at index 0 and one at index 1; every kind is in all splits in proportion."""
+    near = split == "near"
     made: list[Record] = []
-    for kind in (_stories, _amounts, _numbers, _sums, _months):
-        for comparison in split_of(list(kind()), f"arithmetic/{kind.__name__}")[drawn]:
-            choices = (comparison.larger, comparison.smaller)
-            if coin(f"arithmetic/{comparison.question}"):
+    for kind in (_sizes, _stories, _closer, _between, _sums, _months, _scales):
+        for both in split_of(list(kind()), f"arithmetic/{kind.__name__}")["train" if near else split]:
+            choices = tuple(asked.answer for asked in both)
+            if coin(f"arithmetic/{both[0].question}"):
                 choices = choices[::-1]
-            text = comparison.other if split == "near" else comparison.question
-            for asked, answer in ((r"\1", comparison.larger), (r"\2", comparison.smaller)):
-                number = len(made)
-                question = re.sub(r"\[(.*?)\|(.*?)\]", asked, text)
-                source = f"arithmetic/train/{number}" if split == "near" else ""
-                name = f"arithmetic/{split}/{number}"
-                made.append(Record(name, question, choices, choices.index(answer), source=source))
+            for asked in both:
+                name, source = f"arithmetic/{split}/{len(made)}", f"arithmetic/train/{len(made)}" if near else ""
+                question = asked.near if near else asked.question
+                made.append(Record(name, question, choices, choices.index(asked.answer), source=source))
     return made
 
 
-def _comparison(wordings: tuple[str, str], a: str, b: str, x: int, y: int) -> Comparison:
-    """`a` of size `x` and `b` of size `y`, named in this order."""
-    question, other = (wording.format(a=a, b=b, x=x, y=y) for wording in wordings)
-    larger, smaller = (a, b) if x > y else (b, a)
-    return Comparison(larger, smaller, question[0].upper() + question[1:], other[0].upper() + other[1:])
+def _asked(wordings: Wordings, answer: str, side: int = 0, **slots: object) -> Asked:
+    """`side` picks from each bracket: 0 the first words, 1 the second."""
+    question, near = (
+        re.sub(r"\[(.*?)\]", lambda words: words[1].split("|")[side], wording).format(**slots) for wording in wordings
+    )
+    return Asked(question, near, answer)
 
 
-def _numbers_apart(low: int, high: int, n: int, seed: str) -> list[tuple[int, int]]:
-    """`n` pairs of numbers, a sixth of the range or more apart so that the answer is plain; no two numbers twice together."""
+def _triples(low: int, high: int, n: int, seed: str) -> list[tuple[int, int, int]]:
+    """`n` rising triples with gaps of a sixth of the range or more, so that the answer is plain; no triple comes twice."""
     draw = random.Random(f"arithmetic/{seed}")
-    pairs: dict[frozenset[int], tuple[int, int]] = {}
-    while len(pairs) < n:
-        x, y = draw.randint(low, high), draw.randint(low, high)
-        if abs(x - y) >= (high - low) / 6:
-            pairs.setdefault(frozenset((x, y)), (x, y))
-    return list(pairs.values())
+    triples: dict[tuple[int, int, int], None] = {}
+    while len(triples) < n:
+        less, middle, more = sorted(draw.sample(range(low, high + 1), 3))
+        if min(middle - less, more - middle) >= (high - low) / 6:
+            triples[less, middle, more] = None
+    return list(triples)
 
 
-def _drawn_pairs(names: list[str], seed: str) -> Iterator[list[str]]:
-    """Every two names once, in drawn order."""
-    draw = random.Random(f"arithmetic/{seed}")
-    pairs = list(combinations(names, 2))
-    draw.shuffle(pairs)
-    return (draw.sample(pair, 2) for pair in pairs)
+def _sizes() -> Iterator[Both]:
+    for unit, (low, high), wordings in SIZES:
+        # A question names the middle alone: it may come only once.
+        middles = {middle: (less, more) for less, middle, more in _triples(low, high, 200, wordings[0])}
+        for middle, (less, more) in islice(middles.items(), 20):
+            yield _asked(wordings, unit.format(more), 0, z=middle), _asked(wordings, unit.format(less), 1, z=middle)
 
 
-def _stories() -> Iterator[Comparison]:
-    people = _drawn_pairs(PEOPLE.split(), "people")
-    for (low, high), question, other, names in STORIES:
-        pairs = people if names == PEOPLE else _drawn_pairs([f"the {name}" for name in names.split()], names)
-        for (x, y), (a, b) in zip(_numbers_apart(low, high, 27, question), pairs, strict=False):
-            yield _comparison((question, other), a, b, x, y)
+def _stories() -> Iterator[Both]:
+    people = list(combinations(NAMES.split(), 2))
+    random.Random("arithmetic/people").shuffle(people)
+    pairs = iter(people)
+    for unit, (low, high), wordings in STORIES:
+        for (less, middle, more), (one, other) in zip(_triples(low, high, 20, wordings[0]), pairs, strict=False):
+            yield (
+                _asked(wordings, unit.format(more), 0, a=one, b=other, z=middle),
+                _asked(wordings, unit.format(less), 1, a=one, b=other, z=middle),
+            )
 
 
-def _amounts() -> Iterator[Comparison]:
-    """Some of the large unit against more of the small one, so that the bare number would mislead as often as the unit."""
-    for question, other, units in AMOUNTS:
-        for unit in units.split(", "):
-            large, small = unit.split("=")
-            size, _, name = small.partition(" ")
-            draw = random.Random(f"arithmetic/{unit}")
-            for times, share in zip(draw.sample(range(2, 10), 4), (0.4, 1.6, 0.6, 2.5), strict=True):
-                quantities = [
-                    (f"{times} {large}", times * int(size)),
-                    (f"{(n := _rounded(times * int(size) * share))} {name}", n),
-                ]
-                (a, x), (b, y) = draw.sample(quantities, 2)
-                yield _comparison((question, other), a, b, x, y)
+def _closer() -> Iterator[Both]:
+    draw = random.Random("arithmetic/closer")
+    targets = sorted(draw.sample(range(10, 1000), 88))
+    asked = [_asked(CLOSER, str(target + draw.randint(1, 6)), z=target) for target in targets]
+    yield from zip(asked[:44], asked[44:], strict=True)
 
 
-def _rounded(n: float) -> int:
-    """Down to its first two digits, as people say it."""
-    unit = 10 ** max(len(str(int(n))) - 2, 0)
-    return int(n) // unit * unit
+def _between() -> Iterator[Both]:
+    draw = random.Random("arithmetic/between")
+    lows = draw.sample(range(10, 900, 10), 88)
+    asked = [_asked(BETWEEN, str(low + draw.randint(2, 18)), x=low, y=low + 20) for low in lows]
+    # Windows next to each other share numbers: the sorted halves keep the two of a pair far apart.
+    asked.sort(key=lambda item: int(item.answer))
+    yield from zip(asked[:44], asked[44:], strict=True)
 
 
-def _numbers() -> Iterator[Comparison]:
-    for x, y in _numbers_apart(3, 99, 25, "numbers") + _numbers_apart(100, 999, 15, "hundreds"):
-        yield _comparison(NUMBERS, str(x), str(y), x, y)
-
-
-def _sums() -> Iterator[Comparison]:
+def _sums() -> Iterator[Both]:
     draw = random.Random("arithmetic/sums")
-    for x, y in _numbers_apart(12, 60, 36, "sums"):
-        steps = [draw.randint(2, 9) for _ in range(2)]
-        a, b = (draw.choice((f"{n - step} + {step}", f"{n + step} - {step}")) for n, step in zip((x, y), steps, strict=True))
-        yield _comparison(SUMS, a, b, x, y)
+    for wordings, sign in ((SUM, 1), (DIFFERENCE, -1)):
+        terms = draw.sample([(x, y) for x in range(11, 80) for y in range(2, 10)], 60)
+        asked = [_asked(wordings, str(x + sign * y), x=x, y=y) for x, y in terms]
+        yield from ((one, other) for one, other in zip(asked[:30], asked[30:], strict=True) if one.answer != other.answer)
 
 
-def _months() -> Iterator[Comparison]:
+def _months() -> Iterator[Both]:
+    """Windows of one to three months, each paired with one that starts five months later."""
     months = MONTHS.split()
-    for a, b in islice(_drawn_pairs(months, "months"), 32):
-        yield _comparison(DATES, a, b, months.index(a), months.index(b))
+    for width in (2, 3, 4):
+        asked = [
+            _asked(MONTH, months[start + 1], x=months[start], y=months[start + width]) for start in range(len(months) - width)
+        ]
+        yield from zip(asked, asked[5:], strict=False)
+
+
+def _scales() -> Iterator[Both]:
+    """Some of a unit against one of a unit that is certainly larger or smaller."""
+    draw = random.Random("arithmetic/scales")
+    for scale in SCALES:
+        units = scale.split(", ")
+        for rank, count in product(range(1, len(units) - 2), (2, 3, 4)):
+            middle = f"{count} {units[rank].partition(' ')[2]}s"
+            # Two ranks up, because four weeks are nearly the next unit.
+            more, less = draw.choice(units[rank + 2 :]), draw.choice(units[:rank])
+            yield _asked(SCALE, more, 0, z=middle), _asked(SCALE, less, 1, z=middle)

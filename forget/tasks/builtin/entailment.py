@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import combinations, cycle
+from itertools import combinations, cycle, islice
 
 from forget.tasks import Record
 from forget.tasks.builtin.labelled import Judged, labelled_records, sentence
@@ -144,8 +144,6 @@ followed: king/soldier, nurse/doctor, hunter/bear
 praised: actor/singer, coach/player, mayor/judge
 pushed: robot/driver, bull/horse, girl/clown
 watched: spy/guard, owl/mouse, thief/waiter
-called: lawyer/banker, teacher/student, baker/farmer
-helped: pilot/sailor, monkey/elephant
 """
 """Verbs whose past tense and participle are alike, and who may do it to whom, either way round."""
 
@@ -167,16 +165,27 @@ richer/poorer: the baker/the tailor, Felix/Nina, the duke/the merchant, the doct
 faster/slower: the train/the bus, the horse/the camel, Emma/David, the boat/the ferry
 """
 
-EVENTS = (
-    "parade/concert, lunch/meeting, wedding/funeral, exam/lecture, film/interview, party/match, speech/dinner, race/picnic, "
-    "auction/tour, ballet/opera, trial/election, festival/fair, lesson/game, sermon/baptism, show/quiz, debate/vote, "
-    "sale/strike, rehearsal/play, storm/flood, feast/dance"
+BOUGHT = (
+    "hat: red/blue, lamp: green/white, coat: brown/black, ring: silver/gold, spoon: wooden/plastic, vase: yellow/pink, "
+    "bowl: glass/stone, car: grey/orange, scarf: purple/red, table: round/square, cup: white/blue, sofa: black/green, "
+    "kite: pink/yellow, box: iron/paper, bike: orange/purple, rug: blue/brown, plate: tin/wooden, chair: plastic/leather, "
+    "shirt: green/grey, bag: leather/cotton, boat: white/red, pen: gold/black, tent: brown/yellow, doll: wooden/glass, "
+    "clock: square/round, tie: silk/woollen, candle: red/white, knife: steel/stone, door: blue/green, phone: black/silver, "
+    "belt: brown/white, mirror: round/oval"
 )
+"""Things, and two looks of which each has only one."""
+
+CONTENTS = (
+    "hat scarf lamp cup ring book clock pen map shoe coin key knife fork plate bottle ball doll drum flute candle mirror brush "
+    "rope nail hammer saw comb purse towel"
+)
+
+CONTAINERS = "box bag drawer basket trunk chest suitcase crate"
 
 
 def records(split: str) -> list[Record]:
     """See `labelled_records`."""
-    inferences = (_kinds, _opposites, _amounts, _all_or_none, _places, _voices, _transfers, _comparisons, _orders)
+    inferences = (_kinds, _opposites, _amounts, _all_or_none, _places, _voices, _transfers, _comparisons, _looks, _contents)
     groups = {inference.__name__: list(inference()) for inference in inferences}
     return labelled_records("entailment", CHOICES, groups, split)
 
@@ -212,7 +221,7 @@ def _opposites() -> Iterator[list[Judged]]:
             yield _group(
                 [f"the {thing} is {adjective}" for adjective in adjectives],
                 [f"here is {a(f'{adjective} {thing}')}" for adjective in adjectives],
-                [f"the {thing} {meaning}" for meaning in (denied if number % 2 else meanings)],
+                [f"the {thing} {meaning}" for meaning in (denied if number else meanings)],
             )
 
 
@@ -288,22 +297,27 @@ def _comparisons() -> Iterator[list[Judged]]:
             )
 
 
-def _orders() -> Iterator[list[Judged]]:
-    for number, pair in enumerate(EVENTS.split(", ")):
-        x, y = pair.split("/")
-        orders = [(x, y), (y, x)]
-        if number % 2:
-            yield _group(
-                [f"the {one} comes first and the {two} comes second" for one, two in orders],
-                [f"there is the {one} and then the {two}" for one, two in orders],
-                [f"the {one} comes before the {two}" for one, two in orders],
-            )
-        else:
-            yield _group(
-                [f"this week, the {one} is on Monday and the {two} on Friday" for one, two in orders],
-                [f"on Monday of this week there is the {one}, on Friday the {two}" for one, two in orders],
-                [f"the {two} comes after the {one}" for one, two in orders],
-            )
+def _looks() -> Iterator[list[Judged]]:
+    for name, entry in zip(cycle(NAMES.split()), BOUGHT.split(", "), strict=False):
+        thing, _, looks = entry.partition(": ")
+        yield _group(
+            [f"{name} bought {a(f'{look} {thing}')}" for look in looks.split("/")],
+            [f"what {name} bought is {a(f'{look} {thing}')}" for look in looks.split("/")],
+            [f"the {thing} that {name} bought is {look}" for look in looks.split("/")],
+        )
+
+
+def _contents() -> Iterator[list[Judged]]:
+    draw = random.Random("entailment/contents")
+    pairs = list(combinations(CONTENTS.split(), 2))
+    draw.shuffle(pairs)
+    disjoint = ((one, other) for one, other in zip(pairs[::2], pairs[1::2], strict=False) if not set(one) & set(other))
+    for both, container in zip(islice(disjoint, 40), cycle(CONTAINERS.split()), strict=False):
+        yield _group(
+            [f"the {container} holds only {a(x)} and {a(y)}" for x, y in both],
+            [f"but for {a(x)} and {a(y)}, the {container} is empty" for x, y in both],
+            [f"there is {a(draw.choice(pair))} in the {container}" for pair in both],
+        )
 
 
 def _table(text: str) -> Iterator[tuple[str, list[str]]]:
