@@ -129,7 +129,7 @@ def cost(trial: Trial) -> Cost:
     learn = min(trial.learn.examples, own.train)
     forget = min(trial.forget.examples, own.train)
     limit = trial.evaluation_examples
-    scored = own.scored * (min(limit, forget) + min(limit, own.near))
+    scored = own.scored * (min(limit, forget) + min(limit, own.near) + min(trial.probe.examples, own.validation))
     scored += sum(size.scored * min(limit, size.test) for size in sizes.values())
 
     parameters, layers = models.parameters(trial.model), models.layers(trial.model)
@@ -210,6 +210,7 @@ class _Size:
 
     train: float
     test: float
+    validation: float
     near: float
     trained: float
     """Tokens of a prompt with one option."""
@@ -222,14 +223,14 @@ class _Size:
 def _size(name: str, folders: tuple[str, ...], template: str, options: Literal["two", "all"]) -> _Size:
     task = tasks.find(name, folders)
     if task.kind == "hub":
-        return _Size(math.inf, math.inf, 0, HUB_PROMPT + HUB_OPTION, HUB_PROMPT + 2 * HUB_OPTION, assumed=True)
+        return _Size(math.inf, math.inf, math.inf, 0, HUB_PROMPT + HUB_OPTION, HUB_PROMPT + 2 * HUB_OPTION, assumed=True)
     load = functools.partial(tasks.load, name, folders=folders, template=template, options=options)
     train = load("train")
     prompt = statistics.mean(len(example.prompt) for example in train) / CHARACTERS_A_TOKEN
     option = statistics.mean(len(text + example.suffix) for example in train for text in example.options) / CHARACTERS_A_TOKEN
     count = statistics.mean(len(example.options) for example in train)
-    near = len(load("near")) if "near" in task.splits else 0
-    return _Size(len(train), len(load("test")), near, prompt + option, prompt + count * option)
+    test, validation, near = (len(load(split)) if split in task.splits else 0 for split in ("test", "validation", "near"))
+    return _Size(len(train), test, validation, near, prompt + option, prompt + count * option)
 
 
 def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:

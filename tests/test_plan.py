@@ -1,0 +1,86 @@
+"""What a sweep will cost."""
+
+from pathlib import Path
+
+import pytest
+
+from forget.events import Outcome
+from forget.models import parameters
+from forget.plan import ADAM, CHARACTERS_A_TOKEN, check_disk, cost, plan
+from forget.settings import BadInput, Search, Sweep, Trial, overlay
+from forget.store import Store
+from forget.tasks import hub, load
+
+
+def sweep_of(trial: Trial, **axes: list[object]) -> Sweep:
+    return Sweep(name="study", base=trial.model_dump(), axes=axes)
+
+
+def test_tokens_are_those_of_the_text(quick: Trial) -> None:
+    learned = load("vowels", "train", quick.learn.examples, folders=quick.folders)
+    characters = sum(len(e.prompt) + sum(map(len, e.options)) / len(e.options) for e in learned)
+    assert cost(quick).learn == pytest.approx(quick.learn.epochs * characters / CHARACTERS_A_TOKEN, rel=0.02)
+
+
+def test_cost_follows_the_settings(quick: Trial) -> None:
+    once = cost(quick)
+    twice = cost(overlay(quick, {"forget.epochs": 2 * quick.forget.epochs}))
+    assert twice.forget == pytest.approx(2 * once.forget, abs=1)
+    assert (twice.learn, twice.scored) == (once.learn, once.scored)
+    assert cost(overlay(quick, {"evaluate_on": []})).scored < once.scored
+    assert cost(overlay(quick, {"forget.examples": 10**6})).forget == cost(overlay(quick, {"forget.examples": 64})).forget
+
+
+def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
+    full = cost(overlay(quick, {"model": "llama-2-7b"}))
+    lora = cost(overlay(quick, {"model": "llama-2-7b", "tuning": "lora"}))
+    assert full.memory > ADAM * parameters("llama-2-7b")
+    assert full.memory > 3 * lora.memory > 3 * 4 * parameters("llama-2-7b")
+    # peft's own count for rank 16 on the seven linear layers of each of Llama-2-7B's blocks.
+    assert lora.trained == pytest.approx(39_976_960, rel=0.25)
+
+
+def test_trials_share_what_they_learn(quick: Trial, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one, three = (plan(sweep_of(quick, **{"forget.lr": rates}), store) for rates in ([1e-4], [1e-4, 2e-4, 3e-4]))
+    assert (three.todo, three.learned_todo) == (3, 1)
+    assert three.trained - one.trained == 2 * cost(quick).forget
+    assert three.seconds > one.seconds
+
+
+def test_what_is_done_costs_nothing(quick: Trial, finished: tuple[Store, Outcome]) -> None:
+    store, _ = finished
+    found = plan(sweep_of(quick, seed=[0, 1]), store)
+    assert (found.done, found.todo, found.learned_todo) == (1, 1, 1)
+    done = plan(sweep_of(quick), store)
+    assert (done.todo, done.seconds, done.disk) == (0, 0, 0)
+    assert dict(done.rows())["trials"] == "0 to run, 1 done"
+
+
+def test_a_search_counts_proposals(quick: Trial, finished: tuple[Store, Outcome]) -> None:
+    store, _ = finished
+    search = Search.model_validate({"trials": 5, "settings": {"forget.lr": {"low": 1e-5, "high": 0.5}}})
+    found = plan(sweep_of(quick).model_copy(update={"search": search}), store)
+    assert (found.done, found.todo, found.learned_done) == (1, 4, 1)
+
+
+def test_the_papers_tasks_and_model_need_no_network(tmp_path: Path) -> None:
+    sweep = Sweep(name="paper", base={"model": "llama-2-7b"}, axes={"task": list(hub.TASKS)})
+    found = plan(sweep, Store(tmp_path))
+    assert found.todo == len(hub.TASKS) >= 21
+    assert set(found.assumed) == set(hub.TASKS)
+    assert "assumed" in dict(found.rows())["tokens"]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_runs(quick: Trial, tmp_path: Path) -> None:
+    seeds: list[object] = list(range(400))
+    large = sweep_of(overlay(quick, {"model": "llama-2-7b"}), seed=seeds)
+    assert plan(large, Store(tmp_path)).disk >= 400 * 6 * parameters("llama-2-7b")
+    with pytest.raises(BadInput, match=r"disk.*FORGET_STORE"):
+        check_disk(large, Store(tmp_path))
+    check_disk(sweep_of(quick), Store(tmp_path))
+
+
+def test_an_unknown_task_is_refused(quick: Trial, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r'"vowel".*did you mean "vowels"'):
+        plan(sweep_of(quick, task=["vowel"]), Store(tmp_path))
