@@ -15,7 +15,7 @@ from rich.table import Table
 from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
 
 if TYPE_CHECKING:
-    from forget.events import Outcome
+    from forget.events import Event, Outcome
 
 app = typer.Typer(
     help="How far does forgetting by fine-tuning reach?",
@@ -86,6 +86,7 @@ def trial(
 ) -> None:
     """Run one trial, without MLflow, and print its numbers."""
     wanted = read_trial(file)
+    from forget.events import ignore
     from forget.trial import identify, run_trial
     from pipelines.progress import Progress, Refusal, label
 
@@ -97,12 +98,15 @@ def trial(
         PartialState(cpu=not torch.cuda.is_available())
         # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the only one.
         speaks = os.environ.get("RANK", "0") == "0"
+
+        def tell(event: Event | Refusal) -> None:
+            # Text and line end in one write: the processes share the pipe.
+            print(event.model_dump_json() + "\n", end="", flush=True)
+
         try:
-            run_trial(
-                wanted, lambda event: print(event.model_dump_json(), flush=True) if speaks else None, None, checkpoint_minutes
-            )
+            run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes)
         except (BadInput, FloatingPointError) as error:
-            print(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)).model_dump_json(), flush=True)
+            tell(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)))
             raise typer.Exit(2) from None
         return
     id = identify(wanted).trial

@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -277,7 +278,7 @@ class Driver(tune.Callback):
         resources = self.sweep.resources
         # One bundle, hence one node: the processes of a trial share its GPUs by NVLink or PCIe, not by the network.
         bundle = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
-        with _cluster(address), _on_signal(self._interrupt), _scratch(self.store) as scratch:
+        with cluster(address), _on_signal(self._interrupt), _scratch(self.store) as scratch:
             slots = _slots(bundle, NODE_SECONDS if address else 0)
             # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
             # one, since a setting that is proposed later is proposed knowing more.
@@ -448,7 +449,7 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
         minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
         command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes]
         threads = str(max(1, int(resources.cpus)))
-        env = os.environ | {"FORGET_STORE": str(store.root), "OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}
+        env = os.environ | {"FORGET_STORE": str(store.root), "OMP_NUM_THREADS": threads}
         with (
             (Path(folder) / "launcher.log").open("w") as log,
             subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -473,12 +474,17 @@ def _last_words(folder: Path) -> str:
 
 
 @contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Ray: the cluster at the address, or one on this machine for as long as the block lasts."""
+def cluster(address: str | None = None) -> Iterator[None]:
+    """Ray: the cluster at the address, or one on this machine for as long as the block lasts. Sweeps within the block share it.
+
+    Raises:
+        BadInput: no cluster at the address.
+    """
     if ray.is_initialized():
         yield
         return
-    os.environ.update(TUNE | {"PYTHONPATH": _python_path()})
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ.update(TUNE | {"PYTHONPATH": path})
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
@@ -487,16 +493,25 @@ def _cluster(address: str | None) -> Iterator[None]:
             # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder, **quiet)
-        elif "://" in address:
-            raise BadInput(f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto')
         else:
-            ray.init(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": _python_path()}}, **quiet)
+            _connect(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": path}}, **quiet)
         yield
-    except ConnectionError:
-        raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(address: str, **settings: Any) -> None:
+    if "://" in address:
+        raise BadInput(f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto')
+    host, _, port = address.rpartition(":")
+    try:
+        if address != "auto":
+            # Ray itself would knock for a quarter of an hour.
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, **settings)
+    except (OSError, ValueError):
+        raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
 
 
 def _slots(bundle: dict[str, float], wait: float) -> int:
@@ -560,8 +575,3 @@ def _reason(trial: TuneTrial) -> str:
     if "ActorDiedError" in text or "actor died" in text:
         return "its process died, killed or out of memory"
     return text.rpartition("\n")[2]
-
-
-def _python_path() -> str:
-    """The project before whatever PYTHONPATH holds, so that a checkout works without being installed."""
-    return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,0 +1,270 @@
+"""Sweeps on a real Ray, with real trials of the tiny model, logged to a real MLflow."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from forget.events import Event, Outcome, Step
+from forget.metrics import Estimate, metric_name
+from forget.settings import BadInput, Resources, Search, Sweep, Trial, overlay
+from forget.store import Store
+from forget.tracking import tracking_uri
+from forget.trial import identify
+from pipelines import sweep as sweeps
+from pipelines.sweep import Cell, jobs, run, run_processes
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all sweeps here. It has a HOME of its own, in which it leaves no token."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        with sweeps.cluster():
+            yield
+    assert not (home / ".ray").exists()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A working directory with its own store and MLflow."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("FORGET_STORE", "store")
+    return Store()
+
+
+def sweep_of(trial: Trial, resources: Resources | None = None, **axes: list[object]) -> Sweep:
+    return Sweep(name="study", base=trial.model_dump(), axes=axes, resources=resources or Resources())
+
+
+def runs() -> list[Run]:
+    """The sweep's own run first, then its trials'."""
+    client = MlflowClient(tracking_uri())
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
+
+
+def journal(store: Store, id: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (store.trial(id) / "journal.jsonl").read_text().splitlines()]
+
+
+def when(ready: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
+    """Do `then` once `ready` is true, in the background."""
+
+    def wait() -> None:
+        until = time.monotonic() + 120
+        while not ready() and time.monotonic() < until:
+            time.sleep(0.05)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(quick: Trial, here: Store, cluster: None) -> None:
+    sweep = sweep_of(quick, **{"forget.lr": [1e-2, 1e-4]})
+    first = run(sweep, "the spec")
+    assert [outcome.trial.forget.lr for outcome in first.outcomes] == [1e-2, 1e-4]
+    assert not first.failures
+    assert first.report
+    assert first.report.is_file()
+    # Learned once, by one of them; the other read it.
+    assert len([path for path in (here.root / "learned").iterdir() if path.is_dir()]) == 1
+    parent, *children = runs()
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials/finished"] == 2
+    assert {child.data.tags["forget.trial"] for child in children} == {outcome.id for outcome in first.outcomes}
+    assert {child.info.status for child in children} == {"FINISHED"}
+    for outcome in first.outcomes:
+        child = next(child for child in children if child.data.tags["forget.trial"] == outcome.id)
+        name = metric_name("forgotten", "vowels", "test", "accuracy")
+        assert child.data.metrics[name] == outcome.measures[name].value
+
+    lines = {outcome.id: journal(here, outcome.id) for outcome in first.outcomes}
+    again = run(sweep, "the spec")
+    assert again.outcomes == first.outcomes
+    assert {id: journal(here, id) for id in lines} == lines
+    assert len(runs()) == 3
+
+
+def test_a_trial_with_bad_input_fails_alone_and_is_not_tried_again(
+    quick: Trial, toy_tasks: Path, tmp_path: Path, here: Store, cluster: None
+) -> None:
+    broken = tmp_path / "tasks" / "broken"
+    shutil.copytree(toy_tasks / "vowels", broken)
+    # Too long for the model: only the trial finds out.
+    item = {"id": "long", "question": "a" * 2000, "choices": ["yes", "no"], "answer": 0}
+    (broken / "test.jsonl").write_text(json.dumps(item))
+    folders = [*quick.folders, str(broken.parent)]
+    result = run(sweep_of(overlay(quick, {"folders": folders}), task=["broken", "vowels"]), "")
+    assert [outcome.trial.task for outcome in result.outcomes] == ["vowels"]
+    (failure,) = result.failures
+    assert failure.trial.task == "broken"
+    assert "example long has" in failure.reason
+    kinds = [line["kind"] for line in journal(here, failure.id)]
+    assert kinds.count("started") == 1
+    parent, *children = runs()
+    assert parent.info.status == "FAILED"
+    assert {child.data.tags["forget.trial"]: child.info.status for child in children} == {
+        failure.id: "FAILED",
+        result.outcomes[0].id: "FINISHED",
+    }
+
+
+def test_stopped_then_killed_a_trial_goes_on_where_it_was(quick: Trial, here: Store, cluster: None) -> None:
+    long = overlay(quick, {"forget.epochs": 300, "forget.lr": 1e-4, "probe.examples": 0, "save": False})
+    sweep = sweep_of(long, Resources(checkpoint_minutes=0.01, retries=1), seed=[0])
+    id = identify(sweep.trials()[0]).trial
+    checkpoint = here.trial(id) / "checkpoint"
+
+    stopper = when(checkpoint.exists, lambda: os.kill(os.getpid(), signal.SIGINT))
+    stopped = run(sweep, "")
+    stopper.join()
+    assert stopped.interrupted
+    assert not stopped.outcomes
+    assert not stopped.failures
+    assert [found.info.status for found in runs()] == ["KILLED", "KILLED"]
+
+    def kill() -> None:
+        for process in psutil.Process().children(recursive=True):
+            if ".train" in process.name():
+                process.kill()
+
+    def steps() -> list[int]:
+        return [int(str(line["step"])) for line in journal(here, id) if line["kind"] == "step" and line["stage"] == "forget"]
+
+    reached = max(steps())
+    killer = when(lambda: max(steps()) > reached + 200, kill)
+    result = run(sweep, "")
+    killer.join()
+    assert [outcome.id for outcome in result.outcomes] == [id]
+    lines = journal(here, id)
+    starts = [number for number, line in enumerate(lines) if line["kind"] == "started"]
+    assert len(starts) == 3
+    for start in starts[1:]:
+        resumed = next(line for line in lines[start:] if line["kind"] == "step" and line["stage"] == "forget")
+        assert int(str(resumed["step"])) > 1
+    assert [found.info.status for found in runs()] == ["FINISHED", "FINISHED"]
+
+
+def test_resources_that_no_node_has_are_refused(quick: Trial, here: Store, cluster: None) -> None:
+    with pytest.raises(BadInput, match=r"takes 4096 CPU, which no node has"):
+        run(sweep_of(quick, Resources(cpus=2048, workers=2), seed=[7]), "")
+    assert [found.info.status for found in runs()] == ["FAILED"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
+def test_a_cluster_that_does_not_answer_is_refused(address: str) -> None:
+    # Ray takes one cluster a process: where the others' is up, this one would not be looked for.
+    if ray.is_initialized():
+        ray.shutdown()
+    with pytest.raises(BadInput, match=address), sweeps.cluster(address):
+        pass
+
+
+def test_the_first_trial_of_each_learned_checkpoint_goes_first(quick: Trial, tmp_path: Path) -> None:
+    sweep = sweep_of(quick, **{"seed": [0, 1], "forget.lr": [1e-3, 1e-4]})
+    total, todo = jobs(sweep, Store(tmp_path))
+    order = [(job.trial.seed, job.trial.forget.lr) for job in todo]
+    assert total == 4
+    assert order == [(0, 1e-3), (1, 1e-3), (0, 1e-4), (1, 1e-4)]
+
+
+def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
+    # Adapters' rank changes nothing where the whole model is tuned.
+    total, todo = jobs(sweep_of(quick, **{"lora.rank": [4, 8]}), Store(tmp_path))
+    assert total == len(list(todo)) == 1
+
+
+def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:
+    seen: list[Event] = []
+    run_processes(quick, Resources(workers=2), seen.append, here)
+    outcome = seen[-1]
+    assert isinstance(outcome, Outcome)
+    assert here.outcome(identify(quick).trial) == outcome
+    steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
+    # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
+    assert steps == list(range(1, 19))
+
+
+def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> None:
+    with pytest.raises(BadInput, match='no task is named "vowel"'):
+        run_processes(overlay(quick, {"task": "vowel"}), Resources(workers=2), lambda event: None, here)
+
+
+SEARCH = Search.model_validate({"trials": 4, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-2, "log": True}}})
+
+
+def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
+    """The outcome, recorded as the trial's."""
+    mine = outcome.model_copy(update={"trial": trial, "id": identify(trial).trial})
+    store.finish(mine, [])
+    return mine
+
+
+def test_a_search_goes_on_where_it_was_killed(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+    _, outcome = finished
+    store = Store(tmp_path)
+    cell = Cell(quick, SEARCH, store)
+    done, told_late, lost = cell.ask(), cell.ask(), cell.ask()
+    rates = {job.trial.forget.lr for job in (done, told_late, lost)}
+    assert len(rates) == 3
+    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
+    done.ended(finish(store, outcome, done.trial))
+    finish(store, outcome, told_late.trial)
+
+    resumed = Cell(quick, SEARCH, store)
+    assert resumed.ids() == [done.id, told_late.id]
+    assert resumed.left == 2
+    again, fresh = resumed.ask(), resumed.ask()
+    assert again.trial == lost.trial
+    assert fresh.trial.forget.lr not in rates
+    for job in (again, fresh):
+        job.ended(finish(store, outcome, job.trial))
+    assert Cell(quick, SEARCH, store).left == 0
+    more = SEARCH.model_copy(update={"trials": 6})
+    assert Cell(quick, more, store).left == 2
+
+
+def test_a_search_weighs_forgetting_against_the_other_tasks(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    _, outcome = finished
+    cell = Cell(quick, SEARCH, Store(tmp_path))
+
+    def objectives(own: float | None, other: float | None) -> list[float] | None:
+        ratios = {
+            metric_name("forgotten", task, "test", "forget_ratio"): Estimate(ratio, ratio, ratio, 40)
+            for task, ratio in (("vowels", own), ("upper", other))
+        }
+        return cell.objectives(outcome.model_copy(update={"measures": ratios}))
+
+    assert objectives(0.9, 0.2) == [0.9, 0.2]
+    # Nothing was learned, so nothing can be said of forgetting it.
+    assert objectives(None, 0.2) is None
+    assert objectives(0.9, None) is None
+    alone = Cell(overlay(quick, {"evaluate_on": []}), SEARCH, Store(tmp_path))
+    assert alone.study.directions[0].name == "MAXIMIZE"
+    assert len(alone.study.directions) == 1
+
+
+def test_a_search_runs_its_trials(quick: Trial, here: Store, cluster: None) -> None:
+    base = overlay(quick, {"probe.examples": 0, "save": False}).model_dump()
+    sweep = Sweep(name="study", base=base, search=SEARCH.model_copy(update={"trials": 2}))
+    result = run(sweep, "")
+    assert len({outcome.trial.forget.lr for outcome in result.outcomes}) == 2
+    assert jobs(sweep, here)[0] == 0
+    assert run(sweep, "").outcomes == result.outcomes
