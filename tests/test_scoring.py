@@ -80,7 +80,7 @@ def examples() -> list[Example]:
 
 
 def plainly(model: LanguageModel, example: Example, option: str) -> tuple[float, torch.Tensor, int]:
-    """The model's own forward on one text: log-probability of what is scored, states [layers, tokens, width], prompt's length."""
+    """The model's own forward: log-probability of what is scored, states [layers, tokens, width], length of the prompt."""
     read = model.tokenizer
     ids = read(example.prompt + option + example.suffix)["input_ids"]
     first = len(read(example.prompt + (option if example.suffix else ""))["input_ids"])
