@@ -1,0 +1,114 @@
+"""The rooms of the house: imports go downward only, and the science runs where there is neither Ray nor MLflow."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forget.settings import Trial
+
+ROOT = Path(__file__).parent.parent
+
+FLOORS = (
+    ("forget.settings", "forget.metrics"),
+    ("forget.events", "forget.tasks", "forget.labels"),
+    (
+        "forget.store",
+        "forget.batches",
+        "forget.models",
+        "forget.methods",
+        "forget.training",
+        "forget.scoring",
+        "forget.probing",
+    ),
+    ("forget.measuring", "forget.trial", "forget.plan", "forget.report", "forget.card"),
+    ("forget.journal", "forget.tracking"),
+    ("pipelines.progress", "pipelines.doctor", "pipelines.sweep"),
+    ("pipelines.cli",),
+)
+"""Bottom first. A room may import what stands on its own floor or below."""
+
+DOORS = {
+    "mlflow": "forget/tracking.py",
+    "ray": "pipelines/sweep.py",
+    "optuna": "pipelines/sweep.py",
+    "datasets": "forget/tasks/hub.py",
+}
+"""The only file that imports the package."""
+
+SCIENCE = """
+import sys
+sys.modules.update(dict.fromkeys({absent}))  # As good as not installed.
+from pathlib import Path
+from forget.settings import read_trial
+from forget.store import Store
+from forget.trial import run_trial
+print(run_trial(read_trial(Path("trial.json")), store=Store(Path("store").absolute())).id)
+"""
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, wherever in it; what only a type checker reads aside."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(name: str) -> int | None:
+    rooms = [(len(room), number) for number, rooms in enumerate(FLOORS) for room in rooms if f"{name}.".startswith(f"{room}.")]
+    return max(rooms)[1] if rooms else None
+
+
+SOURCES = [path for package in ("forget", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_imports_go_downward_only(path: Path) -> None:
+    if (own := floor(module(path))) is None:
+        # The packages' own doors; forget/__init__.py opens upward, on demand.
+        assert path.name == "__init__.py"
+        assert path.parent.name in ("forget", "pipelines")
+        return
+    above = [name for name in imports(path) if (other := floor(name)) is not None and other > own]
+    assert not above
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_package_is_imported_in_its_room_alone(package: str) -> None:
+    users = {str(path.relative_to(ROOT)) for path in SOURCES if any(name.split(".")[0] == package for name in imports(path))}
+    assert users == {DOORS[package]}
+
+
+def test_a_trial_needs_torch_transformers_and_accelerate_alone(tmp_path: Path, quick: Trial) -> None:
+    (tmp_path / "trial.json").write_text(quick.model_dump_json())
+    code = SCIENCE.format(absent=["ray", "mlflow", "optuna", "datasets", "matplotlib", "typer", "rich"])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "store" / "trials" / done.stdout.strip() / "outcome.json").exists()

@@ -1,0 +1,206 @@
+"""A trial learns, forgets and is measured; what it promises of its Rows, its sharing and its refusals."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forget.events import Event, Outcome, StageStarted
+from forget.metrics import PHASES, Row, accuracy, metric_name, select
+from forget.settings import BadInput, Trial, overlay
+from forget.store import Store
+from forget.trial import check, identify, run_trial
+
+SHORT = {"learn.epochs": 1, "forget.epochs": 1, "probe.examples": 0, "save": False}
+
+
+def stages(trial: Trial, store: Store) -> list[str]:
+    """The stages that running the trial goes through."""
+    seen: list[Event] = []
+    run_trial(trial, seen.append, store)
+    return [event.stage for event in seen if isinstance(event, StageStarted)]
+
+
+def value(outcome: Outcome, phase: str, split: str, measure: str, task: str = "vowels") -> float:
+    return outcome.measures[metric_name(phase, task, split, measure)].numbers[0]
+
+
+def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
+    store, outcome = finished
+    rows = store.rows(outcome.id)
+    assert {row.trial for row in rows} == {outcome.id}
+    # 48 of 64 examples are forgotten; a near item is scored where its source is among them.
+    near = len(select(rows, phase="base", split="near"))
+    assert 0 < near <= 24
+    sizes = {("vowels", "train"): 48, ("vowels", "near"): near, ("vowels", "test"): 40, ("upper", "test"): 40}
+    counts = Counter((row.phase, row.task, row.split) for row in rows)
+    assert counts == {(phase, *place): n for phase in PHASES for place, n in sizes.items()}
+    for phase in PHASES:
+        found = select(rows, phase=phase, task="vowels", split="test")
+        assert outcome.measures[metric_name(phase, "vowels", "test", "accuracy")] == accuracy(found)
+
+
+def test_the_measures_that_the_protocol_names(finished: tuple[Store, Outcome]) -> None:
+    _, outcome = finished
+    for task, split in (("vowels", "train"), ("vowels", "near"), ("vowels", "test"), ("upper", "test")):
+        for phase in PHASES:
+            for measure in ("accuracy", "confidence", "option_mass"):
+                assert outcome.measures[metric_name(phase, task, split, measure)].low is not None
+        assert metric_name("forgotten", task, split, "forget_gap") in outcome.measures
+        assert metric_name("forgotten", task, split, "forget_ratio") in outcome.measures
+    layers = [(probe.phase, probe.layer) for probe in outcome.probes]
+    assert layers == [(phase, layer) for phase in PHASES for layer in range(3)]
+    for phase in PHASES:
+        assert value(outcome, phase, "test", "variability") > 0
+
+
+def test_the_task_is_learned_then_forgotten(finished: tuple[Store, Outcome]) -> None:
+    _, outcome = finished
+    assert value(outcome, "learned", "train", "accuracy") > 0.9
+    # 48 fair coins, on which half of the labels are wrong: four standard deviations are 0.29.
+    assert abs(value(outcome, "forgotten", "train", "accuracy") - 0.5) < 0.29
+
+
+def test_equal_settings_give_equal_rows_to_the_bit(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+    before, outcome = finished
+    store = Store(tmp_path)
+    again = run_trial(quick, store=store)
+    assert store.rows(again.id) == before.rows(outcome.id)
+    assert again.model_copy(update={"seconds": 0}) == outcome.model_copy(update={"seconds": 0})
+
+
+def test_another_seed_gives_other_rows(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+    before, outcome = finished
+    store = Store(tmp_path)
+    other = run_trial(overlay(quick, {"seed": 1}), store=store)
+    assert other.id != outcome.id
+
+    def scores(rows: list[Row]) -> dict[str, tuple[float, ...]]:
+        return {row.example: row.logprobs for row in select(rows, phase="learned", split="test", task="vowels")}
+
+    assert scores(store.rows(other.id)).keys() == scores(before.rows(outcome.id)).keys()
+    assert scores(store.rows(other.id)) != scores(before.rows(outcome.id))
+
+
+def test_a_finished_trial_is_read_and_its_learned_model_is_shared(quick: Trial, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    trial = overlay(quick, SHORT)
+    everything = stages(trial, store)
+    assert list(dict.fromkeys(everything)) == [
+        "score base",
+        "learn",
+        "score learned",
+        "forget",
+        "score forgotten",
+    ]
+    assert stages(trial, store) == []
+    assert set(stages(overlay(trial, {"forget.lr": 1e-4}), store)) == {"forget", "score forgotten"}
+    # Another learning starts from the same untouched model.
+    assert set(stages(overlay(trial, {"learn.lr": 1e-4}), store)) == set(everything) - {"score base"}
+
+
+VARIANTS: dict[str, Mapping[str, object]] = {
+    "flipped labels": {"labels": "flipped"},
+    "labels drawn each epoch": {"labels": "random_each_epoch", "forget.epochs": 2},
+    "gradient ascent": {"method": "gradient_ascent", "forget.lr": 1e-4},
+    "adapters": {"tuning": "lora"},
+    "every option": {"options": "all"},
+    "scores by byte": {"normalise": "bytes"},
+    "another wording": {"template": "bare"},
+    "bf16": {"precision": "bf16"},
+    "cosine": {"forget.schedule": "cosine"},
+    "probes of some layers": {"probe": {"examples": 16, "layers": [0, -1], "position": "mean"}},
+}
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS.keys())
+def test_each_setting_makes_another_trial_that_runs(
+    quick: Trial, fields: Mapping[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    plain = overlay(quick, SHORT)
+    trial = overlay(plain, fields)
+    assert identify(trial) != identify(plain)
+    store = Store(tmp_path_factory.getbasetemp() / "variants")
+    outcome = run_trial(trial, store=store)
+    assert store.outcome(outcome.id) == outcome
+    assert (metric_name("forgotten", "vowels", "test", "flipped_forget_ratio") in outcome.measures) == (
+        trial.labels == "flipped"
+    )
+    probed = trial.probe.examples > 0
+    assert {probe.layer for probe in outcome.probes} == ({0, 2} if probed else set())
+
+
+def test_flipped_labels_turn_the_answers_round(quick: Trial, tmp_path: Path) -> None:
+    outcome = run_trial(
+        overlay(quick, {**SHORT, "labels": "flipped", "learn.epochs": 6, "forget.epochs": 20}), store=Store(tmp_path)
+    )
+    assert value(outcome, "learned", "train", "accuracy") > 0.9
+    assert value(outcome, "forgotten", "train", "accuracy") < 0.1
+
+
+def test_a_loss_that_is_not_a_number_names_step_and_rate_and_leaves_no_outcome(quick: Trial, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    trial = overlay(quick, {**SHORT, "forget": {"lr": 0.99, "clip": 1e30, "epochs": 60, "warmup": 0, "weight_decay": 1e6}})
+    with pytest.raises(FloatingPointError, match=r"forget: the loss is (nan|inf) at step \d+ of \d+, rate 0\.\d+"):
+        run_trial(trial, store=store)
+    assert store.outcome(identify(trial).trial) is None
+
+
+REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
+    "task": ({"task": "vowles"}, r'no task is named "vowles"; did you mean "vowels"\?'),
+    "model": ({"model": "tinny"}, r'no model is named "tinny".*did you mean "tiny"\?'),
+    "method": ({"method": "random_label"}, r'no method is named "random_label"; did you mean "random_labels"\?'),
+    "template": ({"template": "q"}, r'no template is named "q"'),
+    "layer": ({"probe.layers": [7]}, r'probe.layers asks for 7, but "tiny" has hidden states 0 to 2'),
+    "cut": ({"model": "smollm2-135m/31"}, r'"smollm2-135m/31" asks for 31 layers, but "smollm2-135m" has 30'),
+    "other task": ({"evaluate_on": ["uper"]}, r'no task is named "uper"; did you mean "upper"\?'),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_what_is_not_there_is_refused_before_anything_is_written(
+    quick: Trial, fields: Mapping[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        run_trial(overlay(quick, fields), store=Store(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_without_the_split_is_refused(quick: Trial, toy_tasks: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    folder.mkdir()
+    line = json.dumps({"id": "1", "question": "a", "choices": ["yes", "no"], "answer": 0})
+    (folder / "test.jsonl").write_text(line)
+    folders = [*quick.folders, str(folder)]
+    check(overlay(quick, {"folders": folders, "evaluate_on": ["half"]}))
+    with pytest.raises(BadInput, match='task "half" has no split "train", which the trial needs; it has test'):
+        check(overlay(quick, {"folders": folders, "task": "half"}))
+
+
+def test_identity_is_content(quick: Trial, toy_tasks: Path, tmp_path: Path) -> None:
+    """Equal data elsewhere is the same trial; another word in it is not."""
+    copy = tmp_path / "copy"
+    for task in ("vowels", "upper"):
+        (copy / task).mkdir(parents=True)
+        for file in (toy_tasks / task).iterdir():
+            (copy / task / file.name).write_bytes(file.read_bytes())
+    moved = overlay(quick, {"folders": [str(copy)]})
+    assert identify(moved) == identify(quick)
+    changed = copy / "upper" / "test.jsonl"
+    changed.write_text(changed.read_text().replace("yes", "aye"))
+    assert identify(moved).trial != identify(quick).trial
+    # The learned model has never seen "upper".
+    assert identify(moved).learned == identify(quick).learned
+
+
+def test_rows_hold_finite_numbers(finished: tuple[Store, Outcome]) -> None:
+    store, outcome = finished
+    rows = store.rows(outcome.id)
+    assert all(math.isfinite(value) and value < 0 for row in rows for value in row.logprobs)
+    assert all(0 < row.mass <= 1 for row in rows)
+    with pytest.raises(ValueError, match="not finite"):
+        replace(rows[0], logprobs=(math.nan, -1.0))
