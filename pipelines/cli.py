@@ -24,7 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False)
+# A file or a pipe has no width; rich would break lines at 80 letters.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package.")]
 Folders = Annotated[list[Path], typer.Option("--folder", help="A folder of your own tasks; may be given several times.")]
@@ -132,6 +133,7 @@ def probe(
     from forget import measuring, models, tracking
     from forget import trial as trials
     from forget.settings import Probe, Trial
+    from pipelines.progress import Progress
 
     like = Trial(task=task, model="tiny", seed=seed, folders=_absolute(folder))
     trials.check(like)
@@ -140,7 +142,9 @@ def probe(
     else:
         models.check(model)
         loaded = models.load(model)
-    found = measuring.probe(loaded, task, Probe(examples=examples), like)
+    with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
+        progress.started(task, f"{model} on {task}")
+        found = measuring.probe(loaded, task, Probe(examples=examples), like, lambda event: progress.event(task, event))
     _print(("layer", "probe accuracy"), [(str(score.layer), str(score.accuracy)) for score in found])
 
 

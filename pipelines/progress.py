@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Literal
@@ -78,7 +78,7 @@ def numbers(outcome: Outcome) -> dict[str, float | None]:
 @dataclass
 class _Running:
     name: str
-    since: float = field(default_factory=time.monotonic)
+    since: float
     stage: str = "starting"
     step: int = 0
     steps: int = 0
@@ -111,7 +111,7 @@ class Progress:
 
     def started(self, id: str, name: str) -> None:
         if id not in self._running:
-            self._running[id] = _Running(name)
+            self._running[id] = _Running(name, time.monotonic())
             self.say(f"started  {name}")
 
     def event(self, id: str, event: Event) -> None:

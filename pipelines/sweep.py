@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -110,27 +110,29 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     for trial in sweep.trials():
         check(trial)
     plan.check_disk(sweep, store)
-    study = tracking.open_study(sweep, spec_text)
-    driver = Driver(sweep, study, store)
-    status: str = "FAILED"
-    files: list[Path] = []
-    try:
-        if driver.total:
-            driver.run(address)
-        outcomes = finished(sweep, store)
-        with _tracking_may_be_away():
-            tracking.sync(study, store, [outcome.id for outcome in outcomes])
-        page = write_report(sweep, store, driver.failures) if outcomes and not driver.interrupted else None
-        files = [page.parent] if page else []
-        status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
-        return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        with _tracking_may_be_away():
-            counts = {"trials/finished": len(finished(sweep, store)), "trials/failed": len(driver.failures)}
-            tracking.close_study(study, status, files, counts)
+    driver = Driver(sweep, store)
+    # Whatever is refused is refused before anything is logged.
+    with _slots(driver.bundle, address) if driver.total else nullcontext(0) as slots:
+        study = tracking.open_study(sweep, spec_text)
+        status: str = "FAILED"
+        files: list[Path] = []
+        try:
+            if driver.total:
+                driver.run(study, slots)
+            outcomes = finished(sweep, store)
+            with _tracking_may_be_away():
+                tracking.sync(study, store, [outcome.id for outcome in outcomes])
+            page = write_report(sweep, store, driver.failures) if outcomes and not driver.interrupted else None
+            files = [page.parent] if page else []
+            status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
+            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            with _tracking_may_be_away():
+                counts = {"trials/finished": len(finished(sweep, store)), "trials/failed": len(driver.failures)}
+                tracking.close_study(study, status, files, counts)
 
 
 def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -> Path:
@@ -264,28 +266,31 @@ class Cell:
 class Driver(tune.Callback):
     """Feeds jobs to Tune, shows what the trials report, keeps what failed, and stops everything when asked to."""
 
-    def __init__(self, sweep: Sweep, study: tracking.Study, store: Store) -> None:
+    def __init__(self, sweep: Sweep, store: Store) -> None:
         self.sweep = sweep
-        self.study = study
         self.store = store
         self.failures: list[Failure] = []
         self.interrupted = False
         self.total, todo = jobs(sweep, store)
         self.queue = Queue(todo)
-
-    def run(self, address: str | None) -> None:
-        """Returns when every job has ended, or when the running ones have stopped after Ctrl-C or SIGTERM."""
-        resources = self.sweep.resources
+        take = sweep.resources
         # One bundle, hence one node: the processes of a trial share its GPUs by NVLink or PCIe, not by the network.
-        bundle = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
-        with cluster(address), _on_signal(self._interrupt), _scratch(self.store) as scratch:
-            slots = _slots(bundle, NODE_SECONDS if address else 0)
+        self.bundle = {"CPU": take.cpus * take.workers, "GPU": take.gpus * take.workers}
+
+    def run(self, study: tracking.Study, slots: int) -> None:
+        """Returns when every job has ended, or when the running ones have stopped after Ctrl-C or SIGTERM.
+
+        Args:
+            slots: how many trials the nodes hold at once.
+        """
+        resources = self.sweep.resources
+        with _on_signal(self._interrupt), _scratch(self.store) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
             # one, since a setting that is proposed later is proposed knowing more.
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
             self.board: Any = ray.remote(num_cpus=0)(Board).remote()
             slot = tune.with_parameters(
-                Slot, study=self.study, root=self.store.root, scratch=scratch, resources=resources, board=self.board
+                Slot, study=study, root=self.store.root, scratch=scratch, resources=resources, board=self.board
             )
             with Progress(self.total, min(slots, resources.concurrent or slots)) as self.progress:
                 tune.run(
@@ -295,7 +300,7 @@ class Driver(tune.Callback):
                     search_alg=self.queue,
                     num_samples=-1,
                     max_concurrent_trials=resources.concurrent,
-                    resources_per_trial=tune.PlacementGroupFactory([bundle]),
+                    resources_per_trial=tune.PlacementGroupFactory([self.bundle]),
                     reuse_actors=True,
                     max_failures=resources.retries,
                     raise_on_failed_trial=False,
@@ -514,24 +519,32 @@ def _connect(address: str, **settings: Any) -> None:
         raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
 
 
-def _slots(bundle: dict[str, float], wait: float) -> int:
-    """How many trials the nodes hold at once.
+@contextmanager
+def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
+    """Ray (see `cluster`), and how many trials its nodes hold at once.
 
     Raises:
-        BadInput: none after `wait` seconds. Ray would wait for ever.
+        BadInput: none, nor does a cluster grow a node that does. Ray would wait for ever.
     """
-    until = time.monotonic() + wait
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        slots = sum(min(int(node.get(kind, 0) // n) for kind, n in bundle.items() if n) for node in nodes)
-        if slots:
-            return slots
-        if time.monotonic() >= until:
-            wanted = ", ".join(f"{n:g} {kind}" for kind, n in bundle.items() if n)
-            largest = "; ".join(", ".join(f"{node.get(kind, 0):g} {kind}" for kind in bundle) for node in nodes)
-            raise BadInput(f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {largest})")
-        request_resources(bundles=[bundle])
-        time.sleep(1)
+    with cluster(address):
+        until = time.monotonic() + (NODE_SECONDS if address else 0)
+        while not (slots := sum(_fitting(node, bundle) for node in _nodes())):
+            if time.monotonic() >= until:
+                wanted = ", ".join(f"{n:g} {kind}" for kind, n in bundle.items() if n)
+                have = "; ".join(", ".join(f"{node.get(kind, 0):g} {kind}" for kind in bundle) for node in _nodes())
+                raise BadInput(f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {have})")
+            request_resources(bundles=[bundle])
+            time.sleep(1)
+        yield slots
+
+
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each node that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _fitting(node: dict[str, float], bundle: dict[str, float]) -> int:
+    return min(int(node.get(kind, 0) // n) for kind, n in bundle.items() if n)
 
 
 @contextmanager
