@@ -11,7 +11,7 @@ import pytest
 
 from forget.events import Event, Outcome, StageStarted
 from forget.metrics import PHASES, Row, accuracy, metric_name, select
-from forget.settings import BadInput, Trial, overlay
+from forget.settings import BadInput, Trial, overlay, read_sweep
 from forget.store import Store
 from forget.trial import check, identify, run_trial
 
@@ -204,3 +204,33 @@ def test_rows_hold_finite_numbers(finished: tuple[Store, Outcome]) -> None:
     assert all(0 < row.mass <= 1 for row in rows)
     with pytest.raises(ValueError, match="not finite"):
         replace(rows[0], logprobs=(math.nan, -1.0))
+
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("task", ["world", "science", "sentiment"])
+def test_quickstart_learns_each_task_and_forgets_its_training_examples(task: str, tmp_path: Path) -> None:
+    trials = [t for t in read_sweep("quickstart").trials() if (t.model, t.task) == ("smollm2-135m", task)]
+    trial = max(trials, key=lambda trial: trial.forget.lr)
+    outcome = run_trial(overlay(trial, {"evaluate_on": [], "probe.examples": 0, "save": False}), store=Store(tmp_path))
+    assert value(outcome, "learned", "test", "accuracy", task) >= 0.75
+    assert value(outcome, "forgotten", "train", "accuracy", task) <= 0.65
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_real_benchmark_tasks_are_learned_and_forgotten_from_a_folder(tmp_path: Path) -> None:
+    if not SHARED.is_dir():
+        pytest.skip("needs the benchmark data beside the repository, ../shared/data")
+    base = read_sweep("quickstart").trials()[0]
+    fields = {"task": "arc_easy", "evaluate_on": ["sst2"], "folders": [str(SHARED)], "forget.lr": 3e-4, "save": False}
+    outcome = run_trial(overlay(base, fields), store=Store(tmp_path))
+    for task in ("arc_easy", "sst2"):
+        assert value(outcome, "learned", "test", "accuracy", task) > 0.65
+    learned, forgotten = (value(outcome, phase, "train", "accuracy", "arc_easy") for phase in ("learned", "forgotten"))
+    assert learned > 0.8
+    assert forgotten < learned - 0.15
+    assert {probe.layer for probe in outcome.probes} == set(range(31))
