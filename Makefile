@@ -35,9 +35,10 @@ ui: setup ## Compare runs in the MLflow UI
 	@$(BIN)/forget ui
 
 test: setup ## Test everything that needs no download
-	@$(BIN)/pytest --quiet
+	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
 
-test-slow: setup ## Test with the real language model and benchmark data as well
+test-slow: setup ## Test with the real language model, benchmark data and lm-evaluation-harness as well
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lmeval]'
 	@$(BIN)/pytest --quiet -m 'slow or not slow'
 
 lint: setup ## Check style, imports and types
