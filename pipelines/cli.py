@@ -49,7 +49,8 @@ def plan_(spec: Spec) -> None:
     from forget.plan import plan
     from forget.store import Store
 
-    found = plan(read_sweep(spec), Store())
+    study = read_sweep(spec)
+    found = plan(study, Store(study.store))
     _print(("", ""), found.rows())
     if reason := found.shortage():
         console.print(f"\nIt will not run here: {reason}.", markup=False)
@@ -155,7 +156,7 @@ def report(spec: Spec) -> None:
     from forget.store import Store
     from pipelines.sweep import write_report
 
-    console.print(f"report: {write_report(study, Store())}", markup=False)
+    console.print(f"report: {write_report(study, Store(study.store))}", markup=False)
 
 
 @app.command("models")
@@ -197,7 +198,7 @@ def sync(spec: Spec) -> None:
     from forget.store import Store
     from pipelines.sweep import send
 
-    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store())}")
+    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store(study.store))}")
 
 
 @app.command()
