@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import optuna
+import psutil
 import ray
 import torch
 from optuna.storages import JournalStorage
@@ -393,6 +394,14 @@ class Slot(tune.Trainable):
         self.scratch = scratch
         self.resources = resources
         self.board = board
+        self.running = self.preempted = False
+        signal.signal(signal.SIGTERM, self._preempt)
+
+    def _preempt(self, number: int, frame: FrameType | None) -> None:
+        """The machine has to go: the trial keeps its state at its next step, the process ends, Tune starts it elsewhere."""
+        self.preempted = True
+        if not self.running:
+            raise SystemExit
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -406,12 +415,17 @@ class Slot(tune.Trainable):
                 raise KeyboardInterrupt
             if not self.store.remote and not Path(self.scratch).exists():
                 raise BadInput(f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE")
+            self.running = True
             with tracking.trial_sink(self.study, trial, id, self.store) as sink:
                 self._run(trial, self._observer(id, sink))
         except (BadInput, FloatingPointError) as error:
             result["reason"] = str(error)
         except KeyboardInterrupt:
             result["stopped"] = True
+        finally:
+            self.running = False
+        if self.preempted:
+            raise SystemExit
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
@@ -427,6 +441,8 @@ class Slot(tune.Trainable):
         def observe(event: Event) -> None:
             nonlocal posted
             sink(event)
+            if self.preempted:
+                raise KeyboardInterrupt
             now = time.monotonic()
             if isinstance(event, Step) and now - posted < POST_SECONDS:
                 return
@@ -467,7 +483,12 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
                         raise FloatingPointError(event.reason) if event.numeric else BadInput(event.reason)
                     observe(event)
             finally:
-                process.terminate() if sys.exc_info()[0] else process.wait()
+                if sys.exc_info()[0]:
+                    process.terminate()
+                    # They keep the trial's state first, and what they say meanwhile needs a reader.
+                    for _ in process.stdout or ():
+                        continue
+                process.wait()
         if process.returncode:
             raise RuntimeError(_last_words(Path(folder)))
 
@@ -518,6 +539,42 @@ def _connect(address: str, **settings: Any) -> None:
         ray.init(address, **settings)
     except (OSError, ValueError):
         raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
+
+
+def drain(seconds: int) -> int:
+    """Before this machine goes: Ray puts nothing on it any more, and the trials that run here keep their state.
+
+    Returns:
+        How many trials were still running after `seconds`.
+
+    Raises:
+        BadInput: this machine belongs to no Ray cluster.
+    """
+    _connect("auto", log_to_driver=False, logging_level=logging.CRITICAL)
+    here = ray.get_runtime_context()
+    reason = [
+        "--reason=DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message=the machine goes",
+        f"--deadline-remaining-seconds={seconds}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "drain-node",
+        f"--address={here.gcs_address}",
+        f"--node-id={here.get_node_id()}",
+    ]
+    subprocess.run([*command, *reason], check=True, stdout=subprocess.DEVNULL)
+    ray.shutdown()
+    trials = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "".join(process.info["cmdline"] or ()).startswith("ray::Slot")
+    ]
+    for process in trials:
+        process.terminate()
+    return len(psutil.wait_procs(trials, timeout=seconds)[1])
 
 
 @contextmanager
