@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ START_SECONDS = 90
 
 STOP_SECONDS = 10
 """After its own signal; then it is killed."""
+
+
+WITHOUT_ADDRESS = "postgresql+psycopg2://"
+"""The database that PGHOST and the like name, as in the cluster: no address with a password is in a command or a file."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,8 @@ class Tracking:
     uri: str
     user: str
     password: str = field(repr=False)
-    command: dict[str, str] = field(repr=False)
-    """Environment in which `mlflow` commands work on the server's database and store, as a pod of the server has it."""
+    backend: dict[str, str] = field(repr=False)
+    """The server's own environment: the database, the S3 store, the secrets."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,6 +109,8 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
     # It refuses to be root, and another user cannot reach into root's temporary folders.
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if os.geteuid() == 0 else []
+    # A change of user undoes what `server` asks of the kernel.
+    again = ["--pdeathsig=INT"] if become else []
     data = Path(tempfile.mkdtemp(prefix="forget-postgres-"))
     try:
         (data / "password").write_text(password)
@@ -113,7 +120,7 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
         make = [*become, str(binaries / "initdb"), f"--pgdata={data}/db", "--no-sync", *options]
         run(make, folder / "initdb.log", {"PATH": os.environ["PATH"]}, cwd=data)
         settings = {"listen_addresses": ip, "port": port, "unix_socket_directories": "", "fsync": "off", "max_connections": 50}
-        serve = [*become, str(binaries / "postgres"), "-D", str(data / "db")]
+        serve = [*become, *again, str(binaries / "postgres"), "-D", str(data / "db")]
         serve += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         create = [str(binaries / "createdb"), f"--host={ip}", f"--port={port}", "--username=forget", "--no-password", "mlflow"]
 
@@ -202,43 +209,48 @@ def mlflow_server(
         needs(module)
     artifacts = s3.make_bucket(bucket)
     user, password = "admin", secrets.token_urlsafe(24)
-    config = folder / "auth.ini"
-    config.touch(0o600)
-    config.write_text(
-        f"[mlflow]\ndatabase_uri = {database}\ndefault_permission = NO_PERMISSIONS\n"
-        f"admin_username = {user}\nadmin_password = {password}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
+    config = folder / "basic_auth.ini"
+    config.write_text(f"[mlflow]\ndatabase_uri = {WITHOUT_ADDRESS}\ndefault_permission = READ\nadmin_username = {user}\n")
     (port,) = free_ports(1, ip)
     uri = f"http://{ip}:{port}"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "AWS_", "FORGET_"))}
-    environment |= s3.environment
+    where = urllib.parse.urlsplit(database)
+    environment = clean(folder) | s3.environment
     environment |= {
-        "HOME": str(folder),
-        "MLFLOW_BACKEND_STORE_URI": database,
+        "PGHOST": str(where.hostname),
+        "PGPORT": str(where.port),
+        "PGUSER": str(where.username),
+        "PGPASSWORD": str(where.password),
+        "PGDATABASE": where.path.removeprefix("/"),
+        "MLFLOW_BACKEND_STORE_URI": WITHOUT_ADDRESS,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes, and nothing for them to do
     }
-    migrate(database, folder / "migrate.log", environment)
+    migrate(folder / "migrate.log", environment)
     command = [sys.executable, "-m", "mlflow", "server", f"--host={ip}", f"--port={port}", "--workers=1"]
     command += ["--app-name=basic-auth", "--serve-artifacts", f"--artifacts-destination={artifacts}"]
     command += [f"--allowed-hosts={allowed_hosts(ip, *names)}", f"--expose-prometheus={folder / 'metrics'}"]
     with server(command, folder / "mlflow.log", lambda: status(f"{uri}/health") == 200, environment, cwd=folder):
-        tracking = Tracking(uri, user, password, environment)
-        yield Tracking(uri, user, password, {**environment, **tracking.environment})
+        yield Tracking(uri, user, password, environment)
 
 
-def migrate(database: str, log: Path, environment: Mapping[str, str]) -> None:
+def migrate(log: Path, environment: Mapping[str, str]) -> None:
     """Both schemas, that of runs and models and that of users, made or brought up to date."""
-    run([sys.executable, "-m", "mlflow", "db", "upgrade", database], log, environment)
-    run([sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", database], log, environment)
+    run([sys.executable, "-m", "mlflow", "db", "upgrade", WITHOUT_ADDRESS], log, environment)
+    run([sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", WITHOUT_ADDRESS], log, environment)
 
 
 def allowed_hosts(*names: str) -> str:
     """For --allowed-hosts, which matches the port, too."""
     return ",".join(form for name in names for form in (name, f"{name}:*"))
+
+
+def clean(home: Path) -> dict[str, str]:
+    """This process's environment without what names a server or a store."""
+    names = ("MLFLOW_", "AWS_", "FORGET_", "PG")
+    return {key: value for key, value in os.environ.items() if not key.startswith(names)} | {"HOME": str(home)}
 
 
 @contextlib.contextmanager
@@ -255,7 +267,7 @@ def server(
     Raises:
         RuntimeError: it died or was not ready in time; the text is the end of its log.
     """
-    # Ctrl-C from the kernel where the tests are killed: mlflow passes it on to its workers.
+    # Ctrl-C from the kernel where the tests are killed; mlflow passes it on to its workers.
     guard = ["setpriv", "--pdeathsig=INT"] if shutil.which("setpriv") else []
     with log.open("ab") as output:
         process = subprocess.Popen(
