@@ -35,8 +35,10 @@ class Remote:
     """
 
     def __init__(self, url: str) -> None:
-        # Others write meanwhile: what was listed a moment ago is no longer true.
-        options: dict[str, Any] = {"use_listings_cache": False} | ({"auto_mkdir": True} if url.startswith("file:") else {})
+        # Others write meanwhile: what was listed a moment ago is no longer true. Nor is what another Remote was told of endpoints.
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True} | (
+            {"auto_mkdir": True} if url.startswith("file:") else {}
+        )
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
         except (ImportError, ValueError) as error:

@@ -214,15 +214,6 @@ def sync(spec: Spec) -> None:
 
 
 @app.command()
-def drain(seconds: Annotated[int, typer.Option(help="How long the trials have to keep their state.")] = 30) -> None:
-    """Before this machine of a Ray cluster goes: its trials keep their state and go on elsewhere."""
-    from pipelines.sweep import drain
-
-    left = drain(seconds)
-    console.print(f"still running: {left}" if left else "every trial has kept its state")
-
-
-@app.command()
 def doctor() -> None:
     """Check what the platform stands on; every line that is not ok names its cure."""
     from pipelines.doctor import checks

@@ -22,7 +22,6 @@ from types import FrameType
 from typing import Annotated, Any
 
 import optuna
-import psutil
 import ray
 import torch
 from optuna.storages import JournalStorage
@@ -33,6 +32,7 @@ from ray import tune
 from ray.autoscaler.sdk import request_resources
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import plan, report, tracking
 from forget.events import Event, Observe, Outcome, Step
@@ -290,7 +290,9 @@ class Driver(tune.Callback):
             # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
             # one, since a setting that is proposed later is proposed knowing more.
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
-            self.board: Any = ray.remote(num_cpus=0)(Board).remote()
+            # Here, since any other node may go away.
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self.board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
             slot = tune.with_parameters(
                 Slot, study=study, where=self.store.where, scratch=scratch, resources=resources, board=self.board
             )
@@ -304,7 +306,8 @@ class Driver(tune.Callback):
                     max_concurrent_trials=resources.concurrent,
                     resources_per_trial=tune.PlacementGroupFactory([self.bundle]),
                     reuse_actors=True,
-                    max_failures=resources.retries,
+                    # One more than there are: `on_trial_recover` says which failures count.
+                    max_failures=resources.retries + 1,
                     raise_on_failed_trial=False,
                     callbacks=[self],
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -316,7 +319,8 @@ class Driver(tune.Callback):
             self.queue.closed = True
             self.board.end.remote()
             self.progress.say("stopping the trials that run; Ctrl-C again ends them at once")
-        for id, event in ray.get(self.board.take.remote()):
+        leaving = frozenset(ray._private.state.state.get_draining_nodes())
+        for id, event in ray.get(self.board.take.remote(leaving)):
             self.progress.event(id, event)
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
@@ -325,7 +329,14 @@ class Driver(tune.Callback):
             self.progress.started(job.id, label(job.trial, self.sweep))
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self.progress.again(self.queue.jobs[trial.trial_id].id, _reason(trial))
+        job = self.queue.jobs[trial.trial_id]
+        if (reason := _reason(trial)) == LEFT:
+            # No failure of the trial, however often it happens.
+            trial.max_failures += 1
+        elif trial.run_metadata.num_failures == trial.max_failures:
+            self.board.give_up.remote(job.id, self._failure(job, trial))
+            return
+        self.progress.again(job.id, reason)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         if not trial.last_result["stopped"]:
@@ -333,10 +344,14 @@ class Driver(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         job = self.queue.jobs[trial.trial_id]
+        self._ended(job, self._failure(job, trial))
+
+    def _failure(self, job: Job, trial: TuneTrial) -> str:
+        """Why the trial failed, and where the whole story lies."""
         folder = self.store.trial(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(trial.error_file, folder / "error.txt")
-        self._ended(job, f"{_reason(trial)} (see {folder / 'error.txt'})")
+        return f"{_reason(trial)} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
         outcome = self.store.outcome(job.id)
@@ -376,6 +391,13 @@ class Queue(Searcher):
         """Nothing to save: a sweep goes on from the store, not from Tune's own state."""
 
 
+class Left(KeyboardInterrupt):
+    """The machine goes away: the trial keeps its state."""
+
+
+LEFT = "its machine goes away"
+
+
 class Slot(tune.Trainable):
     """A warm process that runs one trial after another: torch is imported once."""
 
@@ -394,14 +416,7 @@ class Slot(tune.Trainable):
         self.scratch = scratch
         self.resources = resources
         self.board = board
-        self.running = self.preempted = False
-        signal.signal(signal.SIGTERM, self._preempt)
-
-    def _preempt(self, number: int, frame: FrameType | None) -> None:
-        """The machine has to go: the trial keeps its state at its next step, the process ends, Tune starts it elsewhere."""
-        self.preempted = True
-        if not self.running:
-            raise SystemExit
+        self.node = ray.get_runtime_context().get_node_id()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -411,21 +426,17 @@ class Slot(tune.Trainable):
         id, trial = self.config["id"], Trial.model_validate_json(self.config["trial"])
         result: dict[str, Any] = {"done": True, "reason": None, "stopped": False}
         try:
-            if ray.get(self.board.ended.remote()):
-                raise KeyboardInterrupt
+            self._go_on(ray.get(self.board.order.remote(id, self.node)))
             if not self.store.remote and not Path(self.scratch).exists():
                 raise BadInput(f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE")
-            self.running = True
             with tracking.trial_sink(self.study, trial, id, self.store) as sink:
                 self._run(trial, self._observer(id, sink))
         except (BadInput, FloatingPointError) as error:
             result["reason"] = str(error)
+        except Left as error:
+            raise RuntimeError(LEFT) from error
         except KeyboardInterrupt:
             result["stopped"] = True
-        finally:
-            self.running = False
-        if self.preempted:
-            raise SystemExit
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
@@ -441,16 +452,23 @@ class Slot(tune.Trainable):
         def observe(event: Event) -> None:
             nonlocal posted
             sink(event)
-            if self.preempted:
-                raise KeyboardInterrupt
             now = time.monotonic()
             if isinstance(event, Step) and now - posted < POST_SECONDS:
                 return
             posted = now
-            if ray.get(self.board.post.remote(id, event)) and not isinstance(event, Outcome):
-                raise KeyboardInterrupt
+            order = ray.get(self.board.post.remote(id, event, self.node))
+            if not isinstance(event, Outcome):
+                self._go_on(order)
 
         return observe
+
+    def _go_on(self, order: str) -> None:
+        if order == "leave":
+            raise Left
+        if order == "stop":
+            raise KeyboardInterrupt
+        if order != "go on":
+            raise BadInput(order)
 
 
 EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(Annotated[Event | Refusal, Field(discriminator="kind")])
@@ -541,42 +559,6 @@ def _connect(address: str, **settings: Any) -> None:
         raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
 
 
-def drain(seconds: int) -> int:
-    """Before this machine goes: Ray puts nothing on it any more, and the trials that run here keep their state.
-
-    Returns:
-        How many trials were still running after `seconds`.
-
-    Raises:
-        BadInput: this machine belongs to no Ray cluster.
-    """
-    _connect("auto", log_to_driver=False, logging_level=logging.CRITICAL)
-    here = ray.get_runtime_context()
-    reason = [
-        "--reason=DRAIN_NODE_REASON_PREEMPTION",
-        "--reason-message=the machine goes",
-        f"--deadline-remaining-seconds={seconds}",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "drain-node",
-        f"--address={here.gcs_address}",
-        f"--node-id={here.get_node_id()}",
-    ]
-    subprocess.run([*command, *reason], check=True, stdout=subprocess.DEVNULL)
-    ray.shutdown()
-    trials = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "".join(process.info["cmdline"] or ()).startswith("ray::Slot")
-    ]
-    for process in trials:
-        process.terminate()
-    return len(psutil.wait_procs(trials, timeout=seconds)[1])
-
-
 @contextmanager
 def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
     """Ray (see `cluster`), and how many trials its nodes hold at once.
@@ -652,4 +634,5 @@ def _reason(trial: TuneTrial) -> str:
     text = Path(trial.error_file).read_text(encoding="utf-8").strip()
     if "ActorDiedError" in text or "actor died" in text:
         return "its process died, killed or out of memory"
-    return text.rpartition("\n")[2]
+    last = text.rpartition("\n")[2]
+    return LEFT if last.endswith(LEFT) else last
