@@ -179,6 +179,9 @@ def offences(spec: Object) -> list[str]:
 
 def test_pods_are_restricted(folder):
     assert {pod.name: offences(pod.spec) for pod in pods(objects(folder)) if offences(pod.spec)} == {}
+    parts = [(pod.name, part) for pod in pods(objects(folder)) for part in containers(pod.spec)]
+    # Nothing else of theirs can be written.
+    assert [name for name, part in parts if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}] == []
 
 
 def test_the_check_of_pods_finds_what_is_wrong():
@@ -406,7 +409,7 @@ def permits(policies: list[Object], way: str, who: Peer, other: Peer, port: int)
     return not over
 
 
-def open_pairs(found: list[Object]) -> dict[tuple[str, str], set[int]]:
+def open_pairs(found: list[Object], ways: tuple[str, ...] = ("Egress", "Ingress")) -> dict[tuple[str, str], set[int]]:
     policies = [one["spec"] for one in found if one["kind"] == "NetworkPolicy"]
     roles = {pod.labels["forget/role"]: pod.labels for pod in pods(found)}
     assert len(roles) == len(list(pods(found)))
@@ -419,7 +422,8 @@ def open_pairs(found: list[Object]) -> dict[tuple[str, str], set[int]]:
             if one in OUTSIDE and other in OUTSIDE:
                 continue
             for port in PORTS:
-                if permits(policies, "Egress", source, target, port) and permits(policies, "Ingress", target, source, port):
+                ends = {"Egress": (source, target), "Ingress": (target, source)}
+                if all(permits(policies, way, *ends[way], port) for way in ways):
                     pairs.setdefault((one, other), set()).add(port)
     return pairs
 
@@ -442,7 +446,11 @@ def table(found: list[Object], *parts: dict[tuple[str, str], set[int]]) -> dict[
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_exactly_the_pairs_of_the_table_are_open(overlay):
     found = together(overlay, "mlflow")
-    assert open_pairs(found) == table(found, {} if overlay.endswith("kueue") else AUTOSCALER)
+    wanted = table(found, {} if overlay.endswith("kueue") else AUTOSCALER)
+    assert open_pairs(found) == wanted
+    # Each end is as closed as the other: whoever listens does not rely on others to keep away.
+    entered = {pair: ports for pair, ports in open_pairs(found, ("Ingress",)).items() if pair[1] not in OUTSIDE}
+    assert entered == {pair: ports for pair, ports in wanted.items() if pair[1] not in OUTSIDE}
 
 
 def test_the_internet_is_open_where_it_is_asked_for():
