@@ -18,6 +18,8 @@ import jsonschema
 import pytest
 import yaml
 
+from forget.settings import read_sweep
+
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT.parent / "shared/kubernetes/rayjob.schema.json"
 OVERLAYS = ["k8s/overlays/cpu", "k8s/overlays/gpu", "k8s/overlays/kueue", "k8s/overlays/pvc"]
@@ -148,6 +150,11 @@ def test_the_cluster_runs_the_ray_that_is_pinned():
     job = next(one for one in objects("k8s/overlays/cpu") if one["kind"] == "RayJob")
     assert pinned
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
+
+
+def test_the_spec_that_ships_is_a_study_of_one_small_trial():
+    (trial,) = read_sweep(str(ROOT / "k8s/base/spec.toml")).trials()
+    assert trial.model == "tiny"
 
 
 def offences(spec: Object) -> list[str]:
