@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,9 +215,9 @@ def ui(cluster: Cluster, port: int) -> NoReturn:
     """
     if not cluster.find("service", "mlflow"):
         raise BadInput(f'no MLflow in cluster "{cluster.context}"; deploy it with: make deploy CONTEXT={cluster.context}')
-    password = "go-template='{{.data.MLFLOW_TRACKING_PASSWORD | base64decode}}'"
-    say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C")
-    say(f"its password: {cluster.command('get', 'secret', 'forget-client', '--output', password)}")
+    who = "'{{.data.MLFLOW_TRACKING_USERNAME | base64decode}} {{.data.MLFLOW_TRACKING_PASSWORD | base64decode}}'"
+    secret = cluster.command("get", "secret", "forget-client", f"--output=go-template={who}")
+    say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C; user and password: {secret}")
     words = ["--context", cluster.context, "--namespace", NAMESPACE, "port-forward", "service/mlflow", f"{port}:5000"]
     os.execvp("kubectl", ["kubectl", *words])
 
@@ -309,17 +309,17 @@ class Logs(threading.Thread):
         self.cluster = cluster
         self.name = name
         self._ending = threading.Event()
+        self._stopped = False
         self._process: subprocess.Popen[str] | None = None
         self._printed: dict[str, list[str]] = {}
         """By the Job whose pods submit: the next try of a sweep has a new one and a log of its own."""
 
     def run(self) -> None:
-        while True:
-            last = self._ending.is_set()
+        while not self._stopped:
+            last, whole = self._ending.is_set(), False
             with suppress(Refused):
-                for pod in self._pods():
-                    self._stream(pod)
-            if last:
+                whole = all(self._stream(pod) for pod in self._pods())
+            if last and whole:
                 return
             self._ending.wait(POLL_SECONDS / 3)
 
@@ -329,9 +329,11 @@ class Logs(threading.Thread):
         self.join(seconds)
 
     def stop(self) -> None:
+        self._stopped = True
         self._ending.set()
         if process := self._process:
             process.kill()
+        self.join(1)
 
     def _pods(self) -> list[dict[str, Any]]:
         """The newest that has written, if any."""
@@ -339,25 +341,27 @@ class Logs(threading.Thread):
         started = [pod for pod in pods if pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")]
         return sorted(started, key=lambda pod: pod["metadata"]["creationTimestamp"])[-1:]
 
-    def _stream(self, pod: Mapping[str, Any]) -> None:
+    def _stream(self, pod: Mapping[str, Any]) -> bool:
+        """Whether the log was read to its end."""
         labels = pod["metadata"].get("labels", {})
         printed = self._printed.setdefault(labels.get("batch.kubernetes.io/controller-uid", ""), [])
-        with self.cluster.start("logs", "--follow", pod["metadata"]["name"]) as self._process:
-            try:
-                for line in unseen(_of_sweep(self._process.stdout or ()), printed):
-                    say(line)
-            finally:
-                self._process.kill()
-        self._process = None
+        with self.cluster.start("logs", "--follow", pod["metadata"]["name"]) as process:
+            self._process = process
+            if self._stopped:
+                process.kill()
+            for line in unseen(_of_sweep(process.stdout or ()), printed):
+                say(line)
+        return process.returncode == 0
 
 
-def _of_sweep(lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
+def _of_sweep(lines: Iterable[str]) -> Iterator[str]:
     """What the sweep wrote, out of what `ray job submit` writes."""
+    repeats = False
     for line in lines:
         own = RAYS_OWN.match(line)
-        if own and own["text"].startswith("Status message:"):
-            return  # It repeats the end of the log.
-        if not own:
+        # What follows these words is the end of the log once more.
+        repeats |= bool(own and own["text"].startswith("Status message:"))
+        if not own and not repeats:
             yield line.rstrip("\n")
 
 

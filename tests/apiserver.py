@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API server as kubectl needs, on loopback: discovery, objects, server-side apply, pod logs that may break."""
+"""As much of a Kubernetes API server as kubectl needs, on loopback: discovery, objects, server-side apply, breaking logs."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ class ApiServer(ThreadingHTTPServer):
         self.react: Callable[[Object], None] = lambda one: None
         self.written: list[tuple[str, str, str]] = []
         """(method, plural, name), in order."""
+        self.unknown: list[str] = []
+        """Paths that nothing is at."""
         self.away = 0
         """How many of the next requests are refused."""
         self._numbers = itertools.count(1)
@@ -114,9 +116,10 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(503, "ServiceUnavailable", "the server is being restarted")
             return
         place = r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v1)"
+        one = rf"{place}(?:/namespaces/[^/]+)?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
         if found := re.fullmatch(place, url.path):
             self.discover(found["group"] or "", found["version"])
-        elif found := re.fullmatch(rf"{place}(?:/namespaces/[^/]+)?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?", url.path):
+        elif found := re.fullmatch(one, url.path):
             self.serve_object(found["plural"], found["name"], bool(found["log"]), query, body)
         else:
             self.serve_document(url.path)
@@ -124,13 +127,10 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PATCH = do_POST = do_DELETE = do_PUT = route  # noqa: N815
 
     def serve_document(self, path: str) -> None:
-        groups = [
-            {"name": group, "versions": [version], "preferredVersion": version}
-            for group, versions in (
-                (group, {"groupVersion": f"{group}/{version}", "version": version}) for group, version in self.server.kinds if group
-            )
-            for version in (versions,)
-        ]
+        groups = []
+        for group, version in filter(lambda kind: kind[0], self.server.kinds):
+            entry = {"groupVersion": f"{group}/{version}", "version": version}
+            groups.append({"name": group, "versions": [entry], "preferredVersion": entry})
         if path == "/version":
             self.answer({"major": "1", "minor": "32", "gitVersion": "v1.32.0"})
         elif path == "/api":
@@ -145,6 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             group = "" if group == "api" else group
             self.answer({"openapi": "3.0.0", "info": {"title": "", "version": ""}, "paths": self.operations(group, version)})
         else:
+            self.server.unknown.append(path)
             self.refuse(404, "NotFound", "the server could not find the requested resource")
 
     def operations(self, group: str, version: str) -> Object:
@@ -197,8 +198,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(there or {})
         else:
             found = [one for (kind, _), one in sorted(self.server.objects.items()) if kind == kinds and selected(one, query)]
-            version = found[0]["apiVersion"] if found else "v1"
-            self.answer({"kind": "List", "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": found})
+            group, kind = next((gv, kind) for gv, known in KINDS.items() for kind in known if plural(kind) == kinds)
+            version = "/".join(filter(None, group))
+            self.answer({"kind": f"{kind}List", "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": found})
 
     def apply(self, kinds: str, name: str, there: Object | None, one: Object) -> None:
         if there and one["kind"] == "Job" and there["spec"] != one["spec"]:

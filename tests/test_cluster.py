@@ -165,7 +165,9 @@ def test_a_sweep_is_submitted_followed_and_its_result_is_the_exit_code(operator:
 def test_a_failed_job_is_exit_code_1_and_its_log_is_not_repeated(operator: Operator, tmp_path: Path) -> None:
     def script(name: str) -> None:
         log = operator.submitter(name)
-        status = "2026-11-25 19:44:30,472\tINFO cli.py:89 -- Status message: Job entrypoint command failed with exit code 1, logs:"
+        status = (
+            "2026-11-25 19:44:30,472\tINFO cli.py:89 -- Status message: Job entrypoint command failed with exit code 1, logs:"
+        )
         log.lines += [HEAD, "started  vowels", "failed   vowels: loss is nan", status, "failed   vowels: loss is nan", ""]
         log.closed = True
         operator.status(name, "Failed", "FAILED", message="Job entrypoint command failed with exit code 1\nfailed vowels")
@@ -192,17 +194,35 @@ def test_a_log_that_breaks_is_read_on_without_repeating_a_line(operator: Operato
         second = operator.submitter(name, pod="two", cuts=(5,))
         second.lines += [HEAD, *written[:8]]
         wait_for(lambda: second.readers == 2)
-        operator.api.away = 5
         second.lines += [*written[8:], FOOT]
         second.closed = True
-        wait_for(lambda: operator.api.away == 0)
         operator.status(name, "Complete", "SUCCEEDED")
 
     operator.script = script
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
     assert [line for line in lines if line in written] == written
-    assert len([line for line in lines if line.startswith("trying again: ") and "restarted" in line]) <= 1
+
+
+def test_a_cluster_that_stops_answering_is_asked_again(operator: Operator, tmp_path: Path) -> None:
+    def script(name: str) -> None:
+        operator.status(name, "Running", "RUNNING")
+        log = operator.submitter(name)
+        log.lines += [HEAD, "started  vowels"]
+        wait_for(lambda: log.readers == 1)
+        operator.api.away = 30
+        wait_for(lambda: operator.api.away == 0)
+        log.lines += ["finished vowels", FOOT]
+        log.closed = True
+        operator.api.away = 5
+        operator.status(name, "Complete", "SUCCEEDED")
+
+    operator.script = script
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (0, "")
+    assert [line for line in lines if line.endswith("vowels")] == ["started  vowels", "finished vowels"]
+    assert any(line.startswith('trying again: cluster "here": ') for line in lines)
+    assert len(set(lines)) == len(lines)
 
 
 def test_the_next_try_of_a_sweep_has_a_log_of_its_own(operator: Operator, tmp_path: Path) -> None:
@@ -338,9 +358,18 @@ def is_away(api: ApiServer) -> None:
 
 LACKS = {
     "operator": (no_operator, "has no KubeRay operator (no rayjobs.ray.io); install it with: helm install kuberay-operator"),
-    "default storage class": (no_default, "has no default storage class for the volumes; of standard, make one the default: kub"),
-    "storage class": (no_class, "has no default storage class for the volumes; after installing one, make one the default: kub"),
-    "secrets": (no_secrets, "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with: kubectl"),
+    "default storage class": (
+        no_default,
+        "has no default storage class for the volumes; of standard, make one the default: kub",
+    ),
+    "storage class": (
+        no_class,
+        "has no default storage class for the volumes; after installing one, make one the default: kub",
+    ),
+    "secrets": (
+        no_secrets,
+        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with: kubectl",
+    ),
     "answer": (is_away, 'cluster "here": '),
 }
 
@@ -368,7 +397,9 @@ def test_a_sweep_is_refused_where_the_operator_or_its_secret_is_missing(api: Api
     assert not api.written
 
 
-def test_deploy_replaces_the_jobs_of_the_version_before_and_waits_until_all_is_healthy(operator: Operator, tmp_path: Path) -> None:
+def test_deploy_replaces_the_jobs_of_the_version_before_and_waits_until_all_is_healthy(
+    operator: Operator, tmp_path: Path
+) -> None:
     api = operator.api
     code, lines, error = forget(tmp_path, *DEPLOY)
     assert (code, error) == (0, "")
@@ -434,6 +465,13 @@ def test_ui_needs_a_deployment(api: ApiServer, tmp_path: Path) -> None:
     code, _, error = forget(tmp_path, "ui", "--context", "here")
     assert code == 2
     assert error == 'forget: no MLflow in cluster "here"; deploy it with: make deploy CONTEXT=here\n'
+    ports = [{"name": "http", "port": 5000, "targetPort": 5000}]
+    api.put("Service", "mlflow", spec={"selector": {"forget/role": "mlflow"}, "ports": ports})
+    pod = {"containers": [{"name": "mlflow", "ports": [{"containerPort": 5000}]}]}
+    api.put("Pod", "mlflow-0", metadata={"labels": {"forget/role": "mlflow"}}, spec=pod, status={"phase": "Running"})
+    _, lines, _ = forget(tmp_path, "ui", "--context", "here", "--port", "5999")
+    assert lines[0].startswith("MLflow: http://127.0.0.1:5999, until Ctrl-C; user and password: kubectl --context here ")
+    assert "/api/v1/namespaces/forget/pods/mlflow-0/portforward" in api.unknown
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "pvc", "kueue"])
@@ -552,7 +590,9 @@ def test_a_worker_holds_a_trial(
 
 def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ngpus = 1\nworkers = 4")
-    rendered = cluster.render_sweep(read_sweep(tmp_path / "study.toml"), tmp_path / "study.toml", "gpu", "r.example.com/f", "abc")
+    rendered = cluster.render_sweep(
+        read_sweep(tmp_path / "study.toml"), tmp_path / "study.toml", "gpu", "r.example.com/f", "abc"
+    )
     (job,) = (one for one in cluster.parse(rendered) if one["kind"] == "RayJob")
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert group["rayStartParams"]["num-gpus"] == "4"
