@@ -45,8 +45,8 @@ HEALTHY_SECONDS = 900
 DELETE_SECONDS = 180
 """How long an old RayJob may take to go; its operator stops the job first."""
 
-RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s+[A-Z]+ cli\.py:\d+ -- ?(?P<text>.*)")
-"""What `ray job submit` itself says, as it writes to a pipe; everything else is the sweep's."""
+RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- |Running entrypoint for job ")
+"""How a line begins that `ray job submit` adds to what the sweep writes."""
 
 
 class Refused(BadInput):
@@ -360,7 +360,7 @@ def _of_sweep(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         own = RAYS_OWN.match(line)
         # What follows these words is the end of the log once more.
-        repeats |= bool(own and own["text"].startswith("Status message:"))
+        repeats |= bool(own) and " -- Status message: " in line
         if not own and not repeats:
             yield line.rstrip("\n")
 
