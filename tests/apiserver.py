@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -57,6 +58,9 @@ class ApiServer(ThreadingHTTPServer):
         self.react: Callable[[Object], None] = lambda one: None
         self.written: list[tuple[str, str, str]] = []
         """(method, plural, name), in order."""
+        self.gets: Counter[str] = Counter()
+        self.lists: Counter[str] = Counter()
+        """How often an object, and all objects, of a kind were asked for."""
         self.unknown: list[str] = []
         """Paths that nothing is at."""
         self.away = 0
@@ -195,9 +199,11 @@ class Handler(BaseHTTPRequestHandler):
             self.server.written.append(("DELETE", kinds, name or ""))
             self.answer({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": name, "kind": kinds}})
         elif name:
+            self.server.gets[kinds] += 1
             self.answer(there or {})
         else:
             found = [one for (kind, _), one in sorted(self.server.objects.items()) if kind == kinds and selected(one, query)]
+            self.server.lists[kinds] += 1
             group, kind = next((gv, kind) for gv, known in KINDS.items() for kind in known if plural(kind) == kinds)
             version = "/".join(filter(None, group))
             self.answer({"kind": f"{kind}List", "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": found})

@@ -88,6 +88,11 @@ class Operator:
         status = {"jobDeploymentStatus": state, "jobStatus": job, "rayClusterName": f"{name}-abcde", **more}
         self.api.objects["rayjobs", name] = {**one, "status": status}
 
+    def let_look(self) -> None:
+        """Wait until who follows a sweep has seen how things are."""
+        looks = self.api.gets["rayjobs"]
+        wait_for(lambda: self.api.gets["rayjobs"] > looks + 2)
+
     def submitter(self, name: str, pod: str = "one", job: str = "first", cuts: tuple[int, ...] = ()) -> Log:
         labels = {"job-name": name, "batch.kubernetes.io/controller-uid": job}
         log = self.api.logs[pod] = Log(cuts)
@@ -157,7 +162,7 @@ DEPLOY = ("deploy", "--context", "here", "--tag", "abc", "--dirty")
 def succeed(operator: Operator) -> Callable[[str], None]:
     def script(name: str) -> None:
         operator.status(name, "Initializing")
-        time.sleep(0.5)
+        operator.let_look()
         operator.status(name, "Running", "PENDING")
         log = operator.submitter(name)
         log.lines += [*HEAD, "started  vowels", "finished vowels: learned 0.9 [1/1]", *GOOD]
@@ -223,6 +228,19 @@ def test_a_log_that_breaks_is_read_on_without_repeating_a_line(operator: Operato
     assert [line for line in lines if line in written] == written
 
 
+def test_the_end_of_a_log_is_not_lost_where_it_breaks_after_the_job_has_ended(operator: Operator, tmp_path: Path) -> None:
+    def script(name: str) -> None:
+        log = operator.submitter(name, cuts=(9,) * 4)
+        log.lines += [*HEAD, "started  vowels", "finished vowels", *GOOD]
+        log.closed = True
+        operator.status(name, "Complete", "SUCCEEDED")
+
+    operator.script = script
+    code, lines, _ = forget(tmp_path, *SWEEP)
+    assert code == 0
+    assert [line for line in lines if line.endswith("vowels")] == ["started  vowels", "finished vowels"]
+
+
 def test_a_cluster_that_stops_answering_is_asked_again(operator: Operator, tmp_path: Path) -> None:
     def script(name: str) -> None:
         operator.status(name, "Running", "RUNNING")
@@ -252,6 +270,7 @@ def test_the_next_try_of_a_sweep_has_a_log_of_its_own(operator: Operator, tmp_pa
         operator.status(name, "Running", "RUNNING")
         wait_for(lambda: first.readers > 1)
         operator.status(name, "Retrying", "FAILED")
+        operator.let_look()
         second = operator.submitter(name, pod="two", job="second")
         second.lines += [*HEAD, "started  vowels", "finished vowels"]
         second.closed = True
@@ -275,7 +294,7 @@ def test_why_a_pod_waits_is_said_once(operator: Operator, tmp_path: Path) -> Non
         waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "forget:abc"'}
         status = {"phase": "Pending", "containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}]}
         operator.api.put("Pod", "head", metadata={"labels": labels}, status=status)
-        time.sleep(1)
+        operator.let_look()
         succeed(operator)(name)
 
     operator.script = script
@@ -347,7 +366,7 @@ def test_another_spec_of_that_name_is_not_taken_for_the_one_that_runs(operator: 
 def test_a_rayjob_that_vanishes_ends_the_following(operator: Operator, tmp_path: Path) -> None:
     def script(name: str) -> None:
         operator.status(name, "Running", "RUNNING")
-        time.sleep(0.5)
+        operator.let_look()
         del operator.api.objects["rayjobs", name]
 
     operator.script = script
@@ -416,26 +435,27 @@ def test_a_sweep_is_refused_where_the_operator_or_its_secret_is_missing(api: Api
     assert not api.written
 
 
-def test_deploy_replaces_the_jobs_of_the_version_before_and_waits_until_all_is_healthy(
-    operator: Operator, tmp_path: Path
-) -> None:
+def test_deploy_replaces_the_jobs_of_before_and_waits_until_all_is_healthy(operator: Operator, tmp_path: Path) -> None:
     api = operator.api
     code, lines, error = forget(tmp_path, *DEPLOY)
     assert (code, error) == (0, "")
     for what in ("job/mlflow-migrate", "deployment/mlflow", "statefulset/postgres", "statefulset/seaweedfs"):
         assert f"{what}: healthy" in lines
     assert lines[-1] == "MLflow is up: http://mlflow.forget:5000 within the cluster; here: make ui CONTEXT=here"
-    first = api.objects["jobs", "mlflow-migrate"]["metadata"]["uid"]
 
     def slowly(one: dict[str, Any]) -> None:
         operator.react(one)
         if one["kind"] == "Job":
-            time.sleep(1)
             # As its ttlSecondsAfterFinished has it, while the server still starts.
+            looks = api.lists["jobs"]
+            wait_for(lambda: api.lists["jobs"] > looks + 1)
             del api.objects["jobs", one["metadata"]["name"]]
         elif one["kind"] == "Deployment":
             one["status"] = {"replicas": 1, "observedGeneration": 1}
-            time.sleep(2)
+            wait_for(lambda: ("jobs", "mlflow-migrate") in api.objects)
+            wait_for(lambda: ("jobs", "mlflow-migrate") not in api.objects)
+            looks = api.lists["deployments"]
+            wait_for(lambda: api.lists["deployments"] > looks + 1)
             operator.react(one)
 
     api.react = slowly
@@ -443,8 +463,7 @@ def test_deploy_replaces_the_jobs_of_the_version_before_and_waits_until_all_is_h
     assert (code, error) == (0, "")
     assert api.objects["deployments", "mlflow"]["spec"]["template"]["spec"]["containers"][0]["image"] == "forget-mlflow:def"
     assert lines.index("deployment/mlflow: 0 of 1 ready") < lines.index("deployment/mlflow: healthy")
-    assert ("jobs", "mlflow-migrate") not in api.objects
-    assert first
+    assert "job/mlflow-migrate: healthy" in lines
 
 
 def test_a_migration_that_fails_ends_deploy(operator: Operator, tmp_path: Path) -> None:
