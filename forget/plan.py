@@ -158,7 +158,7 @@ def plan(sweep: Sweep, store: Store) -> Plan:
     todo, done = _trials(sweep, store)
     costs = [cost(trial) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
-    missing = {learned: one for learned, one in learning.items() if not (store.root / "learned" / learned).exists()}
+    missing = {learned: one for learned, one in learning.items() if not store.has("learned", learned)}
     at_once = _at_once(sweep, len(costs))
     flops = {True: 0.0, False: 0.0}
     for one in costs:
@@ -237,11 +237,12 @@ def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
     """(id of the learned checkpoint, trial) of those that are left, each once, and how many are done."""
     cells = {identify(trial): trial for trial in sweep.trials()}
     if not sweep.search:
-        todo = [(identity.learned, trial) for identity, trial in cells.items() if store.outcome(identity.trial) is None]
+        outcomes = store.outcomes(identity.trial for identity in cells)
+        todo = [(identity.learned, trial) for identity, trial in cells.items() if identity.trial not in outcomes]
         return todo, len(cells) - len(todo)
     # What a search will propose is not known yet: a proposal costs what its cell does. Done is whatever differs from the
     # cell in the settings that are searched alone.
-    found = [outcome.trial for path in (store.root / "trials").glob("*") if (outcome := store.outcome(path.name))]
+    found = [outcome.trial for outcome in store.finished()]
     todo, done = [], 0
     for identity, cell in cells.items():
         ready = min(sum(_proposed(trial, cell, sweep.search.settings) for trial in found), sweep.search.trials)

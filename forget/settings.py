@@ -208,6 +208,8 @@ class Sweep(Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The MLflow experiment."""
     description: str = ""
+    store: str | None = None
+    """Folder or URL of what trials share (forget.store); by default $FORGET_STORE, or .forget in the working directory."""
     base: dict[str, Any] = {}
     axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = {}
     resources: Resources = Resources()

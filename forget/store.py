@@ -1,30 +1,47 @@
-"""The folder that trials share: learned checkpoints, scores, finished trials. Every entry appears whole or not at all."""
+"""What trials share: learned checkpoints, scores, finished trials. Every entry appears whole or not at all.
+
+A store is a folder, or a URL that all machines of a cluster see. Of a URL each machine keeps a copy in a folder of its own,
+which it fills as it needs and from which it writes back: whoever reads or computes something works on plain files.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock
 
 from forget.events import Outcome
 from forget.metrics import Row, read_rows, write_rows
+from forget.remote import LEASE_SECONDS, Remote
+from forget.settings import digest
 
-
-def default_root() -> Path:
-    """$FORGET_STORE, or .forget in the working directory."""
-    return Path(os.environ.get("FORGET_STORE", ".forget")).absolute()
+POLL_SECONDS = 1.0
+"""Between two looks at what another machine is making."""
 
 
 class Store:
     """Content-addressed: a name says how the entry was computed; whoever needs it first computes it, the others read it."""
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_root()
+    def __init__(self, where: Path | str | None = None) -> None:
+        """`where` is a folder or a URL such as s3://bucket/studies; by default $FORGET_STORE, or .forget in this directory.
+
+        Raises:
+            BadInput: a URL that cannot be used.
+        """
+        self.where = str(where or os.environ.get("FORGET_STORE") or ".forget")
+        self.remote = Remote(self.where) if "://" in self.where else None
+        if self.remote:
+            copies = os.environ.get("FORGET_CACHE") or Path.home() / ".cache" / "forget"
+            self.root = Path(copies).absolute() / digest(self.where)
+        else:
+            self.root = Path(self.where).absolute()
+            self.where = str(self.root)
 
     def trial(self, id: str) -> Path:
         """Its folder: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
@@ -32,20 +49,92 @@ class Store:
 
     def outcome(self, id: str) -> Outcome | None:
         """The finished trial, or None."""
-        path = self.trial(id) / "outcome.json"
+        path = self.file(f"trials/{id}/outcome.json")
         return Outcome.model_validate_json(path.read_text()) if path.exists() else None
+
+    def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
+        """Those of the trials that have finished, by id; the store is asked once for all of them."""
+        there = self.remote.files("trials/*/outcome.json") if self.remote else set()
+        found = {}
+        for id in dict.fromkeys(ids):
+            if (self.trial(id) / "outcome.json").exists() or f"trials/{id}/outcome.json" in there:
+                found[id] = self.outcome(id)
+        return {id: outcome for id, outcome in found.items() if outcome}
+
+    def finished(self) -> list[Outcome]:
+        """Every trial of the store that has finished."""
+        names = self.remote.files("trials/*/outcome.json") if self.remote else set()
+        names |= {str(path.relative_to(self.root)) for path in self.root.glob("trials/*/outcome.json")}
+        return [outcome for name in sorted(names) if (outcome := self.outcome(Path(name).parent.name))]
 
     def rows(self, id: str) -> list[Row]:
         """The Rows of a finished trial."""
-        return read_rows(self.trial(id) / "rows.parquet")
+        return read_rows(self.file(f"trials/{id}/rows.parquet"))
 
     def finish(self, outcome: Outcome, rows: Sequence[Row]) -> None:
         """Record a finished trial; outcome.json, written last, is what says so."""
         folder = self.trial(outcome.id)
         folder.mkdir(parents=True, exist_ok=True)
         write_rows(rows, folder / "rows.parquet")
+        self.send(f"trials/{outcome.id}/rows.parquet")
         write_text(folder / "outcome.json", outcome.model_dump_json(indent=1))
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        self.send(f"trials/{outcome.id}/outcome.json")
+        self.discard(f"trials/{outcome.id}/checkpoint")
+
+    def file(self, name: str) -> Path:
+        """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
+        path = self.root / name
+        if self.remote and not path.exists():
+            self.remote.get(name, path)
+        return path
+
+    def log(self, name: str) -> Path:
+        """The same of a file that only grows: a copy that another machine has written on replaces this one's."""
+        path = self.root / name
+        if self.remote and self.remote.size(name) > (path.stat().st_size if path.exists() else 0):
+            self.remote.get(name, path)
+        return path
+
+    def send(self, name: str) -> None:
+        """Let the other machines have the file, if there is one."""
+        if self.remote and (self.root / name).exists():
+            self.remote.put(name, self.root / name)
+
+    def folder(self, name: str) -> Path | None:
+        """The folder as it was last replaced, by whichever machine; None where there is none."""
+        path = self.root / name
+        if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
+            if version:
+                with whole_folder(path) as draft:
+                    version = self.remote.pull(name, draft)
+                write_text(_version_file(path), str(version))
+            elif mine:
+                # Another machine discarded it. A folder without a version was never sent: it is this machine's alone.
+                self._drop(path)
+        return path if path.exists() else None
+
+    @contextmanager
+    def replaced(self, name: str) -> Iterator[Path]:
+        """An empty folder that takes the place of the one of that name when the block ends without an error."""
+        with whole_folder(self.root / name) as draft:
+            yield draft
+        self.send_folder(name)
+
+    def send_folder(self, name: str) -> None:
+        """Let the other machines have the folder, if there is one."""
+        path = self.root / name
+        if self.remote and path.exists():
+            write_text(_version_file(path), self.remote.push(name, path))
+
+    def discard(self, name: str) -> None:
+        """The folder, everywhere."""
+        if self.remote:
+            self.remote.remove(name)
+        self._drop(self.root / name)
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether `shared` would only read."""
+        return (self.root / kind / key).exists() or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
     def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
         """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
@@ -81,14 +170,48 @@ class Store:
         process.wait_for_everyone()
         return folder
 
+    def _drop(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        _version_file(folder).unlink(missing_ok=True)
+
     def _make_once(self, folder: Path, make: Callable[[Path], None]) -> None:
         if folder.exists():
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
+        name = str(folder.relative_to(self.root))
+        # One process of this machine, and of all machines the one that holds the claim.
         with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                with whole_folder(folder) as draft:
-                    make(draft)
+            while not folder.exists():
+                with self.remote.claimed(name) if self.remote else nullcontext(True) as mine:
+                    if self.folder(name):
+                        return
+                    if mine:
+                        with self.replaced(name) as draft:
+                            make(draft)
+                        return
+                self._wait(name)
+
+    def _wait(self, name: str) -> None:
+        """Until another machine has made the folder, or given up, or shown no sign of life for too long."""
+        assert self.remote
+        seen, since = self.remote.claim(name), time.monotonic()
+        while seen and not self.remote.version(name):
+            if time.monotonic() - since > LEASE_SECONDS:
+                self.remote.break_claim(name)
+                return
+            time.sleep(POLL_SECONDS)
+            if (now := self.remote.claim(name)) != seen:
+                seen, since = now, time.monotonic()
+
+
+def _version_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.version")
+
+
+def _version(folder: Path) -> str | None:
+    """Of the copy on this machine; None where there is none, or it was never sent."""
+    path = _version_file(folder)
+    return path.read_text() if path.exists() and folder.exists() else None
 
 
 @contextmanager

@@ -60,6 +60,8 @@ logging.getLogger("alembic").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
 
 FLUSH_SECONDS = 5.0
 """Pause between two batches of a running trial's metrics."""
+JOURNAL_SECONDS = 30.0
+"""Pause between two copies of a running trial's journal, where the store is one that several machines share."""
 GIVE_UP_SECONDS = 30.0
 """How long a trial that is done waits for its last batch before it leaves the rest to `sync`."""
 BATCH = 1000
@@ -159,7 +161,7 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
     """
     with alone(store.trial(id), id):
         finished_before = store.outcome(id) is not None
-        journal = Journal(store.trial(id) / FILE)
+        journal = Journal(store.log(f"trials/{id}/{FILE}"))
         stream = _Stream(study, store, journal)
         if not finished_before:
             datasets = {task: study.datasets[task] for task in trial.tasks if task in study.datasets}
@@ -179,6 +181,9 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
                 journal.append(ended)
                 journal.close()
             stream.finish(lambda: publish(study, store, id) if store.outcome(id) else _close(study, store, id))
+            store.send(f"trials/{id}/{FILE}")
+            # What could not be sent may be for another machine to send.
+            store.send_folder(f"trials/{id}/model")
 
 
 def publish(study: Study, store: Store, id: str) -> bool:
@@ -191,16 +196,15 @@ def publish(study: Study, store: Store, id: str) -> bool:
     outcome = store.outcome(id)
     if outcome is None:
         raise BadInput(f"trial {id} is not finished: {store.trial(id)} has no outcome.json")
-    folder = store.trial(id)
-    marker = folder / "published.json"
-    with FileLock(folder / "publish.lock"), _reaching(study.uri):
+    marker = store.log(f"trials/{id}/published.json")
+    with FileLock(store.trial(id) / "publish.lock"), _reaching(study.uri):
         study = _connected(study, store)
         sent = json.loads(marker.read_text()) if marker.exists() else {}
         if study.run_id in sent:
             return False
-        journal = Journal(folder / FILE)
+        journal = Journal(store.log(f"trials/{id}/{FILE}"))
         entries = journal.entries()
-        end = entries[-1].time if entries else (folder / "outcome.json").stat().st_mtime_ns // 1_000_000
+        end = entries[-1].time if entries else (store.trial(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
         started = journal.started() or Started(trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets)
         tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
         run = _child(study, started, entries[0].time if entries else end, tags)
@@ -213,8 +217,9 @@ def publish(study: Study, store: Store, id: str) -> bool:
             study.client.delete_tag(run.info.run_id, "forget.error")
         study.client.set_terminated(run.info.run_id, "FINISHED", end)
         write_text(marker, json.dumps({**sent, study.run_id: {"run": run.info.run_id, "model": version}}, indent=1))
+        store.send(f"trials/{id}/published.json")
     if version:
-        shutil.rmtree(folder / "model", ignore_errors=True)
+        store.discard(f"trials/{id}/model")
     return True
 
 
@@ -233,11 +238,10 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
         running = {run.data.tags["forget.trial"]: run for run in study.client.search_runs([study.experiment_id], query)}
         published = 0
         for id in dict.fromkeys((*ids, *running)):
-            folder = store.trial(id)
             if store.outcome(id):
                 published += publish(study, store, id)
-            elif folder.exists():
-                with suppress(Timeout), FileLock(folder / "running.lock", timeout=0):
+            elif store.log(f"trials/{id}/{FILE}").exists():
+                with suppress(Timeout), FileLock(store.trial(id) / "running.lock", timeout=0):
                     _close(study, store, id)
             elif id in running:
                 study.client.set_terminated(running[id].info.run_id, "KILLED")
@@ -294,11 +298,15 @@ class _Stream(threading.Thread):
         self._pending: list[Metric] = []
         self._done = threading.Event()
         self._warned = False
+        self._sent = time.monotonic()
 
     def observe(self, event: Event) -> None:
         entry = self._journal.append(event)
         if isinstance(event, Step) and (event.stage, event.step) not in self._before:
             self._pending.extend(_curves([entry]))
+        if time.monotonic() - self._sent > JOURNAL_SECONDS:
+            self._store.send(str(self._journal.path.relative_to(self._store.root)))
+            self._sent = time.monotonic()
 
     def run(self) -> None:
         monitor: SystemMetricsMonitor | None = None
@@ -368,7 +376,7 @@ def _connected(study: Study, store: Store | None = None) -> Study:
                 "or give the spec another name"
             )
         # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
-        key = digest(sweep.model_dump(mode="json", exclude={"resources"}))
+        key = digest(sweep.model_dump(mode="json", exclude={"resources", "store"}))
         found = study.client.search_runs([experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1)
         tags = {"forget.sweep": key, "forget.name": sweep.name, "mlflow.note.content": sweep.description}
         run = found[0] if found else study.client.create_run(experiment.experiment_id, tags=tags, run_name=sweep.name)
@@ -444,7 +452,7 @@ def _send_artifacts(study: Study, run_id: str, outcome: Outcome, store: Store, d
     from forget.report import trial_figures
 
     folder = store.trial(outcome.id)
-    rows = store.rows(outcome.id)
+    rows = store.rows(outcome.id)  # Fetched, too, where another machine made them.
     sizes = {task: len({(row.split, row.example) for row in rows if row.task == task}) for task in datasets}
     study.client.log_inputs(run_id, [_dataset(task, fingerprint, sizes[task]) for task, fingerprint in datasets.items()])
     study.client.log_artifact(run_id, str(folder / "rows.parquet"))
@@ -463,7 +471,7 @@ def _dataset(task: str, fingerprint: str, scored: int | None = None) -> DatasetI
 
 def _close(study: Study, store: Store, id: str) -> None:
     """End the run of a trial that no process runs and that did not finish: as its journal says, or KILLED."""
-    journal = Journal(store.trial(id) / FILE)
+    journal = Journal(store.log(f"trials/{id}/{FILE}"))
     started = journal.started()
     if started is None:
         return
@@ -481,13 +489,13 @@ def _register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: M
     """The trial's version of the registered model as "<name>/<version>", made unless it is there; None without weights."""
     trial = outcome.trial
     name = registered_name(trial.model, trial.task)
-    weights = store.trial(outcome.id) / "model"
+    weights = store.folder(f"trials/{outcome.id}/model")
     versions = study.client.search_model_versions(f"name = '{name}'")
     number = next((str(v.version) for v in versions if v.tags.get("forget.trial") == outcome.id), None)
-    if number is None and not weights.is_dir():
+    if number is None and weights is None:
         return None
     with _default_server(study.uri):
-        model_id = "" if number else _logged_model(study, outcome, run_id, weights)
+        model_id = _logged_model(study, outcome, run_id, weights) if weights and number is None else ""
         # One at a time, so that the aliases are chosen among all versions.
         with FileLock(store.root / "registry.lock"):
             if number is None:

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -25,34 +24,37 @@ from forget.labels import Labelled
 from forget.methods import Loss, cross_entropy
 from forget.models import LanguageModel
 from forget.settings import Lora, Stage
-from forget.store import whole_folder
+from forget.store import Store
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """Where training leaves its state, and how often. Training that finds a state there goes on from it."""
 
-    folder: Path
+    store: Store
+    name: str
+    """Of the store's folder that holds the state."""
     minutes: float = 5
 
     def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         weights = {name: p.detach().contiguous() for name, p in _trained(network).items()}
         state = optimizer.state_dict()["state"]
         moments = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
-        with whole_folder(self.folder) as draft:
+        with self.store.replaced(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")
             save_file(moments, draft / "optimizer.safetensors", metadata={"step": str(step)})
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Steps already done; the weights and moments after them are put in place."""
-        if not self.folder.exists():
+        folder = self.store.folder(self.name)
+        if folder is None:
             return 0
-        weights = load_file(self.folder / "weights.safetensors")
+        weights = load_file(folder / "weights.safetensors")
         with torch.no_grad():
             for name, p in _trained(network).items():
                 p.copy_(weights[name])
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in load_file(self.folder / "optimizer.safetensors").items():
+        for key, value in load_file(folder / "optimizer.safetensors").items():
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
@@ -131,7 +133,13 @@ def fine_tune(
         optimizer.step()
         optimizer.zero_grad()
         if accelerator.is_main_process:
-            observe(Step(stage=stage, step=step + 1, steps=steps, loss=total, lr=rate, tokens=tokens))
+            try:
+                observe(Step(stage=stage, step=step + 1, steps=steps, loss=total, lr=rate, tokens=tokens))
+            except KeyboardInterrupt:
+                # Whoever stops a trial loses no step of it.
+                if checkpoints:
+                    checkpoints.save(step + 1, network, optimizer.optimizer)
+                raise
         schedule.step()
         due = checkpoints and time.monotonic() - saved >= 60 * checkpoints.minutes and step + 1 < steps
         if checkpoints and due and accelerator.is_main_process:

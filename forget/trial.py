@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -46,11 +45,11 @@ def run_trial(trial: Trial, observe: Observe = ignore, store: Store | None = Non
 
     def learn(folder: Path | None) -> None:
         model = untouched()
-        resume = saved(store.root / "learning" / identity.learned)
+        resume = saved(store, f"learning/{identity.learned}")
         train(model, lambda epoch: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume)
         if folder:
             models.save(model, folder)
-            shutil.rmtree(resume.folder, ignore_errors=True)
+            store.discard(resume.name)
 
     checkpoint = store.shared("learned", identity.learned, learn)
     learned = measuring.once("learned", identity.learned, partial(models.load, checkpoint))
@@ -62,7 +61,7 @@ def run_trial(trial: Trial, observe: Observe = ignore, store: Store | None = Non
         drawn = method.on == "drawn"
         return labels.draw(material.forget, trial.labels, trial.seed, epoch) if drawn else labels.true(material.forget)
 
-    resume = saved(store.trial(identity.trial) / "checkpoint")
+    resume = saved(store, f"trials/{identity.trial}/checkpoint")
     train(model, relabelled, trial.forget, stage="forget", loss=method.loss, checkpoints=resume)
     forgotten = measuring.measure("forgotten", model)
 

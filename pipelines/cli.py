@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def plan_(spec: Spec) -> None:
     from forget.plan import plan
     from forget.store import Store
 
-    found = plan(read_sweep(spec), Store())
+    study = read_sweep(spec)
+    found = plan(study, Store(study.store))
     _print(("", ""), found.rows())
     if reason := found.shortage():
         console.print(f"\nIt will not run here: {reason}.", markup=False)
@@ -109,7 +111,18 @@ def trial(
         # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the only one.
         speaks = os.environ.get("RANK", "0") == "0"
 
+        stopping = False
+
+        def stop(number: int, frame: object) -> None:
+            nonlocal stopping
+            stopping = True
+
+        # The machine has to go: the first process keeps the trial's state at its next step, the others go when it has gone.
+        signal.signal(signal.SIGTERM, stop)
+
         def tell(event: Event | Refusal) -> None:
+            if stopping:
+                raise KeyboardInterrupt
             # Text and line end in one write: the processes share the pipe.
             print(event.model_dump_json() + "\n", end="", flush=True)
 
@@ -164,7 +177,7 @@ def report(spec: Spec) -> None:
     from forget.store import Store
     from pipelines.sweep import write_report
 
-    console.print(f"report: {write_report(study, Store())}", markup=False)
+    console.print(f"report: {write_report(study, Store(study.store))}", markup=False)
 
 
 @app.command("models")
@@ -206,7 +219,16 @@ def sync(spec: Spec) -> None:
     from forget.store import Store
     from pipelines.sweep import send
 
-    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store())}")
+    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store(study.store))}")
+
+
+@app.command()
+def drain(seconds: Annotated[int, typer.Option(help="How long the trials have to keep their state.")] = 30) -> None:
+    """Before this machine of a Ray cluster goes: its trials keep their state and go on elsewhere."""
+    from pipelines.sweep import drain
+
+    left = drain(seconds)
+    console.print(f"still running: {left}" if left else "every trial has kept its state")
 
 
 @app.command()

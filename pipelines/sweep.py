@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import optuna
+import psutil
 import ray
 import torch
 from optuna.storages import JournalStorage
@@ -106,7 +107,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     Raises:
         BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster at the address.
     """
-    store = Store()
+    store = Store(sweep.store)
     for trial in sweep.trials():
         check(trial)
     plan.check_disk(sweep, store)
@@ -143,7 +144,7 @@ def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -
     """
     outcomes = finished(sweep, store)
     if not outcomes:
-        raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.root}; run it first with: forget sweep')
+        raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep')
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
     rows = {outcome.id: store.rows(outcome.id) for outcome in outcomes}
     return report.write(sweep, outcomes, rows, Path("report") / sweep.name, failures=reasons)
@@ -169,8 +170,7 @@ def finished(sweep: Sweep, store: Store) -> tuple[Outcome, ...]:
         ids = [id for trial in sweep.trials() for id in Cell(trial, sweep.search, store).ids()]
     else:
         ids = [identify(trial).trial for trial in sweep.trials()]
-    found = (store.outcome(id) for id in dict.fromkeys(ids))
-    return tuple(outcome for outcome in found if outcome)
+    return tuple(store.outcomes(ids).values())
 
 
 def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
@@ -183,7 +183,8 @@ def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
         rounds = max(cell.left for cell in cells)
         return sum(cell.left for cell in cells), (cell.ask() for i in range(rounds) for cell in cells if i < cell.left)
     trials = {identify(trial): trial for trial in sweep.trials()}
-    todo = {identity: trial for identity, trial in trials.items() if store.outcome(identity.trial) is None}
+    done = store.outcomes(identity.trial for identity in trials)
+    todo = {identity: trial for identity, trial in trials.items() if identity.trial not in done}
     first = {identity.learned: identity for identity in reversed(todo)}
     ordered = sorted(todo, key=lambda identity: first[identity.learned] != identity)
     return len(todo), (Job(todo[identity], identity.trial) for identity in ordered)
@@ -201,7 +202,7 @@ class Cell:
         self.search = search
         self.store = store
         self.name = digest([identify(cell).trial, search.model_dump(exclude={"trials"})])
-        path = store.root / "search" / f"{self.name}.log"
+        path = store.log(f"search/{self.name}.log")
         path.parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
@@ -215,8 +216,7 @@ class Cell:
 
     def ids(self) -> list[str]:
         """Trials of the study that have finished."""
-        ids = dict.fromkeys(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs)
-        return [id for id in ids if self.store.outcome(id)]
+        return list(self.store.outcomes(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs))
 
     def ask(self) -> Job:
         """The next trial to run."""
@@ -231,6 +231,7 @@ class Cell:
         trial = overlay(self.cell, settings)
         id = identify(trial).trial
         asked.set_user_attr("id", id)
+        self.store.send(f"search/{self.name}.log")
         return Job(trial, id, functools.partial(self._tell, asked.number))
 
     def objectives(self, outcome: Outcome) -> list[float] | None:
@@ -249,6 +250,7 @@ class Cell:
     def _tell(self, number: int, outcome: Outcome | None) -> None:
         values = self.objectives(outcome) if outcome else None
         self.study.tell(number, values, state=None if values else TrialState.FAIL)
+        self.store.send(f"search/{self.name}.log")
 
     def _cut_short(self) -> list[dict[str, float]]:
         """Close what a sweep that was killed left open; the settings of trials without an outcome, each once."""
@@ -290,13 +292,13 @@ class Driver(tune.Callback):
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
             self.board: Any = ray.remote(num_cpus=0)(Board).remote()
             slot = tune.with_parameters(
-                Slot, study=study, root=self.store.root, scratch=scratch, resources=resources, board=self.board
+                Slot, study=study, where=self.store.where, scratch=scratch, resources=resources, board=self.board
             )
             with Progress(self.total, min(slots, resources.concurrent or slots)) as self.progress:
                 tune.run(
                     slot,
                     name=self.sweep.name,
-                    storage_path=str(scratch),
+                    storage_path=scratch,
                     search_alg=self.queue,
                     num_samples=-1,
                     max_concurrent_trials=resources.concurrent,
@@ -342,7 +344,7 @@ class Driver(tune.Callback):
         if outcome:
             self.progress.finished(job.id, outcome)
         else:
-            failure = Failure(job.trial, job.id, reason or f"its results are not in {self.store.root}")
+            failure = Failure(job.trial, job.id, reason or f"its results are not in {self.store.where}")
             self.failures.append(failure)
             self.progress.failed(job.id, failure.reason)
 
@@ -381,17 +383,25 @@ class Slot(tune.Trainable):
         self,
         config: dict[str, Any],
         study: tracking.Study,
-        root: Path,
-        scratch: Path,
+        where: str,
+        scratch: str,
         resources: Resources,
         board: ray.actor.ActorHandle,
     ) -> None:
         torch.set_num_threads(max(1, int(resources.cpus)))
         self.study = study
-        self.store = Store(root)
+        self.store = Store(where)
         self.scratch = scratch
         self.resources = resources
         self.board = board
+        self.running = self.preempted = False
+        signal.signal(signal.SIGTERM, self._preempt)
+
+    def _preempt(self, number: int, frame: FrameType | None) -> None:
+        """The machine has to go: the trial keeps its state at its next step, the process ends, Tune starts it elsewhere."""
+        self.preempted = True
+        if not self.running:
+            raise SystemExit
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -403,14 +413,19 @@ class Slot(tune.Trainable):
         try:
             if ray.get(self.board.ended.remote()):
                 raise KeyboardInterrupt
-            if not self.scratch.exists():
+            if not self.store.remote and not Path(self.scratch).exists():
                 raise BadInput(f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE")
+            self.running = True
             with tracking.trial_sink(self.study, trial, id, self.store) as sink:
                 self._run(trial, self._observer(id, sink))
         except (BadInput, FloatingPointError) as error:
             result["reason"] = str(error)
         except KeyboardInterrupt:
             result["stopped"] = True
+        finally:
+            self.running = False
+        if self.preempted:
+            raise SystemExit
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
@@ -426,6 +441,8 @@ class Slot(tune.Trainable):
         def observe(event: Event) -> None:
             nonlocal posted
             sink(event)
+            if self.preempted:
+                raise KeyboardInterrupt
             now = time.monotonic()
             if isinstance(event, Step) and now - posted < POST_SECONDS:
                 return
@@ -454,7 +471,7 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
         minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
         command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes]
         threads = str(max(1, int(resources.cpus)))
-        env = os.environ | {"FORGET_STORE": str(store.root), "OMP_NUM_THREADS": threads}
+        env = os.environ | {"FORGET_STORE": store.where, "OMP_NUM_THREADS": threads}
         with (
             (Path(folder) / "launcher.log").open("w") as log,
             subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -466,7 +483,12 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
                         raise FloatingPointError(event.reason) if event.numeric else BadInput(event.reason)
                     observe(event)
             finally:
-                process.terminate() if sys.exc_info()[0] else process.wait()
+                if sys.exc_info()[0]:
+                    process.terminate()
+                    # They keep the trial's state first, and what they say meanwhile needs a reader.
+                    for _ in process.stdout or ():
+                        continue
+                process.wait()
         if process.returncode:
             raise RuntimeError(_last_words(Path(folder)))
 
@@ -519,6 +541,42 @@ def _connect(address: str, **settings: Any) -> None:
         raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
 
 
+def drain(seconds: int) -> int:
+    """Before this machine goes: Ray puts nothing on it any more, and the trials that run here keep their state.
+
+    Returns:
+        How many trials were still running after `seconds`.
+
+    Raises:
+        BadInput: this machine belongs to no Ray cluster.
+    """
+    _connect("auto", log_to_driver=False, logging_level=logging.CRITICAL)
+    here = ray.get_runtime_context()
+    reason = [
+        "--reason=DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message=the machine goes",
+        f"--deadline-remaining-seconds={seconds}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "drain-node",
+        f"--address={here.gcs_address}",
+        f"--node-id={here.get_node_id()}",
+    ]
+    subprocess.run([*command, *reason], check=True, stdout=subprocess.DEVNULL)
+    ray.shutdown()
+    trials = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "".join(process.info["cmdline"] or ()).startswith("ray::Slot")
+    ]
+    for process in trials:
+        process.terminate()
+    return len(psutil.wait_procs(trials, timeout=seconds)[1])
+
+
 @contextmanager
 def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
     """Ray (see `cluster`), and how many trials its nodes hold at once.
@@ -548,11 +606,18 @@ def _fitting(node: dict[str, float], bundle: dict[str, float]) -> int:
 
 
 @contextmanager
-def _scratch(store: Store) -> Iterator[Path]:
-    """A folder in the store for Tune's own files; that a node sees it proves that it sees the store."""
+def _scratch(store: Store) -> Iterator[str]:
+    """A folder or URL in the store for Tune's own files; that a node sees the folder proves that it sees the store."""
+    if store.remote:
+        name = f"tune/{secrets.token_hex(8)}"
+        try:
+            yield f"{store.where}/{name}"
+        finally:
+            store.remote.clear(name)
+        return
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=store.root, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        yield folder
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from forget import metrics
 from forget.events import Outcome, ProbeScore
 from forget.metrics import Estimate, Row
 from forget.settings import Trial
-from forget.store import Store, default_root, whole_folder, write_text
+from forget.store import Store, whole_folder, write_text
 
 
 def names(folder: Path) -> set[str]:
@@ -168,6 +168,6 @@ def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:
 def test_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FORGET_STORE", raising=False)
-    assert default_root() == tmp_path / ".forget"
+    assert Store().root == tmp_path / ".forget"
     monkeypatch.setenv("FORGET_STORE", "elsewhere")
     assert Store().root == tmp_path / "elsewhere"

@@ -22,6 +22,7 @@ from forget.labels import Labelled
 from forget.methods import METHODS, ascent, cross_entropy
 from forget.models import LanguageModel
 from forget.settings import Lora, Stage
+from forget.store import Store
 from forget.tasks import Example
 from forget.training import Checkpoints, fine_tune
 
@@ -204,7 +205,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(
 ) -> None:
     undisturbed = trained(model(), **options)
     for kill in range(1, 7):
-        checkpoints = Checkpoints(tmp_path / str(kill), minutes=0)
+        checkpoints = Checkpoints(Store(tmp_path), str(kill), minutes=0)
         with pytest.raises(Killed):
             trained(model(), observe=KillAt(kill), checkpoints=checkpoints, **options)
         # Another model's weights at the start: all that counts is in the checkpoint, but for what LoRA does not train.
@@ -217,7 +218,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "checkpoint", minutes=0)
+    checkpoints = Checkpoints(Store(tmp_path), "checkpoint", minutes=0)
     for kill in (2, 2, 3, 5):
         with pytest.raises(Killed):
             trained(observe=KillAt(kill), checkpoints=checkpoints)
@@ -227,7 +228,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: 
 
 
 def test_no_checkpoint_before_its_time(tmp_path: Path) -> None:
-    trained(checkpoints=Checkpoints(tmp_path / "checkpoint", minutes=5))
+    trained(checkpoints=Checkpoints(Store(tmp_path), "checkpoint", minutes=5))
     assert not (tmp_path / "checkpoint").exists()
 
 
