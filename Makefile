@@ -1,10 +1,14 @@
 # Two commands do everything: `make sweep` and `make test`.
 PYTHON ?= python3
 SPEC ?= quickstart
+IMAGE ?= forget
+TAG ?= $(shell git rev-parse --short=12 HEAD)$(if $(DIRTY),-dirty)
+OVERLAY ?= cpu
+PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep plan smoke report ui test test-slow lint clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +30,18 @@ setup-deploy: .venv-deploy/.ready ## Make the environment of the tools that chec
 	.venv-deploy/bin/pip install --quiet --disable-pip-version-check --requirement k8s/requirements.txt
 	@touch $@
 
-sweep: setup ## Run a study: make sweep SPEC=quickstart (a name or a TOML file)
-	@$(BIN)/forget sweep $(SPEC)
+# With CONTEXT, a name in your kubeconfig, on Kubernetes; with DRY_RUN=1 what would be applied there is printed.
+KUBERNETES = $(if $(CONTEXT),--context '$(CONTEXT)')
+APPLIED = $(KUBERNETES) --image '$(IMAGE)' --tag '$(TAG)' $(if $(DIRTY),--dirty) $(if $(DRY_RUN),--dry-run)
+
+sweep: setup ## Run a study: make sweep SPEC=quickstart (a name or a TOML file), on Kubernetes with CONTEXT=name OVERLAY=cpu
+	@$(BIN)/forget $(if $(CONTEXT)$(DRY_RUN),cluster sweep '$(SPEC)' --overlay '$(OVERLAY)' $(APPLIED),sweep $(SPEC))
+
+deploy: setup ## Set up MLflow, its database and its object store on Kubernetes: make deploy CONTEXT=name
+	@$(BIN)/forget cluster deploy $(APPLIED)
+
+undeploy: setup ## Delete them; volumes and Secrets stay, unless DATA=1
+	@$(BIN)/forget cluster undeploy $(KUBERNETES) $(if $(DATA),--data)
 
 plan: setup ## What `make sweep` would run, and what it costs
 	@$(BIN)/forget plan $(SPEC)
@@ -38,8 +52,8 @@ smoke: setup ## The smallest real study, 90 seconds
 report: setup ## Write the report of a study again
 	@$(BIN)/forget report $(SPEC)
 
-ui: setup ## Compare runs in the MLflow UI
-	@$(BIN)/forget ui
+ui: setup ## Compare runs in the MLflow UI, that of a cluster with CONTEXT=name
+	@$(BIN)/forget $(if $(CONTEXT),cluster ui $(KUBERNETES) --port $(PORT),ui)
 
 test: setup ## Test everything that needs no download
 	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile

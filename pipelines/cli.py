@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
+from pipelines import cluster as kubernetes
 
 if TYPE_CHECKING:
     from forget.events import Event, Outcome
@@ -28,8 +29,16 @@ app = typer.Typer(
 # A file or a pipe has no width; rich would break lines at 80 letters.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
+cluster = typer.Typer(help="The same on Kubernetes; make calls it where CONTEXT is given.", no_args_is_help=True)
+app.add_typer(cluster, name="cluster")
+
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package.")]
 Folders = Annotated[list[Path], typer.Option("--folder", help="A folder of your own tasks; may be given several times.")]
+Context = Annotated[str | None, typer.Option(help="The cluster, by its name in your kubeconfig.")]
+Image = Annotated[str, typer.Option(help="The image's name; the tracking server's is the same with -mlflow.")]
+Tag = Annotated[str | None, typer.Option(help="The images' tag; by default the git commit.")]
+Dirty = Annotated[bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")]
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl-C: 128 + SIGINT."""
@@ -224,6 +233,59 @@ def doctor() -> None:
         console.print(f"{mark:<6}  {check.what}{'' if check.ok else f': {check.cure}'}", markup=False, soft_wrap=True)
         healthy &= check.ok or not check.needed
     raise typer.Exit(0 if healthy else 1)
+
+
+@cluster.command("deploy")
+def cluster_deploy(
+    context: Context = None, image: Image = "forget", tag: Tag = None, dirty: Dirty = False, dry_run: DryRun = False
+) -> None:
+    """Set up the tracking server, its database and its object store, and wait until they are healthy."""
+    if dry_run:
+        print(kubernetes.render_server(image, kubernetes.tag_of(tag, dirty)), end="")
+        return
+    where = kubernetes.connect(context)
+    manifests = kubernetes.render_server(image, kubernetes.tag_of(tag, dirty))
+    raise typer.Exit(kubernetes.deploy(where, manifests))
+
+
+@cluster.command("sweep")
+def cluster_sweep(
+    spec: Spec,
+    context: Context = None,
+    overlay: Annotated[str, typer.Option(help="Kind of workers: a folder in k8s/overlays, or one of yours.")] = "cpu",
+    image: Image = "forget",
+    tag: Tag = None,
+    dirty: Dirty = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run what is not finished of a sweep, and follow it. Ctrl-C leaves it running. Exit code 1 if a trial failed."""
+    study, path = read_sweep(spec), spec_path(spec)
+    kubernetes.check_here(study, path)
+
+    def render() -> str:
+        return kubernetes.render_sweep(study, path, overlay, image, kubernetes.tag_of(tag, dirty, path))
+
+    if dry_run:
+        print(render(), end="")
+        return
+    hint = f"make sweep CONTEXT={context} SPEC={spec}"
+    raise typer.Exit(kubernetes.sweep(kubernetes.connect(context), study, path, hint, render))
+
+
+@cluster.command("ui")
+def cluster_ui(context: Context = None, port: Annotated[int, typer.Option(help="Of this machine.")] = 5000) -> None:
+    """Forward a port of this machine to the cluster's MLflow, until Ctrl-C."""
+    kubernetes.ui(kubernetes.connect(context), port)
+
+
+@cluster.command("undeploy")
+def cluster_undeploy(
+    context: Context = None,
+    data: Annotated[bool, typer.Option("--data", help="Delete the volumes and the Secrets as well.")] = False,
+) -> None:
+    """Delete the tracking server; its volumes and Secrets stay."""
+    where = kubernetes.connect(context)
+    raise typer.Exit(kubernetes.undeploy(where, kubernetes.render_server("forget", "none"), data))
 
 
 def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from servers import S3, Tracking
 
@@ -23,7 +24,6 @@ from forget.events import Outcome
 from forget.metrics import metric_name
 from forget.settings import BadInput
 from forget.store import Store
-from mlflow import MlflowClient
 
 SPEC = """
 name = "study"
