@@ -35,7 +35,7 @@ class Remote:
     """
 
     def __init__(self, url: str) -> None:
-        # Others write meanwhile: what was listed a moment ago is no longer true. Nor is what another Remote was told of endpoints.
+        # Others write meanwhile: what was listed a moment ago is no longer true; and an instance keeps its first endpoint.
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True} | (
             {"auto_mkdir": True} if url.startswith("file:") else {}
         )
