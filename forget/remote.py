@@ -6,6 +6,7 @@ an object in one piece and a disk renames a file in one piece; nothing else is a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -124,9 +125,9 @@ class Remote:
             # "x": of several who try at once, one succeeds.
             with self.fs.open(path, "xb") as file:
                 file.write(me.encode())
-        except OSError:
-            # An object store says that a precondition does not hold, or worse; a claim that is there says who was first.
-            if self.claim(name) is None:
+        except OSError as error:
+            # EINVAL is what s3fs makes of a precondition that does not hold.
+            if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
                 raise
             yield False
             return
