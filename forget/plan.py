@@ -94,8 +94,8 @@ class Plan:
     """Bytes, of the largest trial."""
     disk: int
     """Bytes of learned checkpoints in fp32, forgotten models in bf16, and the checkpoints of trials that run."""
-    free: int
-    """Bytes free where the store lies."""
+    free: int | None
+    """Bytes free where the store lies; None for an object store, which does not say."""
 
     def rows(self) -> list[tuple[str, str]]:
         """What, and how much."""
@@ -108,13 +108,13 @@ class Plan:
             ("tokens", f"{amount(self.trained)} trained, {amount(self.scored)} scored ({basis})"),
             ("time", f"about {duration(self.seconds)} on this machine: an estimate from a matrix product timed just now"),
             ("memory", f"{amount(self.memory)}B a process of a trial; {amount(psutil.virtual_memory().total)}B here"),
-            ("disk", f"{amount(self.disk)}B; {amount(self.free)}B free"),
+            ("disk", f"{amount(self.disk)}B" + ("" if self.free is None else f"; {amount(self.free)}B free")),
         ]
         return rows if self.todo else rows[:2]
 
     def shortage(self) -> str | None:
         """One sentence where the disk is too small."""
-        if self.disk <= self.free:
+        if self.free is None or self.disk <= self.free:
             return None
         return (
             f"the sweep needs {amount(self.disk)}B of disk and {amount(self.free)}B are free:"
@@ -179,7 +179,7 @@ def plan(sweep: Sweep, store: Store) -> Plan:
         + TRIAL_SECONDS * math.ceil(len(costs) / at_once),
         memory=max((one.memory for one in costs), default=0),
         disk=sum(4 * one.parameters for one in missing.values()) + kept + sum(running),
-        free=_free(store.root),
+        free=None if store.remote else _free(store.root),
     )
 
 

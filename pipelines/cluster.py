@@ -428,7 +428,8 @@ def _troubles(pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 def check_operator(cluster: Cluster) -> None:
     """Raises BadInput where KubeRay is not installed, or the cluster does not answer."""
     if not _has_operator(cluster):
-        raise BadInput(f'cluster "{cluster.context}" has no KubeRay operator (no rayjobs.ray.io); install it with: {OPERATOR}')
+        install = f"{OPERATOR} --kube-context {cluster.context}"
+        raise BadInput(f'cluster "{cluster.context}" has no KubeRay operator (no rayjobs.ray.io); install it with: {install}')
 
 
 def check_needs(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:

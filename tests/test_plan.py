@@ -79,6 +79,10 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(quick: Trial, 
     with pytest.raises(BadInput, match=r"disk.*FORGET_STORE"):
         check_disk(large, Store(tmp_path))
     check_disk(sweep_of(quick), Store(tmp_path))
+    # An object store is not this machine's disk, which holds copies of what this machine needs alone.
+    elsewhere = Store((tmp_path / "bucket").as_uri())
+    check_disk(large, elsewhere)
+    assert "free" not in dict(plan(large, elsewhere).rows())["disk"]
 
 
 def test_an_unknown_task_is_refused(quick: Trial, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The commands of the README, each one run."""
+"""The commands of the README, each one run; those of docs/kubernetes.md as far as they go without a cluster."""
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from forget.settings import Sweep, validated
+from forget.settings import Sweep, read_sweep, validated
 from forget.tasks import files
+from pipelines import cluster
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+KUBERNETES = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 
 STUDY = """
 [base]
@@ -34,12 +37,12 @@ task = ["vowels"]
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = "".join(blocks("console")).splitlines()
+def commands(page: str = README) -> list[str]:
+    lines = "".join(blocks("console", page)).splitlines()
     return [line.partition("#")[0].strip() for line in lines if line.strip()]
 
 
@@ -59,11 +62,12 @@ def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("make ")])
-def test_make_commands_expand_to_what_the_readme_says(command: str) -> None:
-    found = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("command", [line for line in commands() + commands(KUBERNETES) if line.startswith("make ")])
+def test_make_commands_expand_to_what_the_pages_say(command: str) -> None:
+    found = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "forget" in found.stdout or "pytest" in found.stdout or "ruff" in found.stdout
+    assert ("forget cluster" in found.stdout) == ("CONTEXT=" in command or "DRY_RUN=" in command)
 
 
 def test_make_alone_lists_every_target() -> None:
@@ -144,3 +148,24 @@ def test_every_file_the_readme_names_is_there() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", README):
         assert (ROOT / target).exists(), target
     assert shutil.which("make")
+
+
+def test_what_the_kubernetes_page_names_is_there() -> None:
+    assert cluster.OPERATOR in KUBERNETES
+    for target in re.findall(r"(?<![\w/.])(?:k8s|mlflow)/[\w./-]*\w", KUBERNETES):
+        assert (ROOT / target).exists(), target
+    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")}
+    for name in re.findall(r"\btest_\w+\b(?:\.py)?", KUBERNETES):
+        assert name in tests or any(f"def {name}(" in text for text in tests.values()), name
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_the_overlay_of_ones_own_renders(tmp_path: Path) -> None:
+    (overlay,) = blocks("yaml", KUBERNETES)
+    folder = tmp_path.resolve()
+    (folder / "kustomization.yaml").write_text(overlay.replace("../forget/", os.path.relpath(ROOT, folder) + "/"))
+    spec = folder / "my.toml"
+    spec.write_text('[base]\ntask = "sentiment"\nmodel = "tiny"\n[resources]\ngpus = 1\n')
+    rendered = cluster.render_sweep(read_sweep(spec), spec, str(folder), "forget", "tag")
+    for words in ("FORGET_STORE: s3://studies/forget", "sizeLimit: 400Gi", "kueue.x-k8s.io/queue-name: forget"):
+        assert words in rendered
