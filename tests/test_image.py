@@ -11,10 +11,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,8 @@ STORAGE = Path("/var/tmp/forget-containers")
 STAND_IN = "localhost/forget-base:stand-in"
 """Debian's Python 3.11 on Debian 12, in place of python:3.11-slim-bookworm: it can be had without a registry of images."""
 
-CONFINED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
-"""As Pod Security "restricted" has it, with a read-only root."""
+CONFINED = ("--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges")
+"""As Pod Security "restricted" has it, with a read-only root; HOME, too, has to be a tmpfs, of its user (U)."""
 
 slow = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -163,7 +164,8 @@ def stand_in(folder: Path) -> str:
         for name in ("python", "python3", "pip"):
             target = "/usr/bin/pip3" if name == "pip" else "/usr/bin/python3"
             (root / "usr/local/bin" / name).symlink_to(target)
-        shutil.rmtree(root / "var/cache/apt/archives")
+        for folder in ("var/cache/apt", "var/lib/apt/lists"):
+            shutil.rmtree(root / folder)
         command("tar", "--directory", str(root), "--create", "--file", str(folder / "base.tar"), ".")
         command("podman", "import", str(folder / "base.tar"), STAND_IN)
         shutil.rmtree(root)
@@ -241,8 +243,8 @@ class TestImage:
     def test_is_confined_and_has_neither_tools_nor_caches_and_compiles_nothing(
         self, name: str, imports: str, images: Images
     ) -> None:
-        tmpfs = ("--tmpfs=/tmp:mode=0777", f"--tmpfs=/home/{name}:mode=0777", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
-        run = ["podman", "run", "--rm", "--network=none", *CONFINED, *tmpfs, getattr(images, name)]
+        options = (f"--tmpfs=/home/{name}:U", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
+        run = ["podman", "run", "--rm", "--network=none", *CONFINED, *options, getattr(images, name)]
         done = command(*run, "python", "-c", INSIDE, imports)
         assert done.stdout == "[]\n", done.stdout
 
@@ -275,9 +277,16 @@ class Cluster:
         self.started.append(container)
         run = ["podman", "run", "--detach", f"--name={container}", f"--network={self.network}", f"--network-alias={name}"]
         command(*run, *CONFINED, *self.options, *options, image, "bash", "-c", script)
-        networks = json.loads(command("podman", "inspect", container).stdout)[0]["NetworkSettings"]["Networks"]
+        networks = self.inspect(container)["NetworkSettings"]["Networks"]
         address = f"http://{networks[self.network]['IPAddress']}{ready}"
-        assert wait(lambda: answers(address)), f"{name} is not ready:\n{self.logs(name)}"
+        until = time.monotonic() + 180
+        while not answers(address):
+            alive = time.monotonic() < until and self.inspect(container)["State"]["Running"]
+            assert alive, f"{name} is not ready:\n{self.logs(name)}"
+            time.sleep(0.5)
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        return json.loads(command("podman", "inspect", container).stdout)[0]
 
     def exec(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run in a container that was started."""
@@ -286,13 +295,6 @@ class Cluster:
     def logs(self, name: str) -> str:
         done = subprocess.run(["podman", "logs", f"{self.network}-{name}"], capture_output=True, text=True)
         return (done.stdout + done.stderr)[-6000:]
-
-
-def wait(ready: Callable[[], bool], seconds: float = 180) -> bool:
-    until = time.monotonic() + seconds
-    while not (done := ready()) and time.monotonic() < until:
-        time.sleep(0.5)
-    return done
 
 
 def answers(address: str) -> bool:
@@ -340,6 +342,10 @@ class TestCluster:
             spec_path("smoke").read_text(encoding="utf-8").replace('"smollm2-135m"', '"tiny"').replace("cpus = 2", "cpus = 1")
         )
         spec.write_text(text + '\n[axes]\nlabels = ["random", "flipped"]\n')
+        # By default the server would hash the password, a third of a second, for each request of the sweep.
+        accounts = "default_permission = READ\ndatabase_uri = sqlite:////home/mlflow/users.db\nadmin_username = admin\n"
+        function = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        (spec.parent / "basic_auth.ini").write_text(f"[mlflow]\n{accounts}{function}auth_cache_ttl_seconds = 60\n")
         shared = tmp_path / "store"
         shared.mkdir()
         os.chown(shared, 1000, 1000)
@@ -354,14 +360,15 @@ class TestCluster:
         }
         server = {
             "MLFLOW_AUTH_ADMIN_PASSWORD": values["MLFLOW_TRACKING_PASSWORD"],
+            "MLFLOW_AUTH_CONFIG_PATH": "/etc/mlflow/basic_auth.ini",
             "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         for name, value in (values | server).items():
             monkeypatch.setenv(name, value)
         client = tuple(f"--env={name}" for name in values)
-        volumes = (f"--volume={spec.parent}:/spec:ro", f"--volume={shared}:/store", "--tmpfs=/home/forget:mode=0777")
-        with network(["--tmpfs=/tmp:mode=0777", "--memory=4g"]) as cluster:
+        volumes = (f"--volume={spec.parent}:/spec:ro", f"--volume={shared}:/store", "--tmpfs=/home/forget:U")
+        with network(["--memory=4g"]) as cluster:
             cluster.start(
                 "mlflow",
                 images.mlflow,
@@ -369,7 +376,7 @@ class TestCluster:
                 " --app-name basic-auth --allowed-hosts 'mlflow:*' --expose-prometheus /tmp/prometheus"
                 " --backend-store-uri sqlite:////home/mlflow/runs.db --artifacts-destination /home/mlflow/artifacts",
                 ":5000/health",
-                (*(f"--env={name}" for name in server), "--tmpfs=/home/mlflow:mode=0777"),
+                (*(f"--env={name}" for name in server), "--tmpfs=/home/mlflow:U", f"--volume={spec.parent}:/etc/mlflow:ro"),
             )
             cluster.start(
                 "head",
@@ -387,16 +394,16 @@ class TestCluster:
                 client + volumes,
             )
             job = ("ray", "job", "submit", "--address=http://head:8265", "--", "forget", "sweep", "/spec/spec.toml")
-            stranger = cluster.run(images.forget, *job, options=("--tmpfs=/home/forget:mode=0777",))
+            stranger = cluster.run(images.forget, *job, options=("--tmpfs=/home/forget:U",))
             assert stranger.returncode != 0
             assert "401" in stranger.stdout + stranger.stderr or "nauthorized" in stranger.stdout + stranger.stderr
             assert not list(shared.iterdir())
 
-            done = cluster.run(images.forget, *job, "--address", "auto", options=(*client, "--tmpfs=/home/forget:mode=0777"))
+            done = cluster.run(images.forget, *job, "--address", "auto", options=(*client, "--tmpfs=/home/forget:U"))
             said = done.stdout + done.stderr
             assert done.returncode == 0, said + cluster.logs("head") + cluster.logs("worker")
             assert "succeeded" in said
-            assert "report: report/spec/index.html" in said
+            assert "report: report/spec/report.html" in said
 
             ids = {identify(trial).trial for trial in read_sweep(str(spec)).trials()}
             assert len(ids) == 2
