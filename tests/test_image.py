@@ -164,8 +164,8 @@ def stand_in(folder: Path) -> str:
         for name in ("python", "python3", "pip"):
             target = "/usr/bin/pip3" if name == "pip" else "/usr/bin/python3"
             (root / "usr/local/bin" / name).symlink_to(target)
-        for folder in ("var/cache/apt", "var/lib/apt/lists"):
-            shutil.rmtree(root / folder)
+        for left in ("var/cache/apt", "var/lib/apt/lists"):
+            shutil.rmtree(root / left)
         command("tar", "--directory", str(root), "--create", "--file", str(folder / "base.tar"), ".")
         command("podman", "import", str(folder / "base.tar"), STAND_IN)
         shutil.rmtree(root)
@@ -210,7 +210,7 @@ def images(containers: Path) -> Images:
 
 
 INSIDE = """
-import importlib.util, os, pathlib, shutil, subprocess, sys
+import importlib.metadata, importlib.util, json, os, pathlib, re, shutil, subprocess, sys
 assert os.getuid() == os.getgid() == 1000
 assert not [name for name in ("cc", "gcc", "g++", "make", "cargo") if shutil.which(name)]
 assert importlib.util.find_spec("pip") is None
@@ -224,6 +224,9 @@ for folder in (sys.prefix, "/app", "/usr/local/lib"):
 for folder in ("/tmp", os.environ["HOME"]):
     pathlib.Path(folder, "new").touch()
 os.chdir(os.environ["HOME"])
+# What no line of constraints.txt names, or names otherwise; a local version, "+cpu", is that of the same release.
+found = {(re.sub("[-_.]+", "-", one.name.lower()), one.version.partition("+")[0]) for one in importlib.metadata.distributions()}
+print(sorted({"==".join(one) for one in found} - set(json.loads(sys.argv[2])) - {"forget==0.1.0"}))
 # What Python had to compile, for want of bytecode that is up to date.
 verbose = subprocess.run([sys.executable, "-v", "-c", sys.argv[1]], capture_output=True, text=True, check=True).stderr
 loaded = [line for line in verbose.splitlines() if line.startswith("# code object from ")]
@@ -240,13 +243,15 @@ class TestImage:
 
     pytestmark = slow
 
-    def test_is_confined_and_has_neither_tools_nor_caches_and_compiles_nothing(
-        self, name: str, imports: str, images: Images
-    ) -> None:
+    def test_is_confined_pinned_and_compiled_and_has_no_tools(self, name: str, imports: str, images: Images) -> None:
         options = (f"--tmpfs=/home/{name}:U", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
         run = ["podman", "run", "--rm", "--network=none", *CONFINED, *options, getattr(images, name)]
-        done = command(*run, "python", "-c", INSIDE, imports)
-        assert done.stdout == "[]\n", done.stdout
+        pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
+        pins = [
+            re.sub("[-_.]+", "-", name.lower()) + "==" + version for name, _, version in (pin.partition("==") for pin in pins)
+        ]
+        done = command(*run, "python", "-c", INSIDE, imports, json.dumps(pins))
+        assert done.stdout == "[]\n[]\n", done.stdout
 
     def test_says_what_it_is(self, name: str, imports: str, images: Images) -> None:
         config = json.loads(command("podman", "image", "inspect", getattr(images, name)).stdout)[0]["Config"]
