@@ -246,10 +246,9 @@ class TestImage:
     def test_is_confined_pinned_and_compiled_and_has_no_tools(self, name: str, imports: str, images: Images) -> None:
         options = (f"--tmpfs=/home/{name}:U", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
         run = ["podman", "run", "--rm", "--network=none", *CONFINED, *options, getattr(images, name)]
-        pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
-        pins = [
-            re.sub("[-_.]+", "-", name.lower()) + "==" + version for name, _, version in (pin.partition("==") for pin in pins)
-        ]
+        lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        split = [line.partition("==") for line in lines if not line.startswith("#")]
+        pins = [re.sub("[-_.]+", "-", name.lower()) + "==" + version for name, _, version in split]
         done = command(*run, "python", "-c", INSIDE, imports, json.dumps(pins))
         assert done.stdout == "[]\n[]\n", done.stdout
 
