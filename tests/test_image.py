@@ -226,7 +226,7 @@ for folder in ("/tmp", os.environ["HOME"]):
 os.chdir(os.environ["HOME"])
 # What no line of constraints.txt names, or names otherwise; a local version, "+cpu", is that of the same release.
 found = {(re.sub("[-_.]+", "-", one.name.lower()), one.version.partition("+")[0]) for one in importlib.metadata.distributions()}
-print(sorted({"==".join(one) for one in found} - set(json.loads(sys.argv[2])) - {"forget==0.1.0"}))
+print(sorted({"==".join(one) for one in found if one[0] != "forget"} - set(json.loads(sys.argv[2]))))
 # What Python had to compile, for want of bytecode that is up to date.
 verbose = subprocess.run([sys.executable, "-v", "-c", sys.argv[1]], capture_output=True, text=True, check=True).stderr
 loaded = [line for line in verbose.splitlines() if line.startswith("# code object from ")]
