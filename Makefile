@@ -3,12 +3,14 @@ PYTHON ?= python3
 SPEC ?= quickstart
 IMAGE ?= forget
 TAG ?= $(shell git rev-parse --short=12 HEAD)$(if $(DIRTY),-dirty)
+# docker where its daemon answers, else podman or buildah.
+BUILDER ?= $(firstword $(shell docker version >/dev/null 2>&1 && echo docker; command -v podman buildah))
 OVERLAY ?= cpu
 PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow lint clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow lint image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +66,17 @@ test-slow: setup ## Test with the real language model, benchmark data and lm-eva
 
 lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# What else the builder takes goes into BUILD, e.g. BUILD='--build-arg TORCH_INDEX=' for the CUDA build of torch.
+image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget
+	@test -n "$(BUILDER)" || { echo 'make image needs docker (and its daemon), podman or buildah' >&2; exit 2; }
+	@test -n "$(DIRTY)" || test -z "$$(git status --porcelain)" || { echo 'make image: commit $(TAG) lacks your' \
+		'changes (git status): commit them, or build them all the same with DIRTY=1' >&2; exit 2; }
+	$(BUILD_IMAGE) --file Dockerfile --tag $(IMAGE):$(TAG) .
+	$(BUILD_IMAGE) --file mlflow/Dockerfile --tag $(IMAGE)-mlflow:$(TAG) .
+
+BUILD_IMAGE = $(BUILDER) build $(BUILD) --build-arg VERSION=$(TAG) --build-arg REVISION=$(shell git rev-parse HEAD) \
+	--build-arg SOURCE=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
 
 clean: ## Remove the environment and the caches; results stay
 	rm -rf .venv .venv-deploy .pytest_cache .ruff_cache .mypy_cache build *.egg-info
