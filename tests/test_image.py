@@ -347,7 +347,7 @@ class TestCluster:
         )
         spec.write_text(text + '\n[axes]\nlabels = ["random", "flipped"]\n')
         # By default the server would hash the password, a third of a second, for each request of the sweep.
-        accounts = "default_permission = READ\ndatabase_uri = sqlite:////home/mlflow/users.db\nadmin_username = admin\n"
+        accounts = "default_permission = READ\ndatabase_uri = sqlite:////home/forget/users.db\nadmin_username = admin\n"
         function = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         (spec.parent / "basic_auth.ini").write_text(f"[mlflow]\n{accounts}{function}auth_cache_ttl_seconds = 60\n")
         shared = tmp_path / "store"
@@ -376,11 +376,11 @@ class TestCluster:
             cluster.start(
                 "mlflow",
                 images.mlflow,
-                "mlflow db upgrade sqlite:////home/mlflow/runs.db && exec mlflow server --host 0.0.0.0 --workers 1"
+                "mlflow db upgrade sqlite:////home/forget/runs.db && exec mlflow server --host 0.0.0.0 --workers 1"
                 " --app-name basic-auth --allowed-hosts 'mlflow:*' --expose-prometheus /tmp/prometheus"
-                " --backend-store-uri sqlite:////home/mlflow/runs.db --artifacts-destination /home/mlflow/artifacts",
+                " --backend-store-uri sqlite:////home/forget/runs.db --artifacts-destination /home/forget/artifacts",
                 ":5000/health",
-                (*(f"--env={name}" for name in server), "--tmpfs=/home/mlflow:U", f"--volume={spec.parent}:/etc/mlflow:ro"),
+                (*(f"--env={name}" for name in server), "--tmpfs=/home/forget:U", f"--volume={spec.parent}:/etc/mlflow:ro"),
             )
             cluster.start(
                 "head",
