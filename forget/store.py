@@ -126,6 +126,11 @@ class Store:
         if self.remote and path.exists():
             write_text(_version_file(path), self.remote.push(name, path))
 
+    def release(self, name: str) -> None:
+        """This machine's copy of a folder that the others have: it is fetched again should it be needed."""
+        if self.remote and _version(self.root / name):
+            self._drop(self.root / name)
+
     def discard(self, name: str) -> None:
         """The folder, everywhere."""
         if self.remote:

@@ -184,6 +184,7 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
             store.send(f"trials/{id}/{FILE}")
             # What could not be sent may be for another machine to send.
             store.send_folder(f"trials/{id}/model")
+            store.release(f"trials/{id}/model")
 
 
 def publish(study: Study, store: Store, id: str) -> bool:

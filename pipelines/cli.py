@@ -15,6 +15,7 @@ from rich.table import Table
 
 from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
 from pipelines import cluster as kubernetes
+from pipelines import manifests
 
 if TYPE_CHECKING:
     from forget.events import Event, Outcome
@@ -241,11 +242,10 @@ def cluster_deploy(
 ) -> None:
     """Set up the tracking server, its database and its object store, and wait until they are healthy."""
     if dry_run:
-        print(kubernetes.render_server(image, kubernetes.tag_of(tag, dirty)), end="")
+        print(manifests.render_server(image, manifests.tag_of(tag, dirty)), end="")
         return
     where = kubernetes.connect(context)
-    manifests = kubernetes.render_server(image, kubernetes.tag_of(tag, dirty))
-    raise typer.Exit(kubernetes.deploy(where, manifests))
+    raise typer.Exit(kubernetes.deploy(where, manifests.render_server(image, manifests.tag_of(tag, dirty))))
 
 
 @cluster.command("sweep")
@@ -263,7 +263,7 @@ def cluster_sweep(
     kubernetes.check_here(study, path)
 
     def render() -> str:
-        return kubernetes.render_sweep(study, path, overlay, image, kubernetes.tag_of(tag, dirty, path))
+        return manifests.render_sweep(study, path, overlay, image, manifests.tag_of(tag, dirty, path))
 
     if dry_run:
         print(render(), end="")
@@ -285,7 +285,7 @@ def cluster_undeploy(
 ) -> None:
     """Delete the tracking server; its volumes and Secrets stay."""
     where = kubernetes.connect(context)
-    raise typer.Exit(kubernetes.undeploy(where, kubernetes.render_server("forget", "none"), data))
+    raise typer.Exit(kubernetes.undeploy(where, manifests.render_server("forget", "none"), data))
 
 
 def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:

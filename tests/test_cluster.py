@@ -19,7 +19,7 @@ import yaml
 from apiserver import ApiServer, Log
 
 from forget.settings import BadInput, read_sweep
-from pipelines import cluster
+from pipelines import cluster, manifests
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,7 +60,7 @@ failed   vowels: loss is nan
 
 RUN = """
 import sys
-from pipelines import cluster
+from pipelines import cluster, manifests
 from pipelines.cli import main
 cluster.POLL_SECONDS = 0.1
 main()
@@ -579,29 +579,29 @@ def test_the_tag_is_the_commit_and_a_dirty_tree_is_refused(tmp_path: Path, monke
         who = ["-c", "user.name=me", "-c", "user.email=me@example.com"]
         return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
-    monkeypatch.setattr(cluster, "PROJECT", tmp_path)
+    monkeypatch.setattr(manifests, "PROJECT", tmp_path)
     with pytest.raises(BadInput, match="is no git repository"):
-        cluster.tag_of(None, dirty=False)
+        manifests.tag_of(None, dirty=False)
     git("init")
     (tmp_path / "code.py").write_text("1")
     git("add", ".")
     git("commit", "--message", "one")
     commit = git("rev-parse", "--short=12", "HEAD")
-    assert cluster.tag_of(None, dirty=False) == commit
+    assert manifests.tag_of(None, dirty=False) == commit
     (tmp_path / "my.toml").write_text(SPEC)
-    assert cluster.tag_of(None, dirty=False, spec=tmp_path / "my.toml") == commit
+    assert manifests.tag_of(None, dirty=False, spec=tmp_path / "my.toml") == commit
     (tmp_path / "code.py").write_text("2")
     with pytest.raises(BadInput, match=rf"commit {commit} names the image and lacks your changes of code.py: commit them, or"):
-        cluster.tag_of(None, dirty=False, spec=tmp_path / "my.toml")
+        manifests.tag_of(None, dirty=False, spec=tmp_path / "my.toml")
     with pytest.raises(BadInput, match="DIRTY=1"):
-        cluster.tag_of("mine", dirty=False)
-    assert cluster.tag_of(None, dirty=True) == f"{commit}-dirty"
-    assert cluster.tag_of("mine", dirty=True) == "mine"
+        manifests.tag_of("mine", dirty=False)
+    assert manifests.tag_of(None, dirty=True) == f"{commit}-dirty"
+    assert manifests.tag_of("mine", dirty=True) == "mine"
 
 
 def test_a_rayjob_is_called_by_its_sweep_within_what_kubernetes_allows() -> None:
-    assert cluster.job_name("quickstart") == "sweep-quickstart"
-    names = {cluster.job_name(name) for name in ("my_study", "my-study", "My.study", "x" * 60, "x" * 61)}
+    assert manifests.job_name("quickstart") == "sweep-quickstart"
+    names = {manifests.job_name(name) for name in ("my_study", "my-study", "My.study", "x" * 60, "x" * 61)}
     assert len(names) == 5
     assert all(len(name) <= 47 and name.replace("-", "").isalnum() and name.islower() for name in names)
 
@@ -621,17 +621,17 @@ def test_a_worker_holds_a_trial(
 ) -> None:
     (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\n{resources}")
     study = read_sweep(tmp_path / "study.toml")
-    found = cluster.worker_resources(study, {"requests": has, "limits": has}, "any")
+    found = manifests.worker_resources(study, {"requests": has, "limits": has}, "any")
     assert found["requests"] == found["limits"]
     assert found["limits"] == {"cpu": cpu, "memory": memory} | ({"nvidia.com/gpu": gpus} if gpus else {})
 
 
 def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ngpus = 1\nworkers = 4")
-    rendered = cluster.render_sweep(
+    rendered = manifests.render_sweep(
         read_sweep(tmp_path / "study.toml"), tmp_path / "study.toml", "gpu", "r.example.com/f", "abc"
     )
-    (job,) = (one for one in cluster.parse(rendered) if one["kind"] == "RayJob")
+    (job,) = (one for one in manifests.parse(rendered) if one["kind"] == "RayJob")
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert group["rayStartParams"]["num-gpus"] == "4"
     (container,) = group["template"]["spec"]["containers"]

@@ -26,7 +26,8 @@ FLOORS = (
     ),
     ("forget.measuring", "forget.trial", "forget.plan", "forget.report", "forget.card"),
     ("forget.journal", "forget.tracking"),
-    ("pipelines.progress", "pipelines.doctor", "pipelines.sweep", "pipelines.cluster"),
+    ("pipelines.progress", "pipelines.doctor", "pipelines.manifests", "pipelines.sweep"),
+    ("pipelines.cluster",),
     ("pipelines.cli",),
 )
 """Bottom first. A room may import what stands on its own floor or below."""

@@ -17,7 +17,7 @@ import pytest
 
 from forget.settings import Sweep, read_sweep, validated
 from forget.tasks import files
-from pipelines import cluster
+from pipelines import cluster, manifests
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -166,6 +166,6 @@ def test_the_overlay_of_ones_own_renders(tmp_path: Path) -> None:
     (folder / "kustomization.yaml").write_text(overlay.replace("../forget/", os.path.relpath(ROOT, folder) + "/"))
     spec = folder / "my.toml"
     spec.write_text('[base]\ntask = "sentiment"\nmodel = "tiny"\n[resources]\ngpus = 1\n')
-    rendered = cluster.render_sweep(read_sweep(spec), spec, str(folder), "forget", "tag")
+    rendered = manifests.render_sweep(read_sweep(spec), spec, str(folder), "forget", "tag")
     for words in ("FORGET_STORE: s3://studies/forget", "sizeLimit: 400Gi", "kueue.x-k8s.io/queue-name: forget"):
         assert words in rendered
