@@ -45,12 +45,7 @@ ENV HOME=/home/forget \
 WORKDIR /home/forget
 USER 1000:1000
 CMD ["forget", "--help"]
-ARG SOURCE
-ARG REVISION
-ARG VERSION
+# `make image` adds source, revision and version; buildah would keep those of an earlier build, were they arguments.
 LABEL org.opencontainers.image.title="forget" \
       org.opencontainers.image.description="How far does forgetting reach? Trials of fine-tuning studies, on Ray" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.source="$SOURCE" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.version="$VERSION"
+      org.opencontainers.image.licenses="Apache-2.0"

@@ -75,8 +75,9 @@ image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com
 	$(BUILD_IMAGE) --file Dockerfile --tag $(IMAGE):$(TAG) .
 	$(BUILD_IMAGE) --file mlflow/Dockerfile --tag $(IMAGE)-mlflow:$(TAG) .
 
-BUILD_IMAGE = $(BUILDER) build $(BUILD) --build-arg VERSION=$(TAG) --build-arg REVISION=$(shell git rev-parse HEAD) \
-	--build-arg SOURCE=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
+OCI := --label org.opencontainers.image
+BUILD_IMAGE = $(BUILDER) build $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(shell git rev-parse HEAD) \
+	$(OCI).source=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
 
 clean: ## Remove the environment and the caches; results stay
 	rm -rf .venv .venv-deploy .pytest_cache .ruff_cache .mypy_cache build *.egg-info
