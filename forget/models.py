@@ -31,6 +31,7 @@ from transformers.utils import logging
 
 from forget.batches import Answers, Encoded, pack, reach
 from forget.settings import BadInput, digest, nearest
+from forget.sharding import is_sharded, shard, whole
 from forget.store import Store
 
 
@@ -81,6 +82,19 @@ class LanguageModel:
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
+    @functools.cached_property
+    def answers(self) -> Answers:
+        """What runs the network. There is one: where the model is sharded, its forward gathers the weights."""
+        return Answers(self.network)
+
+    @property
+    def sharded(self) -> bool:
+        return is_sharded(self.answers)
+
+    def autocast(self, bf16: bool) -> torch.autocast:
+        """The region to run it in. Of a sharded model no bf16 weight outlives its use."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=not self.sharded)
+
     @property
     def device(self) -> torch.device:
         return self.network.device
@@ -95,11 +109,14 @@ class LanguageModel:
         return self.network.config.num_hidden_layers
 
 
-def load(name: str | Path, store: Store | None = None, device: torch.device | str | None = None) -> LanguageModel:
+def load(
+    name: str | Path, store: Store | None = None, device: torch.device | str | None = None, sharded: bool = False
+) -> LanguageModel:
     """The model with fp32 weights, on the GPU where there is one.
 
     Args:
         store: keeps a model that had to be converted, so that it loads in a second the next time.
+        sharded: leave each process of the trial its share of the model; they load it together.
 
     Raises:
         BadInput: unknown name, a missing wheel, a folder without safetensors, too few layers, no network.
@@ -122,21 +139,28 @@ def load(name: str | Path, store: Store | None = None, device: torch.device | st
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = LanguageModel(str(name), network, tokenizer)
     model.network.requires_grad_(True).eval()
-    model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
+    if not sharded:
+        model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
     _check_answers(model)
+    if sharded:
+        shard(model.answers)
     return model
 
 
-def save(model: LanguageModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """A plain Hugging Face folder with safetensors; the model in memory keeps its weights."""
-    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
+def save(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.float32) -> None:
+    """A plain Hugging Face folder with safetensors; the model in memory keeps its weights.
+
+    All processes of the trial call it together, those without a folder to help gather the weights.
+    """
+    cast: dict[int, torch.Tensor] = {}
     weights = {}
-    for name, weight in model.network.state_dict().items():
+    for name, weight in model.network.state_dict(keep_vars=True).items():
         # Tied weights stay one tensor, which is stored once.
-        own = weight.data_ptr(), weight.shape
-        if own not in cast:
-            cast[own] = weight.to(dtype).cpu()
-        weights[name] = cast[own]
+        if id(weight) not in cast:
+            cast[id(weight)] = whole(weight.detach()).to(dtype).cpu()
+        weights[name] = cast[id(weight)]
+    if folder is None:
+        return
     with _quiet():
         model.network.save_pretrained(folder, state_dict=weights)
     # save_pretrained notes the dtype of the model in memory, not of the weights it is given.

@@ -122,8 +122,8 @@ class Plan:
         )
 
 
-def cost(trial: Trial) -> Cost:
-    """Raises BadInput for a task or model that is not there."""
+def cost(trial: Trial, shares: int = 1) -> Cost:
+    """`shares` processes hold the model between them. Raises BadInput for a task or model that is not there."""
     sizes = {name: _size(name, trial.folders, trial.template, trial.options) for name in trial.tasks}
     own = sizes[trial.task]
     learn = min(trial.learn.examples, own.train)
@@ -148,7 +148,8 @@ def cost(trial: Trial) -> Cost:
         assumed=tuple(name for name, size in sizes.items() if size.assumed),
         parameters=parameters,
         trained=trained,
-        memory=int(weights + activations),
+        # A model is loaded whole before it is shared out.
+        memory=int(max(weights / shares, 4 * parameters) + activations),
         bf16=bf16,
     )
 
@@ -156,7 +157,8 @@ def cost(trial: Trial) -> Cost:
 def plan(sweep: Sweep, store: Store) -> Plan:
     """Raises BadInput for a task or model that is not there."""
     todo, done = _trials(sweep, store)
-    costs = [cost(trial) for _, trial in todo]
+    shares = sweep.resources.workers if sweep.resources.shard else 1
+    costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
     missing = {learned: one for learned, one in learning.items() if not store.has("learned", learned)}
     at_once = _at_once(sweep, len(costs))

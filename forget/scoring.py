@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from forget import batches
-from forget.batches import Answers, Batch
+from forget.batches import Batch
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.metrics import Row
 from forget.models import LanguageModel
@@ -60,13 +60,14 @@ def score(
     plan = list(batches.buckets([e.length for e in encoded], BUDGET[model.device.type]))
     if process.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
-    network = Answers(model.network)
+    # A model that is sharded over processes needs them all for each batch, so they take the same number of them.
+    turns = plan + plan[-1:] * (-len(plan) % process.num_processes)
     found: dict[int, tuple[list[float], torch.Tensor, torch.Tensor]] = {}
     # One autocast region for all batches: the bf16 copies of the weights are made once.
-    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        for number, indices in list(enumerate(plan))[process.process_index :: process.num_processes]:
+    with torch.no_grad(), model.autocast(bf16):
+        for number, indices in list(enumerate(turns))[process.process_index :: process.num_processes]:
             batch = batches.pack([encoded[i] for i in indices], model.tokenizer.pad_token_id or 0).to(model.device)
-            logits, hidden = network(batch, states=states != "no")
+            logits, hidden = model.answers(batch, states=states != "no")
             sums = _sums(logits, batch).tolist()
             answers, questions = _states(hidden, batch, states)
             at = 0

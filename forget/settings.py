@@ -156,12 +156,20 @@ class Resources(Part):
     """GPUs a process of a trial."""
     workers: int = Field(1, ge=1)
     """Processes a trial."""
+    shard: bool = False
+    """Share each model out over a trial's processes, for one that does not fit a single GPU; otherwise each holds it whole."""
     concurrent: int | None = Field(None, ge=1)
     """Trials at once at most; by default as many as fit the machine."""
     retries: int = Field(2, ge=0)
     """How often a failed trial starts again from its last checkpoint."""
     checkpoint_minutes: float = Field(5, ge=0)
     """Minutes of training between checkpoints."""
+
+    @model_validator(mode="after")
+    def _shardable(self) -> Resources:
+        if self.shard and self.workers == 1:
+            raise ValueError("shard = true shares a model out over several processes: workers must be at least 2")
+        return self
 
 
 class Range(Part):

@@ -10,20 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import get_scheduler
 
 from forget import batches
-from forget.batches import Answers
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.labels import Labelled
 from forget.methods import Loss, cross_entropy
 from forget.models import LanguageModel
 from forget.settings import Lora, Stage
+from forget.sharding import like, whole
 from forget.store import Store
 
 
@@ -37,9 +37,12 @@ class Checkpoints:
     minutes: float = 5
 
     def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        weights = {name: p.detach().contiguous() for name, p in _trained(network).items()}
+        """The main process writes; where the network is sharded, all call it together."""
+        weights = {name: whole(p.detach()).contiguous() for name, p in _trained(network).items()}
         state = optimizer.state_dict()["state"]
-        moments = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+        moments = {f"{index}.{name}": whole(value) for index, values in state.items() for name, value in values.items()}
+        if not PartialState().is_main_process:
+            return
         with self.store.replaced(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")
             save_file(moments, draft / "optimizer.safetensors", metadata={"step": str(step)})
@@ -50,13 +53,16 @@ class Checkpoints:
         if folder is None:
             return 0
         weights = load_file(folder / "weights.safetensors")
+        trained = _trained(network)
         with torch.no_grad():
-            for name, p in _trained(network).items():
-                p.copy_(weights[name])
+            for name, p in trained.items():
+                p.copy_(like(weights[name], p))
+        order = list(trained.values())
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in load_file(folder / "optimizer.safetensors").items():
             index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
+            p = order[int(index)]
+            state.setdefault(int(index), {})[name] = like(value, p) if value.shape == p.shape else value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return int(next(iter(state.values()))["step"].item())
 
@@ -90,7 +96,7 @@ def fine_tune(
     """
     accelerator = Accelerator()
     adapters = _with_adapters(model, lora, seed) if lora else None
-    network = Answers(model.network)
+    network = model.answers
     # Several small kernels a parameter (0.70 s a step over 135M of them on two cores) against one for all (0.07 s).
     optimizer = torch.optim.AdamW(_trained(network).values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     examples = [item.example for item in labelled(0)]
@@ -109,7 +115,8 @@ def fine_tune(
         warnings.simplefilter("ignore", UserWarning)
         for _ in range(done):
             schedule.step()
-    prepared, optimizer = accelerator.prepare(network, optimizer)
+    optimizer = accelerator.prepare(optimizer)
+    prepared = network if model.sharded else accelerator.prepare(network)
     if accelerator.is_main_process:
         observe(StageStarted(stage=stage, steps=steps))
     model.network.train()
@@ -132,19 +139,23 @@ def fine_tune(
         accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad()
+        schedule.step()
+        stop: KeyboardInterrupt | None = None
+        due = False
         if accelerator.is_main_process:
+            due = checkpoints is not None and time.monotonic() - saved >= 60 * checkpoints.minutes and step + 1 < steps
             try:
                 observe(Step(stage=stage, step=step + 1, steps=steps, loss=total, lr=rate, tokens=tokens))
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
                 # Whoever stops a trial loses no step of it.
-                if checkpoints:
-                    checkpoints.save(step + 1, network, optimizer.optimizer)
-                raise
-        schedule.step()
-        due = checkpoints and time.monotonic() - saved >= 60 * checkpoints.minutes and step + 1 < steps
-        if checkpoints and due and accelerator.is_main_process:
+                stop, due = interrupt, True
+        if model.sharded:
+            stop, due = broadcast_object_list([stop, due])
+        if checkpoints and due:
             checkpoints.save(step + 1, network, optimizer.optimizer)
             saved = time.monotonic()
+        if stop:
+            raise stop
     model.network.eval()
     accelerator.free_memory()
     if adapters:
@@ -164,7 +175,7 @@ def _backward(
     """Gradients of the mean loss over the `answers` tokens of the whole step; (that loss, tokens computed by all processes)."""
     # A last batch smaller than the number of processes leaves some without work; they still join the others' reduction.
     batch = batches.pack(mine or [batches.Encoded([0], [[0]], [1])], model.tokenizer.pad_token_id or 0).to(model.device)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+    with model.autocast(bf16):
         logits, _ = network(batch)
     losses = loss(logits[batch.source], batch.targets)
     # Reduction over processes takes the mean of gradients: undo its division.

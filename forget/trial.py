@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,19 @@ from forget.store import Store, whole_folder
 from forget.training import Checkpoints, fine_tune
 
 
-def run_trial(trial: Trial, observe: Observe = ignore, store: Store | None = None, checkpoint_minutes: float = 5) -> Outcome:
+def run_trial(
+    trial: Trial, observe: Observe = ignore, store: Store | None = None, checkpoint_minutes: float = 5, shard: bool = False
+) -> Outcome:
     """Learn, forget, measure. What is in the store already is read, not computed.
+
+    All processes of a trial call it together; `shard` shares the model out over them.
 
     Raises:
         BadInput: something the trial names is not there (see `check`).
         FloatingPointError: a loss that is not finite.
     """
     store = store or Store()
-    check(trial)
+    check(trial, shard)
     identity = identify(trial)
     if done := store.outcome(identity.trial):
         return done
@@ -40,21 +45,22 @@ def run_trial(trial: Trial, observe: Observe = ignore, store: Store | None = Non
     saved = partial(Checkpoints, minutes=checkpoint_minutes)
     measuring = Measuring(trial, material, store, bf16, observe)
 
-    untouched = partial(models.load, trial.model, store)
+    load = partial(models.load, sharded=shard)
+    untouched = partial(load, trial.model, store)
     base = measuring.once("base", models.fingerprint(trial.model), untouched)
 
     def learn(folder: Path | None) -> None:
         model = untouched()
         resume = saved(store, f"learning/{identity.learned}")
         train(model, lambda epoch: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume)
+        models.save(model, folder)
         if folder:
-            models.save(model, folder)
             store.discard(resume.name)
 
     checkpoint = store.shared("learned", identity.learned, learn)
-    learned = measuring.once("learned", identity.learned, partial(models.load, checkpoint))
+    learned = measuring.once("learned", identity.learned, partial(load, checkpoint))
 
-    model = models.load(checkpoint)
+    model = load(checkpoint)
     method = METHODS[trial.method]
 
     def relabelled(epoch: int) -> Sequence[labels.Labelled]:
@@ -78,10 +84,11 @@ def run_trial(trial: Trial, observe: Observe = ignore, store: Store | None = Non
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )
-    if PartialState().is_main_process:
-        if trial.save:
-            with whole_folder(store.trial(identity.trial) / "model") as folder:
-                models.save(model, folder, torch.bfloat16)
+    speaks = PartialState().is_main_process
+    if trial.save:
+        with whole_folder(store.trial(identity.trial) / "model") if speaks else nullcontext() as folder:
+            models.save(model, folder, torch.bfloat16)
+    if speaks:
         store.finish(outcome, rows)
         observe(outcome)
     return outcome
@@ -103,8 +110,10 @@ def identify(trial: Trial) -> Identity:
     return Identity(trial.id(data), trial.learned_id(own), data)
 
 
-def check(trial: Trial) -> None:
+def check(trial: Trial, shard: bool = False) -> None:
     """Raises BadInput for a task, split, template, model, method or layer that is not there, before anything is computed."""
+    if shard and trial.tuning == "lora":
+        raise BadInput('shard = true is for whole models: it does not go with tuning = "lora"')
     models.check(trial.model)
     for name in trial.tasks:
         splits = tasks.find(name, trial.folders).splits

@@ -96,8 +96,11 @@ def trial(
     file: Annotated[Path, typer.Argument(help="A TOML or JSON file with the fields of a trial.")],
     events: Annotated[bool, typer.Option("--events", help="Print every event as a line of JSON.")] = False,
     checkpoint_minutes: Annotated[float, typer.Option(help="Minutes of training between checkpoints.")] = 5,
+    shard: Annotated[bool, typer.Option("--shard", help="Share the model out over processes that torchrun started.")] = False,
 ) -> None:
     """Run one trial, without MLflow, and print its numbers."""
+    if shard and (not events or os.environ.get("WORLD_SIZE", "1") == "1"):
+        raise BadInput("--shard shares a model out over several processes: start them with torchrun, and with --events")
     wanted = read_trial(file)
     from forget.events import ignore
     from forget.trial import identify, run_trial
@@ -128,7 +131,7 @@ def trial(
             print(event.model_dump_json() + "\n", end="", flush=True)
 
         try:
-            run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes)
+            run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes, shard)
         except (BadInput, FloatingPointError) as error:
             tell(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)))
             raise typer.Exit(2) from None

@@ -502,7 +502,7 @@ def check_here(study: Sweep, spec: Path) -> None:
         from forget.trial import check  # torch takes seconds
 
         for trial in known:
-            check(trial)
+            check(trial, study.resources.shard)
 
 
 def _strings(tree: Any) -> list[str]:

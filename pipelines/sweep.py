@@ -109,7 +109,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     """
     store = Store(sweep.store)
     for trial in sweep.trials():
-        check(trial)
+        check(trial, sweep.resources.shard)
     plan.check_disk(sweep, store)
     driver = Driver(sweep, store)
     # Whatever is refused is refused before anything is logged.
@@ -487,7 +487,8 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={resources.workers}"]
         logs = ["--redirects=2", f"--log-dir={folder}"]
         minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
-        command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes]
+        shard = ["--shard"] if resources.shard else []
+        command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes, *shard]
         threads = str(max(1, int(resources.cpus)))
         env = os.environ | {"FORGET_STORE": store.where, "OMP_NUM_THREADS": threads}
         with (

@@ -100,6 +100,7 @@ def test_a_missing_wheel_is_named_with_its_cure(forget: Forget, tmp_path: Path, 
         (["probe", "models:/forgotten-tiny-world@strongest", "--task", "world"], "none is registered yet"),
         (["tasks", "--folder", "nowhere"], "nowhere does not exist"),
         (["trial", "nowhere.json"], "nowhere.json: the file cannot be read"),
+        (["trial", "any.json", "--shard"], "--shard shares a model out over several processes: start them"),
     ],
 )
 def test_every_command_refuses_in_one_sentence(words: list[str], sentence: str, forget: Forget) -> None:

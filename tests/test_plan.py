@@ -36,6 +36,10 @@ def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
     lora = cost(overlay(quick, {"model": "llama-2-7b", "tuning": "lora"}))
     assert full.memory > ADAM * parameters("llama-2-7b")
     assert full.memory > 3 * lora.memory > 3 * 4 * parameters("llama-2-7b")
+    # Two processes hold half of it each; however many there are, each loads it whole.
+    half, least = (cost(overlay(quick, {"model": "llama-2-7b"}), shares).memory for shares in (2, 100))
+    assert full.memory - half == pytest.approx(ADAM * parameters("llama-2-7b") / 2, rel=1e-6)
+    assert least > 4 * parameters("llama-2-7b")
     # peft's own count for rank 16 on the seven linear layers of each of Llama-2-7B's blocks.
     assert lora.trained == pytest.approx(39_976_960, rel=0.25)
 

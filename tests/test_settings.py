@@ -65,6 +65,7 @@ def refusal(folder: Path, text: str) -> str:
         (BASE + "[axes]\n'forget.lr' = [1e-4, 5]", "axes.forget.lr: input should be less than 1, not 5"),
         (BASE + "[axes]\nforget = [{lr = 5}]", "axes.forget.lr: input should be less than 1, not 5"),
         (BASE + "[resources]\ncpu = 1", 'unknown key "resources.cpu"; did you mean "cpus"?'),
+        (BASE + "[resources]\nshard = true", "resources: shard = true shares a model out over several processes: workers must"),
         (BASE + "[search]\ntrials = 2", "search.settings: field required"),
         (SEARCH + "forget.lrr = {low = 1e-5, high = 1e-4}", 'unknown key "search.settings.forget.lrr"'),
         (SEARCH + "forget.lr = {low = 1e-4, high = 1e-5}", "search.settings.forget.lr: low 0.0001 is not below"),

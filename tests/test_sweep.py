@@ -7,16 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from forget.events import Event, Outcome, Step
 from forget.metrics import Estimate, metric_name
+from forget.models import load
 from forget.settings import BadInput, Resources, Search, Sweep, Trial, overlay
 from forget.store import Store
 from forget.tracking import tracking_uri
@@ -198,6 +201,29 @@ def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:
     steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
     # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
     assert steps == list(range(1, 19))
+
+
+def test_a_trial_whose_processes_share_its_model(quick: Trial, finished: tuple[Store, Outcome], here: Store) -> None:
+    """It ends with the Rows and the model of a process that has the model to itself."""
+    run_processes(quick, Resources(workers=2, shard=True), lambda event: None, here)
+    id = identify(quick).trial
+    mine = here.outcome(id)
+    assert mine
+    store, outcome = finished
+    assert mine.parameters == outcome.parameters
+    for row, alone in zip(here.rows(id), store.rows(id), strict=True):
+        assert replace(row, logprobs=alone.logprobs) == alone
+        # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5 from one.
+        assert row.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
+    saved, expected = (load(where.trial(id) / "model").network.state_dict() for where in (here, store))
+    assert saved.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(saved[name], weight, rtol=2**-7, atol=1e-5)
+
+
+def test_adapters_do_not_share_a_model(quick: Trial, here: Store) -> None:
+    with pytest.raises(BadInput, match='shard = true is for whole models: it does not go with tuning = "lora"'):
+        run(sweep_of(overlay(quick, {"tuning": "lora"}), Resources(workers=2, shard=True)), "")
 
 
 def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> None:

@@ -1,27 +1,34 @@
 """The training loop against a plain one, and against itself when it is interrupted or shared."""
 
+import gc
+import json
 import math
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import debug_launcher
+from accelerate import PartialState, debug_launcher
 from accelerate.state import AcceleratorState
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.multiprocessing.spawn import ProcessException
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, GPT2Config, GPTJConfig, PretrainedConfig
+from transformers import AutoModelForCausalLM, CTRLConfig, GPT2Config, GPTJConfig, PretrainedConfig
 
 from forget import labels, models
 from forget.events import Event, StageStarted, Step
 from forget.labels import Labelled
 from forget.methods import METHODS, ascent, cross_entropy
 from forget.models import LanguageModel
-from forget.settings import Lora, Stage
+from forget.scoring import score
+from forget.settings import BadInput, Lora, Stage
+from forget.sharding import shard
 from forget.store import Store
 from forget.tasks import Example
 from forget.training import Checkpoints, fine_tune
@@ -182,13 +189,14 @@ class KillAt:
     """An observer that ends the training when a step is reported, before that step is saved; it notes the steps it saw."""
 
     step: int
+    error: type[BaseException] = Killed
     seen: list[int] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Step):
             self.seen.append(event.step)
             if event.step == self.step:
-                raise Killed
+                raise self.error
 
 
 DROPOUT = gpt(GPT2Config)
@@ -347,3 +355,85 @@ def test_two_processes_train_as_one_does(tmp_path: Path, options: dict[str, obje
     assert (tmp_path / "1.txt").read_text() == ""
     told = (tmp_path / "0.txt").read_text().splitlines()
     assert len(told) == len(events)
+
+
+def nine(epoch: int) -> list[Labelled]:
+    return labels.true(examples(9))
+
+
+def in_one_of_two_that_share_a_model(folder: Path, kind: str, options: dict[str, object], beside_copies: bool) -> None:
+    """Leaves the model that was saved, its weights as they were gathered one by one, and what each process held of it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    process = PartialState(cpu=True)
+    copied = trained(MODELS[kind](), settings=SHARED, labelled=nine, **options) if beside_copies else {}
+    gc.collect()
+    model = MODELS[kind]()
+    shard(model.answers)
+    # One batch for two processes: the second takes part.
+    assert score(model, examples()).logprobs == score(MODELS[kind](), examples()).logprobs
+    moments = 0
+
+    def look(event: Event) -> None:
+        nonlocal moments
+        if isinstance(event, Step) and event.step == 6:
+            (optimizer,) = (thing for thing in gc.get_objects() if type(thing) is torch.optim.AdamW)
+            moments = sum(state["exp_avg"].to_local().numel() for state in optimizer.state.values())
+
+    after = trained(model, **{"settings": SHARED, "labelled": nine, "observe": look, **options})
+    models.save(model, folder / "model" if process.is_main_process else None)
+    gathered = {name: weight.full_tensor() for name, weight in after.items()}
+    for name, weight in copied.items():
+        # A hundredth of a step: sums over the processes are the same but for their order, which AdamW makes more of.
+        torch.testing.assert_close(gathered[name], weight, rtol=0, atol=1e-5)
+    save_file(gathered, folder / f"{process.process_index}.safetensors")
+    held = sum(weight.to_local().numel() for weight in after.values())
+    (folder / f"{process.process_index}.json").write_text(json.dumps([held, moments]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("llama", {}), ("llama", {"bf16": True}), ("gptj", {})], ids=["tied", "bf16", "untied"]
+)
+def test_two_processes_share_a_model_and_train_it_as_two_copies(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
+    debug_launcher(in_one_of_two_that_share_a_model, (tmp_path, kind, options, True), 2)
+    whole = MODELS[kind]().parameters
+    (first, moments), (second, _) = (json.loads((tmp_path / f"{process}.json").read_text()) for process in (0, 1))
+    assert first + second == whole
+    assert first == pytest.approx(whole / 2, rel=0.01)
+    assert moments == first
+    saved, gathered = weights(models.load(tmp_path / "model")), load_file(tmp_path / "0.safetensors")
+    assert saved.keys() == gathered.keys() == weights(MODELS[kind]()).keys()
+    assert all(torch.equal(weight, gathered[name]) for name, weight in saved.items())
+
+
+def test_a_model_without_blocks_is_not_sharded() -> None:
+    config = CTRLConfig(vocab_size=257, n_embd=32, dff=64, n_layer=2, n_head=4, n_positions=256)
+    with pytest.raises(BadInput, match="transformers knows no blocks of a ctrl"):
+        shard(made(config).answers)
+
+
+@pytest.mark.parametrize(("error", "kept"), [(Killed, 3), (KeyboardInterrupt, 4)], ids=["killed", "stopped"])
+def test_two_processes_that_share_a_model_go_on_where_they_were(tmp_path: Path, error: type[BaseException], kept: int) -> None:
+    def together(name: str, **options: object) -> Path:
+        (tmp_path / name).mkdir()
+        debug_launcher(in_one_of_two_that_share_a_model, (tmp_path / name, "llama", options, False), 2)
+        return tmp_path / name / "0.safetensors"
+
+    checkpoints = Checkpoints(Store(tmp_path), "checkpoint", minutes=0)
+    # The launcher takes a KeyboardInterrupt for its own: it comes back when both processes have had theirs.
+    with pytest.raises(ProcessException) if error is Killed else nullcontext():
+        together("ended", observe=KillAt(4, error), checkpoints=checkpoints)
+    assert not list((tmp_path / "ended").iterdir())
+    with safe_open(tmp_path / "checkpoint" / "optimizer.safetensors", "pt") as file:
+        assert file.metadata() == {"step": str(kept)}
+    before = load_file(tmp_path / "checkpoint" / "weights.safetensors")
+
+    # Alone, a process goes on from the same state, and so do two, to the bit.
+    later = Checkpoints(Store(tmp_path), "checkpoint")
+    rest = KillAt(0)
+    alone = trained(settings=SHARED, labelled=nine, observe=rest, checkpoints=later)
+    assert rest.seen == list(range(kept + 1, 7))
+    resumed, undisturbed = (load_file(path) for path in (together("resumed", checkpoints=later), together("undisturbed")))
+    for name, weight in undisturbed.items():
+        assert torch.equal(resumed[name], weight)
+        torch.testing.assert_close(alone[name], weight, rtol=0, atol=1e-5)
+        assert not torch.equal(before[f"network.{name}"], weight)
