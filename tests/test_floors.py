@@ -18,6 +18,7 @@ FLOORS = (
     (
         "forget.store",
         "forget.batches",
+        "forget.sharding",
         "forget.models",
         "forget.methods",
         "forget.training",
