@@ -1,17 +1,13 @@
-"""A sweep's trials, run by Ray Tune on this machine or on a cluster; the only room that knows Ray and Optuna."""
+"""A sweep's trials, run by Ray Tune on this machine or on a cluster; the only room that knows Ray."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import re
 import secrets
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +15,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
-import optuna
 import ray
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-from pydantic import Field, TypeAdapter
 from ray import tune
 from ray.autoscaler.sdk import request_resources
 from ray.tune.experiment import Trial as TuneTrial
@@ -36,11 +27,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import plan, report, tracking
 from forget.events import Event, Observe, Outcome, Step
-from forget.metrics import metric_name
-from forget.settings import BadInput, Resources, Search, Sweep, Trial, digest, overlay
+from forget.settings import BadInput, Resources, Sweep, Trial
 from forget.store import Store
-from forget.trial import check, identify, run_trial
-from pipelines.progress import Board, Progress, Refusal, label
+from forget.trial import check, run_trial
+from pipelines.jobs import Job, finished, jobs
+from pipelines.processes import run_processes
+from pipelines.progress import Board, Progress, label
 
 POST_SECONDS = 0.2
 """Between two reports of a trial to the driver; each also asks whether to stop."""
@@ -85,16 +77,6 @@ class SweepResult:
     interrupted: bool
     report: Path | None
     """The page; None where the sweep was interrupted or nothing has finished."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A trial to run."""
-
-    trial: Trial
-    id: str
-    ended: Callable[[Outcome | None], None] = lambda outcome: None
-    """Told the outcome, None where the trial failed."""
 
 
 def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult:
@@ -162,107 +144,6 @@ def send(sweep: Sweep, spec_text: str, store: Store) -> int:
     left, _ = jobs(sweep, store)
     tracking.close_study(study, "KILLED" if left else "FINISHED", [], {"trials/finished": len(outcomes)})
     return sent
-
-
-def finished(sweep: Sweep, store: Store) -> tuple[Outcome, ...]:
-    """The sweep's finished trials, in its order."""
-    if sweep.search:
-        ids = [id for trial in sweep.trials() for id in Cell(trial, sweep.search, store).ids()]
-    else:
-        ids = [identify(trial).trial for trial in sweep.trials()]
-    return tuple(store.outcomes(ids).values())
-
-
-def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
-    """How many trials are left to run, and the trials.
-
-    The first trial of each learned checkpoint goes before the others that start from it, which would only wait for it.
-    """
-    if sweep.search:
-        cells = [Cell(trial, sweep.search, store) for trial in sweep.trials()]
-        rounds = max(cell.left for cell in cells)
-        return sum(cell.left for cell in cells), (cell.ask() for i in range(rounds) for cell in cells if i < cell.left)
-    trials = {identify(trial): trial for trial in sweep.trials()}
-    done = store.outcomes(identity.trial for identity in trials)
-    todo = {identity: trial for identity, trial in trials.items() if identity.trial not in done}
-    first = {identity.learned: identity for identity in reversed(todo)}
-    ordered = sorted(todo, key=lambda identity: first[identity.learned] != identity)
-    return len(todo), (Job(todo[identity], identity.trial) for identity in ordered)
-
-
-class Cell:
-    """Optuna's search within one combination of the axes. Its study lies in the store, so that it goes on where it stopped.
-
-    The study only proposes settings: whether a trial has finished is for the store to say. A trial that failed or was cut
-    short is proposed again, by the next run of the sweep, with the settings it had.
-    """
-
-    def __init__(self, cell: Trial, search: Search, store: Store) -> None:
-        self.cell = cell
-        self.search = search
-        self.store = store
-        self.name = digest([identify(cell).trial, search.model_dump(exclude={"trials"})])
-        path = store.log(f"search/{self.name}.log")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            study_name=self.name,
-            directions=["maximize", "minimize"] if cell.tasks[1:] else ["maximize"],
-            load_if_exists=True,
-        )
-        self._again = self._cut_short()
-        self.left = max(0, search.trials - len(self.ids()))
-
-    def ids(self) -> list[str]:
-        """Trials of the study that have finished."""
-        return list(self.store.outcomes(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs))
-
-    def ask(self) -> Job:
-        """The next trial to run."""
-        if self._again:
-            self.study.enqueue_trial(self._again.pop(0))
-        # A seed for each trial, not one for the study: a sampler that was seeded anew after a stop would repeat itself.
-        seed = int(digest([self.name, self.cell.seed, len(self.study.trials)])[:8], 16)
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
-        asked = self.study.ask()
-        ranges = self.search.settings.items()
-        settings = {key: asked.suggest_float(key, range.low, range.high, log=range.log) for key, range in ranges}
-        trial = overlay(self.cell, settings)
-        id = identify(trial).trial
-        asked.set_user_attr("id", id)
-        self.store.send(f"search/{self.name}.log")
-        return Job(trial, id, functools.partial(self._tell, asked.number))
-
-    def objectives(self, outcome: Outcome) -> list[float] | None:
-        """Forget ratio on the task and, to be kept low, its mean over the other tasks that have one; None where one is missing.
-
-        A ratio is missing where learning brought a task less than 0.05 above chance: there was nothing to forget. Such a
-        trial counts against the number of trials, and the sampler learns nothing from it.
-        """
-        measure = "flipped_forget_ratio" if self.cell.labels == "flipped" else "forget_ratio"
-        ratios = [outcome.measures[metric_name("forgotten", task, "test", measure)].value for task in self.cell.tasks]
-        others = [ratio for ratio in ratios[1:] if ratio is not None]
-        if ratios[0] is None or (ratios[1:] and not others):
-            return None
-        return [ratios[0], sum(others) / len(others)] if others else [ratios[0]]
-
-    def _tell(self, number: int, outcome: Outcome | None) -> None:
-        values = self.objectives(outcome) if outcome else None
-        self.study.tell(number, values, state=None if values else TrialState.FAIL)
-        self.store.send(f"search/{self.name}.log")
-
-    def _cut_short(self) -> list[dict[str, float]]:
-        """Close what a sweep that was killed left open; the settings of trials without an outcome, each once."""
-        lost = {}
-        for trial in self.study.trials:
-            id = trial.user_attrs.get("id", "")
-            outcome = self.store.outcome(id) if id else None
-            if trial.state == TrialState.RUNNING:
-                self._tell(trial.number, outcome)
-            if id and not outcome:
-                lost[id] = trial.params
-        return list(lost.values())
 
 
 class Driver(tune.Callback):
@@ -469,54 +350,6 @@ class Slot(tune.Trainable):
             raise KeyboardInterrupt
         if order != "go on":
             raise BadInput(order)
-
-
-EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(Annotated[Event | Refusal, Field(discriminator="kind")])
-
-
-def run_processes(trial: Trial, resources: Resources, observe: Observe, store: Store) -> None:
-    """One trial in `resources.workers` processes on this node, each with its share of the batch.
-
-    Raises:
-        BadInput, FloatingPointError: as `run_trial` does.
-        RuntimeError: a process failed otherwise; the text is the last line it wrote.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "trial.json"
-        file.write_text(trial.model_dump_json(), encoding="utf-8")
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={resources.workers}"]
-        logs = ["--redirects=2", f"--log-dir={folder}"]
-        minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
-        shard = ["--shard"] if resources.shard else []
-        command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes, *shard]
-        threads = str(max(1, int(resources.cpus)))
-        env = os.environ | {"FORGET_STORE": store.where, "OMP_NUM_THREADS": threads}
-        with (
-            (Path(folder) / "launcher.log").open("w") as log,
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-        ):
-            try:
-                for line in process.stdout or ():
-                    event = EVENT.validate_json(line)
-                    if isinstance(event, Refusal):
-                        raise FloatingPointError(event.reason) if event.numeric else BadInput(event.reason)
-                    observe(event)
-            finally:
-                if sys.exc_info()[0]:
-                    process.terminate()
-                    # They keep the trial's state first, and what they say meanwhile needs a reader.
-                    for _ in process.stdout or ():
-                        continue
-                process.wait()
-        if process.returncode:
-            raise RuntimeError(_last_words(Path(folder)))
-
-
-def _last_words(folder: Path) -> str:
-    """The last line of the process that failed. Those that it took along were stopped by the launcher and wrote no error."""
-    logs = [*sorted(folder.rglob("stderr.log")), folder / "launcher.log"]
-    lines = [log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2] for log in logs]
-    return next((line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
 
 
 @contextmanager

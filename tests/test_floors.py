@@ -27,8 +27,9 @@ FLOORS = (
     ),
     ("forget.measuring", "forget.trial", "forget.plan", "forget.report", "forget.card"),
     ("forget.journal", "forget.tracking"),
-    ("pipelines.progress", "pipelines.doctor", "pipelines.manifests", "pipelines.sweep"),
-    ("pipelines.cluster",),
+    ("pipelines.progress", "pipelines.doctor", "pipelines.manifests", "pipelines.jobs"),
+    ("pipelines.processes", "pipelines.cluster"),
+    ("pipelines.sweep",),
     ("pipelines.cli",),
 )
 """Bottom first. A room may import what stands on its own floor or below."""
@@ -36,7 +37,7 @@ FLOORS = (
 DOORS = {
     "mlflow": "forget/tracking.py",
     "ray": "pipelines/sweep.py",
-    "optuna": "pipelines/sweep.py",
+    "optuna": "pipelines/jobs.py",
     "datasets": "forget/tasks/hub.py",
 }
 """The only file that imports the package."""

@@ -25,7 +25,9 @@ from forget.store import Store
 from forget.tracking import tracking_uri
 from forget.trial import identify
 from pipelines import sweep as sweeps
-from pipelines.sweep import Cell, jobs, run, run_processes
+from pipelines.jobs import Cell, jobs
+from pipelines.processes import run_processes
+from pipelines.sweep import run
 
 
 @pytest.fixture(scope="module")
