@@ -195,7 +195,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def long(quick: Trial) -> Trial:
     """A trial that takes long enough to be disturbed."""
-    return overlay(quick, {"forget.epochs": 400, "forget.lr": 1e-4, "probe.examples": 0})
+    return overlay(quick, {"forget.epochs": 250, "forget.lr": 1e-4, "probe.examples": 0})
 
 
 @pytest.fixture(scope="module")
