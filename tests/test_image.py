@@ -244,7 +244,7 @@ class TestImage:
     pytestmark = slow
 
     def test_is_confined_pinned_and_compiled_and_has_no_tools(self, name: str, imports: str, images: Images) -> None:
-        options = (f"--tmpfs=/home/{name}:U", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
+        options = ("--tmpfs=/home/forget:U", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
         run = ["podman", "run", "--rm", "--network=none", *CONFINED, *options, getattr(images, name)]
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         split = [line.partition("==") for line in lines if not line.startswith("#")]
@@ -256,7 +256,7 @@ class TestImage:
         config = json.loads(command("podman", "image", "inspect", getattr(images, name)).stdout)[0]["Config"]
         head = command("git", "rev-parse", "HEAD", cwd=ROOT).stdout.strip()
         assert config["User"] == "1000:1000"
-        assert config["WorkingDir"] == f"/home/{name}"
+        assert config["WorkingDir"] == "/home/forget"
         labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
         assert (labels["revision"], labels["version"], labels["licenses"]) == (head, "test", "Apache-2.0")
         assert {"title", "description", "source"} <= labels.keys()
