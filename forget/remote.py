@@ -83,7 +83,8 @@ class Remote:
             for file in files:
                 self.fs.put_file(str(folder / file), f"{self._path(name)}.{version}/{file}")
             self._write(f"{name}.manifest", {"version": version, "files": files})
-            self.clear(f"{name}.{before}")
+            if before:
+                self.clear(f"{name}.{before}")
         return version
 
     def version(self, name: str) -> str | None:
