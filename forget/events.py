@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from forget.metrics import Estimate
-from forget.settings import Part, Trial
+from forget.settings import Part, Position, Trial
 
 
 class StageStarted(Part):
@@ -37,11 +37,27 @@ class ProbeScore(Part):
 
     phase: str
     task: str
+    position: Position = "last"
     layer: int
     """Index of the hidden state: 0 is the embedding, n the output of block n."""
+    control: bool = False
+    """Whether the probe was fit on shuffled labels."""
     accuracy: Estimate
     l2: float
     """The penalty that validation chose."""
+
+
+class Likeness(Part):
+    """How like the task that is forgotten another one is, by what can be known before forgetting; 1 is alike in each."""
+
+    task: str
+    """The other task."""
+    answers: float
+    """Overlap of the answers' formats (forget.likeness.answers)."""
+    wording: float
+    """Cosine of the prompts' mean TF-IDF vectors (forget.likeness.wording)."""
+    states: float | None
+    """Linear CKA of the learned model's hidden states on the questions (forget.probing.cka); None where none were read."""
 
 
 class Outcome(Part):
@@ -56,6 +72,8 @@ class Outcome(Part):
     measures: dict[str, Estimate]
     """Estimate by metric name (forget.metrics.metric_name)."""
     probes: tuple[ProbeScore, ...] = ()
+    likeness: tuple[Likeness, ...] = ()
+    """Of each other task that the trial is measured on."""
     parameters: int
     """Of the model, tied weights counted once."""
     seconds: float

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from forget import metrics, models, probing, tasks
-from forget.events import Observe, ProbeScore, ignore
-from forget.metrics import Estimate, Row, metric_name, read_rows, write_rows
+import numpy as np
+import torch
+
+from forget import likeness, metrics, models, probing, tasks
+from forget.events import Likeness, Observe, ProbeScore, ignore
+from forget.metrics import Row, read_rows, write_rows
 from forget.models import LanguageModel
 from forget.scoring import Scores, score
-from forget.settings import PROTOCOL, Part, Probe, Trial, digest
+from forget.settings import PROTOCOL, Part, Position, Probe, Trial, digest
 from forget.store import Store
 from forget.tasks import Example
+from forget.training import Watching
 
 VARIABILITY_LAYER = -5
 """The paper's layer for variability, counted from the last; the embedding where a model has fewer."""
@@ -33,6 +37,8 @@ class Material:
     """For choosing the probes' penalty."""
     test: dict[str, tuple[Example, ...]]
     """By task, the trial's own first."""
+    watched: tuple[Example, ...]
+    """Held out, scored while the model learns and forgets."""
 
 
 def gather(trial: Trial) -> Material:
@@ -49,6 +55,34 @@ def gather(trial: Trial) -> Material:
         near=near[: trial.evaluation_examples],
         validation=load(trial.task, "validation", trial.probe.examples) if "validation" in splits else (),
         test={task: load(task, "test", trial.evaluation_examples) for task in trial.tasks},
+        watched=load(trial.task, "test", trial.watch.examples) if trial.watch.points else (),
+    )
+
+
+def similarities(material: Material) -> dict[tuple[str, str, str], float]:
+    """By task, split and example, the TF-IDF cosine of what is held out to the nearest example that forgetting trains on."""
+    parts = {(task, "test"): examples for task, examples in material.test.items()}
+    if material.near:
+        parts[next(iter(material.test)), "near"] = material.near
+    return {
+        (*place, example.id): similar
+        for place, examples in parts.items()
+        for example, similar in zip(examples, likeness.nearest(examples, material.forget), strict=True)
+    }
+
+
+def likenesses(material: Material, states: Mapping[str, float]) -> tuple[Likeness, ...]:
+    """How like the trial's own task each other one is. `states`: linear CKA by task, where it was taken."""
+    own, *others = material.test
+    wording = likeness.wording(material.test)
+    return tuple(
+        Likeness(
+            task=task,
+            answers=likeness.answers(material.test[own], material.test[task]),
+            wording=wording[task],
+            states=states.get(task),
+        )
+        for task in others
     )
 
 
@@ -59,15 +93,15 @@ class Measured:
     rows: list[Row]
     """Of no trial yet: trials share them."""
     probes: tuple[ProbeScore, ...]
-    spread: dict[str, Estimate]
-    """Variability by metric name."""
+    alike: dict[str, float]
+    """Linear CKA of the hidden states on the questions of each other task to those of the trial's own."""
 
 
 class Found(Part):
     """The part of `Measured` that is not Rows, as it lies in the store."""
 
     probes: tuple[ProbeScore, ...]
-    spread: dict[str, Estimate]
+    alike: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -77,11 +111,11 @@ class Seen:
     examples: Sequence[Example]
     scores: Scores
 
-    def pairs(self, start: int, stop: int, layers: Sequence[int]) -> probing.Pairs:
+    def pairs(self, start: int, stop: int, layers: Sequence[int], position: Position) -> probing.Pairs:
         """The (question, answer) pairs of a span of the examples."""
         options = [len(example.options) for example in self.examples]
         edges = [0, *accumulate(options)]
-        states = self.scores.answers[edges[start] : edges[stop]][:, layers]
+        states = self.scores.answers[position][edges[start] : edges[stop]][:, layers]
         return probing.pairs(states, [example.answer for example in self.examples[start:stop]], options[start:stop])
 
 
@@ -108,67 +142,100 @@ class Measuring:
             found = self.measure(phase, load())
             if folder:
                 write_rows(found.rows, folder / "rows.parquet")
-                (folder / "found.json").write_text(Found(probes=found.probes, spread=found.spread).model_dump_json())
+                (folder / "found.json").write_text(Found(probes=found.probes, alike=found.alike).model_dump_json())
 
         folder = self.store.shared("measured", key, make)
         found = Found.model_validate_json((folder / "found.json").read_text())
-        return Measured(read_rows(folder / "rows.parquet"), found.probes, found.spread)
+        return Measured(read_rows(folder / "rows.parquet"), found.probes, found.alike)
+
+    def watching(self, stage: str, model: LanguageModel) -> Watching:
+        """Scores the watched examples while the model is trained."""
+        watched, of = self.material.watched, {"trial": "", "phase": stage, "task": self.trial.task, "split": "test"}
+
+        def look(step: int) -> list[Row]:
+            scores = score(model, watched, normalise=self.trial.normalise, bf16=self.bf16)
+            return [replace(row, step=step) for row in scores.rows(watched, **of)]
+
+        return Watching(self.trial.watch.points, look)
 
     def measure(self, phase: str, model: LanguageModel) -> Measured:
         """Score every split and task, and probe the trial's own task by the hidden states of the same pass."""
         trial, material = self.trial, self.material
         stage = f"score {phase}"
         look = partial(score, model, normalise=trial.normalise, bf16=self.bf16, stage=stage, observe=self.observe)
-        states = trial.probe.position if trial.probe.examples else "no"
-        train = Seen(
-            material.forget[: trial.evaluation_examples], look(material.forget[: trial.evaluation_examples], states=states)
-        )
-        test = Seen(material.test[trial.task], look(material.test[trial.task], states=states))
-        seen = {(trial.task, "train"): train, (trial.task, "test"): test}
+        reads = trial.probe.examples > 0
+        states = trial.probe.positions if reads else None
+        rows: list[Row] = []
+
+        def see(examples: Sequence[Example], task: str, split: str, states: Sequence[Position] | None) -> Seen:
+            seen = Seen(examples, look(examples, states=states))
+            found = seen.scores.rows(examples, trial="", phase=phase, task=task, split=split)
+            if states is not None and split == "test":
+                spread = probing.spread(_spread_over(seen.scores.questions))
+                found = [replace(row, spread=one) for row, one in zip(found, spread, strict=True)]
+            rows.extend(found)
+            return seen
+
+        train = see(material.forget[: trial.evaluation_examples], trial.task, "train", states)
+        test = see(material.test[trial.task], trial.task, "test", states)
         if material.near:
-            seen[trial.task, "near"] = Seen(material.near, look(material.near))
+            see(material.near, trial.task, "near", None)
+        own = _spread_over(test.scores.questions) if reads else None
+        alike = {}
         for task in trial.tasks[1:]:
-            seen[task, "test"] = Seen(material.test[task], look(material.test[task]))
-        rows = [
-            row
-            for (task, split), part in seen.items()
-            for row in part.scores.rows(part.examples, trial="", phase=phase, task=task, split=split)
-        ]
-        if states == "no":
+            other = see(material.test[task], task, "test", () if reads else None)
+            if own is not None:
+                alike[task] = probing.cka(own, _spread_over(other.scores.questions))
+        if not reads:
             return Measured(rows, (), {})
         validation = Seen(material.validation, look(material.validation, states=states)) if material.validation else None
-        questions = test.scores.questions
-        variability = probing.variability(questions[:, max(VARIABILITY_LAYER, -questions.shape[1])])
-        spread = Estimate(variability, None, None, len(questions))
-        return Measured(
-            rows,
-            probes(phase, trial.task, trial.probe, train, validation, test),
-            {metric_name(phase, trial.task, "test", "variability"): spread},
-        )
+        return Measured(rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike)
+
+
+def _spread_over(questions: torch.Tensor) -> torch.Tensor:
+    """[examples, width] of [examples, layers + 1, width]: the states whose variability is measured."""
+    return questions[:, max(VARIABILITY_LAYER, -questions.shape[1])]
 
 
 def probe(model: LanguageModel, task: str, settings: Probe, like: Trial, observe: Observe = ignore) -> tuple[ProbeScore, ...]:
     """Probe a loaded model on a task, with the examples, prompt and seed that the trial `like` would take."""
     load = partial(tasks.load, task, n=settings.examples, seed=like.seed, folders=like.folders, template=like.template)
     bf16 = models.in_bf16(like.precision)
-    look = partial(score, model, bf16=bf16, states=settings.position, stage="probe", observe=observe)
+    look = partial(score, model, bf16=bf16, states=settings.positions, stage="probe", observe=observe)
     splits = ("train", "validation", "test") if "validation" in tasks.find(task, like.folders).splits else ("train", "test")
     examples = {split: load(split=split, options=like.options) for split in splits}
     seen = {split: Seen(part, look(part)) for split, part in examples.items()}
-    return probes("loaded", task, settings, seen["train"], seen.get("validation"), seen["test"])
+    return probes("loaded", task, settings, like.seed, seen["train"], seen.get("validation"), seen["test"])
 
 
-def probes(phase: str, task: str, settings: Probe, train: Seen, validation: Seen | None, test: Seen) -> tuple[ProbeScore, ...]:
-    """Probe accuracy by layer on the first `settings.examples` of the test examples."""
-    count = train.scores.answers.shape[1]
+def probes(
+    phase: str, task: str, settings: Probe, seed: int, train: Seen, validation: Seen | None, test: Seen
+) -> tuple[ProbeScore, ...]:
+    """Probe accuracy by position and layer on the first `settings.examples` of the test examples, and its control's.
+
+    A control is fit on labels that are dealt out anew, which the seed does.
+    """
+    count = next(iter(train.scores.answers.values())).shape[1]
     layers = list(range(count)) if settings.layers == "all" else [layer % count for layer in settings.layers]
     size = min(settings.examples, len(train.examples))
     # A task without a validation split lends a fifth of its training examples.
     cut = size if validation else size - max(1, size // 5)
-    choose_on = validation.pairs(0, len(validation.examples), layers) if validation else train.pairs(cut, size, layers)
-    held_out = test.pairs(0, min(settings.examples, len(test.examples)), layers)
-    results = probing.probe(train.pairs(0, cut, layers), choose_on, held_out)
-    return tuple(
-        ProbeScore(phase=phase, task=task, layer=layer, accuracy=metrics.mean(result.correct), l2=result.l2)
-        for layer, result in zip(layers, results, strict=True)
-    )
+    found = []
+    for position in settings.positions:
+        span = partial(Seen.pairs, layers=layers, position=position)
+        fit_on = span(train, 0, cut)
+        choose_on = span(validation, 0, len(validation.examples)) if validation else span(train, cut, size)
+        options = [len(example.options) for example in test.examples[: settings.examples]]
+        held_out = span(test, 0, len(options))
+        for control in (False, True)[: 1 + settings.control]:
+            parts = (fit_on.shuffled(seed), choose_on.shuffled(seed)) if control else (fit_on, choose_on)
+            for layer, result in zip(layers, probing.probe(*parts, held_out), strict=True):
+                # The pairs of a question are right and wrong together: the interval is over questions.
+                right = np.add.reduceat(result.correct, [0, *accumulate(options[:-1])])
+                accuracy = metrics.mean(right / options)
+                found.append(
+                    ProbeScore(
+                        phase=phase, task=task, position=position, layer=layer, control=control, accuracy=accuracy, l2=result.l2
+                    )
+                )
+    return tuple(found)

@@ -9,9 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PHASES = ("base", "learned", "forgotten")
 """Before any training, after learning, after forgetting."""
@@ -28,6 +31,7 @@ class Row:
 
     trial: str
     phase: str
+    """One of PHASES; or, on the way, the stage: "learn", "forget"."""
     task: str
     split: str
     example: str
@@ -37,6 +41,12 @@ class Row:
     """Sum of the log-probabilities of each option's tokens after the prompt, in nats."""
     lengths: tuple[int, ...]
     """What each sum is divided by to compare options: 1, tokens or bytes (`Trial.normalise`)."""
+    step: int | None = None
+    """Optimiser steps into the stage; None in a phase."""
+    similarity: float | None = None
+    """TF-IDF cosine of a held-out example to the nearest one that forgetting trains on."""
+    spread: float | None = None
+    """Squared distance of the question's hidden state from the mean over its split (forget.probing.spread)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.truth < len(self.logprobs) == len(self.lengths):
@@ -55,24 +65,65 @@ class Row:
 
     @property
     def correct(self) -> float:
-        """1 where the truth scores highest, 0 where it does not; a tie shares the point among the best."""
-        scores = self.scores
-        top = max(scores)
-        best = [i for i, score in enumerate(scores) if score == top]
-        return (self.truth in best) / len(best)
+        return float(judge([self]).correct[0])
 
     @property
     def confidence(self) -> float:
-        """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options (the paper)."""
-        scores = self.scores
-        top = max(scores)
-        shares = [math.exp(score - top) for score in scores]
-        return shares[self.truth] / sum(shares)
+        return float(judge([self]).confidence[0])
 
     @property
     def mass(self) -> float:
-        """Total probability of the options: near 0 the model says something else altogether."""
-        return sum(math.exp(value) for value in self.logprobs)
+        return float(judge([self]).mass[0])
+
+    @property
+    def entropy(self) -> float:
+        return float(judge([self]).entropy[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What Rows say, an array with a number for each."""
+
+    correct: np.ndarray
+    """1 where the truth scores highest, 0 where it does not; a tie shares the point among the best."""
+    confidence: np.ndarray
+    """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options (the paper)."""
+    mass: np.ndarray
+    """Total probability of the options: near 0 the model says something else altogether."""
+    entropy: np.ndarray
+    """Entropy of the options' shares over its maximum, log options: 0 is certain, 1 has no preference."""
+    top: np.ndarray
+    """Share of the option that scores highest."""
+
+
+def judge(rows: Sequence[Row]) -> Judged:
+    """Every number that a Row by itself gives."""
+    return _judge(
+        np.array([value for row in rows for value in row.logprobs]),
+        np.array([length for row in rows for length in row.lengths]),
+        np.array([len(row.logprobs) for row in rows]),
+        np.array([row.truth for row in rows]),
+    )
+
+
+def _judge(logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray) -> Judged:
+    """`options` and `truth` by row; log-probabilities and lengths by option, one row's after the other's."""
+    starts = np.concatenate([[0], np.cumsum(options)[:-1]]).astype(int)
+    true = starts + truth
+    scores = logprobs / lengths
+    top = np.repeat(np.maximum.reduceat(scores, starts), options)
+    shares = np.exp(scores - top)
+    shares /= np.repeat(np.add.reduceat(shares, starts), options)
+    best = scores == top
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surprise = np.where(shares > 0, -shares * np.log(shares), 0.0)
+    return Judged(
+        correct=best[true] / np.add.reduceat(best.astype(float), starts),
+        confidence=shares[true],
+        mass=np.add.reduceat(np.exp(logprobs), starts),
+        entropy=np.add.reduceat(surprise, starts) / np.log(np.maximum(options, 2)),
+        top=np.maximum.reduceat(shares, starts),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +176,40 @@ def accuracy(rows: Sequence[Row]) -> Estimate:
     Raises:
         ValueError: no rows. An empty set has no accuracy.
     """
-    return mean([row.correct for row in _some(rows)])
+    return mean(judge(_some(rows)).correct)
 
 
 def confidence(rows: Sequence[Row]) -> Estimate:
     """Mean confidence in the true option."""
-    return mean([row.confidence for row in _some(rows)])
+    return mean(judge(_some(rows)).confidence)
 
 
 def option_mass(rows: Sequence[Row]) -> Estimate:
     """Mean total probability of the options: tells 'at chance' from 'broken model'."""
-    return mean([row.mass for row in _some(rows)])
+    return mean(judge(_some(rows)).mass)
+
+
+def entropy(rows: Sequence[Row]) -> Estimate:
+    """Mean entropy of the options' shares over its maximum: near 1 the model has no preference among them."""
+    return mean(judge(_some(rows)).entropy)
+
+
+def variability(rows: Sequence[Row]) -> Estimate:
+    """Trace of the covariance of the questions' hidden states (the paper: last token, fifth-to-last layer).
+
+    Raises:
+        ValueError: fewer than two rows, or rows without a spread.
+    """
+    spread = [row.spread for row in _some(rows) if row.spread is not None]
+    if len(spread) < max(2, len(rows)):
+        raise ValueError("variability needs the spread of two examples at least")
+    return mean(np.array(spread) * (len(spread) / (len(spread) - 1)))
 
 
 def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
     """Expected calibration error of the chosen option's share, in equal-width bins (Guo et al. 2017, eq. 3)."""
-    shares = np.array([max(_softmax(row.scores)) for row in _some(rows)])
-    correct = np.array([row.correct for row in rows])
+    judged = judge(_some(rows))
+    shares, correct = judged.top, judged.correct
     bin_of = np.minimum((shares * bins).astype(int), bins - 1)
 
     def error(items: np.ndarray) -> float:
@@ -157,7 +225,7 @@ def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
 def forget_gap(forgotten: Sequence[Row]) -> Estimate:
     """a_fg - chance; 0 is forgotten."""
     guess = chance(forgotten)
-    return mean([row.correct - guess for row in forgotten])
+    return mean(judge(forgotten).correct - guess)
 
 
 def forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate:
@@ -175,7 +243,7 @@ def flipped_forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Es
     return _ratio(learned, forgotten, lambda a_ft: 2 * a_ft - 1)
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean(values: Sequence[float] | np.ndarray) -> Estimate:
     """Mean with its percentile-bootstrap interval.
 
     Raises:
@@ -190,47 +258,13 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(float(sample.mean()), *interval, len(sample))
 
 
-def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean over seeds, with the interval that spans those of all seeds: what it excludes, every seed excludes.
-
-    Seeds where the measure is missing are left out; it is missing where they all are.
-    """
-    defined = [e.numbers for e in estimates if e.value is not None]
-    if not defined:
-        return Estimate(None, None, None, sum(e.n for e in estimates))
-    values, lows, highs = zip(*defined, strict=True)
-    return Estimate(sum(values) / len(values), min(lows), max(highs), sum(e.n for e in estimates if e.value is not None))
-
-
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
-    """Spearman's rho over paired items; missing where either is constant, and below five items, whose interval says nothing.
-
-    Raises:
-        ValueError: lengths differ.
-    """
-    if len(x) != len(y):
-        raise ValueError(f"{len(x)} values cannot be paired with {len(y)}")
-    if len(x) < 5 or len(set(x)) == 1 or len(set(y)) == 1:
-        return Estimate(None, None, None, len(x))
-
-    def rho(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        x, y = rankdata(x, axis=axis), rankdata(y, axis=axis)
-        x, y = x - x.mean(axis=axis, keepdims=True), y - y.mean(axis=axis, keepdims=True)
-        # A resample of one item over and over has no correlation.
-        with np.errstate(invalid="ignore"):
-            return (x * y).sum(axis=axis) / np.sqrt((x**2).sum(axis=axis) * (y**2).sum(axis=axis))
-
-    pair = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    return Estimate(float(rho(*pair, axis=-1)), *_bootstrap(pair, rho), len(x))
-
-
 def _ratio(learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np.ndarray], np.ndarray]) -> Estimate:
-    after = {row.example: row.correct for row in _some(forgotten)}
+    after = dict(zip((row.example for row in _some(forgotten)), judge(forgotten).correct, strict=True))
     paired_ids = {row.example for row in _some(learned)}
     # The lengths tell a set that names an example twice, e.g. one that mixes two tasks.
     if after.keys() != paired_ids or not len(paired_ids) == len(learned) == len(forgotten):
         raise ValueError("the rows before and after forgetting are not of the same examples")
-    before = np.array([row.correct for row in learned])
+    before = judge(learned).correct
     paired = np.array([after[row.example] for row in learned])
     a_ft, a_fg = before.mean(), paired.mean()
     if a_ft < chance(learned) + DEFINED_ABOVE_CHANCE:
@@ -254,11 +288,6 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
     return float(low), float(high)
 
 
-def _softmax(scores: Sequence[float]) -> np.ndarray:
-    shares = np.exp(np.array(scores) - max(scores))
-    return shares / shares.sum()
-
-
 def _some(rows: Sequence[Row]) -> Sequence[Row]:
     if not rows:
         raise ValueError("no rows: an empty set has no accuracy")
@@ -270,16 +299,41 @@ def measures(rows: Sequence[Row], flipped: bool = False) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.phase, row.task, row.split), []).append(row)
-    plain = {"accuracy": accuracy, "confidence": confidence, "option_mass": option_mass, "calibration_error": calibration_error}
+        if row.step is None:
+            groups.setdefault((row.phase, row.task, row.split), []).append(row)
     for (phase, task, split), group in groups.items():
-        found |= {metric_name(phase, task, split, name): measure(group) for name, measure in plain.items()}
+        found |= {metric_name(phase, task, split, name): measure(group) for name, measure in MEASURES.items()}
+        if len(group) > 1 and all(row.spread is not None for row in group):
+            found[metric_name(phase, task, split, "variability")] = variability(group)
         learned = groups.get(("learned", task, split))
         if phase == "forgotten" and learned:
             found[metric_name(phase, task, split, "forget_gap")] = forget_gap(group)
             name, ratio = ("flipped_forget_ratio", flipped_forget_ratio) if flipped else ("forget_ratio", forget_ratio)
             found[metric_name(phase, task, split, name)] = ratio(learned, group)
     return found
+
+
+MEASURES = {
+    "accuracy": accuracy,
+    "confidence": confidence,
+    "option_mass": option_mass,
+    "entropy": entropy,
+    "calibration_error": calibration_error,
+}
+"""What is measured in each phase."""
+
+
+def course(rows: Sequence[Row]) -> list[tuple[str, int, Estimate]]:
+    """(metric name, step, estimate) of accuracy and confidence on the way, e.g. of forget/arc_easy/test/accuracy."""
+    groups: dict[tuple[str, str, str, int], list[Row]] = {}
+    for row in rows:
+        if row.step is not None:
+            groups.setdefault((row.phase, row.task, row.split, row.step), []).append(row)
+    return [
+        (metric_name(phase, task, split, name), step, MEASURES[name](group))
+        for (phase, task, split, step), group in groups.items()
+        for name in ("accuracy", "confidence")
+    ]
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
@@ -296,3 +350,28 @@ def read_rows(path: Path) -> list[Row]:
 
     records = pq.read_table(path).to_pylist()
     return [Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])}) for r in records]
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """The Rows of a file as columns: what a Row is of, `options`, and what `judge` says of it. For a million of them."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
+    options = np.diff(logprobs.offsets.to_numpy())
+    judged = _judge(logprobs.flatten().to_numpy(), lengths.flatten().to_numpy(), options, table["truth"].to_numpy())
+    return _framed(table.drop_columns(["truth", "logprobs", "lengths"]).to_pandas(), options, judged)
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """`read_frame` of Rows at hand."""
+    import pandas as pd
+
+    names = [f.name for f in fields(Row) if f.name not in ("truth", "logprobs", "lengths")]
+    columns = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names})
+    return _framed(columns, np.array([len(row.logprobs) for row in rows]), judge(rows))
+
+
+def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
+    numbers = {name: columns[name].astype(float) for name in ("step", "similarity", "spread")}
+    return columns.assign(**numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)})

@@ -46,6 +46,8 @@ class Cost:
     forget: int
     scored: int
     """Tokens of one of the three measurements, before any training, after learning and after forgetting."""
+    watched: int
+    """Tokens scored on the way through one of the two stages."""
     assumed: tuple[str, ...]
     """Tasks whose length is assumed since their data are not here."""
     parameters: int
@@ -58,12 +60,12 @@ class Cost:
     @property
     def learning(self) -> float:
         """FLOPs of learning and of measuring before and after it: what trials of the same learned checkpoint share."""
-        return self._training * self.learn + 2 * self._scoring * self.scored
+        return self._training * self.learn + self._scoring * (2 * self.scored + self.watched)
 
     @property
     def forgetting(self) -> float:
         """FLOPs of forgetting and of measuring after it."""
-        return self._training * self.forget + self._scoring * self.scored
+        return self._training * self.forget + self._scoring * (self.scored + self.watched)
 
     @property
     def _training(self) -> float:
@@ -145,6 +147,7 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         learn=int(learn * trial.learn.epochs * own.trained),
         forget=int(forget * trial.forget.epochs * own.trained),
         scored=int(scored),
+        watched=int(own.scored * trial.watch.points * min(trial.watch.examples, own.test)),
         assumed=tuple(name for name, size in sizes.items() if size.assumed),
         parameters=parameters,
         trained=trained,
@@ -175,7 +178,7 @@ def plan(sweep: Sweep, store: Store) -> Plan:
         learned_done=len(learning) - len(missing),
         learned_todo=len(missing),
         trained=sum(one.forget for one in costs) + sum(one.learn for one in missing.values()),
-        scored=sum(one.scored for one in costs) + sum(2 * one.scored for one in missing.values()),
+        scored=sum(one.scored + one.watched for one in costs) + sum(2 * one.scored + one.watched for one in missing.values()),
         assumed=tuple(dict.fromkeys(name for one in costs for name in one.assumed)),
         seconds=sum(n / EFFICIENCY / throughput(bf16) for bf16, n in flops.items() if n)
         + TRIAL_SECONDS * math.ceil(len(costs) / at_once),

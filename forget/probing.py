@@ -24,6 +24,18 @@ class Pairs:
     right: np.ndarray
     """[pairs] whether the answer is the true option."""
 
+    def shuffled(self, seed: int) -> Pairs:
+        """The same states with labels drawn anew: half of the right pairs and half of the wrong ones are called right.
+
+        A plain permutation would by chance keep some of the truth, which a clean layer gives back in full.
+        """
+        draw = np.random.default_rng(seed)
+        labels = np.empty_like(self.right)
+        for kind in (False, True):
+            (places,) = np.where(self.right == kind)
+            labels[places] = draw.permutation(np.arange(len(places)) % 2 == 0)
+        return Pairs(self.states, labels)
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -74,12 +86,18 @@ def _probe_layer(train: Pairs, validation: Pairs, test: Pairs) -> Probed:
     return best
 
 
-def variability(states: torch.Tensor) -> float:
-    """Trace of the covariance of the questions' states [examples, width] (the paper: last token, fifth-to-last layer).
+def spread(states: torch.Tensor) -> list[float]:
+    """Squared distance of each state [examples, width] from their mean: summed, over n - 1, the trace of the covariance."""
+    return (states - states.mean(0)).square().sum(1).tolist()
 
-    Raises:
-        ValueError: fewer than two examples.
+
+def cka(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Linear CKA of the states of two sets of questions, [n, width] and [m, width], between 0 and 1.
+
+    It compares which directions of the hidden space the two sets spread over: with centred X and Y,
+    |X Y'|^2 / (|X X'| |Y Y'|) in Frobenius norms (Kornblith et al. 2019, eq. 3, the width taking the place of the examples,
+    since two tasks share no example).
     """
-    if len(states) < 2:
-        raise ValueError("variability needs two examples at least")
-    return states.var(0).sum().item()
+    x, y = (states.double() - states.double().mean(0) for states in (x, y))
+    cross = (x @ y.T).square().sum()
+    return (cross / ((x @ x.T).norm() * (y @ y.T).norm())).item()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
@@ -15,6 +15,7 @@ from forget.batches import Batch
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.metrics import Row
 from forget.models import LanguageModel
+from forget.settings import Position
 from forget.tasks import Example
 
 BUDGET = {"cpu": 1024, "cuda": 32768}
@@ -29,12 +30,12 @@ class Scores:
     """By example, the sum of log-probabilities of each option's tokens, in nats."""
     lengths: list[tuple[int, ...]]
     """By example, what each option's sum is divided by."""
-    answers: torch.Tensor
-    """[options of all examples, layers + 1, width] hidden state of each option, in order of example and option; or empty."""
+    answers: dict[Position, torch.Tensor]
+    """By position, [options of all examples, layers + 1, width] hidden state of each option, in order of example and option."""
     questions: torch.Tensor
     """[examples, layers + 1, width] hidden state of the prompt's last token; or empty."""
 
-    def rows(self, examples: Sequence[Example], **of: str) -> list[Row]:
+    def rows(self, examples: Sequence[Example], **of: Any) -> list[Row]:
         """As Rows; `of` gives trial, phase, task and split."""
         items = zip(examples, self.logprobs, self.lengths, strict=True)
         return [Row(example=e.id, truth=e.answer, logprobs=p, lengths=n, **of) for e, p, n in items]
@@ -46,14 +47,14 @@ def score(
     *,
     normalise: Literal["none", "tokens", "bytes"] = "none",
     bf16: bool = False,
-    states: Literal["no", "last", "mean"] = "no",
+    states: Sequence[Position] | None = None,
     stage: str = "score",
     observe: Observe = ignore,
 ) -> Scores:
     """Score every option of every example. All processes of the trial call it together and get the same result.
 
     Args:
-        states: also return hidden states, of each option's last token or the mean over its tokens, and of each prompt's last.
+        states: also return hidden states, of each prompt's last token and, at these positions, of each option.
     """
     process = PartialState()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
@@ -62,19 +63,19 @@ def score(
         observe(StageStarted(stage=stage, steps=len(plan)))
     # A model that is sharded over processes needs them all for each batch, so they take the same number of them.
     turns = plan + plan[-1:] * (-len(plan) % process.num_processes)
-    found: dict[int, tuple[list[float], torch.Tensor, torch.Tensor]] = {}
+    found: dict[int, tuple[list[float], dict[Position, torch.Tensor], torch.Tensor]] = {}
     # One autocast region for all batches: the bf16 copies of the weights are made once.
     with torch.no_grad(), model.autocast(bf16):
         for number, indices in list(enumerate(turns))[process.process_index :: process.num_processes]:
             batch = batches.pack([encoded[i] for i in indices], model.tokenizer.pad_token_id or 0).to(model.device)
-            logits, hidden = model.answers(batch, states=states != "no")
+            logits, hidden = model.answers(batch, states=states is not None)
             sums = _sums(logits, batch).tolist()
             answers, questions = _states(hidden, batch, states)
             at = 0
             for place, i in enumerate(indices):
                 span = slice(at, at + len(encoded[i].options))
                 at = span.stop
-                found[i] = (sums[span], answers[span], questions[place])
+                found[i] = (sums[span], {position: read[span] for position, read in answers.items()}, questions[place])
             if process.is_main_process:
                 observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=batch.tokens))
     if process.num_processes > 1:
@@ -88,7 +89,7 @@ def score(
     return Scores(
         [tuple(sums) for sums, _, _ in parts],
         [tuple(lengths(e, x)) for e, x in zip(examples, encoded, strict=True)],
-        torch.cat([answers for _, answers, _ in parts]),
+        {position: torch.cat([answers[position] for _, answers, _ in parts]) for position in states or ()},
         torch.stack([questions for _, _, questions in parts]),
     )
 
@@ -99,13 +100,20 @@ def _sums(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     return torch.zeros(len(batch.ends), device=logits.device).index_add_(0, batch.option, logprobs)
 
 
-def _states(hidden: tuple[torch.Tensor, ...], batch: Batch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-    if kind == "no":
-        return torch.empty(len(batch.ends), 0), torch.empty(len(batch.prompt_ends), 0)
+def _states(
+    hidden: tuple[torch.Tensor, ...], batch: Batch, positions: Sequence[Position] | None
+) -> tuple[dict[Position, torch.Tensor], torch.Tensor]:
+    """[O, layers + 1, width] by position, and [B, layers + 1, width] of the prompts."""
+    if positions is None:
+        return {}, torch.empty(len(batch.prompt_ends), 0)
     by_layer = torch.stack(hidden, dim=2).float()
-    at = batch.prompt_ends
-    questions = by_layer[at[:, 0], at[:, 1]].cpu()
-    if kind == "last":
-        return by_layer[batch.ends[:, 0], batch.ends[:, 1]].cpu(), questions
-    spans = zip(batch.starts.tolist(), batch.ends.tolist(), strict=True)
-    return torch.stack([by_layer[row, first : last + 1].mean(0) for (row, first), (_, last) in spans]).cpu(), questions
+
+    def at(places: torch.Tensor) -> torch.Tensor:
+        return by_layer[places[:, 0], places[:, 1]].cpu()
+
+    def mean() -> torch.Tensor:
+        spans = zip(batch.starts.tolist(), batch.ends.tolist(), strict=True)
+        return torch.stack([by_layer[row, first : last + 1].mean(0) for (row, first), (_, last) in spans]).cpu()
+
+    read = {"first": lambda: at(batch.starts), "last": lambda: at(batch.ends), "mean": mean}
+    return {position: read[position]() for position in positions}, at(batch.prompt_ends)

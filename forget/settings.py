@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
 
 
@@ -48,6 +48,9 @@ def _all_or_numbers(value: Any) -> Any:
 
 
 Layers = Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_all_or_numbers)]
+
+Position = Literal["first", "last", "mean"]
+"""Where an answer is read: at its first token, at its last, or on average over its tokens."""
 
 
 class Part(BaseModel):
@@ -87,10 +90,21 @@ class Probe(Part):
 
     layers: Layers = "all"
     """Hidden states to probe; 0 is the embedding, n the output of block n; negative counts from the last."""
-    position: Literal["last", "mean"] = "last"
-    """The answer's last token, or the mean over the answer's tokens."""
+    positions: Annotated[tuple[Position, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("last", "mean")
+    """Where the answer is read."""
     examples: int = Field(400, ge=0)
     """Examples of the train and of the test split, two (question, answer) pairs each; 0 leaves the probes out."""
+    control: bool = True
+    """Fit each probe on shuffled labels as well: what it reads then is not in the states (Hewitt and Liang 2019)."""
+
+
+class Watch(Part):
+    """Looks at the model while it learns and forgets, for the order in which examples come and go."""
+
+    points: int = Field(4, ge=0)
+    """Evenly spaced points within each stage, its ends aside; 0 leaves them out."""
+    examples: int = Field(100, ge=1)
+    """Held-out examples scored at each point."""
 
 
 class Trial(Part):
@@ -119,6 +133,7 @@ class Trial(Part):
     template: str = "task"
     """The prompt: the task's own wording, or a name in forget.tasks.TEMPLATES."""
     probe: Probe = Probe()
+    watch: Watch = Watch()
     seed: int = 0
     folders: Names = ()
     """Folders of the user's tasks (see forget.tasks.files)."""
@@ -142,7 +157,7 @@ class Trial(Part):
 
     def learned_id(self, data: str) -> str:
         """Identity of the learned checkpoint, which trials share. `data` is the fingerprint of the model and its own task."""
-        names = {"task", "model", "learn", "tuning", "precision", "options", "template", "seed"}
+        names = {"task", "model", "learn", "tuning", "precision", "options", "template", "seed", "watch", "normalise"}
         fields = self.model_dump(mode="json", include=names | ({"lora"} if self.tuning == "lora" else set()))
         return digest({"protocol": PROTOCOL, "data": data, **fields})
 

@@ -46,7 +46,7 @@ from forget import tasks
 from forget.card import model_card
 from forget.events import Event, Observe, Outcome, Step, ignore
 from forget.journal import FILE, Ended, Entry, Journal, Started, alone, environment, without_secrets
-from forget.metrics import metric_name
+from forget.metrics import Row, course, metric_name
 from forget.settings import BadInput, Sweep, Trial, digest, nearest
 from forget.store import Store, write_text
 
@@ -213,7 +213,7 @@ def publish(study: Study, store: Store, id: str) -> bool:
         _send_artifacts(study, run.info.run_id, outcome, store, started.datasets)
         version, model_id = _register(study, outcome, run.info.run_id, store, tags)
         # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
-        _send(study, run.info.run_id, _estimates(outcome, end, model_id))
+        _send(study, run.info.run_id, _estimates(outcome, store.rows(id), end, model_id))
         if version:
             study.client.set_tag(run.info.run_id, "forget.model", version)
         if "forget.error" in run.data.tags:
@@ -430,11 +430,13 @@ def _curves(entries: Iterable[Entry]) -> Iterator[Metric]:
                     yield Metric(f"{step.stage}/{name}", value, entry.time, step.step)
 
 
-def _estimates(outcome: Outcome, time: int, model_id: str) -> Iterator[Metric]:
+def _estimates(outcome: Outcome, rows: Sequence[Row], time: int, model_id: str) -> Iterator[Metric]:
     """Every estimate with its interval, of the run and of its model; probe accuracy with the layer as its step."""
     named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
+    named += [(name, estimate, step) for name, step, estimate in course(rows)]
     for probe in outcome.probes:
-        named.append((metric_name(probe.phase, probe.task, "test", "probe_accuracy"), probe.accuracy, probe.layer))
+        measure = f"probe_{'control' if probe.control else 'accuracy'}_{probe.position}"
+        named.append((metric_name(probe.phase, probe.task, "test", measure), probe.accuracy, probe.layer))
     for name, estimate, step in named:
         for suffix, value in (("", estimate.value), ("/low", estimate.low), ("/high", estimate.high)):
             if value is not None:

@@ -21,6 +21,7 @@ from forget import batches
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.labels import Labelled
 from forget.methods import Loss, cross_entropy
+from forget.metrics import Row, read_rows, write_rows
 from forget.models import LanguageModel
 from forget.settings import Lora, Stage
 from forget.sharding import like, whole
@@ -36,8 +37,8 @@ class Checkpoints:
     """Of the store's folder that holds the state."""
     minutes: float = 5
 
-    def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """The main process writes; where the network is sharded, all call it together."""
+    def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> None:
+        """The main process writes; where the network is sharded, all call it together. `rows` were watched so far."""
         weights = {name: whole(p.detach()).contiguous() for name, p in _trained(network).items()}
         state = optimizer.state_dict()["state"]
         moments = {f"{index}.{name}": whole(value) for index, values in state.items() for name, value in values.items()}
@@ -46,12 +47,13 @@ class Checkpoints:
         with self.store.replaced(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")
             save_file(moments, draft / "optimizer.safetensors", metadata={"step": str(step)})
+            write_rows(rows, draft / "watched.parquet")
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Steps already done; the weights and moments after them are put in place."""
+    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Row]]:
+        """Steps already done and what was watched in them; the weights and moments after them are put in place."""
         folder = self.store.folder(self.name)
         if folder is None:
-            return 0
+            return 0, []
         weights = load_file(folder / "weights.safetensors")
         trained = _trained(network)
         with torch.no_grad():
@@ -64,7 +66,20 @@ class Checkpoints:
             p = order[int(index)]
             state.setdefault(int(index), {})[name] = like(value, p) if value.shape == p.shape else value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        return int(next(iter(state.values()))["step"].item())
+        return int(next(iter(state.values()))["step"].item()), read_rows(folder / "watched.parquet")
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Looks at the model at evenly spaced points of the training."""
+
+    points: int
+    look: Callable[[int], Sequence[Row]]
+    """Steps done -> Rows. All processes of the trial call it together."""
+
+    def steps(self, steps: int) -> set[int]:
+        """After which of the steps to look; the ends are left to whoever looks before and after."""
+        return {round(steps * k / (self.points + 1)) for k in range(1, self.points + 1)} - {0, steps}
 
 
 def fine_tune(
@@ -79,7 +94,8 @@ def fine_tune(
     lora: Lora | None = None,
     observe: Observe = ignore,
     checkpoints: Checkpoints | None = None,
-) -> None:
+    watching: Watching | None = None,
+) -> list[Row]:
     """Train `model` in place on the answers of labelled examples. All processes of the trial call it together.
 
     Step k is a function of (seed, k) and the weights alone (order, labels, dropout), so a run that goes on from a checkpoint
@@ -90,6 +106,9 @@ def fine_tune(
         stage: names the steps that `observe` receives.
         bf16: autocast to bfloat16; the weights stay fp32, since small updates vanish in bf16.
         lora: train low-rank adapters, merged into the weights at the end, instead of all weights.
+
+    Returns:
+        What `watching` saw.
 
     Raises:
         FloatingPointError: the loss is no longer finite; the text names the step and the rate.
@@ -109,7 +128,8 @@ def fine_tune(
         num_warmup_steps=round(settings.warmup * steps),
         num_training_steps=steps,
     )
-    done = checkpoints.load(network, optimizer) if checkpoints else 0
+    done, rows = checkpoints.load(network, optimizer) if checkpoints else (0, [])
+    looks = watching.steps(steps) if watching else set()
     with warnings.catch_warnings():
         # It takes a schedule that moves before the optimizer for a mistake; here the steps were taken before the checkpoint.
         warnings.simplefilter("ignore", UserWarning)
@@ -140,6 +160,10 @@ def fine_tune(
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
+        if watching and step + 1 in looks:
+            model.network.eval()
+            rows.extend(watching.look(step + 1))
+            model.network.train()
         stop: KeyboardInterrupt | None = None
         due = False
         if accelerator.is_main_process:
@@ -152,7 +176,7 @@ def fine_tune(
         if model.sharded:
             stop, due = broadcast_object_list([stop, due])
         if checkpoints and due:
-            checkpoints.save(step + 1, network, optimizer.optimizer)
+            checkpoints.save(step + 1, network, optimizer.optimizer, rows)
             saved = time.monotonic()
         if stop:
             raise stop
@@ -161,6 +185,7 @@ def fine_tune(
     if adapters:
         adapters.merge_and_unload()
         model.network.requires_grad_(True)
+    return rows
 
 
 def _backward(

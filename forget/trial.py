@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from forget import labels, metrics, models, tasks
 from forget.events import Observe, Outcome, ignore
-from forget.measuring import Measuring, gather
+from forget.measuring import Measuring, gather, likenesses, similarities
 from forget.methods import METHODS
 from forget.settings import BadInput, Trial, digest, nearest
 from forget.store import Store, whole_folder
@@ -52,9 +52,13 @@ def run_trial(
     def learn(folder: Path | None) -> None:
         model = untouched()
         resume = saved(store, f"learning/{identity.learned}")
-        train(model, lambda epoch: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume)
+        watching = measuring.watching("learn", model)
+        seen = train(
+            model, lambda _: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume, watching=watching
+        )
         models.save(model, folder)
         if folder:
+            metrics.write_rows(seen, folder / "watched.parquet")
             store.discard(resume.name)
 
     checkpoint = store.shared("learned", identity.learned, learn)
@@ -68,18 +72,25 @@ def run_trial(
         return labels.draw(material.forget, trial.labels, trial.seed, epoch) if drawn else labels.true(material.forget)
 
     resume = saved(store, f"trials/{identity.trial}/checkpoint")
-    train(model, relabelled, trial.forget, stage="forget", loss=method.loss, checkpoints=resume)
+    watching = measuring.watching("forget", model)
+    seen = train(model, relabelled, trial.forget, stage="forget", loss=method.loss, checkpoints=resume, watching=watching)
     forgotten = measuring.measure("forgotten", model)
 
     phases = (base, learned, forgotten)
-    rows = [replace(row, trial=identity.trial) for phase in phases for row in phase.rows]
+    watched = metrics.read_rows(checkpoint / "watched.parquet") + seen
+    similar = similarities(material)
+    rows = [
+        replace(row, trial=identity.trial, similarity=similar.get((row.task, row.split, row.example)))
+        for part in (*(phase.rows for phase in phases), watched)
+        for row in part
+    ]
     outcome = Outcome(
         trial=trial,
         id=identity.trial,
         learned_id=identity.learned,
         data=identity.data,
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped")
-        | {k: v for p in phases for k, v in p.spread.items()},
+        measures=metrics.measures(rows, flipped=trial.labels == "flipped"),
+        likeness=likenesses(material, learned.alike),
         probes=tuple(probe for phase in phases for probe in phase.probes),
         parameters=model.parameters,
         seconds=time.monotonic() - began,

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = (
     ("forget.settings", "forget.metrics"),
-    ("forget.events", "forget.remote", "forget.tasks", "forget.labels"),
+    ("forget.events", "forget.remote", "forget.tasks", "forget.labels", "forget.likeness"),
     (
         "forget.store",
         "forget.batches",
