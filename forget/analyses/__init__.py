@@ -1,0 +1,8 @@
+"""What a sweep's Rows bear: the paper's analyses, each a function of a `Study`, every number with its interval.
+
+Nothing here draws or writes; forget.report does.
+"""
+
+from forget.analyses.study import Cell, Study
+
+__all__ = ["Cell", "Study"]

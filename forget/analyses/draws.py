@@ -1,0 +1,65 @@
+"""Numbers that carry their uncertainty: an array whose first entry is the value, the others what it is on resampled data.
+
+Whatever is computed of such arrays, elementwise along the last axis, is again one: the ratio of two accuracies on the same
+items, the share of a variance, a slope over sizes. So no analysis has error formulas of its own. scipy's bootstrap resamples
+for one statistic at a time; here the same resampled items serve every trial and phase that was scored on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from forget.metrics import RESAMPLES, Estimate
+from forget.settings import digest
+
+Draws = np.ndarray
+"""[..., 1 + RESAMPLES]"""
+
+
+def item_weights(n: int, key: object) -> np.ndarray:
+    """[1 + RESAMPLES, n] weight of each item: equal, then as often as it was drawn with replacement. A key has its draws."""
+    draw = np.random.default_rng(int(digest(key), 16))
+    picked = draw.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(picked.ravel(), minlength=n * RESAMPLES).reshape(RESAMPLES, n)
+    return np.concatenate([np.ones((1, n)), counts]) / n
+
+
+def over_seeds(seeds: Sequence[Draws]) -> Draws:
+    """Mean over seeds, resampled at both levels: the items within each seed, and the seeds.
+
+    The spread of the seeds' values is widened by sqrt(S / (S - 1)), which a bootstrap of S values lacks (Davison and Hinkley
+    1997, section 2.3). Part of the items' noise is so counted twice; the interval errs on the wide side.
+    """
+    every = np.stack(seeds)
+    mean = every.mean(axis=0)
+    count = len(every)
+    if count > 1:
+        values = every[:, 0]
+        picked = np.random.default_rng(count).integers(0, count, (RESAMPLES, count))
+        mean[1:] += math.sqrt(count / (count - 1)) * (values[picked].mean(axis=1) - values.mean())
+    return mean
+
+
+def of_estimate(estimate: Estimate, key: object) -> Draws:
+    """Draws of a number of which only the interval is known, taken for normal; equal keys give equal draws."""
+    value, low, high = estimate.numbers
+    noise = np.random.default_rng(int(digest(key), 16)).standard_normal(RESAMPLES)
+    return np.concatenate([[value], value + noise * (high - low) / (2 * 1.959964)])
+
+
+def estimate(draws: Draws, n: int) -> Estimate:
+    """Value and 95 % percentile interval; missing where the value is not finite."""
+    if not np.isfinite(draws[0]):
+        return Estimate(None, None, None, n)
+    low, high = np.nanquantile(draws[1:], (0.025, 0.975))
+    return Estimate(float(draws[0]), float(low), float(high), n)
+
+
+def p_value(draws: Draws, null: float = 0.0) -> float:
+    """Two-sided p of the value being `null`: twice the smaller share of resamples beyond it, 2 / (RESAMPLES + 1) at least."""
+    found = draws[1:][np.isfinite(draws[1:])]
+    below, above = (found <= null).sum(), (found >= null).sum()
+    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(found))))

@@ -1,0 +1,114 @@
+"""Studies made up for tests: finished trials whose accuracies, confidences and probes are known to the digit."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from forget import metrics
+from forget.analyses import Study
+from forget.events import Likeness, Outcome, ProbeScore
+from forget.metrics import Estimate, Row
+from forget.settings import Sweep, Trial
+
+Skill = Mapping[tuple[str, str], float]
+"""Share of right answers by (phase, split); the split "" stands for all that are not named."""
+
+KEEPS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", "train"): 0.5, ("forgotten", ""): 0.85}
+LOSES = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.52}
+STAYS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.88}
+UNLEARNED = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
+
+PROBED = {"base": 0.5, "learned": 1.0, "forgotten": 0.9}
+"""How strongly a probe reads the answer, by phase."""
+
+
+def answer(trial: str, phase: str, task: str, split: str, i: int, right: bool, mass: float = 0.4, share: float = 0.8) -> Row:
+    """A row with the given option mass, of which the chosen option has the given share."""
+    truth = i % 2
+    chosen = truth if right else 1 - truth
+    logprobs = tuple(float(np.log(mass * (share if option == chosen else 1 - share))) for option in (0, 1))
+    return Row(trial, phase, task, split, f"{split}-{i}", truth, logprobs, (1, 1))
+
+
+def finished(
+    trial: Trial,
+    skills: Mapping[str, Skill],
+    n: int = 200,
+    near: bool = True,
+    layers: int = 0,
+    mass: float = 0.4,
+    shares: Mapping[str, float] | None = None,
+    spreads: Mapping[str, float] | None = None,
+    likeness: Sequence[Likeness] = (),
+    probed: Mapping[str, float] = PROBED,
+) -> tuple[Outcome, list[Row]]:
+    """A trial as run_trial would leave it.
+
+    Args:
+        mass: option mass after forgetting.
+        shares: by task, the share of the chosen option after learning; by default it rises with the accuracy.
+        spreads: by task, the variability after learning.
+    """
+    id = trial.id("data")
+    rows = []
+    for phase in metrics.PHASES:
+        for task in trial.tasks:
+            for split in (("train", "near", "test") if near else ("train", "test")) if task == trial.task else ("test",):
+                skill = skills[task]
+                p = skill.get((phase, split), skill[phase, ""])
+                # What a shared model answers does not depend on the trial that asks.
+                asked = f"{trial.model}/{trial.seed}/{phase}/{task}/{split}" + (
+                    id if phase == "forgotten" else f"/{trial.task}"
+                )
+                # round(p n) right answers, in drawn places: the accuracies are exact.
+                right = [True] * round(p * n) + [False] * (n - round(p * n))
+                random.Random(asked).shuffle(right)
+                left = mass if phase == "forgotten" else 0.4
+                share = (shares or {}).get(task, 0.6 + 0.3 * p)
+                some = [answer(id, phase, task, split, i, ok, left, share) for i, ok in enumerate(right)]
+                if split == "test":
+                    spread = (spreads or {}).get(task, 40.0) * (n - 1) / n
+                    some = [replace(row, spread=spread, similarity=0.05 + 0.2 * (i % 2)) for i, row in enumerate(some)]
+                elif split == "near":
+                    some = [replace(row, similarity=0.9) for row in some]
+                rows += some
+    probes = tuple(
+        ProbeScore(
+            phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
+            accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+        )
+        for phase in metrics.PHASES
+        for position in trial.probe.positions
+        for control in (False, True)
+        for layer in range(layers)
+        for value in [0.5 + (0 if control else 0.35 * np.sin(np.pi * (layer + 1) / (layers + 1)) * probed[phase])]
+    )  # fmt: skip
+    outcome = Outcome(
+        trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
+        measures=metrics.measures(rows, flipped=trial.labels == "flipped"), probes=probes, likeness=tuple(likeness),
+        parameters=134_515_008, seconds=90.0,
+    )  # fmt: skip
+    return outcome, rows
+
+
+def finish(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> tuple[list[Outcome], dict[str, list[Row]]]:
+    """Every trial of a sweep, finished."""
+    done = [finished(trial, skills, **kwargs) for trial in sweep.trials()]
+    return [outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}
+
+
+def study_of(outcomes: Sequence[Outcome], rows: Mapping[str, Sequence[Row]]) -> Study:
+    return Study(outcomes, {id: metrics.frame(found) for id, found in rows.items()})
+
+
+def study(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> Study:
+    return study_of(*finish(sweep, skills, **kwargs))
+
+
+def sweep_of(*tasks: str, **axes: list[Any]) -> Sweep:
+    """Each of the tasks learned, forgotten, and measured on all."""
+    dotted = {name.replace("__", "."): values for name, values in axes.items()}
+    return Sweep(name="study", base={"model": "tiny", "evaluate_on": tasks}, axes={"task": list(tasks), **dotted})
