@@ -108,6 +108,8 @@ def judge(rows: Sequence[Row]) -> Judged:
 
 def _judge(logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray) -> Judged:
     """`options` and `truth` by row; log-probabilities and lengths by option, one row's after the other's."""
+    if not len(options):
+        return Judged(*(np.empty(0) for _ in fields(Judged)))
     starts = np.concatenate([[0], np.cumsum(options)[:-1]]).astype(int)
     true = starts + truth
     scores = logprobs / lengths
@@ -160,7 +162,7 @@ def metric_name(phase: str, task: str, split: str, measure: str) -> str:
     return "/".join((phase, task, split, measure))
 
 
-def select(rows: Iterable[Row], **fields: str) -> list[Row]:
+def select(rows: Iterable[Row], **fields: str | None) -> list[Row]:
     """Rows whose fields have the given values, e.g. `select(rows, phase="learned", split="test")`."""
     return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
 

@@ -13,13 +13,17 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from forget.events import Outcome
-from forget.metrics import Row, read_rows, write_rows
+from forget.metrics import Row, read_frame, read_rows, write_rows
 from forget.remote import LEASE_SECONDS, Remote
 from forget.settings import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 POLL_SECONDS = 1.0
 """Between two looks at what another machine is making."""
@@ -70,6 +74,10 @@ class Store:
     def rows(self, id: str) -> list[Row]:
         """The Rows of a finished trial."""
         return read_rows(self.file(f"trials/{id}/rows.parquet"))
+
+    def frame(self, id: str) -> pd.DataFrame:
+        """The same as columns (forget.metrics.read_frame)."""
+        return read_frame(self.file(f"trials/{id}/rows.parquet"))
 
     def finish(self, outcome: Outcome, rows: Sequence[Row]) -> None:
         """Record a finished trial; outcome.json, written last, is what says so."""

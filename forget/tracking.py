@@ -52,6 +52,7 @@ from forget.store import Store, write_text
 
 if TYPE_CHECKING:
     from forget.models import LanguageModel
+    from forget.report import Report
 
 log = logging.getLogger(__name__)
 # Again, for whoever imported mlflow first.
@@ -132,20 +133,26 @@ def open_study(sweep: Sweep, spec_text: str) -> Study:
     return study
 
 
-def close_study(study: Study, status: str, files: Sequence[Path], metrics: Mapping[str, float]) -> None:
-    """Log the report's files and numbers to the parent run, and end it FINISHED, FAILED or KILLED.
+def close_study(study: Study, status: str, counts: Mapping[str, float], report: Report | None = None) -> None:
+    """Log the report's files, headline numbers and verdicts to the parent run, and end it FINISHED, FAILED or KILLED.
 
     Raises:
         Unreachable: the server is away.
     """
+    numbers = dict(counts)
+    for name, estimate in report.numbers.items() if report else ():
+        value, low, high = estimate.numbers
+        numbers |= {name: value, f"{name}/low": low, f"{name}/high": high}
     with _reaching(study.uri):
         study = _connected(study)
-        for file in files:
-            (study.client.log_artifacts if file.is_dir() else study.client.log_artifact)(study.run_id, str(file), "report")
+        if report:
+            study.client.log_artifacts(study.run_id, str(report.page.parent), "report")
         before = study.client.get_run(study.run_id).data.metrics
         now = time.time_ns() // 1_000_000
-        changed = [Metric(name, value, now, 0) for name, value in metrics.items() if before.get(name) != value]
-        study.client.log_batch(study.run_id, metrics=changed)
+        changed = [Metric(name, value, now, 0) for name, value in numbers.items() if before.get(name) != value]
+        tags = [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in report.verdicts.items()] if report else []
+        for start in range(0, max(1, len(changed)), BATCH):
+            study.client.log_batch(study.run_id, metrics=changed[start : start + BATCH], tags=tags if start == 0 else ())
         study.client.set_terminated(study.run_id, status)
 
 

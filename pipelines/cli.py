@@ -181,7 +181,7 @@ def report(spec: Spec) -> None:
     from forget.store import Store
     from pipelines.sweep import write_report
 
-    console.print(f"report: {write_report(study, Store(study.store))}", markup=False)
+    console.print(f"report: {write_report(study, Store(study.store)).page}", markup=False)
 
 
 @app.command("models")

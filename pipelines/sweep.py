@@ -98,27 +98,26 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     with _slots(driver.bundle, address) if driver.total else nullcontext(0) as slots:
         study = tracking.open_study(sweep, spec_text)
         status: str = "FAILED"
-        files: list[Path] = []
+        written: report.Report | None = None
         try:
             if driver.total:
                 driver.run(study, slots)
             outcomes = finished(sweep, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
-            page = write_report(sweep, store, driver.failures) if outcomes and not driver.interrupted else None
-            files = [page.parent] if page else []
+            written = write_report(sweep, store, driver.failures) if outcomes and not driver.interrupted else None
             status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
-            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
+            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, written.page if written else None)
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         finally:
             with _tracking_may_be_away():
                 counts = {"trials/finished": len(finished(sweep, store)), "trials/failed": len(driver.failures)}
-                tracking.close_study(study, status, files, counts)
+                tracking.close_study(study, status, counts, written)
 
 
-def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -> Path:
+def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -> report.Report:
     """The report over what has finished, in report/<sweep's name>/.
 
     Raises:
@@ -128,8 +127,8 @@ def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -
     if not outcomes:
         raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep')
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
-    rows = {outcome.id: store.rows(outcome.id) for outcome in outcomes}
-    return report.write(sweep, outcomes, rows, Path("report") / sweep.name, failures=reasons)
+    frames = {outcome.id: store.frame(outcome.id) for outcome in outcomes}
+    return report.write(sweep, outcomes, frames, Path("report") / sweep.name, failures=reasons)
 
 
 def send(sweep: Sweep, spec_text: str, store: Store) -> int:
@@ -142,7 +141,7 @@ def send(sweep: Sweep, spec_text: str, store: Store) -> int:
     outcomes = finished(sweep, store)
     sent = tracking.sync(study, store, [outcome.id for outcome in outcomes])
     left, _ = jobs(sweep, store)
-    tracking.close_study(study, "KILLED" if left else "FINISHED", [], {"trials/finished": len(outcomes)})
+    tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(outcomes)})
     return sent
 
 

@@ -24,6 +24,7 @@ FLOORS = (
         "forget.training",
         "forget.scoring",
         "forget.probing",
+        "forget.analyses",
     ),
     ("forget.measuring", "forget.trial", "forget.plan", "forget.report", "forget.card"),
     ("forget.journal", "forget.tracking"),

@@ -233,27 +233,46 @@ def test_a_row_that_contradicts_itself_is_refused(fields: dict) -> None:
         row(**fields)
 
 
-def test_over_seeds_averages_values_and_spans_intervals() -> None:
-    # (0.4 + 0.8) / 2, from the lowest bound to the highest; the missing seed and its items are left out.
-    seeds = [Estimate(0.4, 0.3, 0.5, 10), Estimate(0.8, 0.7, 0.9, 20), Estimate(None, None, None, 30)]
-    assert metrics.over_seeds(seeds) == Estimate(pytest.approx(0.6), 0.3, 0.9, 30)
-    assert metrics.over_seeds(seeds[2:]) == seeds[2]
-    # Without an interval, the values are all there is to span.
-    assert metrics.over_seeds([Estimate(2, None, None, 1), Estimate(4, None, None, 1)]) == Estimate(3, 2, 4, 2)
+def test_entropy_is_1_without_preference_and_0_with_certainty() -> None:
+    even, sure = row(logprobs=(-3.0, -3.0)), row(logprobs=(-0.1, -90.0))
+    assert even.entropy == pytest.approx(1)
+    assert sure.entropy == pytest.approx(0, abs=1e-12)
+    # Shares 1/4 and 3/4: (ln 4 / 4 + 3 ln(4/3) / 4) / ln 2.
+    assert row(logprobs=(math.log(0.1), math.log(0.3))).entropy == pytest.approx(0.8112781)
+    four = row(logprobs=(-1.0,) * 4, lengths=(1,) * 4)
+    assert metrics.entropy([even, sure, four]).value == pytest.approx(2 / 3)
 
 
-def test_rank_correlation_knows_only_order() -> None:
-    squares = [1.0, 4.0, 9.0, 16.0, 25.0, 36.0]
-    assert metrics.rank_correlation(range(6), squares).numbers == pytest.approx((1, 1, 1))
-    assert value(metrics.rank_correlation(range(6), squares[::-1])) == pytest.approx(-1)
-    # Ranks 1 2 3 4 5 against 2 1 4 3 5: 1 - 6 x (1 + 1 + 1 + 1 + 0) / (5 x 24) = 0.8.
-    estimate = metrics.rank_correlation([1, 2, 3, 4, 5], [20, 10, 40, 30, 50])
-    assert value(estimate) == pytest.approx(0.8)
-    assert -1 <= estimate.numbers[1] < 0.8 < estimate.numbers[2] <= 1 + 1e-9
-    assert metrics.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]).value is None
-    assert metrics.rank_correlation([1] * 6, squares).value is None
-    with pytest.raises(ValueError, match="paired"):
-        metrics.rank_correlation([1, 2], [1])
+def test_what_is_seen_on_the_way_is_no_phase_but_a_course() -> None:
+    settled, seen = row(), row(phase="forget", step=3)
+    found = metrics.measures([settled, seen])
+    assert not any(name.startswith("forget/") for name in found)
+    names = {(name, step): estimate.value for name, step, estimate in metrics.course([settled, seen])}
+    assert names == {
+        (f"forget/{seen.task}/{seen.split}/accuracy", 3): seen.correct,
+        (f"forget/{seen.task}/{seen.split}/confidence", 3): seen.confidence,
+    }
+
+
+def test_columns_say_what_rows_say(tmp_path: Path) -> None:
+    draw = random.Random("columns")
+    some = [
+        row(
+            example=str(i), logprobs=tuple(-draw.expovariate(1) for _ in range(k)), lengths=tuple(draw.choices((1, 2, 3), k=k)),
+            truth=draw.randrange(k), step=draw.choice((None, 4)), spread=draw.choice((None, 0.5)),
+        )
+        for i in range(20)
+        for k in (2, 4)
+    ]  # fmt: skip
+    metrics.write_rows(some, tmp_path / "rows.parquet")
+    for columns in (metrics.read_frame(tmp_path / "rows.parquet"), metrics.frame(some)):
+        for name in ("correct", "confidence", "mass", "entropy"):
+            # Sums over neighbours in another order.
+            assert columns[name].tolist() == pytest.approx([getattr(one, name) for one in some], rel=1e-12)
+        assert columns["options"].tolist() == [2, 4] * 20
+        assert columns["step"].isna().tolist() == [one.step is None for one in some]
+        assert columns["spread"].isna().tolist() == [one.spread is None for one in some]
+        assert columns["example"].tolist() == [one.example for one in some]
 
 
 def test_select_keeps_what_matches_every_field() -> None:

@@ -28,6 +28,11 @@ def test_cost_follows_the_settings(quick: Trial) -> None:
     assert twice.forget == pytest.approx(2 * once.forget, abs=1)
     assert (twice.learn, twice.scored) == (once.learn, once.scored)
     assert cost(overlay(quick, {"evaluate_on": []})).scored < once.scored
+    unwatched = cost(overlay(quick, {"watch.points": 0}))
+    assert unwatched.watched == 0
+    assert cost(overlay(quick, {"watch.points": 8})).watched == pytest.approx(2 * once.watched, abs=1)
+    assert unwatched.learning < once.learning
+    assert unwatched.forgetting < once.forgetting
     assert cost(overlay(quick, {"forget.examples": 10**6})).forget == cost(overlay(quick, {"forget.examples": 64})).forget
 
 

@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from forget import probing
-from forget.probing import STRENGTHS, Pairs, pairs, probe, variability
+from forget.metrics import Row, variability
+from forget.probing import STRENGTHS, Pairs, cka, pairs, probe, spread
 
 WIDTH = 20
 
@@ -123,8 +124,38 @@ def test_pairs_know_which_option_is_the_true_one() -> None:
     assert np.array_equal(made.states, states.numpy())
 
 
-def test_variability_is_the_trace_of_the_covariance() -> None:
+def test_spread_sums_to_the_trace_of_the_covariance() -> None:
     states = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 8)
-    assert variability(states) == pytest.approx(np.trace(np.cov(states.numpy(), rowvar=False)), rel=1e-6)
-    with pytest.raises(ValueError, match="variability needs two examples at least"):
-        variability(states[:1])
+    trace = np.trace(np.cov(states.numpy(), rowvar=False))
+    assert sum(spread(states)) / 49 == pytest.approx(trace, rel=1e-6)
+    rows = [Row("t", "base", "a", "test", str(i), 0, (-1.0, -2.0), (1, 1), spread=s) for i, s in enumerate(spread(states))]
+    assert variability(rows).value == pytest.approx(trace, rel=1e-6)
+    with pytest.raises(ValueError, match="variability needs the spread of two examples at least"):
+        variability(rows[:1])
+
+
+def test_cka_tells_by_which_directions_states_spread_over() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 8, generator=draw)
+    assert cka(x, x) == pytest.approx(1)
+    # Neither a shift, nor a scale, nor an order of the examples changes anything.
+    assert cka(x, 3 * x.flip(0) + 5) == pytest.approx(1)
+    first, last = x.clone(), x.clone()
+    first[:, 4:] = 0
+    last[:, :4] = 0
+    assert cka(first, last) == pytest.approx(0, abs=1e-12)
+    assert cka(first, x) == pytest.approx(0.5**0.5, abs=0.05)
+
+
+def test_a_control_learns_nothing_of_a_clean_layer() -> None:
+    draw = np.random.default_rng(0)
+    right = np.arange(400) % 2 == 0
+    states = (draw.normal(size=(400, 1, 5)) + 8 * right[:, None, None]).astype(np.float32)
+    whole = Pairs(states, right)
+    dealt = whole.shuffled(0)
+    assert dealt.states is whole.states
+    assert dealt.right[right].mean() == dealt.right[~right].mean() == 0.5
+    assert np.mean(probe(whole, whole, whole)[0].correct) == 1
+    (control,) = probe(dealt, dealt, whole)
+    assert abs(np.mean(control.correct) - 0.5) < 0.15
+    assert not np.array_equal(whole.shuffled(1).right, dealt.right)

@@ -108,22 +108,23 @@ def test_scores_are_those_of_the_models_own_forward(model: LanguageModel) -> Non
 
 def test_hidden_states_are_those_of_the_models_own_forward(model: LanguageModel) -> None:
     some = examples()
-    last, mean = (score(model, some, states=kind) for kind in ("last", "mean"))  # type: ignore[arg-type]
-    assert torch.equal(last.questions, mean.questions)
+    found = score(model, some, states=("first", "last", "mean"))
+    first, last, mean = found.answers["first"], found.answers["last"], found.answers["mean"]
     options = [(number, example, option) for number, example in enumerate(some) for option in example.options]
-    assert len(options) == len(last.answers) == len(mean.answers)
+    assert len(options) == len(first) == len(last) == len(mean)
     for at, (number, example, option) in enumerate(options):
         _, states, prompt = plainly(model, example, option)
-        close(last.answers[at], states[:, -1])
-        close(mean.answers[at], states[:, prompt:].mean(1))
-        close(last.questions[number], states[:, prompt - 1])
+        close(first[at], states[:, prompt])
+        close(last[at], states[:, -1])
+        close(mean[at], states[:, prompt:].mean(1))
+        close(found.questions[number], states[:, prompt - 1])
 
 
 def test_neither_company_nor_order_changes_a_score(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     some = examples()
-    together = score(model, some, states="last")
+    together = score(model, some, states=("last",))
     shuffled = random.Random("order").sample(range(len(some)), len(some))
-    alone = score(model, [some[i] for i in shuffled], states="last")
+    alone = score(model, [some[i] for i in shuffled], states=("last",))
     for place, i in enumerate(shuffled):
         close(torch.tensor(alone.logprobs[place]), torch.tensor(together.logprobs[i]))
         close(alone.questions[place], together.questions[i])
@@ -131,7 +132,7 @@ def test_neither_company_nor_order_changes_a_score(model: LanguageModel, monkeyp
     monkeypatch.setitem(scoring.BUDGET, "cpu", 1)
     for example, expected in zip(some, together.logprobs, strict=True):
         close(torch.tensor(score(model, [example]).logprobs[0]), torch.tensor(expected))
-    close(score(model, some, states="last").answers, together.answers)
+    close(score(model, some, states=("last",)).answers["last"], together.answers["last"])
 
 
 def test_what_a_sum_is_divided_by() -> None:
@@ -149,14 +150,22 @@ def test_what_a_sum_is_divided_by() -> None:
 
 def test_without_states_none_are_kept() -> None:
     found = score(models.tiny(), examples())
-    assert found.answers.numel() == found.questions.numel() == 0
+    assert not found.answers
+    assert found.questions.numel() == 0
+
+
+def test_questions_can_be_read_without_answers() -> None:
+    model, some = models.tiny(), examples()
+    found = score(model, some, states=())
+    assert not found.answers
+    assert torch.equal(found.questions, score(model, some, states=("last",)).questions)
 
 
 def test_half_precision_stays_near() -> None:
     model = models.tiny()
     some = examples()
-    full, half = score(model, some, states="last"), score(model, some, bf16=True, states="last")
-    assert half.answers.dtype == torch.float32
+    full, half = score(model, some, states=("last",)), score(model, some, bf16=True, states=("last",))
+    assert half.answers["last"].dtype == torch.float32
     # bf16 keeps 8 bits: 2^-8 of a log-probability of some ten tokens.
     for a, b in zip(full.logprobs, half.logprobs, strict=True):
         close(torch.tensor(b), torch.tensor(a), 2**-8)

@@ -22,6 +22,7 @@ from forget import models, tracking
 from forget.events import Observe, Outcome, ProbeScore, StageStarted, Step
 from forget.journal import FILE, Ended, Journal, Started
 from forget.metrics import Estimate, Row
+from forget.report import Report
 from forget.settings import BadInput, Sweep, Trial
 from forget.store import Store
 
@@ -120,7 +121,7 @@ def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
     assert curve(study, run, "learn/lr") == [(1, 1e-4), (2, 1e-4), (3, 1e-4)]
     assert len(curve(study, run, "learn/tokens_per_second")) == 3
     assert len(curve(study, run, ACCURACY)) == len(curve(study, run, ACCURACY + "/high")) == 1
-    assert curve(study, run, "forgotten/science/test/probe_accuracy") == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert curve(study, run, "forgotten/science/test/probe_accuracy_last") == [(0, 0.0), (1, 0.5), (2, 1.0)]
     assert "forgotten/science/test/forget_ratio" not in run.data.metrics
     assert {"rows.parquet", "outcome.json", "figures"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
     assert [(d.dataset.name, d.tags[0].value) for d in run.inputs.dataset_inputs] == [("science", "8")]
@@ -267,18 +268,28 @@ def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
 
 def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
     study = tracking.open_study(SWEEP, "name = 'pulse'")
-    (tmp_path / "index.html").write_text("report")
-    tracking.close_study(study, "FINISHED", [tmp_path / "index.html"], {"spread": 0.25})
+    page = tmp_path / "report" / "index.html"
+    page.parent.mkdir()
+    page.write_text("report")
+
+    def report(spread: float) -> Report:
+        return Report(page, {"headline/spread": Estimate(spread, 0.0, 1.0, 8)}, {"some": "holds in 1, contradicted in 2"})
+
+    tracking.close_study(study, "FINISHED", {"trials/finished": 1}, report(0.25))
     more = SWEEP.model_copy(update={"resources": SWEEP.resources.model_copy(update={"cpus": 2})})
     again = tracking.open_study(more, "name = 'pulse'")
     client = MlflowClient(study.uri)
     assert again.run_id == study.run_id
     assert client.get_run(study.run_id).info.status == "RUNNING"
-    tracking.close_study(again, "KILLED", [tmp_path / "index.html"], {"spread": 0.5})
+    tracking.close_study(again, "KILLED", {"trials/finished": 1}, report(0.5))
 
     run = client.get_run(study.run_id)
     assert run.info.status == "KILLED"
-    assert run.data.metrics == {"spread": 0.5}
+    assert run.data.metrics == {
+        "trials/finished": 1, "headline/spread": 0.5, "headline/spread/low": 0, "headline/spread/high": 1,
+    }  # fmt: skip
+    assert run.data.tags["forget.claim.some"] == "holds in 1, contradicted in 2"
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "report")] == ["report/index.html"]
     assert run.data.params == {"task": "science", "model": "tiny"}
     assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["science"]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"report", "spec.toml"}

@@ -25,13 +25,14 @@ from forget import labels, models
 from forget.events import Event, StageStarted, Step
 from forget.labels import Labelled
 from forget.methods import METHODS, ascent, cross_entropy
+from forget.metrics import Row
 from forget.models import LanguageModel
 from forget.scoring import score
 from forget.settings import BadInput, Lora, Stage
 from forget.sharding import shard
 from forget.store import Store
 from forget.tasks import Example
-from forget.training import Checkpoints, fine_tune
+from forget.training import Checkpoints, Watching, fine_tune
 
 SETTINGS = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.25, weight_decay=0.1, clip=0.5)
 
@@ -238,6 +239,52 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: 
 def test_no_checkpoint_before_its_time(tmp_path: Path) -> None:
     trained(checkpoints=Checkpoints(Store(tmp_path), "checkpoint", minutes=5))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def looks(seen: list[int] | None = None, points: int = 2) -> Watching:
+    """Of a training of six steps, at steps 2 and 4."""
+
+    def look(step: int) -> list[Row]:
+        if seen is not None:
+            seen.append(step)
+        return [Row("", "learn", "a", "test", f"{step}", 0, (-1.0, -2.0), (1, 1), step=step)]
+
+    return Watching(points, look)
+
+
+def test_looks_are_evenly_spaced_within_the_stage() -> None:
+    assert looks().steps(6) == {2, 4}
+    assert looks(points=4).steps(100) == {20, 40, 60, 80}
+    # As many as there are, where there are few; never the ends.
+    assert looks(points=9).steps(3) == {1, 2}
+    assert looks(points=0).steps(6) == looks().steps(1) == set()
+
+
+def test_looking_changes_no_bit_and_is_given_back() -> None:
+    undisturbed, seen, found = trained(DROPOUT()), list[int](), list[Row]()
+    model = DROPOUT()
+    looking = looks(seen)
+
+    def look(step: int) -> list[Row]:
+        assert not model.network.training
+        torch.rand(3)
+        return list(looking.look(step))
+
+    found = fine_tune(model, learn, SETTINGS, stage="learn", seed=0, watching=Watching(2, look))
+    assert [row.step for row in found] == seen == [2, 4]
+    assert all(torch.equal(weight, undisturbed[name]) for name, weight in weights(model).items())
+
+
+def test_what_was_seen_before_a_kill_is_kept(tmp_path: Path) -> None:
+    for kill in range(1, 7):
+        checkpoints = Checkpoints(Store(tmp_path), str(kill), minutes=0)
+        with pytest.raises(Killed):
+            trained(observe=KillAt(kill), checkpoints=checkpoints, watching=looks())
+        again: list[int] = []
+        found = fine_tune(models.tiny(), learn, SETTINGS, stage="learn", seed=0, checkpoints=checkpoints, watching=looks(again))
+        assert [row.step for row in found] == [2, 4]
+        # The kill comes before its own step is saved.
+        assert again == [step for step in (2, 4) if step >= kill]
 
 
 def test_adapters_train_and_nothing_else() -> None:

@@ -15,7 +15,7 @@ from forget.settings import BadInput, Trial, overlay, read_sweep
 from forget.store import Store
 from forget.trial import check, identify, run_trial
 
-SHORT = {"learn.epochs": 1, "forget.epochs": 1, "probe.examples": 0, "save": False}
+SHORT = {"learn.epochs": 1, "forget.epochs": 1, "probe.examples": 0, "watch.points": 1, "save": False}
 
 
 def stages(trial: Trial, store: Store) -> list[str]:
@@ -38,7 +38,12 @@ def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
     assert 0 < near <= 24
     sizes = {("vowels", "train"): 48, ("vowels", "near"): near, ("vowels", "test"): 40, ("upper", "test"): 40}
     counts = Counter((row.phase, row.task, row.split) for row in rows)
-    assert counts == {(phase, *place): n for phase in PHASES for place, n in sizes.items()}
+    # Looks on the way, at the four points within each stage.
+    looks = {(stage, "vowels", "test"): 4 * 40 for stage in ("learn", "forget")}
+    assert counts == {(phase, *place): n for phase in PHASES for place, n in sizes.items()} | looks
+    steps = {stage: sorted({row.step for row in rows if row.phase == stage}) for stage in ("learn", "forget")}
+    # 24 steps of learning, 18 of forgetting.
+    assert steps == {"learn": [5, 10, 14, 19], "forget": [4, 7, 11, 14]}
     for phase in PHASES:
         found = select(rows, phase=phase, task="vowels", split="test")
         assert outcome.measures[metric_name(phase, "vowels", "test", "accuracy")] == accuracy(found)
@@ -52,10 +57,36 @@ def test_the_measures_that_the_protocol_names(finished: tuple[Store, Outcome]) -
                 assert outcome.measures[metric_name(phase, task, split, measure)].low is not None
         assert metric_name("forgotten", task, split, "forget_gap") in outcome.measures
         assert metric_name("forgotten", task, split, "forget_ratio") in outcome.measures
-    layers = [(probe.phase, probe.layer) for probe in outcome.probes]
-    assert layers == [(phase, layer) for phase in PHASES for layer in range(3)]
+    probed = [(probe.phase, probe.position, probe.control, probe.layer) for probe in outcome.probes]
+    assert probed == [
+        (phase, position, control, layer)
+        for phase in PHASES
+        for position in ("last", "mean")
+        for control in (False, True)
+        for layer in range(3)
+    ]
     for phase in PHASES:
-        assert value(outcome, phase, "test", "variability") > 0
+        for task in ("vowels", "upper"):
+            assert value(outcome, phase, "test", "variability", task) > 0
+
+
+def test_what_is_known_of_tasks_and_examples_before_forgetting(finished: tuple[Store, Outcome]) -> None:
+    store, outcome = finished
+    (like,) = outcome.likeness
+    assert like.task == "upper"
+    # The same options; the questions differ in letters that carry no case in TF-IDF.
+    assert like.answers == like.wording == 1
+    assert like.states is not None
+    assert 0 < like.states < 1
+    rows = store.rows(outcome.id)
+    assert {row.similarity for row in select(rows, split="train")} == {None}
+    held_out = [row.similarity for row in rows if row.split in ("test", "near")]
+    assert all(similar is not None and 0 <= similar <= 1 for similar in held_out)
+    near, test = (
+        [row.similarity for row in select(rows, task="vowels", split=split, phase="base")] for split in ("near", "test")
+    )
+    # A paraphrase holds its source's words.
+    assert sum(near) / len(near) > sum(test) / len(test)
 
 
 def test_the_task_is_learned_then_forgotten(finished: tuple[Store, Outcome]) -> None:
@@ -113,7 +144,7 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "another wording": {"template": "bare"},
     "bf16": {"precision": "bf16"},
     "cosine": {"forget.schedule": "cosine"},
-    "probes of some layers": {"probe": {"examples": 16, "layers": [0, -1], "position": "mean"}},
+    "probes of some layers": {"probe": {"examples": 16, "layers": [0, -1], "positions": ["first", "mean"]}},
 }
 
 

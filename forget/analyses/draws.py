@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 
 from forget.metrics import RESAMPLES, Estimate
 from forget.settings import digest
@@ -59,7 +61,17 @@ def estimate(draws: Draws, n: int) -> Estimate:
 
 
 def p_value(draws: Draws, null: float = 0.0) -> float:
-    """Two-sided p of the value being `null`: twice the smaller share of resamples beyond it, 2 / (RESAMPLES + 1) at least."""
-    found = draws[1:][np.isfinite(draws[1:])]
-    below, above = (found <= null).sum(), (found >= null).sum()
-    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(found))))
+    """Two-sided p of the value being `null`: a Wald test with the resamples' standard deviation as the standard error.
+
+    The share of resamples beyond `null` would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons.
+    """
+    error = np.nanstd(draws[1:])
+    distance = abs(draws[0] - null)
+    return float(2 * norm.sf(distance / error)) if error > 0 else float(distance == 0)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values adjusted for their number (Holm 1979); what is missing stays missing and counts for nothing."""
+    taken = [p for p in ps if p is not None]
+    adjusted = iter(multipletests(taken, method="holm")[1].tolist() if taken else [])
+    return [None if p is None else next(adjusted) for p in ps]

@@ -20,7 +20,7 @@ BASELINES = ("learned on j", "learned on i", "untouched")
 
 @dataclass(frozen=True)
 class Matrix:
-    """FR[i, j]: the forget ratio on the held-out examples of task j after random labels from task i."""
+    """FR[i, j]: share of the skill on held-out examples of task j that forgetting task i took; 1 is at chance."""
 
     setting: str
     rate: float
@@ -28,8 +28,6 @@ class Matrix:
     """Tasks forgotten, similar rows side by side."""
     columns: tuple[str, ...]
     """Tasks measured, likewise."""
-    half: float
-    """See `Cell.half`."""
     ratios: dict[str, list[list[Draws | None]]]
     """By baseline; None where the trial it needs is not there."""
     n: list[list[int]]
@@ -94,7 +92,7 @@ def cross(study: Study) -> list[Matrix]:
 
     def against(cell: Cell, task: str, baseline: str) -> Draws | None:
         learned, forgotten = before(cell, task, baseline), cell.samples("forgotten", "test", task)
-        return forget_ratio(learned, forgotten, cell.flipped) if learned and forgotten else None
+        return forget_ratio(learned, forgotten) if learned and forgotten else None
 
     crossed = []
     for (setting, rate), cells in study.conditions.items():
@@ -108,7 +106,7 @@ def cross(study: Study) -> list[Matrix]:
         names = tuple(cells[i].task for i in down), tuple(columns[j] for j in across)
         counts = [[cells[i].n("forgotten", "test", columns[j]) for j in across] for i in down]
         ordered = {b: [[table[i][j] for j in across] for i in down] for b, table in ratios.items()}
-        crossed.append(Matrix(setting, rate, *names, cells[0].half, ordered, counts, trees))
+        crossed.append(Matrix(setting, rate, *names, ordered, counts, trees))
     return crossed
 
 
@@ -116,13 +114,14 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
     """Two-way decomposition of the pairs of different tasks: type II sums of squares of an additive model.
 
     The sampling of items alone makes rows, columns and the rest differ. What it adds to each sum of squares is measured by
-    the resamples and taken off; a share so corrected can be slightly negative. None with fewer than three rows or columns.
+    the resamples and taken off, as far as it goes. The shares are of the sum of the three. None with fewer than three rows
+    or columns, or where nothing is left.
     """
     rows, columns, ratios = matrix.pairs(baseline)
     counts = len(set(rows.tolist())), len(set(columns.tolist()))
     if min(counts) < 3 or len(rows) <= sum(counts) - 1:
         return None
-    row, column, one = (_design(names) for names in (rows, columns, np.zeros_like(rows)))
+    row, column = (_design(names) for names in (rows, columns))
     both = _projection(np.hstack([row, column]))
     parts = {
         "evaluated": both - _projection(row),
@@ -135,25 +134,20 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
     def squares(projection: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.einsum("pb,pq,qb->b", y, projection, y)
 
-    total = np.eye(len(rows)) - _projection(one)
-
     def corrected(projection: np.ndarray) -> np.ndarray:
-        # A resample carries the noise of the data and its own on top.
         added = squares(projection, noise).mean()
-        return squares(projection, whole) - np.r_[added, np.full(whole.shape[1] - 1, 2 * added)]
+        # A resample carries the noise of the data and its own on top.
+        return np.maximum(0, squares(projection, whole) - np.r_[added, np.full(whole.shape[1] - 1, 2 * added)])
 
-    spread = corrected(total)
-    if spread[0] <= 0:
+    left = {name: corrected(projection) for name, projection in parts.items()}
+    total = np.sum(list(left.values()), axis=0)
+    if total[0] <= 0:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = {name: np.where(spread > 0, corrected(projection) / spread, np.nan) for name, projection in parts.items()}
+        found = {name: np.where(total > 0, part / total, np.nan) for name, part in left.items()}
     found["lead"] = found["evaluated"] - found["trained"]
-    return Shares(
-        **{name: estimate(draws, len(rows)) for name, draws in found.items()},
-        rows=counts[0],
-        columns=counts[1],
-        baseline=baseline,
-    )
+    estimates = {name: estimate(draws, len(rows)) for name, draws in found.items()}
+    return Shares(**estimates, rows=counts[0], columns=counts[1], baseline=baseline)
 
 
 def _design(names: np.ndarray) -> np.ndarray:

@@ -116,11 +116,6 @@ class Cell:
         """The name of the forget ratio that fits the labels."""
         return "flipped_forget_ratio" if self.flipped else "forget_ratio"
 
-    @property
-    def half(self) -> float:
-        """The ratio at which half of the skill is gone: the flipped ratio is 0.5, not 1, at chance."""
-        return 0.25 if self.flipped else 0.5
-
     def samples(self, phase: str, split: str, task: str | None = None) -> list[Sample]:
         """One of each seed; none where not every seed has it."""
         found = [self.study.samples.get((o.id, phase, task or self.task, split)) for o in self.outcomes]
@@ -138,6 +133,10 @@ class Cell:
             return over_seeds([sample.means["accuracy"] - sample.chance for sample in samples])
         before = self.samples("learned", split, task)
         return forget_ratio(before, samples, flipped=measure == "flipped_forget_ratio") if before else None
+
+    def lost(self, split: str, task: str | None = None) -> Draws | None:
+        """Share of the learned skill that forgetting took, (a_ft - a_fg) / (a_ft - chance), whatever the labels."""
+        return self.draws("forgotten", split, "forget_ratio", task)
 
     def get(self, phase: str, split: str, measure: str, task: str | None = None) -> Estimate | None:
         """The same as an estimate over all items of all seeds."""
@@ -192,6 +191,25 @@ def forget_ratio(before: Sequence[Sample], after: Sequence[Sample], flipped: boo
     # A resample at or below chance has no ratio; it must not flip the sign of the interval.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(scale > 0, (a_ft - a_fg) / scale, np.nan)
+
+
+def pooled(cells: Sequence[Cell], split: str) -> Draws | None:
+    """Share of the skill on all tasks together that forgetting took: sum of a_ft - a_fg over sum of a_ft - chance.
+
+    A mean of ratios would be ruled by the tasks that were hardly learned. Tasks without a ratio are left out.
+    """
+    taken, skill = [], []
+    for cell in cells:
+        a_ft, a_fg = (cell.draws(phase, split, "accuracy") for phase in ("learned", "forgotten"))
+        lost, chance = cell.lost(split), cell.chance(split)
+        if a_ft is not None and a_fg is not None and chance is not None and lost is not None and np.isfinite(lost[0]):
+            skill.append(a_ft - chance)
+            taken.append(a_ft - a_fg)
+    if not skill:
+        return None
+    whole = np.sum(skill, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole > 0, np.sum(taken, axis=0) / whole, np.nan)
 
 
 def flattened(trial: Trial) -> dict[str, str]:

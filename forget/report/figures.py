@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+from scipy.cluster.hierarchy import dendrogram
 
 from forget.metrics import Estimate
 
@@ -252,6 +253,26 @@ def matrices(
         axes.remove()
     if image is not None:
         figure.colorbar(image, ax=figure.axes, label=scale, extend="both", shrink=min(0.8, 2.4 / (tall * down)), aspect=14)
+    return _save(figure, path)
+
+
+@rc_context(STYLE)
+def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], axis: str) -> Path:
+    """Dendrograms side by side: a linkage matrix and the names of its leaves in the order in which it puts them."""
+    longest = max(len(names) for _, names in panels.values())
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * longest))
+    for axes, (title, (linkage, names)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        tree = dendrogram(linkage, no_plot=True)
+        for place, height in zip(tree["icoord"], tree["dcoord"], strict=True):
+            axes.plot(height, place, color=INK, linewidth=1.1)
+        axes.set_title(title)
+        axes.set_xlabel(axis)
+        # scipy sets its leaves ten apart, the first at five.
+        axes.set_yticks([5 + 10 * i for i in range(len(names))], [short(name, 18) for name in names])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(10 * len(names), 0)
+        axes.set_xlim(left=0)
+        axes.spines["left"].set_visible(False)
     return _save(figure, path)
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from forget import metrics
+from forget.analyses import Cell, Study
+from forget.analyses.claims import CLAIMS, Verdict, verdicts
+from forget.analyses.draws import Draws, estimate
+from forget.analyses.probes import readings
+from forget.analyses.study import NAMES, pooled, rate_name
 from forget.metrics import Estimate
-from forget.report.cells import BASELINES, NAMES, Cell, Matrix, by_condition, rate_name
 
 COLLAPSE = 0.1
 """Option mass below this share of what it was after learning is a collapse: the model says something else altogether."""
 
+UNDECIDED = 0.9
+"""Mean entropy of the options' shares from which on the model has next to no preference."""
 
 PREPOSITIONS = {"task": "on", "cell": "in"}
 
@@ -33,30 +43,21 @@ class Split:
 
 
 def halves(cells: Sequence[Cell], split: str) -> Split:
-    """Sort the cells whose forget ratio is defined by whether its whole interval lies above or below one half."""
-    found = Split([], [], [])
-    for cell in cells:
-        estimate = cell.get("forgotten", split, cell.ratio)
-        if estimate and estimate.value is not None:
-            _, low, high = estimate.numbers
-            (found.gone if low > cell.half else found.kept if high < cell.half else found.open).append(cell)
-    return found
+    """Sort the cells by whether the whole interval of the share of skill lost lies above or below one half."""
+    return _sorted((cell, cell.lost(split)) for cell in cells)
 
 
 def probe_halves(cells: Sequence[Cell]) -> Split:
-    """The same for the probe at the layer that reads best after learning; its skill is its accuracy above 0.5.
+    """The same for what the probes lost, at the first position probed and the layer that reads best after learning."""
+    return _sorted((cell, reading.lost) for cell in cells for reading in readings(cell)[:1])
 
-    The best of many layers is flattered by chance before forgetting, not after, so `kept` is the harder verdict.
-    """
+
+def _sorted(lost: Iterable[tuple[Cell, Draws | None]]) -> Split:
     found = Split([], [], [])
-    for cell in cells:
-        before, after = cell.probes("learned"), cell.probes("forgotten")
-        layer = max((layer for layer in before if layer in after), key=lambda layer: before[layer].numbers[0], default=None)
-        if layer is None or before[layer].numbers[1] <= 0.5:
-            continue
-        middle = 0.5 + (before[layer].numbers[0] - 0.5) / 2
-        _, low, high = after[layer].numbers
-        (found.kept if low > middle else found.gone if high < middle else found.open).append(cell)
+    for cell, draws in lost:
+        if draws is not None and np.isfinite(draws[0]):
+            _, low, high = estimate(draws, 0).numbers
+            (found.gone if low > 0.5 else found.kept if high < 0.5 else found.open).append(cell)
     return found
 
 
@@ -70,7 +71,7 @@ def headline(cells: Sequence[Cell]) -> str:
     """How much went of the skill on trained and on held-out examples, whether probes still read it, and what broke."""
     if not cells:
         return "No trial finished, so there is nothing to say yet."
-    noun = "task" if len(by_condition(cells)) == 1 else "cell"
+    noun = _noun(cells)
     trained, held_out = halves(cells, "train"), halves(cells, "test")
     if not trained.all and not held_out.all:
         return f"No {noun} was learned to {metrics.DEFINED_ABOVE_CHANCE} above chance, so nothing can be said about forgetting."
@@ -93,57 +94,78 @@ def headline(cells: Sequence[Cell]) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 
 
-def findings(cells: Sequence[Cell], crossed: Sequence[Matrix]) -> list[str]:
+def summary(told: Mapping[tuple[str, float], Sequence[Verdict]]) -> dict[str, str]:
+    """Each claim over all settings and rates: "holds", or "holds in 2, not enough data in 1"."""
+    counts = {claim: Counter(one.verdict for found in told.values() for one in found if one.claim == claim) for claim in CLAIMS}
+    return {
+        claim: next(iter(count)) if len(count) == 1 else ", ".join(f"{word} in {n}" for word, n in count.most_common())
+        for claim, count in counts.items()
+        if count
+    }
+
+
+def numbers(study: Study) -> dict[str, Estimate]:
+    """Headline numbers by metric name; with several settings or rates the name begins with which."""
+    found: dict[str, Estimate] = {}
+    told = verdicts(study)
+    for (setting, rate), cells in study.conditions.items():
+        # What MLflow takes for a name.
+        place = re.sub(r"[^\w.:-]+", " ", f"{setting} rate {rate_name(rate)}") + "/" if len(study.conditions) > 1 else ""
+        for split, name in NAMES.items():
+            n = sum(cell.n("forgotten", split) for cell in cells)
+            if (lost := pooled(cells, split)) is not None:
+                found[f"{place}headline/skill lost on {name}"] = estimate(lost, n)
+        for phase in metrics.PHASES:
+            for measure in ("accuracy", "option_mass", "entropy"):
+                taken = [draws for cell in cells if (draws := cell.draws(phase, "test", measure)) is not None]
+                n = sum(cell.n(phase, "test") for cell in cells)
+                if taken:
+                    found[f"{place}headline/{phase} {measure} on held-out examples"] = estimate(np.mean(taken, axis=0), n)
+        found |= {f"{place}claim/{one.claim}": one.number for one in told[setting, rate] if one.number}
+    return {name: number for name, number in found.items() if number.value is not None}
+
+
+def findings(study: Study) -> list[str]:
     """What else can be said of all cells together, a sentence each."""
-    noun = "task" if len(by_condition(cells)) == 1 else "cell"
-    return [
-        *_less_elsewhere(cells, noun),
-        *_near(cells, noun),
-        *_at_chance(cells, noun),
-        *_across(crossed),
-        *_unlearned(cells, noun),
-        *_collapses(cells),
-    ]
+    cells, noun = study.cells, _noun(study.cells)
+    return [*_less_elsewhere(cells, noun), *_at_chance(cells, noun), *_unlearned(cells, noun), *_collapses(cells)]
+
+
+def _noun(cells: Sequence[Cell]) -> str:
+    return "task" if len({(cell.setting, cell.rate) for cell in cells}) == 1 else "cell"
 
 
 def _less_elsewhere(cells: Sequence[Cell], noun: str) -> Iterator[str]:
-    pairs = [(c.get("forgotten", "train", c.ratio), c.get("forgotten", "test", c.ratio)) for c in cells]
-    both = [(a.numbers, b.numbers) for a, b in pairs if a and b and a.value is not None and b.value is not None]
-    if both:
-        less = [held_out for trained, held_out in both if held_out[2] < trained[1]]
-        more = [held_out for trained, held_out in both if held_out[1] > trained[2]]
-        rest = f", and more {_on(more, both, noun)}" if more else ""
-        yield f"Held-out examples were forgotten less than trained ones, intervals apart, {_on(less, both, noun)}{rest}."
-
-
-def _near(cells: Sequence[Cell], noun: str) -> Iterator[str]:
-    found = halves(cells, "near")
-    if found.all:
-        count = _count(len(found.all), noun)
-        yield f"On near-duplicates of trained examples ({count}), most of the skill {_fates(found, noun)}."
+    pairs = [(cell.lost("train"), cell.lost("test")) for cell in cells]
+    both = [trained - held_out for trained, held_out in pairs if trained is not None and held_out is not None]
+    found = [estimate(difference, 0).numbers for difference in both if np.isfinite(difference[0])]
+    if found:
+        less = [one for one in found if one[1] > 0]
+        more = [one for one in found if one[2] < 0]
+        rest = f", and more {_on(more, found, noun)}" if more else ""
+        yield f"Held-out examples were forgotten less than trained ones {_on(less, found, noun)}{rest}."
 
 
 def _at_chance(cells: Sequence[Cell], noun: str) -> Iterator[str]:
-    told = []
-    for split in ("train", "test"):
-        gaps = [gap.numbers for cell in cells if (gap := cell.get("forgotten", split, "forget_gap"))]
-        if gaps:
-            told.append(f"{_on([1 for _, low, high in gaps if low <= 0 <= high], gaps, noun)} for {NAMES[split]}")
-    if told:
-        yield f"Accuracy after forgetting cannot be told from chance {_list(told)}."
-
-
-def _across(crossed: Sequence[Matrix]) -> Iterator[str]:
-    for baseline in BASELINES[:2]:
-        pairs = [(e.numbers, matrix.half) for matrix in crossed for _, _, e in matrix.elsewhere(baseline)]
-        if pairs:
-            went = sum(low > half for (_, low, _), half in pairs)
-            stayed = sum(high < half for (_, _, high), half in pairs)
-            yield (
-                f"From one task to another ({_count(len(pairs), 'pair')}, against the model {baseline}), most of the other "
-                f"task's skill went in {went}, stayed in {stayed}, and cannot be told in {len(pairs) - went - stayed}."
-            )
-            return
+    """At chance with the options as likely as before is forgetting; with the options gone it is a broken model."""
+    broken = {id(cell) for cell, _, _ in collapsed(cells)}
+    gaps = [(cell, gap.numbers) for cell in cells if (gap := cell.get("forgotten", "test", "forget_gap"))]
+    at = [cell for cell, (_, low, high) in gaps if low <= 0 <= high]
+    below = [cell for cell, (_, _, high) in gaps if high < 0]
+    if not gaps:
+        return
+    text = f"On held-out examples, accuracy after forgetting cannot be told from chance {_on(at, gaps, noun)}"
+    if below:
+        text += f", and lies below it {_on(below, gaps, noun)} (one answer has come to win, whatever the question)"
+    fallen = at + below
+    if fallen:
+        sound = [cell for cell in fallen if id(cell) not in broken]
+        torn = [cell for cell in sound if (e := cell.get("forgotten", "test", "entropy")) and e.numbers[0] > UNDECIDED]
+        text += (
+            f"; there the options kept their probability {_on(sound, fallen, noun)}, with next to no preference among them "
+            f"{_on(torn, fallen, noun)}"
+        )
+    yield text + "."
 
 
 def _unlearned(cells: Sequence[Cell], noun: str) -> Iterator[str]:
@@ -185,11 +207,6 @@ def _verdict(found: Split, n: int, noun: str) -> str:
         "had little to lose": n - len(found.all),
     }
     return _list([fate if count == n else f"{fate} {PREPOSITIONS[noun]} {count}" for fate, count in fates.items() if count])
-
-
-def _fates(found: Split, noun: str) -> str:
-    fates = {"stayed": found.kept, "went": found.gone, "is undecided": found.open}
-    return _list([f"{fate} {PREPOSITIONS[noun]} {len(part)}" for fate, part in fates.items() if part])
 
 
 def _list(parts: Sequence[str]) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from forget.analyses import Cell, Study
+from forget.analyses.claims import CLAIMS, Verdict
+from forget.analyses.study import NAMES, flattened, rate_name
 from forget.events import Outcome
 from forget.metrics import PHASES, Estimate
-from forget.report.cells import BASELINES, NAMES, Cell, Matrix, flattened, rate_name
+from forget.report.section import Table, write_csv
 from forget.settings import Sweep, Trial, overlay
 
 
@@ -117,6 +119,7 @@ def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "ratio": cell.get("forgotten", split, cell.ratio, task),
                 "confidence": [cell.get(phase, split, "confidence", task) for phase in ("learned", "forgotten")],
                 "mass": [cell.get(phase, split, "option_mass", task) for phase in ("learned", "forgotten")],
+                "entropy": [cell.get(phase, split, "entropy", task) for phase in ("learned", "forgotten")],
             }
 
 
@@ -127,8 +130,12 @@ def _parts(name: str) -> tuple[str, str, str, str]:
     return phase, task, split, measure
 
 
-def cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
-    """Every measure of every trial, seed by seed."""
+def write_cells(study: Study, path: Path) -> None:
+    """Every measure of every trial, seed by seed, as CSV."""
+    write_csv(path, list(_cell_lines(study.cells)))
+
+
+def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     for cell in cells:
         for o in cell.outcomes:
             head = {
@@ -146,18 +153,8 @@ def cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 phase, task, split, measure = _parts(name)
                 yield head | _fields(phase, task, split, measure, estimate)
             for p in o.probes:
-                yield head | _fields(p.phase, p.task, "test", "probe_accuracy", p.accuracy, p.layer)
-
-
-def cross_lines(crossed: Sequence[Matrix]) -> Iterator[dict[str, Any]]:
-    """Every entry of every cross-task matrix."""
-    for matrix in crossed:
-        head = {"setting": matrix.setting, "forget_lr": matrix.rate}
-        for baseline in BASELINES:
-            for row, line in zip(matrix.rows, matrix.ratios[baseline], strict=True):
-                for column, estimate in zip(matrix.columns, line, strict=True):
-                    if estimate:
-                        yield head | {"baseline": baseline, "forgotten": row, "measured_on": column} | _numbers(estimate)
+                measure = f"probe_{'control' if p.control else 'accuracy'}_{p.position}"
+                yield head | _fields(p.phase, p.task, "test", measure, p.accuracy, p.layer)
 
 
 def _fields(phase: str, task: str, split: str, measure: str, estimate: Estimate, layer: int | None = None) -> dict[str, Any]:
@@ -169,11 +166,14 @@ def _numbers(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def write_csv(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Lines that share their fields, with a header; None is left empty."""
-    lines = list(lines)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        if lines:
-            writer = csv.DictWriter(file, list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+def findings_table(told: Mapping[tuple[str, float], Sequence[Verdict]]) -> Table:
+    """Every claim under every setting and rate."""
+    rows = [
+        {
+            "setting": setting, "rate": rate_name(rate), "claim": CLAIMS[one.claim], "verdict": one.verdict,
+            "number": one.number, "what": one.what,
+        }
+        for (setting, rate), verdicts in told.items()
+        for one in verdicts
+    ]  # fmt: skip
+    return Table("findings", rows)

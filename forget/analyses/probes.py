@@ -1,0 +1,59 @@
+"""What linear probes read before and after, beside what the answers lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forget.analyses.draws import Draws, estimate
+from forget.analyses.study import Cell
+from forget.metrics import Estimate
+from forget.settings import Position
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Probes at the layer that reads best after learning.
+
+    The best of many layers is flattered by chance before forgetting, not after: what is lost errs on the high side.
+    """
+
+    cell: Cell
+    position: Position
+    layer: int
+    base: Estimate | None
+    """Accuracy on held-out (question, answer) pairs; chance is 0.5."""
+    learned: Estimate
+    forgotten: Estimate
+    control: Estimate | None
+    """After learning, fit on shuffled labels."""
+    lost: Draws | None
+    """(learned - forgotten) / (learned - 0.5), the probe's forget ratio; None where it read nothing after learning."""
+
+    @property
+    def lost_share(self) -> Estimate | None:
+        return None if self.lost is None else estimate(self.lost, self.learned.n)
+
+
+def readings(cell: Cell) -> list[Reading]:
+    """One for each position that the trial probes."""
+    return [found for position in cell.trial.probe.positions if (found := _reading(cell, position))]
+
+
+def _reading(cell: Cell, position: Position) -> Reading | None:
+    before, after = (cell.probe_draws(phase, position) for phase in ("learned", "forgotten"))
+    both = before.keys() & after.keys()
+    if not both:
+        return None
+    layer = max(sorted(both), key=lambda layer: before[layer][0])
+    base, learned, forgotten = (cell.probes(phase, position).get(layer) for phase in ("base", "learned", "forgotten"))
+    assert learned
+    assert forgotten
+    control = cell.probes("learned", position, control=True).get(layer)
+    skill = before[layer] - 0.5
+    lost = None
+    if learned.numbers[1] > 0.5:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lost = np.where(skill > 0, (before[layer] - after[layer]) / skill, np.nan)
+    return Reading(cell, position, layer, base, learned, forgotten, control, lost)

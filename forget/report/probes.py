@@ -1,0 +1,77 @@
+"""What a linear probe still reads off the hidden states, by layer and position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from forget.analyses.probes import readings
+from forget.analyses.study import Cell, Study, rate_name
+from forget.report import figures
+from forget.report.figures import PHASE_COLOURS, Series
+from forget.report.overview import Group, after_label, groups
+from forget.report.section import Entry, Picture, Section, Table
+from forget.settings import Position
+
+WHERE: dict[Position, str] = {
+    "first": "at the answer's first token",
+    "last": "at the answer's last token",
+    "mean": "at the mean over the answer's tokens",
+}
+
+TEXT = (
+    "Accuracy of a linear probe that tells right from wrong (question, answer) pairs by the hidden state of each layer, fit on "
+    "training examples and scored on held-out ones. Bands are 95 % intervals over questions; chance is 0.5. The control is fit "
+    "on shuffled labels: what it reads is not in the states. The table takes the layer that reads best after learning; the "
+    "best of many is flattered by chance before forgetting and not after, so what is lost errs on the high side."
+)
+
+
+def section(study: Study, folder: Path) -> Section | None:
+    pictures = []
+    for i, part in enumerate(groups(study), 1):
+        for position in part.cells[0].trial.probe.positions:
+            panels = {task: lines for task in part.tasks if (lines := _lines(part, task, position))}
+            if panels:
+                path = layer_figure(folder / f"probes-{i}-{position}.png", panels)
+                pictures.append(Picture(path, f"{part.setting}, {WHERE[position]}"))
+    rows: list[dict[str, Entry]] = [
+        {
+            "setting": cell.setting, "rate": rate_name(cell.rate), "task": cell.task, "position": reading.position,
+            "layer": reading.layer, "untouched": reading.base, "learned": reading.learned, "forgotten": reading.forgotten,
+            "control": reading.control, "lost by the probe": reading.lost_share,
+            "lost by the answers": cell.get("forgotten", "test", "forget_ratio"),
+        }
+        for cell in study.cells
+        for reading in readings(cell)
+    ]  # fmt: skip
+    tables = [Table("probes", rows)] if rows else []
+    return Section("probes", "What a linear probe still reads", TEXT, pictures, tables) if pictures else None
+
+
+def _lines(part: Group, task: str, position: Position) -> list[Series]:
+    own = part.of[task]
+    lines = [
+        layers(own, "base", "untouched", PHASE_COLOURS["base"], position),
+        layers(own, "learned", "after learning", PHASE_COLOURS["learned"], position),
+        *(
+            layers(part.at[task, rate], "forgotten", after_label(rate), colour, position)
+            for rate, colour, _ in part.looks
+            if (task, rate) in part.at
+        ),
+    ]
+    if not any(line.values for line in lines):
+        return []
+    control = own.probes("learned", position, control=True)
+    return [*lines, Series("control", figures.INK, list(control.values()), list(control), hollow=True)] if control else lines
+
+
+def layers(cell: Cell, phase: str, label: str, colour: str, position: Position | None = None) -> Series:
+    """Probe accuracy by layer as a line."""
+    found = cell.probes(phase, position)
+    return Series(label, colour, list(found.values()), list(found), hollow=phase == "base")
+
+
+def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]]) -> Path:
+    axis = "layer (0: embedding)"
+    return figures.curves(path, panels, axis, "probe accuracy", guess=0.5, limits=(0.35, 1.02), whole=True)
