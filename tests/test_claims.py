@@ -1,12 +1,13 @@
 """Effects are planted in Rows, and the findings read them: what holds, what is contradicted, what cannot be told."""
 
+import html
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import finish, finished, study, study_of, sweep_of
+from studies import Skill, finish, finished, study, study_of, sweep_of
 
 from forget import report
 from forget.analyses import Study
@@ -175,8 +176,8 @@ def test_the_findings_page_says_so(tmp_path: Path) -> None:
     whole = planted(n=100)
     written = report.write(sweep_of(*TASKS), whole.outcomes, whole.frames, tmp_path)
     assert {written.verdicts[claim] for claim in HOLD} == {"holds"}
-    page = written.page.read_text(encoding="utf-8")
-    first = page[page.index("The paper’s claims, here") : page.index("What was run")]
+    page = html.unescape(written.page.read_text(encoding="utf-8"))
+    first = page[page.index('id="findings"') : page.index('id="run"')]
     for text in CLAIMS.values():
         assert text in first
     assert first.count("not enough data") >= 2

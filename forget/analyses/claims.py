@@ -141,8 +141,8 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
 
 def _predicted(cells: Sequence[Cell]) -> Iterator[Verdict]:
     found = {correlation.name: correlation.spearman for correlation in predictors.across_tasks(cells)}
-    for claim in ("difficulty", "confidence", "variability"):
-        rho = found.get(claim)
+    for claim, measure in (("difficulty", "accuracy"), ("confidence", "confidence"), ("variability", "variability")):
+        rho = found.get(measure)
         what = f"Spearman's rho with the held-out forget ratio over {rho.n if rho else 0} tasks"
         if rho is None or rho.value is None:
             yield Verdict(claim, OPEN, None, what)
