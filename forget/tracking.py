@@ -35,7 +35,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 import mlflow
 import mlflow.transformers
 import requests
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -44,11 +44,11 @@ from mlflow.types import ColSpec, Schema
 
 from forget import tasks
 from forget.card import model_card
-from forget.events import Event, Observe, Outcome, Step, ignore
+from forget.events import Event, Observe, Outcome, StageStarted, Step, ignore
 from forget.journal import FILE, Ended, Entry, Journal, Started, alone, environment, without_secrets
 from forget.metrics import Row, course, metric_name
 from forget.settings import BadInput, Sweep, Trial, digest, nearest
-from forget.store import Store, write_text
+from forget.store import Store, whole_folder, write_text
 
 if TYPE_CHECKING:
     from forget.models import LanguageModel
@@ -258,6 +258,40 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
     return published
 
 
+def read_experiment(name: str, copies: Path, observe: Observe = ignore) -> list[tuple[Outcome, Path]]:
+    """The finished trials of an experiment with the files of their Rows, in the order in which they were started.
+
+    A sweep that ran again under a changed spec has another parent run with some of the same trials. Each is taken once: of
+    runs with equal settings, which other data or another protocol tell apart, the one that started last.
+
+    Args:
+        copies: a folder that keeps what was fetched, by run: one that has finished changes no more.
+        observe: is told of the stage "fetch", a step a run.
+
+    Raises:
+        BadInput: no such experiment, or it was deleted, or none of its trials has finished, or one cannot be read.
+        Unreachable: the server is away.
+    """
+    uri = tracking_uri()
+    client = MlflowClient(uri)
+    with _reaching(uri):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            known = [one.name for one in client.search_experiments() if one.name != "Default"]
+            raise BadInput(f'no experiment is named "{name}"{nearest(name, known) if known else "; there is none yet"}')
+        _refuse_deleted(experiment, "")
+        runs = {run.data.tags["forget.trial"]: run for run in _finished(client, experiment.experiment_id)}
+        if not runs:
+            raise BadInput(f'experiment "{name}" has no finished trial; what has finished elsewhere comes by `forget sync`')
+        observe(StageStarted(stage="fetch", steps=len(runs)))
+        found = {}
+        for number, run in enumerate(runs.values(), 1):
+            outcome, rows = _fetched(client, run, name, copies / run.info.run_id)
+            found[outcome.trial.id("")] = outcome, rows
+            observe(Step(stage="fetch", step=number, steps=len(runs)))
+    return list(found.values())
+
+
 def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "strongest") -> LanguageModel:
     """A model that forgot: by (model, task), by registered name, or by "models:/<name>@<alias>" or "models:/<name>/<version>".
 
@@ -380,11 +414,7 @@ def _connected(study: Study, store: Store | None = None) -> Study:
                 study.client.create_experiment(sweep.name, artifact_location=folder and f"{folder}/{sweep.name}")
             experiment = study.client.get_experiment_by_name(sweep.name)
         assert experiment
-        if experiment.lifecycle_stage == "deleted":
-            raise BadInput(
-                f'experiment "{sweep.name}" was deleted; run `mlflow experiments restore -x {experiment.experiment_id}` '
-                "or give the spec another name"
-            )
+        _refuse_deleted(experiment, " or give the spec another name")
         # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
         key = digest(sweep.model_dump(mode="json", exclude={"resources", "store"}))
         found = study.client.search_runs([experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1)
@@ -394,6 +424,48 @@ def _connected(study: Study, store: Store | None = None) -> Study:
     study.client.log_text(run.info.run_id, study.spec, "spec.toml")
     study.client.log_inputs(run.info.run_id, [_dataset(task, fingerprint) for task, fingerprint in study.datasets.items()])
     return dataclasses.replace(study, experiment_id=experiment.experiment_id, run_id=run.info.run_id)
+
+
+def _refuse_deleted(experiment: Experiment, otherwise: str) -> None:
+    if experiment.lifecycle_stage == "deleted":
+        cure = f"run `mlflow experiments restore -x {experiment.experiment_id}`{otherwise}"
+        raise BadInput(f'experiment "{experiment.name}" was deleted; {cure}')
+
+
+def _finished(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    """The runs of finished trials, under whichever parent, by when they started."""
+    query = "attributes.status = 'FINISHED' and tags.`forget.trial` != ''"
+    page = None
+    while page is None or page.token:
+        token = page.token if page else None
+        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
+        yield from page
+
+
+def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> tuple[Outcome, Path]:
+    """The outcome of a finished trial's run and the file of its Rows, in a folder that holds them from then on."""
+    import pyarrow.parquet as pq
+
+    place = f'run {run.info.run_id} of experiment "{experiment}"'
+    if not folder.exists():
+        names = ("outcome.json", "rows.parquet")
+        there = {file.path for file in client.list_artifacts(run.info.run_id)}
+        for name in names:
+            if name not in there:
+                raise BadInput(f"{place} has finished but has no {name}; its files were removed: delete the run as well")
+        with whole_folder(folder) as draft:
+            for name in names:
+                client.download_artifacts(run.info.run_id, name, str(draft))
+    rows = folder / "rows.parquet"
+    columns = {one.name for one in dataclasses.fields(Row)}
+    try:
+        outcome = Outcome.model_validate_json((folder / "outcome.json").read_text(encoding="utf-8"))
+        readable = columns <= set(pq.read_schema(rows).names)
+    except ValueError:  # pydantic's, pyarrow's and that of letters that are none
+        readable = False
+    if not readable:
+        raise BadInput(f"{place} was written by another version of forget and cannot be read; delete it, or run that version")
+    return outcome, rows
 
 
 def _child(study: Study, started: Started, start: int, tags: Mapping[str, str]) -> Run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
@@ -18,6 +19,7 @@ from pipelines import cluster as kubernetes
 from pipelines import manifests
 
 if TYPE_CHECKING:
+    from forget.analyses import Study
     from forget.events import Event, Outcome
 
 app = typer.Typer(
@@ -34,12 +36,18 @@ cluster = typer.Typer(help="The same on Kubernetes; make calls it where CONTEXT 
 app.add_typer(cluster, name="cluster")
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package.")]
+Experiment = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="A study by the name of its experiment in MLflow, or its TOML file.")
+]
 Folders = Annotated[list[Path], typer.Option("--folder", help="A folder of your own tasks; may be given several times.")]
 Context = Annotated[str | None, typer.Option(help="The cluster, by its name in your kubeconfig.")]
 Image = Annotated[str, typer.Option(help="The image's name; the tracking server's is the same with -mlflow.")]
 Tag = Annotated[str | None, typer.Option(help="The images' tag; by default the git commit.")]
 Dirty = Annotated[bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")]
+
+UNMATCHED = 10
+"""Cells without a partner that `forget compare` prints; the rest are in a file."""
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl-C: 128 + SIGINT."""
@@ -184,6 +192,40 @@ def report(spec: Spec) -> None:
     console.print(f"report: {write_report(study, Store(study.store)).page}", markup=False)
 
 
+@app.command()
+def compare(first: Experiment, second: Experiment) -> None:
+    """Print and draw the difference between two studies, with intervals, from what the tracking server has of them."""
+    from forget.analyses.compare import compare as differences
+    from forget.report.compare import folder_name, write
+    from forget.report.section import show
+
+    names = [_experiment(word) for word in (first, second)]
+    studies = [_fetch(name) for name in names]
+    found = differences(*studies)
+    for letter, name, study in zip("AB", names, studies, strict=True):
+        console.print(f"{letter}: {name}, finished trials: {len(study.outcomes)}", markup=False, soft_wrap=True)
+    for key, (ours, theirs) in found.settings.items():
+        console.print(f"{key}: {ours} against {theirs}", markup=False, soft_wrap=True)
+    if not found.settings:
+        console.print("The two do not differ in their settings.")
+    rows = [
+        [line.at, line.measure.replace("_", " "), line.task, line.split]
+        + [show(entry, "z.3f") for entry in (line.a, line.b, line.difference)]
+        + ["" if line.adjusted is None else f"{line.adjusted:.3f}"]
+        for line in (*found.lines, *found.means)
+        if line.headline
+    ]
+    header = ["setting", "measure", "task", "split", "A", "B", "B - A [95 % interval]", "adjusted p"]
+    keep = slice(None) if any(row[0] for row in rows) else slice(1, None)
+    _print(header[keep], [[escape(text) for text in row[keep]] for row in rows])
+    for one in found.unmatched[:UNMATCHED]:
+        console.print(f"only in {one.study}: {one.task} {one.at}".rstrip(), markup=False, soft_wrap=True)
+    if (more := len(found.unmatched) - UNMATCHED) > 0:
+        console.print(f"{more} more cells without a partner: unmatched.csv")
+    for path in write(found, *names, Path("report") / folder_name(*names)):
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
 @app.command("models")
 def models_() -> None:
     """List the models by name."""
@@ -289,6 +331,36 @@ def cluster_undeploy(
     """Delete the tracking server; its volumes and Secrets stay."""
     where = kubernetes.connect(context)
     raise typer.Exit(kubernetes.undeploy(where, manifests.render_server("forget", "none"), data))
+
+
+def _experiment(word: str) -> str:
+    """The experiment's name; a file that is not there is taken for one, since a name may end in .toml."""
+    return read_sweep(word).name if word.endswith(".toml") and Path(word).exists() else word
+
+
+def _fetch(name: str) -> Study:
+    """The study of an experiment; a bar on stderr shows how much of it is fetched."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from forget.analyses import Study
+    from forget.events import StageStarted, Step
+    from forget.metrics import read_frame
+    from forget.store import Store
+    from forget.tracking import read_experiment
+
+    stderr = Console(stderr=True)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task(name, total=None)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, StageStarted):
+                progress.update(bar, total=event.steps)
+            elif isinstance(event, Step):
+                progress.update(bar, completed=event.step)
+
+        found = read_experiment(name, Store().root / "fetched", tell)
+    return Study([outcome for outcome, _ in found], {outcome.id: read_frame(rows) for outcome, rows in found})
 
 
 def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:

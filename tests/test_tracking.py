@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import pyarrow.parquet as pq
 import pytest
 import torch
 from mlflow.entities import LoggedModelStatus, Run
@@ -21,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from forget import models, tracking
 from forget.events import Observe, Outcome, ProbeScore, StageStarted, Step
 from forget.journal import FILE, Ended, Journal, Started
-from forget.metrics import Estimate, Row
+from forget.metrics import Estimate, Row, read_rows
 from forget.report import Report
 from forget.settings import BadInput, Sweep, Trial
 from forget.store import Store
@@ -383,3 +384,94 @@ def test_the_default_store_lies_in_the_working_directory(store: Store, tmp_path:
     with pytest.raises(BadInput, match=r"https://\*\*\*@tracking.example"):
         tracking.ui_command()
     assert tracking.registered_name("smollm2-135m/15", "science") == "forgotten-smollm2-135m-15-science"
+
+
+def published(study: tracking.Study, trial: Trial, id: str, store: Store, answers: int = 4) -> Outcome:
+    """A finished trial with Rows alone, on the server."""
+    outcome = Outcome(
+        trial=trial, id=id, learned_id="l" * 16, data="d" * 16, measures={}, parameters=90_496, seconds=1.0
+    )  # fmt: skip
+    rows = [Row(id, "forgotten", "science", "test", str(i), i % 2, (-1.0, -2.0), (1, 1)) for i in range(answers)]
+    store.finish(outcome, rows)
+    assert tracking.publish(study, store, id)
+    return outcome
+
+
+def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> None:
+    study = tracking.open_study(SWEEP, "")
+    first, second = (published(study, trial, id, store) for trial, id in ((FIRST, "a"), (SECOND, "b")))
+    told: list[object] = []
+    found = tracking.read_experiment("pulse", tmp_path / "copies", told.append)
+    assert [outcome for outcome, _ in found] == [first, second]
+    assert [read_rows(rows) for _, rows in found] == [store.rows("a"), store.rows("b")]
+    assert told == [StageStarted(stage="fetch", steps=2), *(Step(stage="fetch", step=i, steps=2) for i in (1, 2))]
+
+    # What was fetched is not fetched again.
+    client = MlflowClient(study.uri)
+    (tmp_path / "mlartifacts").rename(tmp_path / "gone")
+    assert tracking.read_experiment("pulse", tmp_path / "copies") == found
+    with pytest.raises(BadInput, match=r'of experiment "pulse" has finished but has no outcome\.json; its files were removed'):
+        tracking.read_experiment("pulse", tmp_path / "more")
+    (tmp_path / "gone").rename(tmp_path / "mlartifacts")
+
+    # Neither the parent nor what has not finished well is a finished trial.
+    for status in ("FAILED", "RUNNING"):
+        run = client.create_run(study.experiment_id, tags={"forget.trial": status, "mlflow.parentRunId": study.run_id})
+        client.update_run(run.info.run_id, status)
+    assert tracking.read_experiment("pulse", tmp_path / "copies") == found
+
+
+def test_a_trial_of_several_parents_is_read_once(store: Store, tmp_path: Path) -> None:
+    published(tracking.open_study(SWEEP, ""), FIRST, "a", store)
+    changed = SWEEP.model_copy(update={"axes": {"seed": [0, 1]}, "description": "changed"})
+    study = tracking.open_study(changed, "")
+    assert tracking.publish(study, store, "a")
+    second = published(study, SECOND, "b", store)
+    time.sleep(0.01)  # the newer of two runs is told by the millisecond
+    # The same settings on other data, e.g. of a task that was mended: the last one counts.
+    again = published(study, FIRST, "c", store, answers=6)
+    assert len(MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.trial` != ''")) == 4
+    found = tracking.read_experiment("pulse", tmp_path / "copies")
+    assert {outcome.id for outcome, _ in found} == {again.id, second.id}
+    assert len(found) == 2
+
+
+def test_an_experiment_that_cannot_be_read_is_refused_in_one_sentence(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tmp_path / "copies"
+    with pytest.raises(BadInput, match='no experiment is named "pulse"; there is none yet'):
+        tracking.read_experiment("pulse", copies)
+    study = tracking.open_study(SWEEP, "")
+    with pytest.raises(BadInput, match='no experiment is named "pusle"; did you mean "pulse"'):
+        tracking.read_experiment("pusle", copies)
+    with pytest.raises(BadInput, match='experiment "pulse" has no finished trial'):
+        tracking.read_experiment("pulse", copies)
+    published(study, FIRST, "a", store)
+
+    (_, rows), = tracking.read_experiment("pulse", copies)  # fmt: skip
+    outcome = rows.with_name("outcome.json")
+    whole = outcome.read_text(), rows.read_bytes()
+    older = {key: value for key, value in json.loads(whole[0]).items() if key != "learned_id"}
+    columns = pq.read_table(rows).drop_columns(["step", "similarity", "spread"])
+    for change in (
+        lambda: outcome.write_text(json.dumps({**older, "learned": "l"})),
+        lambda: outcome.write_text("half of"),
+        lambda: pq.write_table(columns, rows),
+        lambda: rows.write_bytes(b"PAR1"),
+    ):
+        outcome.write_text(whole[0])
+        rows.write_bytes(whole[1])
+        change()
+        with pytest.raises(BadInput, match=r'run [0-9a-f]{32} of experiment "pulse" was written by another version') as refused:
+            tracking.read_experiment("pulse", copies)
+        assert "\n" not in str(refused.value)
+
+    MlflowClient(study.uri).delete_experiment(study.experiment_id)
+    with pytest.raises(BadInput, match=rf'"pulse" was deleted; run `mlflow experiments restore -x {study.experiment_id}`$'):
+        tracking.read_experiment("pulse", copies)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(tracking.Unreachable) as away:
+        tracking.read_experiment("pulse", copies)
+    assert "me:pw" not in str(away.value)
