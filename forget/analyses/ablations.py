@@ -10,10 +10,9 @@ from itertools import combinations
 
 import numpy as np
 from scipy.stats import ConstantInputWarning, pearsonr, rankdata
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.analyses.draws import Draws, estimate, p_value
+from forget.analyses.draws import Draws, estimate, holm, p_value
 from forget.analyses.study import Cell, Study, flattened
 from forget.analyses.trend import Measured, measured, probe_kept
 from forget.metrics import RESAMPLES, Estimate
@@ -55,7 +54,7 @@ class Comparison:
     """other - first. Its n adds up the items of every pair of cells, the smaller sample of the two."""
     p: float
     """Of no difference (bootstrap)."""
-    adjusted: float
+    adjusted: float | None
     """p after Holm's correction for the factor's pairs of values."""
     effect: float | None
     """Cohen's h of accuracies: 0.2 is small, 0.8 large. Ratios and kept skill are shares of an effect already."""
@@ -102,8 +101,7 @@ def comparisons(study: Study) -> list[Comparison]:
         for name, measure in MEASURES.items():
             some = [_compared(factor, *two, name, measure, cells) for two, cells in pairs.items()]
             made = [comparison for comparison in some if comparison]
-            adjusted = multipletests([c.p for c in made], method="holm")[1] if made else []
-            found += [replace(c, adjusted=float(p)) for c, p in zip(made, adjusted, strict=True)]
+            found += [replace(c, adjusted=p) for c, p in zip(made, holm([c.p for c in made]), strict=True)]
     return found
 
 

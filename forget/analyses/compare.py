@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.analyses.draws import Draws, estimate, p_value
+from forget.analyses.draws import Draws, estimate, holm, p_value
 from forget.analyses.study import NAMES, Cell, Study, flattened, rate_name
 from forget.metrics import Estimate
 from forget.settings import BadInput
@@ -240,9 +239,7 @@ def _mean(group: Sequence[Line]) -> Line | None:
 
 
 def _adjusted(group: Sequence[Line]) -> list[Line]:
-    ps = [line.p for line in group if line.p is not None]
-    adjusted = iter(multipletests(ps, method="holm")[1].tolist() if ps else [])
-    return [line if line.p is None else replace(line, adjusted=next(adjusted)) for line in group]
+    return [replace(line, adjusted=p) for line, p in zip(group, holm([line.p for line in group]), strict=True)]
 
 
 def _shown(key: str, value: str | None) -> str:
