@@ -35,7 +35,7 @@ def section(study: Study, folder: Path) -> Section | None:
             [*tasks, "mean over tasks"],
             {"order of learning against order of forgetting (Spearman)": series(places, values)},
             "below 0: learned early, forgotten late",
-            limits=(-1, 1),
+            limits=(-1.05, 1.05),
             lines={"none": 0},
         )
         pictures.append(Picture(path, setting))

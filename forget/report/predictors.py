@@ -54,7 +54,7 @@ def section(study: Study, folder: Path) -> Section | None:
                     )
                 },
                 "below 0: a low value goes with more forgetting",
-                limits=(-1, 1),
+                limits=(-1.05, 1.05),
                 lines={"none": 0},
             )
             pictures.append(Picture(path, setting))
@@ -103,7 +103,8 @@ def series(places: Sequence[Condition], values: Sequence[Sequence[Estimate | Non
 def _named(tasks: Sequence[Correlation], pairs: Sequence[Correlation], examples: Sequence[Within]) -> dict[str, Estimate]:
     found = {f"{c.name}, across tasks": c.spearman for c in tasks}
     found |= {f"{c.name}, across pairs": c.spearman for c in pairs}
-    return found | {f"{one.name}, within a task": one.mean.spearman for one in examples if one.mean}
+    none = Estimate(None, None, None, 0)
+    return found | {f"{one.name}, within a task": one.mean.spearman if one.mean else none for one in examples}
 
 
 def _clouds(places: Sequence[Condition], conditions: dict[Condition, list[Cell]]) -> dict[str, list[Cloud]]:
