@@ -1,0 +1,160 @@
+"""Correlations whose interval comes of resamples, be it of tasks, of pairs of tasks or of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+from forget.analyses.draws import Draws, estimate, over_seeds, p_value
+from forget.metrics import RESAMPLES, Estimate
+
+LEAST = 10
+"""Examples that a correlation over examples needs."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How one thing goes with how much, or how early, is forgotten."""
+
+    name: str
+    spearman: Estimate
+    pearson: Estimate
+    """Missing where only the order means something."""
+    p_spearman: float | None
+    """Two-sided, by permutation."""
+    p_pearson: float | None
+    draws: Draws
+    """Of Spearman's, NaN where it is missing."""
+    adjusted: float | None = None
+    """`p_spearman` after Holm's correction for what it is shown with."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two numbers of each of a seed's examples, and how often each example was drawn."""
+
+    examples: np.ndarray
+    """[n] names"""
+    x: np.ndarray
+    """[n]"""
+    y: np.ndarray
+    """[n]"""
+    weights: np.ndarray
+    """[1 + RESAMPLES, n]"""
+
+
+def pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
+    """Correlation of x and y, [n], in each resample, by weights [1 + RESAMPLES, n]; NaN where one is constant."""
+    weights = _shares(weights)
+    a, b = _scaled(x), _scaled(y)
+    return _ratio(weights @ a**2, weights @ (a * b), weights @ b**2, weights @ a, weights @ b)
+
+
+def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
+    """The same of the ranks, as if each item were there as often as its weight says."""
+    weights = _shares(weights)
+    a = midranks(x, weights)
+    # Two values correlate as their ranks do.
+    b = midranks(y, weights) if len(np.unique(y)) > 2 else np.broadcast_to(_scaled(y), weights.shape)
+    heavy = weights * a
+    squares = np.einsum("ij,ij,ij->i", weights, b, b)
+    return _ratio(np.vecdot(heavy, a), np.vecdot(heavy, b), squares, np.zeros(len(weights)), np.vecdot(weights, b))
+
+
+def midranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[R, n] weight below each of the values [n] plus half of the weight at it, less 1/2, which is their mean.
+
+    Args:
+        weights: [R, n], each row of sum 1.
+    """
+    found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ordered = weights[:, np.argsort(place, kind="stable")]
+    at = ordered if len(found) == len(values) else np.add.reduceat(ordered, np.cumsum(counts) - counts, axis=1)
+    ranks = np.cumsum(at, axis=1)
+    ranks -= at / 2
+    ranks -= 0.5
+    return ranks[:, place]
+
+
+def _shares(weights: np.ndarray) -> np.ndarray:
+    # A resample may leave out everything.
+    with np.errstate(invalid="ignore"):
+        return weights / weights.sum(-1, keepdims=True)
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Of mean 0 and range 1; 0 where all are the same."""
+    return (values - values.mean()) / np.ptp(values) if np.ptp(values) > 0 else np.zeros_like(values)
+
+
+def _ratio(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
+    """Correlation by the means of products, of numbers whose range is about 1."""
+    across, down = xx - x * x, yy - y * y
+    # What is left of a constant is a rounding error.
+    varies = (across > 1e-12) & (down > 1e-12)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(varies, (xy - x * y) / np.sqrt(across * down), np.nan)
+
+
+def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
+    """Spearman's correlation over examples, the mean over the seeds that have one; missing where none has.
+
+    The p is that of permuting y over the examples, in all seeds alike, by the normal limit: under permutation a correlation
+    of n pairs has mean 0 and variance 1 / (n - 1), whatever the two numbers are (Hoeffding 1951). With the same example in
+    several seeds, the correlations of two seeds go together as their numbers do.
+    """
+    found = [(seed, spearman(seed.x, seed.y, seed.weights)) for seed in seeds if len(seed.x) >= LEAST]
+    found = [(seed, draws) for seed, draws in found if np.isfinite(draws[0])]
+    if not found:
+        return missing(name, sum(len(seed.x) for seed in seeds))
+    draws = over_seeds([draws for _, draws in found])
+    used = [seed for seed, _ in found]
+    names = np.unique(np.concatenate([seed.examples for seed in used]))
+    n = np.array([len(seed.x) for seed in used])
+    together = np.ones((len(used), len(used)))
+    for side in ("x", "y"):
+        scores = np.zeros((len(used), len(names)))
+        for line, seed in zip(scores, used, strict=True):
+            ranks = rankdata(getattr(seed, side))
+            line[np.searchsorted(names, seed.examples)] = (ranks - ranks.mean()) / np.linalg.norm(ranks - ranks.mean())
+        together *= scores @ scores.T
+    deviation = np.sqrt((together / np.sqrt(np.outer(n - 1, n - 1))).sum()) / len(used)
+    p = float(2 * norm.sf(abs(draws[0]) / deviation))
+    return Correlation(name, estimate(draws, int(n.sum())), Estimate(None, None, None, int(n.sum())), p, None, draws)
+
+
+def mean(name: str, correlations: Sequence[Correlation]) -> Correlation | None:
+    """Mean of Spearman's over tasks; None where none has one.
+
+    For these very tasks: the interval and p are of resampled examples and seeds, not of other tasks that might have been taken.
+    """
+    found = [c for c in correlations if c.spearman.value is not None]
+    if not found:
+        return None
+    every = np.stack([c.draws for c in found])
+    defined = np.isfinite(every)
+    # A resample in which a task has no correlation, e.g. nothing forgotten, is the mean of the others.
+    with np.errstate(invalid="ignore"):
+        draws = np.where(defined, every, 0).sum(0) / defined.sum(0)
+    n = sum(c.spearman.n for c in found)
+    return Correlation(name, estimate(draws, n), Estimate(None, None, None, n), p_value(draws), None, draws)
+
+
+def missing(name: str, n: int) -> Correlation:
+    none = Estimate(None, None, None, n)
+    return Correlation(name, none, none, None, None, np.full(1 + RESAMPLES, np.nan))
+
+
+def holm(correlations: Sequence[Correlation]) -> list[Correlation]:
+    """The same, corrected for their number (Holm 1979); those that are missing don't count."""
+    taken = sorted((c.p_spearman, i) for i, c in enumerate(correlations) if c.p_spearman is not None)
+    found = list(correlations)
+    highest = 0.0
+    # By hand: statsmodels collects the garbage of the whole program at every call.
+    for rank, (p, i) in enumerate(taken):
+        highest = max(highest, min(1.0, (len(taken) - rank) * p))
+        found[i] = replace(correlations[i], adjusted=highest)
+    return found
