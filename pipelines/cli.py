@@ -179,7 +179,12 @@ def probe(
     with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
         progress.started(task, f"{model} on {task}")
         found = measuring.probe(loaded, task, Probe(examples=examples), like, lambda event: progress.event(task, event))
-    _print(("layer", "probe accuracy"), [(str(score.layer), str(score.accuracy)) for score in found])
+    names = {(score.position, score.control): f"{score.position}{', shuffled labels' * score.control}" for score in found}
+    read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
+    columns = sorted(names, key=lambda column: column[1])
+    layers = dict.fromkeys(score.layer for score in found)
+    rows = [(str(layer), *(read[layer, *column] for column in columns)) for layer in layers]
+    _print(("layer", *(names[column] for column in columns)), rows)
 
 
 @app.command()

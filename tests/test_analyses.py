@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import norm
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.multitest import multipletests
 from studies import KEEPS, LOSES, STAYS, UNLEARNED, finish, finished, study, study_of, sweep_of
 
 from forget import metrics
@@ -126,7 +127,13 @@ def test_p_values_are_those_of_a_normal_error() -> None:
     assert p_value(draws) == pytest.approx(2 * norm.sf(3), rel=0.05)
     assert p_value(draws, 0.3) == 1
     assert p_value(np.zeros(1 + RESAMPLES)) == 1
+
+
+def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_missing() -> None:
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    ps = np.random.default_rng(0).uniform(0, 0.2, 30).tolist()
+    assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
+    assert holm([]) == []
 
 
 def test_draws_of_an_estimate_have_its_interval() -> None:

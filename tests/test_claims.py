@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Skill, finish, finished, study, study_of, sweep_of
+from studies import finish, finished, study, study_of, sweep_of
 
 from forget import report
 from forget.analyses import Study

@@ -138,4 +138,6 @@ def test_one_trial_prints_its_numbers(forget: Forget, quick: Trial, tmp_path: Pa
 def test_a_model_by_name_is_probed(forget: Forget, toy_tasks: Path) -> None:
     code, out, _ = forget("probe", "tiny", "--task", "vowels", "--folder", str(toy_tasks), "--examples", "20")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["0", "1", "2"]
+    header, *lines = out.splitlines()
+    assert header.split() == ["layer", "last", "mean", "last,", "shuffled", "labels", "mean,", "shuffled", "labels"]
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]

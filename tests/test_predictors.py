@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from studies import answer, finished, study, study_of, sweep_of
 
 from forget.analyses import Study
-from forget.analyses.correlation import Correlation, Paired, holm, midranks, missing, over_examples, pearson, spearman
+from forget.analyses.correlation import Correlation, Paired, corrected, midranks, missing, over_examples, pearson, spearman
 from forget.analyses.draws import item_weights
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import across_pairs, across_tasks, within_task, within_tasks
@@ -69,10 +69,10 @@ def test_a_resample_in_which_one_side_is_constant_has_no_correlation() -> None:
         assert np.isnan(statistic(np.full(4, 0.1), y, weights)).all()
 
 
-def test_holm_is_that_of_statsmodels_and_what_is_missing_does_not_count() -> None:
+def test_correlations_are_corrected_for_their_number_and_what_is_missing_does_not_count() -> None:
     ps = [0.04, 0.001, 0.03, 0.6, 0.02]
     one = Estimate(0.1, 0.0, 0.2, 9)
-    found = holm([missing("none", 3), *(Correlation("x", one, one, p, p, np.zeros(2)) for p in ps)])
+    found = corrected([missing("none", 3), *(Correlation("x", one, one, p, p, np.zeros(2)) for p in ps)])
     assert found[0].adjusted is None
     assert [c.adjusted for c in found[1:]] == pytest.approx(multipletests(ps, method="holm")[1])
 

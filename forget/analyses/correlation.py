@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from forget.analyses.draws import Draws, estimate, over_seeds, p_value
+from forget.analyses.draws import Draws, estimate, holm, over_seeds, p_value
 from forget.metrics import RESAMPLES, Estimate
 
 LEAST = 10
@@ -148,13 +148,7 @@ def missing(name: str, n: int) -> Correlation:
     return Correlation(name, none, none, None, None, np.full(1 + RESAMPLES, np.nan))
 
 
-def holm(correlations: Sequence[Correlation]) -> list[Correlation]:
-    """The same, corrected for their number (Holm 1979); those that are missing don't count."""
-    taken = sorted((c.p_spearman, i) for i, c in enumerate(correlations) if c.p_spearman is not None)
-    found = list(correlations)
-    highest = 0.0
-    # By hand: statsmodels collects the garbage of the whole program at every call.
-    for rank, (p, i) in enumerate(taken):
-        highest = max(highest, min(1.0, (len(taken) - rank) * p))
-        found[i] = replace(correlations[i], adjusted=highest)
-    return found
+def corrected(correlations: Sequence[Correlation]) -> list[Correlation]:
+    """The same with their p adjusted for their number (forget.analyses.draws.holm)."""
+    adjusted = holm([correlation.p_spearman for correlation in correlations])
+    return [replace(correlation, adjusted=p) for correlation, p in zip(correlations, adjusted, strict=True)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forget.analyses.correlation import LEAST, Correlation, Paired, holm, mean, over_examples
+from forget.analyses.correlation import LEAST, Correlation, Paired, corrected, mean, over_examples
 from forget.analyses.draws import item_weights
 from forget.analyses.study import Cell
 
@@ -46,7 +46,7 @@ class _Seed:
 def orders(cells: Sequence[Cell]) -> list[Order]:
     """Of each cell of a setting and rate that was watched while it learned and forgot; Holm-adjusted over them."""
     found = [one for cell in cells if (one := _order(cell))]
-    adjusted = holm([one.correlation for one in found])
+    adjusted = corrected([one.correlation for one in found])
     return [replace(one, correlation=correlation) for one, correlation in zip(found, adjusted, strict=True)]
 
 

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import permutation_test, rankdata
 
-from forget.analyses.correlation import Correlation, Paired, holm, mean, missing, over_examples, pearson, spearman
+from forget.analyses.correlation import Correlation, Paired, corrected, mean, missing, over_examples, pearson, spearman
 from forget.analyses.draws import estimate, item_weights
 from forget.analyses.matrix import Matrix
 from forget.analyses.study import Cell
@@ -72,7 +72,7 @@ def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
         x, y = (np.array(part).round(DIGITS) for part in list(zip(*points, strict=True))[1:])
         weights = item_weights(len(points), [task for task, *_ in points])
         found.append(_tested(name, x, y, weights, partial(np.take, x), len(points)))
-    return holm(found)
+    return corrected(found)
 
 
 def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
@@ -93,7 +93,7 @@ def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
         i, j = places.get(matrix.rows[row]), places.get(matrix.columns[column])
         if i is not None and j is not None:
             ratios[i, j] = ratio[0].round(DIGITS)
-    return holm([_over_pairs(name, _alike(name, tasks, likeness), ratios, tasks) for name in PAIR])
+    return corrected([_over_pairs(name, _alike(name, tasks, likeness), ratios, tasks) for name in PAIR])
 
 
 def _alike(name: str, tasks: Sequence[str], cells: dict[str, Cell]) -> np.ndarray:
@@ -171,9 +171,9 @@ def within_tasks(cells: Sequence[Cell]) -> list[Within]:
     by_cell = {cell.task: within_task(cell) for cell in cells}
     found = []
     for i, name in enumerate(EXAMPLE):
-        tasks = dict(zip(by_cell, holm([part[i] for part in by_cell.values()]), strict=True))
+        tasks = dict(zip(by_cell, corrected([part[i] for part in by_cell.values()]), strict=True))
         found.append((name, tasks, mean(name, list(tasks.values()))))
-    means = iter(holm([one for _, _, one in found if one]))
+    means = iter(corrected([one for _, _, one in found if one]))
     return [Within(name, tasks, next(means) if one else None) for name, tasks, one in found]
 
 
