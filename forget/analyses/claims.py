@@ -125,7 +125,10 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
     parts = matrix.shares(found, baseline) if found else None
     if parts is None:
         yield Verdict(
-            "insensitive", OPEN, None, "fewer than three tasks forgotten or measured with a ratio, or no variance among them"
+            "insensitive",
+            OPEN,
+            None,
+            "fewer than three tasks forgotten or measured that had skill to lose, or no variance among them",
         )
         return
     low, high = parts.lead.numbers[1:]
@@ -140,18 +143,21 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
 
 
 def _predicted(cells: Sequence[Cell]) -> Iterator[Verdict]:
-    found = {correlation.name: correlation.spearman for correlation in predictors.across_tasks(cells)}
+    found = {correlation.name: correlation for correlation in predictors.across_tasks(cells)}
     for claim, measure in (("difficulty", "accuracy"), ("confidence", "confidence"), ("variability", "variability")):
-        rho = found.get(measure)
-        what = f"Spearman's rho with the held-out forget ratio over {rho.n if rho else 0} tasks"
-        if rho is None or rho.value is None:
+        rho, p = found[measure].spearman, found[measure].p_spearman
+        what = f"Spearman's rho with the held-out forget ratio over {rho.n} tasks"
+        if rho.value is None or p is None:
             yield Verdict(claim, OPEN, None, what)
             continue
         _, low, high = rho.numbers
+        sure = p < SIGNIFICANT
+        what += f", permutation p {p:.2g}"
         if claim == "difficulty":
-            verdict = CONTRADICTED if low > 0 or high < 0 else HOLDS if low > -STRONG and high < STRONG else OPEN
+            apart = sure and (low > 0 or high < 0)
+            verdict = CONTRADICTED if apart else HOLDS if low > -STRONG and high < STRONG else OPEN
         else:
-            verdict = HOLDS if high < 0 else CONTRADICTED if low > -WEAK else OPEN
+            verdict = HOLDS if sure and high < 0 else CONTRADICTED if low > -WEAK else OPEN
         yield Verdict(claim, verdict, rho, what)
 
 

@@ -11,7 +11,7 @@ from scipy.spatial.distance import squareform
 
 from forget.analyses.draws import Draws, estimate
 from forget.analyses.study import Cell, Sample, Study, forget_ratio
-from forget.metrics import Estimate
+from forget.metrics import RESAMPLES, Estimate
 from forget.settings import Trial
 
 BASELINES = ("learned on j", "learned on i", "untouched")
@@ -48,15 +48,18 @@ class Matrix:
         return [(row, column, e) for row, column, e in entries if row != column and e and e.value is not None]
 
     def pairs(self, baseline: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(row, column, ratio [1 + RESAMPLES]) of the pairs of different tasks that have one, stacked."""
+        """(row, column, ratio [1 + RESAMPLES]) of the pairs of different tasks, stacked.
+
+        Only of those where the skill to lose is above chance in every resample: elsewhere the ratio is mostly noise.
+        """
         found = [
             (i, j, e)
             for i, line in enumerate(self.ratios[baseline])
             for j, e in enumerate(line)
-            if self.rows[i] != self.columns[j] and e is not None and np.isfinite(e[0])
+            if self.rows[i] != self.columns[j] and e is not None and np.isfinite(e).all()
         ]
         if not found:
-            return np.empty(0, int), np.empty(0, int), np.empty((0, 1))
+            return np.empty(0, int), np.empty(0, int), np.empty((0, 1 + RESAMPLES))
         rows, columns, ratios = zip(*found, strict=True)
         return np.array(rows), np.array(columns), np.stack(ratios)
 
@@ -128,8 +131,7 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
         "trained": both - _projection(column),
         "rest": np.eye(len(rows)) - both,
     }
-    whole = ratios[:, np.isfinite(ratios).all(axis=0)]
-    noise = whole[:, 1:] - whole[:, 1:].mean(axis=1, keepdims=True)
+    noise = ratios[:, 1:] - ratios[:, 1:].mean(axis=1, keepdims=True)
 
     def squares(projection: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.einsum("pb,pq,qb->b", y, projection, y)
@@ -137,7 +139,7 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
     def corrected(projection: np.ndarray) -> np.ndarray:
         added = squares(projection, noise).mean()
         # A resample carries the noise of the data and its own on top.
-        return np.maximum(0, squares(projection, whole) - np.r_[added, np.full(whole.shape[1] - 1, 2 * added)])
+        return np.maximum(0, squares(projection, ratios) - np.r_[added, np.full(RESAMPLES, 2 * added)])
 
     left = {name: corrected(projection) for name, projection in parts.items()}
     total = np.sum(list(left.values()), axis=0)
