@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -59,6 +60,7 @@ class Verdict:
     """What the number is, and of how much."""
 
 
+@lru_cache(maxsize=1)
 def verdicts(study: Study) -> dict[tuple[str, float], list[Verdict]]:
     """Every claim by setting and rate."""
     crossed = {(found.setting, found.rate): found for found in matrix.cross(study)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -90,18 +91,20 @@ def _change(cell: Cell) -> Change | None:
     )
 
 
+@lru_cache(maxsize=1)
 def bins(study: Study) -> dict[tuple[str, float, str], list[Bin]]:
     """By setting, rate and task, the bins that hold enough examples, from far to near."""
     found: dict[tuple[str, float, str], list[Bin]] = {(c.setting, c.rate, c.task): [] for c in study.cells}
     for low, high in pairwise(BINS):
-        within = Study(study.outcomes, {id: _within(frame, low, high) for id, frame in study.frames.items()})
+        within = Study(study.outcomes, {o.id: _within(study.frames[o.id], o.trial.task, low, high) for o in study.outcomes})
         for cell in within.cells:
             if cell.n("learned", "test") >= LEAST and cell.n("forgotten", "test") >= LEAST:
                 found[cell.setting, cell.rate, cell.task].append(Bin(low, high, cell))
     return found
 
 
-def _within(frame: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
-    similar = frame["similarity"]
+def _within(frame: pd.DataFrame, task: str, low: float, high: float) -> pd.DataFrame:
+    own = frame[(frame["task"] == task) & frame["step"].isna()]
+    similar = own["similarity"]
     inside = (similar >= low) & ((similar < high) | (high == BINS[-1]))
-    return frame[inside].assign(split="test")
+    return own[inside].assign(split="test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -81,6 +82,7 @@ class Shares:
     baseline: str
 
 
+@lru_cache(maxsize=1)
 def cross(study: Study) -> list[Matrix]:
     """The cross-task matrix of each setting and rate that measured a task after forgetting another one."""
     # Trials that share the learned model have the same rows of it, whatever their forgetting.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from forget.analyses import generalisation
 from forget.analyses.study import NAMES, Study, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
+from forget.report.overview import Group, after_label, drawn
 from forget.report.section import Entry, Picture, Section, Table
 
 TEXT = (
@@ -44,20 +46,27 @@ def section(study: Study, folder: Path) -> Section | None:
     ]  # fmt: skip
     if not rows:
         return None
-    pictures = []
-    for i, (setting, rate) in enumerate(study.conditions, 1):
-        panels = {task: _curves(bins) for (s, r, task), bins in binned.items() if (s, r) == (setting, rate) and len(bins) > 1}
-        if panels:
-            axis = "similarity (TF-IDF cosine)"
-            path = figures.curves(folder / f"similarity-{i}.png", panels, axis, "accuracy", guess=0.5, limits=(0.2, 1.02))
-            pictures.append(Picture(path, f"{setting}, rate {rate_name(rate)}"))
+    pictures = drawn(study, folder, "similarity", _figure)
     return Section("within", "Within the task", TEXT, pictures, [Table("within_task", rows), Table("similarity", table)])
 
 
-def _curves(bins: list[generalisation.Bin]) -> list[Series]:
-    middles = [(one.low + one.high) / 2 for one in bins]
-    labels = {"learned": "after learning", "forgotten": "after forgetting"}
-    return [
-        Series(label, PHASE_COLOURS[phase], [one.cell.get(phase, "test", "accuracy") for one in bins], middles)
-        for phase, label in labels.items()
-    ]
+def _figure(part: Group, path: Path) -> Picture | None:
+    binned = generalisation.bins(part.cells[0].study)
+    panels = {}
+    for task in part.tasks:
+        found = {rate: binned.get((part.setting, rate, task), []) for rate in part.rates}
+        first = next((bins for bins in found.values() if len(bins) > 1), None)
+        if first:
+            panels[task] = [
+                _curve("after learning", PHASE_COLOURS["learned"], "learned", first),
+                *(_curve(after_label(rate), colour, "forgotten", found[rate]) for rate, colour, _ in part.looks),
+            ]
+    if not panels:
+        return None
+    axis = "similarity (TF-IDF cosine)"
+    return Picture(figures.curves(path, panels, axis, "accuracy", guess=0.5, limits=(0.2, 1.02)), part.setting)
+
+
+def _curve(label: str, colour: str, phase: str, bins: Sequence[generalisation.Bin]) -> Series:
+    values = [one.cell.get(phase, "test", "accuracy") for one in bins]
+    return Series(label, colour, values, [(one.low + one.high) / 2 for one in bins])
