@@ -16,6 +16,7 @@ import numpy as np
 from statsmodels.stats.proportion import proportion_effectsize
 
 from forget.analyses.draws import Draws, estimate, holm, p_value
+from forget.analyses.probes import best_layer
 from forget.analyses.study import NAMES, Cell, Study, flattened, rate_name
 from forget.metrics import Estimate
 from forget.settings import BadInput
@@ -172,11 +173,8 @@ def _lines(at: str, a: Cell, b: Cell) -> Iterator[Line]:
 
 def _skill(cell: Cell, phase: str) -> tuple[Draws | None, int]:
     """Probe accuracy above chance at the layer that reads best after learning, and the questions it rests on."""
-    learned, found = cell.probe_draws("learned"), cell.probe_draws(phase)
-    if not learned or learned.keys() != found.keys():
-        return None, 0
-    best = max(learned, key=lambda layer: float(learned[layer][0]))
-    return found[best] - PROBE_CHANCE, cell.probes(phase)[best].n
+    layer, found = best_layer(cell), cell.probe_draws(phase)
+    return (None, 0) if layer is None or layer not in found else (found[layer] - PROBE_CHANCE, cell.probes(phase)[layer].n)
 
 
 def _line(

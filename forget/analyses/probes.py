@@ -41,12 +41,17 @@ def readings(cell: Cell) -> list[Reading]:
     return [found for position in cell.trial.probe.positions if (found := _reading(cell, position))]
 
 
+def best_layer(cell: Cell, position: Position | None = None) -> int | None:
+    """The layer that reads best after learning; None where nothing was probed."""
+    learned = cell.probe_draws("learned", position)
+    return max(learned, key=lambda layer: float(learned[layer][0]), default=None)
+
+
 def _reading(cell: Cell, position: Position) -> Reading | None:
+    layer = best_layer(cell, position)
     before, after = (cell.probe_draws(phase, position) for phase in ("learned", "forgotten"))
-    both = before.keys() & after.keys()
-    if not both:
+    if layer is None or layer not in after:
         return None
-    layer = max(sorted(both), key=lambda layer: before[layer][0])
     base, learned, forgotten = (cell.probes(phase, position).get(layer) for phase in ("base", "learned", "forgotten"))
     assert learned
     assert forgotten

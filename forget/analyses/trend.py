@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from forget.analyses.draws import Draws, estimate
+from forget.analyses.probes import readings
 from forget.analyses.study import Cell, Study
-from forget.metrics import DEFINED_ABOVE_CHANCE, Estimate
+from forget.metrics import Estimate
 
 FLAT = 0.1
 """A measure is flat where its change surely is smaller; in the measure's units: shares of items, of skill, of probability."""
@@ -49,19 +50,9 @@ def measured(cell: Cell, phase: str, split: str, measure: str) -> Measured | Non
 
 
 def probe_kept(cell: Cell) -> Measured | None:
-    """Probe accuracy above chance after forgetting, as a share of that after learning, at the layer that read best then.
-
-    The best of noisy layers reads a little less well the next time, so the share errs low. None where no probe reads the
-    learned model 0.05 above chance.
-    """
-    learned, forgotten = cell.probe_draws("learned"), cell.probe_draws("forgotten")
-    best = max(learned, key=lambda layer: learned[layer][0], default=None)
-    if best is None or best not in forgotten or learned[best][0] < 0.5 + DEFINED_ABOVE_CHANCE:
-        return None
-    skill = learned[best] - 0.5
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kept = np.where(skill > 0, (forgotten[best] - 0.5) / skill, np.nan)
-    return kept, cell.probes("forgotten")[best].n
+    """Share of the probe's skill that forgetting left, at the first position probed (forget.analyses.probes)."""
+    found = next((reading for reading in readings(cell)), None)
+    return None if found is None or found.lost is None else (1 - found.lost, found.learned.n)
 
 
 METRICS: dict[str, Callable[[Cell], Measured | None]] = {
