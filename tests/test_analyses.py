@@ -236,8 +236,8 @@ def test_the_change_on_held_out_examples_is_tested() -> None:
     found = {
         change.cell.task: change for change in generalisation.changes(study(sweep_of("a", "b"), {"a": LOSES, "b": STAYS}).cells)
     }
-    # 0.9 to 0.52: h = 2 asin sqrt 0.9 - 2 asin sqrt 0.52.
-    assert found["a"].effect == pytest.approx(2 * math.asin(0.9**0.5) - 2 * math.asin(0.52**0.5))
+    # 0.9 to 0.52: h = 2 asin sqrt 0.52 - 2 asin sqrt 0.9.
+    assert found["a"].effect == pytest.approx(2 * math.asin(0.52**0.5) - 2 * math.asin(0.9**0.5))
     assert found["a"].adjusted < 1e-6
     assert found["a"].adjusted == pytest.approx(2 * found["a"].p)
     assert found["b"].adjusted > 0.05

@@ -214,9 +214,10 @@ def test_a_trial_whose_processes_share_its_model(quick: Trial, finished: tuple[S
     store, outcome = finished
     assert mine.parameters == outcome.parameters
     for row, alone in zip(here.rows(id), store.rows(id), strict=True):
-        assert replace(row, logprobs=alone.logprobs) == alone
+        assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
         # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5 from one.
         assert row.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
+        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
     saved, expected = (load(where.trial(id) / "model").network.state_dict() for where in (here, store))
     assert saved.keys() == expected.keys()
     for name, weight in expected.items():

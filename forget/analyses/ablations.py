@@ -10,9 +10,8 @@ from itertools import combinations
 
 import numpy as np
 from scipy.stats import ConstantInputWarning, pearsonr, rankdata
-from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.analyses.draws import Draws, estimate, holm, p_value
+from forget.analyses.draws import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.study import Cell, Study, flattened
 from forget.analyses.trend import Measured, measured, probe_kept
 from forget.metrics import RESAMPLES, Estimate
@@ -150,7 +149,7 @@ def _compared(
     # A rounding error that all resamples share is no difference.
     difference = (after - before).round(12)
     p = p_value(difference)
-    effect = float(proportion_effectsize(after[0], before[0])) if name.startswith("accuracy") else None
+    effect = cohens_h(before[0], after[0]) if name.startswith("accuracy") else None
     values = estimate(before, n), estimate(after, n)
     return Comparison(factor, first, other, name, values, estimate(difference, n), p, p, effect, len(tasks))
 

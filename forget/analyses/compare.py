@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
-from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.analyses.draws import Draws, estimate, holm, p_value
+from forget.analyses.draws import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.probes import best_layer
 from forget.analyses.study import NAMES, Cell, Study, flattened, rate_name
 from forget.metrics import Estimate
@@ -198,7 +197,7 @@ def _line(
         difference = estimate(draws, counts[0] if paired else sum(counts))
         if difference.value is not None:
             p = p_value(draws)
-            effect = _effect(*both) if measure == "accuracy" else None
+            effect = cohens_h(both[0][0], both[1][0]) if measure == "accuracy" else None
     yield Line(
         at=at, task=a.task, measured=task, elsewhere=task != a.task, phase=phase, split=split, measure=measure,
         a=one, b=other, difference=difference, paired=paired, seeds=(len(a.outcomes), len(b.outcomes)),
@@ -208,11 +207,6 @@ def _line(
 
 def _difference(a: Draws, b: Draws) -> Draws:
     return np.round(b - a, DIGITS)
-
-
-def _effect(a: Draws, b: Draws) -> float:
-    # A mean of ones can be above 1 by a rounding error.
-    return float(proportion_effectsize(min(b[0], 1.0), min(a[0], 1.0)))
 
 
 def _mean(group: Sequence[Line]) -> Line | None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_effectsize
 
 from forget.metrics import RESAMPLES, Estimate
 from forget.settings import digest
@@ -67,6 +68,12 @@ def p_value(draws: Draws, null: float = 0.0) -> float:
     error = np.nanstd(draws[1:])
     distance = abs(draws[0] - null)
     return float(2 * norm.sf(distance / error)) if error > 0 else float(distance == 0)
+
+
+def cohens_h(before: float, after: float) -> float:
+    """Effect size between two shares, positive where it rose: 0.2 is small, 0.8 large (Cohen 1988, chapter 6)."""
+    # A mean of ones can be above 1 by a rounding error.
+    return float(proportion_effectsize(min(after, 1.0), min(before, 1.0)))
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:

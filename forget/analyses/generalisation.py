@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.analyses.draws import Draws, holm
+from forget.analyses.draws import Draws, cohens_h, holm
 from forget.analyses.study import Cell, Study
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Change:
     p_chance: float
     """Of it being, after forgetting, that of a guess: binomial test over the same."""
     effect: float
-    """Cohen's h between before and after: 0.2 is small, 0.8 large."""
+    """Cohen's h from before to after."""
     adjusted: float = math.nan
     """p after Holm's correction for the tasks of the setting and rate."""
     adjusted_chance: float = math.nan
@@ -87,7 +86,7 @@ def _change(cell: Cell) -> Change | None:
         cell,
         p=float(mcnemar(np.array(table), exact=True).pvalue),
         p_chance=float(binomtest(int(still.sum()), len(still), chance).pvalue),
-        effect=float(proportion_effectsize(right.mean(), still.mean())),
+        effect=cohens_h(right.mean(), still.mean()),
     )
 
 
