@@ -120,7 +120,7 @@ def test_the_summary_counts_verdicts_where_they_differ() -> None:
     ]
     told = verdicts(study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}))
     words = summary(told)
-    assert words["trained"] == "contradicted in 1, holds in 1"
+    assert words["trained"] == "contradicted in 1 of 2, holds in 1 of 2"
     assert words["difficulty"] == "not enough data"
 
 

@@ -95,10 +95,12 @@ def headline(cells: Sequence[Cell]) -> str:
 
 
 def summary(told: Mapping[tuple[str, float], Sequence[Verdict]]) -> dict[str, str]:
-    """Each claim over all settings and rates: "holds", or "holds in 2, not enough data in 1"."""
+    """Each claim over all settings and rates: "holds", or "holds in 2 of 3, not enough data in 1 of 3"."""
     counts = {claim: Counter(one.verdict for found in told.values() for one in found if one.claim == claim) for claim in CLAIMS}
     return {
-        claim: next(iter(count)) if len(count) == 1 else ", ".join(f"{word} in {n}" for word, n in count.most_common())
+        claim: next(iter(count))
+        if len(count) == 1
+        else ", ".join(f"{word} in {n} of {count.total()}" for word, n in count.most_common())
         for claim, count in counts.items()
         if count
     }
