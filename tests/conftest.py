@@ -5,6 +5,8 @@ import json
 import os
 import random
 import string
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before anything imports transformers or a BLAS: no test reaches for the network, and none waits for threads that
@@ -87,3 +89,28 @@ def finished(quick: Trial, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
 
     store = Store(tmp_path_factory.mktemp("finished"))
     return store, run_trial(quick, store=store)
+
+
+Forget = Callable[..., tuple[int, str, str]]
+"""Words of the command to exit code, stdout, stderr."""
+
+
+@pytest.fixture
+def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Forget:
+    """Run the command in a working directory of its own: exit code, stdout, stderr."""
+    from pipelines.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "FORGET_STORE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["forget", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capfd.readouterr()
+
+    return run

@@ -2,16 +2,12 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Forget
 
 from forget.settings import Trial
-from pipelines.cli import main
-
-Forget = Callable[..., tuple[int, str, str]]
 
 SPEC = """
 [base]
@@ -19,25 +15,6 @@ task = "world"
 model = "tiny"
 learn = { examples = 16, epochs = 1, lr = 1e-3 }
 """
-
-
-@pytest.fixture
-def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Forget:
-    """Run the command in a working directory of its own: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "FORGET_STORE"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["forget", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
 
 
 MISTAKES = {

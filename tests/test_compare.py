@@ -1,13 +1,13 @@
 """Two studies side by side: what matches, what is compared, and the differences, of studies whose numbers are known."""
 
 import csv
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Forget
 from mlflow.tracking import MlflowClient
 from scipy.stats import norm
 
@@ -20,7 +20,6 @@ from forget.metrics import Estimate, Row
 from forget.report.compare import folder_name, write
 from forget.settings import BadInput, Sweep
 from forget.store import Store
-from pipelines.cli import main
 from tests import studies
 
 KEEPS, LOSES, STAYS = studies.KEEPS, studies.LOSES, studies.STAYS
@@ -290,27 +289,6 @@ def test_any_name_makes_a_folder_of_its_own(name: str, found: Comparison, tmp_pa
 
 def test_a_good_name_is_kept() -> None:
     assert folder_name("quickstart", "my_study.v2") == "quickstart-against-my_study.v2"
-
-
-Forget = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Forget:
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "FORGET_STORE"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["forget", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def published(name: str, model: str, skills: dict[str, studies.Skill], store: Store) -> list[Outcome]:
