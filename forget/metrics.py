@@ -362,14 +362,14 @@ def read_frame(path: Path) -> pd.DataFrame:
     logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
     options = np.diff(logprobs.offsets.to_numpy())
     judged = _judge(logprobs.flatten().to_numpy(), lengths.flatten().to_numpy(), options, table["truth"].to_numpy())
-    return _framed(table.drop_columns(["truth", "logprobs", "lengths"]).to_pandas(), options, judged)
+    return _framed(table.drop_columns(["logprobs", "lengths"]).to_pandas(), options, judged)
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
     """`read_frame` of Rows at hand."""
     import pandas as pd
 
-    names = [f.name for f in fields(Row) if f.name not in ("truth", "logprobs", "lengths")]
+    names = [f.name for f in fields(Row) if f.name not in ("logprobs", "lengths")]
     columns = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names})
     return _framed(columns, np.array([len(row.logprobs) for row in rows]), judge(rows))
 

@@ -3,6 +3,7 @@
 import html
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from forget import report
 from forget.analyses import Study
 from forget.analyses.claims import CLAIMS, Verdict, verdicts
 from forget.metrics import Row
+from forget.report.findings import findings
 
 TASKS = tuple("abcdefgh")
 
@@ -193,3 +195,26 @@ def test_flipped_labels_are_judged_on_the_same_scale() -> None:
     assert found.verdict == "holds"
     assert found.number is not None
     assert found.number.value == pytest.approx(2)
+
+
+def test_a_prior_is_no_skill_to_lose() -> None:
+    """The learned model gives the frequent answer always and then never: 0.7 and 0.3 of what is no skill."""
+    names = ("a", "b", "c")
+    outcomes, rows = finish(sweep_of(*names), {"a": skills()["a"], "b": skills()["h"], "c": skills()["a"]}, n=200)
+    for outcome in outcomes:
+        if outcome.trial.task == "c":
+            own = [row for row in rows[outcome.id] if (row.task, row.split) == ("c", "test")]
+            said = {"base": 0, "learned": 0, "forgotten": 1}
+            one_sided = [
+                replace(row, truth=int(i % 10 >= 7), logprobs=(-0.1, -3.0) if said[row.phase] == 0 else (-3.0, -0.1))
+                for i, row in enumerate(sorted(own, key=lambda row: (row.phase, row.example)))
+            ]
+            rows[outcome.id] = [row for row in rows[outcome.id] if row not in own] + one_sided
+    whole = study_of(outcomes, rows)
+    cells = {cell.task: cell for cell in whole.cells}
+    prior = cells["c"].get("learned", "test", "accuracy")
+    assert prior is not None
+    assert prior.value == pytest.approx(0.7)
+    assert [cells[name].mastered for name in names] == [True, True, False]
+    assert "of 2 tasks, 1 reached (a), 1 spared (b), 0 undecided" in told(whole)["some"].what
+    assert any("most frequent answer on c:" in sentence for sentence in findings(whole))

@@ -92,8 +92,8 @@ def _near(cells: Sequence[Cell]) -> Verdict:
 
 
 def _some(cells: Sequence[Cell]) -> Verdict:
-    # Whether forgetting generalises can be asked where it took something of the trained examples.
-    asked = [cell for cell in cells if _interval(cell.lost("train"))[0] > 0]
+    # Whether forgetting generalises can be asked where there was a skill, and it took something of the trained examples.
+    asked = [cell for cell in cells if cell.mastered and _interval(cell.lost("train"))[0] > 0]
     excess = [(cell, found) for cell in asked if (found := generalisation.excess(cell)) is not None and np.isfinite(found[0])]
     signs = _signs([found for _, found in excess], 0.0)
     reached, spared = ([cell for (cell, _), sign in zip(excess, signs, strict=True) if sign == wanted] for wanted in (1, -1))
@@ -145,7 +145,7 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
 
 
 def _predicted(cells: Sequence[Cell]) -> Iterator[Verdict]:
-    found = {correlation.name: correlation for correlation in predictors.across_tasks(cells)}
+    found = {one.name: one for one in predictors.across_tasks([cell for cell in cells if cell.mastered])}
     for claim, measure in (("difficulty", "accuracy"), ("confidence", "confidence"), ("variability", "variability")):
         rho, p = found[measure].spearman, found[measure].p_spearman
         what = f"Spearman's rho with the held-out forget ratio over {rho.n} tasks"
@@ -174,7 +174,7 @@ def _order(cells: Sequence[Cell]) -> Verdict:
 
 
 def _probes(cells: Sequence[Cell]) -> Verdict:
-    gone = [cell for cell in cells if _interval(cell.lost("test"))[0] > 0.5]
+    gone = [cell for cell in cells if cell.mastered and _interval(cell.lost("test"))[0] > 0.5]
     read = [reading for cell in gone for reading in probes.readings(cell)[:1]]
     lost = [reading.lost for reading in read if reading.lost is not None]
     what = f"share of the probes' skill lost on the {len(lost)} tasks whose answers lost most of theirs held out (best layer)"

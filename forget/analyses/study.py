@@ -44,6 +44,8 @@ class Sample:
     examples: tuple[str, ...]
     chance: float
     """Accuracy of a guess."""
+    prior: float
+    """Accuracy of always giving the option that is true most often; on a task without fixed labels little more than chance."""
     means: dict[str, Draws]
     """By measure."""
 
@@ -152,6 +154,13 @@ class Cell:
         samples = self.samples("forgotten", split, task)
         return float(np.mean([sample.chance for sample in samples])) if samples else None
 
+    @property
+    def mastered(self) -> bool:
+        """Whether accuracy after learning, held out, surely is above chance and prior: else there is no skill to lose."""
+        a_ft = self.get("learned", "test", "accuracy")
+        bars = [max(sample.chance, sample.prior) for sample in self.samples("learned", "test")]
+        return a_ft is not None and a_ft.numbers[1] > sum(bars) / len(bars)
+
     def probe_draws(self, phase: str, position: Position | None = None, control: bool = False) -> dict[int, Draws]:
         """Probe accuracy by layer on the cell's own task; by default at the first position that the trial probes."""
         position = position or self.trial.probe.positions[0]
@@ -228,9 +237,13 @@ def rate_name(rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _samples(frames: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str, str, str], Sample]:
+Place = tuple[str, str, str, str]
+"""(trial, phase, task, split)"""
+
+
+def _samples(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
     """Resample each set of items once, for everything that was scored on it."""
-    sets: dict[tuple[str, str, tuple[str, ...]], list[tuple[tuple[str, str, str, str], np.ndarray, float]]] = defaultdict(list)
+    sets: dict[tuple[str, str, tuple[str, ...]], list[tuple[Place, np.ndarray, float, float]]] = defaultdict(list)
     for id, frame in frames.items():
         settled = frame[frame["step"].isna()]
         for (phase, task, split), part in settled.groupby(["phase", "task", "split"], sort=False):
@@ -238,14 +251,15 @@ def _samples(frames: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str, str, st
             order = np.argsort(examples)
             numbers = part[list(COLUMNS.values())].to_numpy(dtype=float).T[:, order]
             chance = float(np.mean(1 / part["options"].to_numpy()))
-            sets[task, split, tuple(examples[order])].append(((id, phase, task, split), numbers, chance))
+            prior = part["truth"].value_counts(normalize=True).max()
+            sets[task, split, tuple(examples[order])].append(((id, phase, task, split), numbers, chance, prior))
     found = {}
     for (task, split, examples), scored in sets.items():
         n = len(examples)
-        means = np.stack([numbers for _, numbers, _ in scored]) @ item_weights(n, [task, split, examples]).T
-        for (place, _, chance), part in zip(scored, means, strict=True):
+        means = np.stack([numbers for _, numbers, *_ in scored]) @ item_weights(n, [task, split, examples]).T
+        for (place, _, chance, prior), part in zip(scored, means, strict=True):
             measures = {measure: draws for measure, draws in zip(COLUMNS, part, strict=True) if np.isfinite(draws[0])}
             if "variability" in measures:
                 measures["variability"] = measures["variability"] * (n / max(1, n - 1))
-            found[place] = Sample(examples, chance, measures)
+            found[place] = Sample(examples, chance, float(prior), measures)
     return found

@@ -130,7 +130,13 @@ def numbers(study: Study) -> dict[str, Estimate]:
 def findings(study: Study) -> list[str]:
     """What else can be said of all cells together, a sentence each."""
     cells, noun = study.cells, _noun(study.cells)
-    return [*_less_elsewhere(cells, noun), *_at_chance(cells, noun), *_unlearned(cells, noun), *_collapses(cells)]
+    return [
+        *_less_elsewhere(cells, noun),
+        *_at_chance(cells, noun),
+        *_unlearned(cells, noun),
+        *_not_mastered(cells),
+        *_collapses(cells),
+    ]
 
 
 def _noun(cells: Sequence[Cell]) -> str:
@@ -175,6 +181,16 @@ def _unlearned(cells: Sequence[Cell], noun: str) -> Iterator[str]:
     if found:
         bound = metrics.DEFINED_ABOVE_CHANCE
         yield f"The held-out forget ratio is missing {_on(found, cells, noun)}, learned to less than {bound} above chance."
+
+
+def _not_mastered(cells: Sequence[Cell]) -> Iterator[str]:
+    tasks = dict.fromkeys(cell.task for cell in cells if not cell.mastered)
+    if tasks:
+        yield (
+            "Accuracy after learning is not surely above chance and above always giving the most frequent answer on "
+            f"{_list(list(tasks))}: what goes there may be a prior and no skill, so the claims on generalisation, prediction "
+            "and probes leave it out."
+        )
 
 
 def _collapses(cells: Sequence[Cell]) -> Iterator[str]:
