@@ -135,9 +135,8 @@ def looks(trial_id: str, task: str, n: int, sign: int) -> list[Row]:
     """Example i is learned at look i of `n`, and forgotten as much later (sign -1: as much earlier) as it was learned."""
 
     def row(phase: str, step: int | None, i: int, confidence: float) -> Row:
-        return Row(
-            trial_id, phase, task, "test", f"test-{i}", 0, (math.log(confidence), math.log(1 - confidence)), (1, 1), step=step
-        )
+        logprobs = (math.log(confidence), math.log(1 - confidence))[:: -1 if i % 2 else 1]
+        return Row(trial_id, phase, task, "test", f"test-{i}", i % 2, logprobs, (1, 1), step=step)
 
     found = []
     for i in range(n):

@@ -65,18 +65,19 @@ def verdicts(study: Study) -> dict[tuple[str, float], list[Verdict]]:
     """Every claim by setting and rate."""
     crossed = {(found.setting, found.rate): found for found in matrix.cross(study)}
     binned = generalisation.bins(study)
-    return {
-        condition: [
+    found = {}
+    for condition, cells in study.conditions.items():
+        mastered = [cell for cell in cells if cell.mastered]
+        found[condition] = [
             _trained(cells),
-            _some(cells),
+            _some(mastered),
             _near([b.cell for cell in cells for b in binned[(*condition, cell.task)] if b.low >= SIMILAR]),
             *_crossed(crossed.get(condition)),
-            *_predicted(cells),
-            _order(cells),
-            _probes(cells),
+            *_predicted(mastered),
+            _order(mastered),
+            _probes(mastered),
         ]
-        for condition, cells in study.conditions.items()
-    }
+    return found
 
 
 def _trained(cells: Sequence[Cell]) -> Verdict:
@@ -92,8 +93,8 @@ def _near(cells: Sequence[Cell]) -> Verdict:
 
 
 def _some(cells: Sequence[Cell]) -> Verdict:
-    # Whether forgetting generalises can be asked where there was a skill, and it took something of the trained examples.
-    asked = [cell for cell in cells if cell.mastered and _interval(cell.lost("train"))[0] > 0]
+    # Whether forgetting generalises can be asked where it took something of the trained examples.
+    asked = [cell for cell in cells if _interval(cell.lost("train"))[0] > 0]
     excess = [(cell, found) for cell in asked if (found := generalisation.excess(cell)) is not None and np.isfinite(found[0])]
     signs = _signs([found for _, found in excess], 0.0)
     reached, spared = ([cell for (cell, _), sign in zip(excess, signs, strict=True) if sign == wanted] for wanted in (1, -1))
@@ -145,7 +146,7 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
 
 
 def _predicted(cells: Sequence[Cell]) -> Iterator[Verdict]:
-    found = {one.name: one for one in predictors.across_tasks([cell for cell in cells if cell.mastered])}
+    found = {one.name: one for one in predictors.across_tasks(cells)}
     for claim, measure in (("difficulty", "accuracy"), ("confidence", "confidence"), ("variability", "variability")):
         rho, p = found[measure].spearman, found[measure].p_spearman
         what = f"Spearman's rho with the held-out forget ratio over {rho.n} tasks"
@@ -174,7 +175,7 @@ def _order(cells: Sequence[Cell]) -> Verdict:
 
 
 def _probes(cells: Sequence[Cell]) -> Verdict:
-    gone = [cell for cell in cells if cell.mastered and _interval(cell.lost("test"))[0] > 0.5]
+    gone = [cell for cell in cells if _interval(cell.lost("test"))[0] > 0.5]
     read = [reading for cell in gone for reading in probes.readings(cell)[:1]]
     lost = [reading.lost for reading in read if reading.lost is not None]
     what = f"share of the probes' skill lost on the {len(lost)} tasks whose answers lost most of theirs held out (best layer)"

@@ -188,8 +188,8 @@ def _not_mastered(cells: Sequence[Cell]) -> Iterator[str]:
     if tasks:
         yield (
             "Accuracy after learning is not surely above chance and above always giving the most frequent answer on "
-            f"{_list(list(tasks))}: what goes there may be a prior and no skill, so the claims on generalisation, prediction "
-            "and probes leave it out."
+            f"{_list(list(tasks))}: what goes there may be a prior and no skill, so the claims on generalisation, prediction, "
+            "order and probes leave it out."
         )
 
 
