@@ -59,10 +59,12 @@ failed   vowels: loss is nan
 """.splitlines()
 
 RUN = """
-import sys
-from pipelines import cluster, manifests
+import signal
+from pipelines import cluster
 from pipelines.cli import main
 cluster.POLL_SECONDS = 0.1
+# A process of the background, which a run of tests may be, is started with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import studies
 from conftest import Forget
 from mlflow.tracking import MlflowClient
 from scipy.stats import norm
@@ -20,7 +21,6 @@ from forget.metrics import Estimate, Row
 from forget.report.compare import folder_name, write
 from forget.settings import BadInput, Sweep
 from forget.store import Store
-from tests import studies
 
 KEEPS, LOSES, STAYS = studies.KEEPS, studies.LOSES, studies.STAYS
 
