@@ -160,7 +160,9 @@ def test_the_cross_task_matrix_under_its_three_baselines() -> None:
     # a_fg[i, j] = 0.6. Learned on j: (0.9 - 0.6) / 0.4; learned on i: (0.8 - 0.6) / 0.3; untouched: (0.7 - 0.6) / 0.2.
     assert ratios == pytest.approx({"learned on j": 0.75, "learned on i": 2 / 3, "untouched": 0.5})
     assert found.estimates("learned on j")[1][1] == whole.cells[1].get("forgotten", "test", "forget_ratio")
-    assert [(i, j) for i, j, _ in found.elsewhere("learned on j")] == [("i", "j"), ("j", "i")]
+    rows, columns, ratios = found.pairs("learned on j")
+    assert list(zip(rows, columns, strict=True)) == [(0, 1), (1, 0)]
+    assert ratios[0, 0] == pytest.approx(0.75)
     assert found.n == [[200, 200], [200, 200]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -37,9 +36,9 @@ class Change:
     """Of it being, after forgetting, that of a guess: binomial test over the same."""
     effect: float
     """Cohen's h from before to after."""
-    adjusted: float = math.nan
+    adjusted: float | None = None
     """p after Holm's correction for the tasks of the setting and rate."""
-    adjusted_chance: float = math.nan
+    adjusted_chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,7 @@ def changes(cells: Sequence[Cell]) -> list[Change]:
     """Of the cells of one setting and rate."""
     tested = [change for cell in cells if (change := _change(cell))]
     ps, chances = holm([change.p for change in tested]), holm([change.p_chance for change in tested])
-    return [
-        replace(change, adjusted=p or 0.0, adjusted_chance=chance or 0.0)
-        for change, p, chance in zip(tested, ps, chances, strict=True)
-    ]
+    return [replace(change, adjusted=p, adjusted_chance=chance) for change, p, chance in zip(tested, ps, chances, strict=True)]
 
 
 def _change(cell: Cell) -> Change | None:

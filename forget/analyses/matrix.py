@@ -42,12 +42,6 @@ class Matrix:
             for row, counts in zip(self.ratios[baseline], self.n, strict=True)
         ]
 
-    def elsewhere(self, baseline: str) -> list[tuple[str, str, Estimate]]:
-        """(forgotten task, measured task, ratio) for the pairs of different tasks that have a ratio."""
-        table = zip(self.rows, self.estimates(baseline), strict=True)
-        entries = ((row, column, e) for row, line in table for column, e in zip(self.columns, line, strict=True))
-        return [(row, column, e) for row, column, e in entries if row != column and e and e.value is not None]
-
     def pairs(self, baseline: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, column, ratio [1 + RESAMPLES]) of the pairs of different tasks, stacked.
 

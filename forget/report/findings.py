@@ -202,10 +202,6 @@ def _collapses(cells: Sequence[Cell]) -> Iterator[str]:
         )
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def _on(part: Sequence[object], whole: Sequence[object], noun: str) -> str:
     """on none of 4 tasks, on 3 of 4 tasks, on all 4 tasks, on the one task; in cells."""
     preposition = PREPOSITIONS[noun]
