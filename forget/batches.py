@@ -85,9 +85,9 @@ class Answers(nn.Module):
     def forward(self, batch: Batch, states: bool = False) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Logits [S, vocabulary] and, if asked for, the hidden states, [B, L, width] by layer."""
         mask = batch.mask
-        if mask is not None and self.network.config._attn_implementation == "eager":
-            # Architectures without fused attention (GPT-J) add the mask to the attention scores.
-            mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+        if mask is not None and self.network.config._attn_implementation != "sdpa":
+            # Other attention adds the mask to the scores (forget.kernels; architectures without fused attention, as GPT-J).
+            mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)
         out = self.network.base_model(
             input_ids=batch.ids,
             attention_mask=mask,

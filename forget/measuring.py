@@ -176,19 +176,19 @@ class Measuring:
             rows.extend(found)
             return seen
 
-        train = see(material.forget[: trial.evaluation_examples], trial.task, "train", states)
-        test = see(material.test[trial.task], trial.task, "test", states)
-        if material.near:
-            see(material.near, trial.task, "near", None)
-        own = _spread_over(test.scores.questions) if reads else None
-        alike = {}
-        for task in trial.tasks[1:]:
-            other = see(material.test[task], task, "test", () if reads else None)
-            if own is not None:
-                alike[task] = probing.cka(own, _spread_over(other.scores.questions))
+        # One autocast region for all sets: the bf16 copies of the weights are made once.
+        with model.autocast(self.bf16):
+            train = see(material.forget[: trial.evaluation_examples], trial.task, "train", states)
+            test = see(material.test[trial.task], trial.task, "test", states)
+            if material.near:
+                see(material.near, trial.task, "near", None)
+            others = {task: see(material.test[task], task, "test", () if reads else None) for task in trial.tasks[1:]}
+            lends = material.validation if reads else ()
+            validation = Seen(lends, look(lends, states=states)) if lends else None
         if not reads:
             return Measured(rows, (), {})
-        validation = Seen(material.validation, look(material.validation, states=states)) if material.validation else None
+        own = _spread_over(test.scores.questions)
+        alike = {task: probing.cka(own, _spread_over(other.scores.questions)) for task, other in others.items()}
         return Measured(rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike)
 
 

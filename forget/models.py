@@ -30,6 +30,7 @@ from transformers import (
 from transformers.utils import logging
 
 from forget.batches import Answers, Encoded, pack, reach
+from forget.kernels import quicken
 from forget.settings import BadInput, digest, nearest
 from forget.sharding import is_sharded, shard, whole
 from forget.store import Store
@@ -141,6 +142,8 @@ def load(
     model.network.requires_grad_(True).eval()
     if not sharded:
         model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
+    if model.device.type == "cpu":
+        quicken(model.network)
     _check_answers(model)
     if sharded:
         shard(model.answers)

@@ -18,8 +18,11 @@ from forget.models import LanguageModel
 from forget.settings import Position
 from forget.tasks import Example
 
-BUDGET = {"cpu": 1024, "cuda": 32768}
-"""Tokens a batch: enough to keep the device busy."""
+BUDGET = {"cpu": 512, "cuda": 32768}
+"""Tokens a batch: enough to keep the device busy. On a CPU, more would no longer fit in its caches."""
+
+CHUNK = 32
+"""Positions whose probabilities over the vocabulary are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def score(
 
 def _sums(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """[O] log-probability of each option: the sum over its scored tokens."""
-    logprobs = torch.log_softmax(logits.float(), dim=-1)[batch.source, batch.targets]
+    norms = torch.cat([torch.logsumexp(chunk.float(), dim=-1) for chunk in logits.split(CHUNK)])
+    logprobs = logits[batch.source, batch.targets].float() - norms[batch.source]
     return torch.zeros(len(batch.ends), device=logits.device).index_add_(0, batch.option, logprobs)
 
 

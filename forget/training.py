@@ -7,6 +7,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import get_scheduler
 
 from forget import batches
+from forget.batches import Encoded
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.labels import Labelled
 from forget.methods import Loss, cross_entropy
@@ -26,6 +28,9 @@ from forget.models import LanguageModel
 from forget.settings import Lora, Stage
 from forget.sharding import like, whole
 from forget.store import Store
+
+BUDGET = {"cpu": 512, "cuda": 8192}
+"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in its caches."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +153,8 @@ def fine_tune(
             labels = labelled(epoch)
         chosen = order[place * settings.batch : (place + 1) * settings.batch]
         torch.manual_seed(hash((seed, step)))
-        mine = [encoded[i].only(labels[i].label) for i in chosen[accelerator.process_index :: accelerator.num_processes]]
-        answers = sum(encoded[i].only(labels[i].label).scored[0] for i in chosen)
-        total, tokens = _backward(accelerator, prepared, mine, model, loss, answers, bf16)
+        answers = [encoded[i].only(labels[i].label) for i in chosen]
+        total, tokens = _backward(accelerator, prepared, answers, model, loss, bf16)
         rate = schedule.get_last_lr()[0]
         if not math.isfinite(total):
             raise FloatingPointError(
@@ -191,26 +195,41 @@ def fine_tune(
 def _backward(
     accelerator: Accelerator,
     network: nn.Module,
-    mine: Sequence[batches.Encoded],
+    answers: Sequence[Encoded],
     model: LanguageModel,
     loss: Loss,
-    answers: int,
     bf16: bool,
 ) -> tuple[float, int]:
-    """Gradients of the mean loss over the `answers` tokens of the whole step; (that loss, tokens computed by all processes)."""
-    # A last batch smaller than the number of processes leaves some without work; they still join the others' reduction.
-    batch = batches.pack(mine or [batches.Encoded([0], [[0]], [1])], model.tokenizer.pad_token_id or 0).to(model.device)
+    """Gradients of the mean loss over the tokens of a step's answers; (that loss, tokens computed by all processes).
+
+    A process takes its share of the answers in micro-batches, whose gradients add up.
+    """
+    count, budget = accelerator.num_processes, BUDGET[model.device.type]
+    shares = [answers[process::count] for process in range(count)]
+    plans = [list(batches.buckets([e.length for e in share], budget)) for share in shares]
+    mine, plan = shares[accelerator.process_index], plans[accelerator.process_index]
+    scored = sum(e.scored[0] for e in answers)
+    total, tokens = torch.zeros((), device=model.device), 0
+    turns = max(map(len, plans))
+    # One autocast region for all turns: the bf16 copies of the weights are made once.
     with model.autocast(bf16):
-        logits, _ = network(batch)
-    losses = loss(logits[batch.source], batch.targets)
-    # Reduction over processes takes the mean of gradients: undo its division.
-    share = losses.sum() * (bool(mine) * accelerator.num_processes / answers)
-    tokens = batch.tokens if mine else 0
-    accelerator.backward(share)
-    if accelerator.num_processes == 1:
-        return share.item(), tokens
-    parts = gather_object([(share.item(), tokens)])
-    return sum(part for part, _ in parts) / accelerator.num_processes, sum(count for _, count in parts)
+        for turn in range(turns):
+            # A process whose share is done, or is empty, still joins the others' reductions.
+            idle = turn >= len(plan)
+            part = [Encoded([0], [[0]], [1])] if idle else [mine[i] for i in plan[turn]]
+            batch = batches.pack(part, model.tokenizer.pad_token_id or 0).to(model.device)
+            waits = turn < turns - 1 and not model.sharded
+            with accelerator.no_sync(network) if waits else nullcontext():
+                logits, _ = network(batch)
+                # Reduction over processes takes the mean of gradients: undo its division.
+                share = loss(logits[batch.source], batch.targets).sum() * ((not idle) * count / scored)
+                accelerator.backward(share)
+            total += share.detach()
+            tokens += 0 if idle else batch.tokens
+    if count == 1:
+        return total.item(), tokens
+    parts = gather_object([(total.item(), tokens)])
+    return sum(part for part, _ in parts) / count, sum(part for _, part in parts)
 
 
 def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:

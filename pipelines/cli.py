@@ -111,9 +111,11 @@ def trial(
         raise BadInput("--shard shares a model out over several processes: start them with torchrun, and with --events")
     wanted = read_trial(file)
     from forget.events import ignore
+    from forget.kernels import keep_memory
     from forget.trial import identify, run_trial
     from pipelines.progress import Progress, Refusal, label
 
+    keep_memory()
     if events:
         import torch
         from accelerate import PartialState

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import plan, report, tracking
 from forget.events import Event, Observe, Outcome, Step
+from forget.kernels import keep_memory
 from forget.settings import BadInput, Resources, Sweep, Trial
 from forget.store import Store
 from forget.trial import check, run_trial
@@ -291,6 +292,7 @@ class Slot(tune.Trainable):
         board: ray.actor.ActorHandle,
     ) -> None:
         torch.set_num_threads(max(1, int(resources.cpus)))
+        keep_memory()
         self.study = study
         self.store = Store(where)
         self.scratch = scratch

@@ -17,6 +17,7 @@ FLOORS = (
     ("forget.events", "forget.remote", "forget.tasks", "forget.labels", "forget.likeness"),
     (
         "forget.store",
+        "forget.kernels",
         "forget.batches",
         "forget.sharding",
         "forget.models",

@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import ProcessException
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, CTRLConfig, GPT2Config, GPTJConfig, PretrainedConfig
 
-from forget import labels, models
+from forget import labels, models, training
 from forget.events import Event, StageStarted, Step
 from forget.labels import Labelled
 from forget.methods import METHODS, ascent, cross_entropy
@@ -35,6 +35,14 @@ from forget.tasks import Example
 from forget.training import Checkpoints, Watching, fine_tune
 
 SETTINGS = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.25, weight_decay=0.1, clip=0.5)
+
+in_batches = pytest.mark.parametrize("budget", [512, 40], indirect=True, ids=["whole", "micro"])
+"""A step's examples at once, or in micro-batches, of which two processes need not have the same number."""
+
+
+@pytest.fixture
+def budget(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(training.BUDGET, "cpu", request.param)
 
 
 def examples(n: int = 10) -> list[Example]:
@@ -137,6 +145,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 @pytest.mark.parametrize(
     ("name", "schedule"), [(name, "linear") for name in MODELS] + [("llama", "cosine"), ("llama", "constant")]
 )
+@in_batches
+@pytest.mark.usefixtures("budget")
 def test_training_is_the_plain_loop(name: str, schedule: str) -> None:
     settings = SETTINGS.model_copy(update={"schedule": schedule})
     ours, reference = MODELS[name](), MODELS[name]()
@@ -389,6 +399,8 @@ SHARED = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.0)
 
 
 @pytest.mark.parametrize("options", [{}, {"lora": Lora(rank=4)}], ids=["full", "lora"])
+@in_batches
+@pytest.mark.usefixtures("budget")
 def test_two_processes_train_as_one_does(tmp_path: Path, options: dict[str, object]) -> None:
     """Nine examples in batches of four: of the last batch's one example a process has none, and still takes part."""
     events: list[Event] = []
@@ -440,6 +452,8 @@ def in_one_of_two_that_share_a_model(folder: Path, kind: str, options: dict[str,
 @pytest.mark.parametrize(
     ("kind", "options"), [("llama", {}), ("llama", {"bf16": True}), ("gptj", {})], ids=["tied", "bf16", "untied"]
 )
+@in_batches
+@pytest.mark.usefixtures("budget")
 def test_two_processes_share_a_model_and_train_it_as_two_copies(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
     debug_launcher(in_one_of_two_that_share_a_model, (tmp_path, kind, options, True), 2)
     whole = MODELS[kind]().parameters
