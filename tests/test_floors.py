@@ -23,6 +23,7 @@ FLOORS = (
         "forget.methods",
         "forget.training",
         "forget.scoring",
+        "forget.logistic",
         "forget.probing",
         "forget.analyses",
     ),
