@@ -227,15 +227,23 @@ def probes(
         choose_on = span(validation, 0, len(validation.examples)) if validation else span(train, cut, size)
         options = [len(example.options) for example in test.examples[: settings.examples]]
         held_out = span(test, 0, len(options))
-        for control in (False, True)[: 1 + settings.control]:
-            parts = (fit_on.shuffled(seed), choose_on.shuffled(seed)) if control else (fit_on, choose_on)
-            for layer, result in zip(layers, probing.probe(*parts, held_out), strict=True):
+        labelings = [(fit_on, choose_on)]
+        if settings.control:
+            labelings.append((fit_on.shuffled(seed), choose_on.shuffled(seed)))
+        for number, results in enumerate(probing.probe_labelings(labelings, held_out)):
+            for layer, result in zip(layers, results, strict=True):
                 # The pairs of a question are right and wrong together: the interval is over questions.
                 right = np.add.reduceat(result.correct, [0, *accumulate(options[:-1])])
                 accuracy = metrics.mean(right / options)
                 found.append(
                     ProbeScore(
-                        phase=phase, task=task, position=position, layer=layer, control=control, accuracy=accuracy, l2=result.l2
+                        phase=phase,
+                        task=task,
+                        position=position,
+                        layer=layer,
+                        control=number > 0,
+                        accuracy=accuracy,
+                        l2=result.l2,
                     )
                 )
     return tuple(found)

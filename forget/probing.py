@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+
+from forget import logistic
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
 """L2 penalties tried, strongest first; the paper leaves the path open."""
@@ -57,33 +57,69 @@ def probe(train: Pairs, validation: Pairs, test: Pairs) -> list[Probed]:
     """Logistic regression on each layer's standardised states; of several L2 penalties the one best on validation is kept.
 
     Raises:
-        ValueError: a set without both right and wrong pairs.
+        ValueError: a set without both right and wrong pairs, or states that are not finite.
+        NotConverged: a regression without a minimum in sight (forget.logistic).
     """
-    for name, part in (("train", train), ("validation", validation), ("test", test)):
-        if len(np.unique(part.right)) != 2:
-            raise ValueError(f"the probe's {name} pairs hold no right or no wrong answers")
-    # The solver's vectors are too short for threads: on two busy cores, three layers took 17 s with them and 0.3 s without.
-    with threadpool_limits(1, user_api="blas"):
-        return [
-            _probe_layer(*(Pairs(part.states[:, layer], part.right) for part in (train, validation, test)))
-            for layer in range(train.states.shape[1])
-        ]
+    (probes,) = probe_labelings([(train, validation)], test)
+    return probes
 
 
-def _probe_layer(train: Pairs, validation: Pairs, test: Pairs) -> Probed:
-    scaler = StandardScaler().fit(train.states)
-    features = [scaler.transform(part.states) for part in (train, validation, test)]
-    # The loss is mean logistic loss + l2/2 |w|^2, while scikit-learn's C multiplies a sum. A fit starts from the last one.
-    classifier = LogisticRegression(warm_start=True, max_iter=1000)
-    best, best_accuracy = None, -1.0
-    for l2 in STRENGTHS:
-        classifier.set_params(C=1 / (l2 * len(train.right))).fit(features[0], train.right)
-        accuracy = classifier.score(features[1], validation.right)
-        if accuracy > best_accuracy:
-            correct = classifier.predict(features[2]) == test.right
-            best, best_accuracy = Probed(tuple(correct.astype(float).tolist()), l2), accuracy
-    assert best is not None
-    return best
+def probe_labelings(labelings: Sequence[tuple[Pairs, Pairs]], test: Pairs) -> list[list[Probed]]:
+    """`probe` for each labeling (training and validation pairs) of the same states, whose preparation they share."""
+    for fit_on, choose_on in labelings:
+        for name, part in (("train", fit_on), ("validation", choose_on), ("test", test)):
+            if len(np.unique(part.right)) != 2:
+                raise ValueError(f"the probe's {name} pairs hold no right or no wrong answers")
+    train, validation = labelings[0]
+    if any(one.states is not train.states or other.states is not validation.states for one, other in labelings):
+        raise ValueError("labelings of other states")
+    states = [torch.from_numpy(part.states) for part in (train, validation, test)]
+    fit_right, choose_right = (
+        torch.from_numpy(np.stack([part.right for part in parts])) for parts in zip(*labelings, strict=True)
+    )
+    test_right = torch.from_numpy(test.right)
+
+    def probe_layer(layer: int) -> list[Probed]:
+        return _probe_layer([part[:, layer].float() for part in states], fit_right, choose_right, test_right)
+
+    # A layer a thread: a fit's vectors are too short to be shared. Of two busy cores, threads that wait for each other at every
+    # product made the probes ten times slower. The order of the sums, too, is then the same for any number of threads.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            layers = list(pool.map(probe_layer, range(train.states.shape[1])))
+    finally:
+        torch.set_num_threads(threads)
+    return [list(probes) for probes in zip(*layers, strict=True)]
+
+
+def _probe_layer(
+    states: Sequence[torch.Tensor], fit_right: torch.Tensor, choose_right: torch.Tensor, test_right: torch.Tensor
+) -> list[Probed]:
+    """A layer's probe by labeling: states [pairs, width] of the three sets, labels [labelings, pairs], the truth [pairs]."""
+    fit_on, choose_on, test_on = states
+    mean = fit_on.mean(0)
+    features = fit_on - mean
+    deviation = torch.linalg.vector_norm(features, dim=0) / len(features) ** 0.5
+    if not deviation.isfinite().all():
+        raise ValueError("the probe's states are not finite")
+    # As scikit-learn's scaler: a feature that never varies stays as it is.
+    deviation[fit_on.amax(0) == fit_on.amin(0)] = 1
+    weights, intercepts = logistic.fit(features.div_(deviation), fit_right, STRENGTHS)
+    chosen, found = (_predictions(part - mean, weights / deviation, intercepts) for part in (choose_on, test_on))
+    # Of equals the first penalty is kept, which is the strongest.
+    choices = (chosen == choose_right[:, None]).sum(2).argmax(1).tolist()
+    correct = (found == test_right).float()
+    return [Probed(tuple(correct[labeling, choice].tolist()), STRENGTHS[choice]) for labeling, choice in enumerate(choices)]
+
+
+def _predictions(states: torch.Tensor, weights: torch.Tensor, intercepts: torch.Tensor) -> torch.Tensor:
+    """Whether each answer is called right, [labelings, penalties, pairs]."""
+    margins = weights @ states.T + intercepts[..., None]
+    if not margins.isfinite().all():
+        raise ValueError("the probe's states are not finite")
+    return margins > 0
 
 
 def spread(states: torch.Tensor) -> list[float]:

@@ -24,6 +24,7 @@ FLOORS = (
         "forget.methods",
         "forget.training",
         "forget.scoring",
+        "forget.logistic",
         "forget.probing",
         "forget.analyses",
     ),

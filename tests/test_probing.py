@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from forget import probing
 from forget.metrics import Row, variability
-from forget.probing import STRENGTHS, Pairs, cka, pairs, probe, spread
+from forget.probing import STRENGTHS, Pairs, cka, pairs, probe, probe_labelings, spread
 
 WIDTH = 20
 
@@ -54,6 +54,64 @@ def test_probes_are_those_of_a_scikit_learn_pipeline() -> None:
         chosen = max(fits, key=lambda l2: fits[l2].score(layer(validation, number), validation.right))
         assert found.l2 == chosen
         assert found.correct == tuple((fits[chosen].predict(layer(test, number)) == test.right).astype(float))
+
+
+@pytest.mark.parametrize("n", [12, 60, 1000])
+def test_accuracies_are_those_of_the_exact_minimum(n: int) -> None:
+    """With fewer pairs than the width, more, and many; without skill, with some, and where a plane parts the answers."""
+    strengths = (0.0, 0.5, 1.0, 2.0, 6.0)
+    train, validation, test = three(strengths, n)
+    for number, found in enumerate(probe(train, validation, test)):
+        fits = [
+            make_pipeline(
+                StandardScaler(), LogisticRegression(C=1 / (l2 * n), max_iter=1000, tol=1e-9, solver="newton-cholesky")
+            ).fit(layer(train, number).astype(float), train.right)
+            for l2 in STRENGTHS
+        ]
+        exact = max(fits, key=lambda one: one.score(layer(validation, number), validation.right))
+        assert abs(accuracy(found) - exact.score(layer(test, number), test.right)) < 0.002
+
+
+def test_a_constant_feature_changes_nothing() -> None:
+    parts = three((0.7,))
+
+    def widened(part: Pairs, value: float) -> Pairs:
+        return Pairs(np.concatenate([part.states, np.full_like(part.states[..., :1], value)], 2), part.right)
+
+    (plain,) = probe(*parts)
+    # Even if it is another constant where the probe is tried.
+    train, validation, test = (widened(part, value) for part, value in zip(parts, (0.1, 0.1, 7.0), strict=True))
+    assert probe(train, validation, test) == [plain]
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_states_that_are_not_finite_are_refused(position: int) -> None:
+    parts = three((0.7,))
+    parts[position].states[3, 0, 2] = np.inf
+    with pytest.raises(ValueError, match="states are not finite"):
+        probe(*parts)
+
+
+def test_threads_change_nothing() -> None:
+    parts = three((0.0, 0.3, 0.5, 0.7, 1.0))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            found.append(probe(*parts))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
+def test_labelings_are_probed_as_if_each_were_alone() -> None:
+    train, validation, test = three((0.3, 1.0))
+    dealt = train.shuffled(0), validation.shuffled(0)
+    assert probe_labelings([(train, validation), dealt], test) == [probe(train, validation, test), probe(*dealt, test)]
+    with pytest.raises(ValueError, match="labelings of other states"):
+        probe_labelings([(train, validation), (test, validation)], test)
 
 
 def test_the_penalty_is_that_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
