@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from forget import likeness, metrics, models, probing, tasks
 from forget.events import Likeness, Observe, ProbeScore, ignore
@@ -110,6 +112,13 @@ class Seen:
 
     examples: Sequence[Example]
     scores: Scores
+    rows: list[Row]
+
+    @property
+    def questions(self) -> torch.Tensor:
+        """[examples, width]: the states whose variability is measured."""
+        states = self.scores.questions
+        return states[:, max(VARIABILITY_LAYER, -states.shape[1])]
 
     def pairs(self, start: int, stop: int, layers: Sequence[int], position: Position) -> probing.Pairs:
         """The (question, answer) pairs of a span of the examples."""
@@ -117,6 +126,15 @@ class Seen:
         edges = [0, *accumulate(options)]
         states = self.scores.answers[position][edges[start] : edges[stop]][:, layers]
         return probing.pairs(states, [example.answer for example in self.examples[start:stop]], options[start:stop])
+
+
+@dataclass(frozen=True)
+class Other:
+    """What is read off another task than the trial's own."""
+
+    rows: list[Row]
+    questions: torch.Tensor
+    """[examples, width] as of `Seen`; or empty."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +149,12 @@ class Measuring:
 
     def once(self, phase: str, weights: str, load: Callable[[], LanguageModel]) -> Measured:
         """`measure`, computed once for all trials that look in the same way at the weights with this identity."""
-        names = {"evaluation_examples", "normalise", "options", "template", "probe", "seed", "task"}
-        settings = self.trial.model_dump(mode="json", include=names)
         parts = (self.material.forget, self.material.near, *self.material.test.values())
-        data = tasks.fingerprint(self.trial.tasks, self.trial.folders)
-        examples = [[example.id for example in part] for part in parts]
-        key = digest([PROTOCOL, phase, weights, settings, self.trial.tasks, self.bf16, examples, data])
+        settings = self.trial.model_dump(mode="json", include={"evaluation_examples", "probe", "seed", "task"})
+        key = digest([settings, self._key(phase, weights, self.trial.tasks, parts)])
 
         def make(folder: Path | None) -> None:
-            found = self.measure(phase, load())
+            found = self.measure(phase, load(), weights)
             if folder:
                 write_rows(found.rows, folder / "rows.parquet")
                 (folder / "found.json").write_text(Found(probes=found.probes, alike=found.alike).model_dump_json())
@@ -158,43 +173,86 @@ class Measuring:
 
         return Watching(self.trial.watch.points, look)
 
-    def measure(self, phase: str, model: LanguageModel) -> Measured:
-        """Score every split and task, and probe the trial's own task by the hidden states of the same pass."""
+    def _key(self, phase: str, weights: str, names: Sequence[str], parts: Sequence[Sequence[Example]]) -> str:
+        """Identity of what is found in a phase by scoring examples of the tasks of these names."""
+        settings = self.trial.model_dump(mode="json", include={"normalise", "options", "template"})
+        data = tasks.fingerprint(names, self.trial.folders)
+        examples = [[example.id for example in part] for part in parts]
+        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, examples, data])
+
+    def measure(self, phase: str, model: LanguageModel, weights: str | None = None) -> Measured:
+        """Score every split and task, and probe the trial's own task by the hidden states of the same pass.
+
+        Args:
+            weights: their identity, where other trials look at them too. Each other task is then scored once for all.
+        """
         trial, material = self.trial, self.material
-        stage = f"score {phase}"
-        look = partial(score, model, normalise=trial.normalise, bf16=self.bf16, stage=stage, observe=self.observe)
-        reads = trial.probe.examples > 0
-        states = trial.probe.positions if reads else None
-        rows: list[Row] = []
-
-        def see(examples: Sequence[Example], task: str, split: str, states: Sequence[Position] | None) -> Seen:
-            seen = Seen(examples, look(examples, states=states))
-            found = seen.scores.rows(examples, trial="", phase=phase, task=task, split=split)
-            if states is not None and split == "test":
-                spread = probing.spread(_spread_over(seen.scores.questions))
-                found = [replace(row, spread=one) for row, one in zip(found, spread, strict=True)]
-            rows.extend(found)
-            return seen
-
+        states = trial.probe.positions if self.reads else None
+        see = partial(self._see, phase, model)
         # One autocast region for all sets: the bf16 copies of the weights are made once.
         with model.autocast(self.bf16):
             train = see(material.forget[: trial.evaluation_examples], trial.task, "train", states)
             test = see(material.test[trial.task], trial.task, "test", states)
-            if material.near:
-                see(material.near, trial.task, "near", None)
-            others = {task: see(material.test[task], task, "test", () if reads else None) for task in trial.tasks[1:]}
-            lends = material.validation if reads else ()
-            validation = Seen(lends, look(lends, states=states)) if lends else None
-        if not reads:
+            near = see(material.near, trial.task, "near", None).rows if material.near else []
+            lends = material.validation if self.reads else ()
+            validation = see(lends, trial.task, "validation", states) if lends else None
+            # Trials that start together would all wait for the first task to be scored: each has an order of its own.
+            order = random.Random(trial.task).sample(trial.tasks[1:], len(trial.tasks) - 1)
+            others = {task: self._other(phase, model, task, weights) for task in order}
+        rows = [*train.rows, *test.rows, *near, *(row for task in trial.tasks[1:] for row in others[task].rows)]
+        if not self.reads:
             return Measured(rows, (), {})
-        own = _spread_over(test.scores.questions)
-        alike = {task: probing.cka(own, _spread_over(other.scores.questions)) for task, other in others.items()}
+        alike = {task: probing.cka(test.questions, others[task].questions) for task in trial.tasks[1:]}
         return Measured(rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike)
 
+    @property
+    def reads(self) -> bool:
+        return self.trial.probe.examples > 0
 
-def _spread_over(questions: torch.Tensor) -> torch.Tensor:
-    """[examples, width] of [examples, layers + 1, width]: the states whose variability is measured."""
-    return questions[:, max(VARIABILITY_LAYER, -questions.shape[1])]
+    def _see(
+        self,
+        phase: str,
+        model: LanguageModel,
+        examples: Sequence[Example],
+        task: str,
+        split: str,
+        states: Sequence[Position] | None,
+    ) -> Seen:
+        scores = score(
+            model,
+            examples,
+            normalise=self.trial.normalise,
+            bf16=self.bf16,
+            states=states,
+            stage=f"score {phase}",
+            observe=self.observe,
+        )
+        rows = scores.rows(examples, trial="", phase=phase, task=task, split=split)
+        seen = Seen(examples, scores, rows)
+        if states is None or split != "test":
+            return seen
+        spread = probing.spread(seen.questions)
+        return replace(seen, rows=[replace(row, spread=one) for row, one in zip(rows, spread, strict=True)])
+
+    def _other(self, phase: str, model: LanguageModel, task: str, weights: str | None) -> Other:
+        """What is seen of the test examples of another task than the trial's own."""
+        examples = self.material.test[task]
+
+        def look() -> Other:
+            seen = self._see(phase, model, examples, task, "test", () if self.reads else None)
+            return Other(seen.rows, seen.questions if self.reads else torch.empty(0))
+
+        def make(folder: Path | None) -> None:
+            seen = look()
+            if folder:
+                write_rows(seen.rows, folder / "rows.parquet")
+                save_file({"questions": seen.questions.contiguous()}, folder / "states.safetensors")
+
+        if weights is None:
+            return look()
+        key = digest([self.reads, self._key(phase, weights, [task], [examples])])
+        folder = self.store.shared("scored", key, make)
+        return Other(read_rows(folder / "rows.parquet"), load_file(folder / "states.safetensors")["questions"])
 
 
 def probe(model: LanguageModel, task: str, settings: Probe, like: Trial, observe: Observe = ignore) -> tuple[ProbeScore, ...]:
@@ -204,7 +262,7 @@ def probe(model: LanguageModel, task: str, settings: Probe, like: Trial, observe
     look = partial(score, model, bf16=bf16, states=settings.positions, stage="probe", observe=observe)
     splits = ("train", "validation", "test") if "validation" in tasks.find(task, like.folders).splits else ("train", "test")
     examples = {split: load(split=split, options=like.options) for split in splits}
-    seen = {split: Seen(part, look(part)) for split, part in examples.items()}
+    seen = {split: Seen(part, look(part), []) for split, part in examples.items()}
     return probes("loaded", task, settings, like.seed, seen["train"], seen.get("validation"), seen["test"])
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
 
 

@@ -134,6 +134,20 @@ def test_a_finished_trial_is_read_and_its_learned_model_is_shared(quick: Trial, 
     assert set(stages(overlay(trial, {"learn.lr": 1e-4}), store)) == set(everything) - {"score base"}
 
 
+def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: Path) -> None:
+    """Before learning, all tasks look at the same weights: T tasks take T scorings of test sets as others, not T (T - 1)."""
+    store, alone = Store(tmp_path / "shared"), Store(tmp_path / "alone")
+    first = overlay(quick, {**SHORT, "evaluate_on": ["upper", "world"], "evaluation_examples": 12})
+    second = overlay(first, {"task": "upper", "evaluate_on": ["vowels", "world"]})
+    # Train, test, near and the two others; the second task has train and test only, and finds one of two others scored.
+    assert stages(first, store).count("score base") == 5
+    assert stages(second, store).count("score base") == 3
+    id = run_trial(second, store=store).id
+    assert run_trial(second, store=alone).id == id
+    assert store.rows(id) == alone.rows(id)
+    assert store.outcome(id).likeness == alone.outcome(id).likeness  # type: ignore[union-attr]
+
+
 VARIANTS: dict[str, Mapping[str, object]] = {
     "flipped labels": {"labels": "flipped"},
     "labels drawn each epoch": {"labels": "random_each_epoch", "forget.epochs": 2},
