@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +52,8 @@ def folder() -> Path:
 
 def fresh_store(where: Path) -> Store:
     """An empty store but for the converted model, which any second run finds there."""
-    shutil.copytree(folder(), where / "models" / MODEL, copy_function=os.link)
+    (where / "models").mkdir(parents=True)
+    (where / "models" / MODEL).symlink_to(folder())
     return Store(where)
 
 

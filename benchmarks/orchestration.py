@@ -29,10 +29,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks import data
-from benchmarks.compare import Share
+from benchmarks.compare import Share, functions
 from benchmarks.trials import sweep_as_command
 from forget import labels, models, tracking
-from forget.events import Event, Step
+from forget.events import Event, StageStarted, Step
 from forget.models import LanguageModel
 from forget.settings import Probe, Stage, Sweep, Trial, Watch, spec_path
 from forget.store import Store
@@ -45,35 +45,50 @@ METRICS = 3 * STAGES
 
 
 def comparisons(quick: bool) -> list[Share]:
+    memory, quickstart, timed = _Memory(32 if quick else 100), _Quickstart(), 3 if quick else TRIALS
     rows = [
         Share(
             "peak memory of a trial",
             "weights, gradients and optimiser state",
-            partial(_memory, quick),
+            memory.measure,
             1.3,
             at_most=True,
-            profile=str,
+            profile=memory.profile,
         ),
         Share(
             f"tracking {TRIALS} trials x {STEPS} steps x {METRICS} metrics",
-            "the trials' training steps",
-            partial(_tracking, 3 if quick else TRIALS),
+            "the trials' training steps and their tracking",
+            partial(_tracking, timed),
             0.02,
             at_most=True,
+            profile=partial(functions, partial(_track, 1)),
         ),
     ]
     if not quick:
-        rows.append(Share("orchestration of the quickstart", "its wall time", _orchestration, 0.05, at_most=True, profile=str))
+        rows.append(
+            Share(
+                "orchestration of the quickstart",
+                "its wall time over all slots",
+                quickstart.measure,
+                0.05,
+                at_most=True,
+                profile=quickstart.profile,
+            )
+        )
     return rows
 
 
-def _orchestration() -> tuple[float, str]:
-    slots = min(TRIALS, os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory() as folder:
-        swept = sweep_as_command(spec_path("quickstart"), Path(folder))
-    seconds = sum(outcome.seconds for outcome in swept.outcomes)
-    share = 1 - seconds / (swept.wall * slots)
-    return share, f"{len(swept.outcomes)} trials took {seconds:.0f} s of {slots} slots x {swept.wall:.0f} s"
+class _Quickstart:
+    def measure(self) -> tuple[float, str]:
+        slots = min(TRIALS, os.cpu_count() or 1)
+        with tempfile.TemporaryDirectory() as folder:
+            self.swept = sweep_as_command(spec_path("quickstart"), Path(folder))
+        seconds = sum(outcome.seconds for outcome in self.swept.outcomes)
+        share = 1 - seconds / (self.swept.wall * slots)
+        return share, f"{len(self.swept.outcomes)} trials took {seconds:.0f} s of {slots} slots x {self.swept.wall:.0f} s"
+
+    def profile(self) -> str:
+        return self.swept.table()
 
 
 def _trial(examples: int) -> Trial:
@@ -91,22 +106,35 @@ def _trial(examples: int) -> Trial:
     )
 
 
-def _memory(quick: bool) -> tuple[float, str]:
-    with tempfile.TemporaryDirectory() as folder:
-        data.fresh_store(Path(folder))
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context) as alone:
-            grown = alone.submit(_growth, _trial(32 if quick else 100), folder).result()
-    whole = models.MODELS[data.MODEL].training_memory
-    return grown / whole, f"{grown / 2**30:.2f} GiB of {whole / 2**30:.2f} GiB"
+class _Memory:
+    def __init__(self, examples: int) -> None:
+        self.examples = examples
+
+    def measure(self) -> tuple[float, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            data.fresh_store(Path(folder))
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+                self.grown = alone.submit(_growth, _trial(self.examples), folder).result()
+        peak, whole = max(self.grown.values()), models.MODELS[data.MODEL].training_memory
+        return peak / whole, f"{peak / 2**30:.2f} GiB of {whole / 2**30:.2f} GiB"
+
+    def profile(self) -> str:
+        return "\n".join(
+            [f"{'by the end of':24} {'peak, GiB':>10}", *(f"{k:24} {v / 2**30:10.2f}" for k, v in self.grown.items())]
+        )
 
 
-def _growth(trial: Trial, where: str) -> int:
-    """Bytes that this process grows by while it runs the trial."""
+def _growth(trial: Trial, where: str) -> dict[str, int]:
+    """Bytes that this process has grown by at its peak, by the end of each stage of the trial."""
     identify(trial)  # Imports and reads what a process that waits for its first trial has at hand.
     before = psutil.Process().memory_info().rss
-    run_trial(trial, store=Store(where))
-    return _peak() - before
+    grown: dict[str, int] = {}
+
+    def observe(event: Event) -> None:
+        grown[event.stage if isinstance(event, (StageStarted, Step)) else "the trial"] = _peak() - before
+
+    run_trial(trial, observe, Store(where))
+    return grown
 
 
 def _peak() -> int:
@@ -117,14 +145,18 @@ def _peak() -> int:
 
 def _tracking(trials: int) -> tuple[float, str]:
     step = _step_seconds()
-    with tempfile.TemporaryDirectory() as folder, _alone(Path(folder)):
-        times = [_tracked(Path(folder), seed) for seed in range(trials)]
+    times = _track(trials)
     tracked, trained = sum(times), trials * STEPS * step
     note = (
         f"{statistics.mean(times):.1f} s a trial, {trials} timed, beside {STEPS} steps of {step:.2f} s "
         "(science, 16 examples, the default precision)"
     )
     return tracked / (tracked + trained), note
+
+
+def _track(trials: int) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder, _alone(Path(folder)):
+        return [_tracked(Path(folder), seed) for seed in range(trials)]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import statistics
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from rich.table import Table
 from benchmarks.compare import Result
 from forget.settings import Part
 
-ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration", "growth")
+ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration")
 """Modules of benchmarks, each with `comparisons(quick)`; their docstrings are the page's text."""
 
 HERE = Path(__file__).parent
@@ -67,7 +68,7 @@ def page(record: Record, why: dict[str, str]) -> str:
     where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     parts = [
         "# Performance",
-        "Made by `make bench`" + ("-quick" if record.quick else "") + " from performance.json, on: " + where + ".",
+        f"Made from performance.json, which `make bench{'-quick' if record.quick else ''}` wrote, on: {where}.",
         "Each row was first checked for equal results. Then the two sides ran strictly in turn in one process, for "
         f"{record.rounds} rounds; a ratio is their time over ours in the same round: the median (least-largest). Work that "
         "takes minutes is timed once, on the pass that is checked. Seconds are medians.",
@@ -81,7 +82,7 @@ def page(record: Record, why: dict[str, str]) -> str:
             if result.met is False:
                 parts.append(f"**{result.work}** misses its target. {why.get(result.work, UNEXPLAINED)}")
                 if result.profile:
-                    parts.append(f"```\n{result.profile}\n```")
+                    parts.append(f"Where its time or memory goes:\n\n```\n{result.profile}\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,7 +103,7 @@ def _rows(results: Sequence[Result]) -> str:
 def _middle(seconds: Sequence[float], tokens: int) -> str:
     if not seconds:
         return "-"
-    middle = sorted(seconds)[len(seconds) // 2]
+    middle = statistics.median(seconds)
     return f"{middle:.2f} s" + (f", {tokens / middle:.0f} tokens/s" if tokens else "")
 
 

@@ -53,7 +53,7 @@ FULL = (
 QUICK = (
     Timed("boolq", "long contexts", 6, 2, 5),
     Timed("arc_easy", "four options", 8, 2, 5),
-    Timed("piqa", "short", 12, 1.5, 3),
+    Timed("piqa", "short contexts", 12, 1.5, 3),
 )
 SHIPPED = (Timed("reading", "long contexts", 24, 2, 5), Timed("world", "short contexts", 32, 1.5, 3))
 """In place of them where there is no data."""

@@ -183,6 +183,14 @@ class Swept:
     """Seconds, from the shell's prompt to the next."""
     outcomes: tuple[Outcome, ...]
 
+    def table(self) -> str:
+        """Where the time went."""
+        lines = [f"{'trial':44} {'seconds':>8}"]
+        for outcome in self.outcomes:
+            named = f"{outcome.trial.task}, {outcome.trial.model}, rate {outcome.trial.forget.lr:g}"
+            lines.append(f"{named:44} {outcome.seconds:8.1f}")
+        return "\n".join([*lines, f"{'the whole command':44} {self.wall:8.1f}"])
+
 
 def sweep_as_command(spec: Path, folder: Path) -> Swept:
     """`forget sweep` in a folder that holds nothing but the converted model."""
@@ -194,7 +202,7 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
         [sys.executable, "-m", "pipelines.cli", "sweep", str(spec)], cwd=folder, env=env, capture_output=True, text=True
     )
     wall = time.perf_counter() - began
-    assert done.returncode == 0, f"forget sweep ended with {done.returncode}: {done.stderr[-2000:]}"
+    assert done.returncode == 0, f"forget sweep ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
     return Swept(wall, tuple(Store(folder / "store").finished()))
 
 
@@ -249,10 +257,6 @@ task = ["world", "science", "sentiment"]
         return f"{len(apart)} accuracies of {len(sweep.trials())} trials differ by {mean:.3f} on average"
 
     def profile(self) -> str:
-        """Where the sweep's time goes, from the run that was timed."""
+        """From the run that was timed."""
         assert self.swept
-        lines = [f"{'trial':44} {'seconds':>8}"]
-        for outcome in self.swept.outcomes:
-            named = f"{outcome.trial.task}, {outcome.trial.model}, rate {outcome.trial.forget.lr:g}"
-            lines.append(f"{named:44} {outcome.seconds:8.1f}")
-        return "\n".join([*lines, f"{'the whole command':44} {self.swept.wall:8.1f}"])
+        return self.swept.table()
