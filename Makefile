@@ -63,14 +63,16 @@ test: setup ## Test everything that needs no download
 # What the benchmarks and a slow test compare with.
 BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	--requirement benchmarks/requirements.txt
+# ONLY is a room of benchmarks or a part of a row's name; OUT is the folder of the results.
+CHOSEN = $(if $(ONLY),--only '$(ONLY)') $(if $(OUT),--out '$(OUT)')
 
 bench: setup ## Time it side by side with what you would pick instead, 20 minutes on two cores: make bench ONLY=scoring
 	@$(BENCH_SETUP)
-	@$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)')
+	@$(BIN)/python -m benchmarks $(CHOSEN)
 
 bench-quick: setup ## The same on less, 5 minutes
 	@$(BENCH_SETUP)
-	@$(BIN)/python -m benchmarks --quick $(if $(ONLY),--only '$(ONLY)')
+	@$(BIN)/python -m benchmarks --quick $(CHOSEN)
 
 test-slow: setup ## Test with the real language model, benchmark data and lm-evaluation-harness as well
 	@$(BENCH_SETUP)

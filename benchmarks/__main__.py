@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +31,32 @@ def rows(quick: bool, only: str) -> list[tuple[str, Comparison[Any] | Share]]:
         everything = importlib.import_module(f"benchmarks.{room}").comparisons(quick)
         found += [(room, row) for row in everything if only == room or only in row.work]
     if not found:
-        raise BadInput(f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}) or a part of the work')
+        raise BadInput(f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work')
     return found
+
+
+def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Grown, ...]:
+    """How cost grows, with a figure for each size in `out`; `tick` is told what has been measured."""
+    growth: Any = importlib.import_module("benchmarks.growth")  # Here, as the rooms above.
+    with tempfile.TemporaryDirectory() as folder:
+        curves = []
+        for size in growth.sizes(quick, Path(folder)):
+            curves.append(growth.measure(size))
+            tick(f"{size.what}, by {size.of}")
+    figures = growth.plot(curves, out)
+    return tuple(
+        page.Grown(
+            what=curve.growth.what,
+            of=curve.growth.of,
+            values=curve.values,
+            seconds=curve.seconds,
+            megabytes=curve.megabytes,
+            exponent=curve.exponent,
+            bound=curve.growth.bound,
+            figure=figure.name,
+        )
+        for curve, figure in zip(curves, figures, strict=True)
+    )
 
 
 def main(
@@ -40,8 +67,9 @@ def main(
 ) -> None:
     """Time the platform side by side with what a user would pick instead. Exit code 1 where two sides are not equal."""
     warnings.filterwarnings("ignore", module="transformers|lm_eval|torch")
-    chosen = rows(quick, only)
+    chosen = [] if only == "growth" else rows(quick, only)
     results: list[Result] = []
+    record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=())
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -55,8 +83,11 @@ def main(
             if result.met is False and result.equal:
                 result = result.model_copy(update={"profile": profiled(row)})
             results.append(result)
-            record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=tuple(results))
+            record = record.model_copy(update={"results": tuple(results)})
             page.write(record, out)  # After each row: one that is interrupted keeps what it has.
+    if only == "growth" or not (only or quick):
+        record = record.model_copy(update={"growth": grown(quick, out, console.print)})
+        page.write(record, out)
     wide = Console(width=None if console.is_terminal else 200)
     wide.print(page.table(record))
     wide.print(f"written: {out / 'performance.json'}, {out / 'performance.md'}")
@@ -64,4 +95,7 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except BadInput as error:
+        sys.exit(f"benchmarks: {error}")

@@ -15,9 +15,25 @@ from benchmarks.compare import Result
 from forget.settings import Part
 
 ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration")
-"""Modules of benchmarks, each with `comparisons(quick)`; their docstrings are the page's text."""
+"""Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's text."""
 
 HERE = Path(__file__).parent
+
+
+class Grown(Part):
+    """What a size of a study costs (benchmarks.growth.Curve)."""
+
+    what: str
+    of: str
+    values: tuple[int, ...]
+    seconds: tuple[float, ...]
+    """Of the processor, by value."""
+    megabytes: tuple[float, ...]
+    exponent: float
+    bound: float
+    """Largest exponent that is accepted."""
+    figure: str
+    """File beside the page."""
 
 
 class Record(Part):
@@ -27,6 +43,7 @@ class Record(Part):
     quick: bool
     rounds: int
     results: tuple[Result, ...]
+    growth: tuple[Grown, ...] = ()
 
 
 def write(record: Record, folder: Path) -> None:
@@ -83,6 +100,9 @@ def page(record: Record, why: dict[str, str]) -> str:
                 parts.append(f"**{result.work}** misses its target. {why.get(result.work, UNEXPLAINED)}")
                 if result.profile:
                     parts.append(f"Where its time or memory goes:\n\n```\n{result.profile}\n```")
+    if record.growth:
+        parts += ["## Growth", _about("growth"), growth_table(record.growth)]
+        parts += [f"![{one.what}, by {one.of}]({one.figure})" for one in record.growth]
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,8 +115,24 @@ def _about(room: str) -> str:
 
 
 def _rows(results: Sequence[Result]) -> str:
-    head = ("work", "against", "ours", "theirs", "ratio", "target", "met", "equality")
-    lines = [head, ["---"] * len(head), *([r.work, r.against, *cells(r), r.note] for r in results)]
+    head = ["work", "against", "ours", "theirs", "ratio", "target", "met", "equality"]
+    return _markdown(head, [[r.work, r.against, *cells(r), r.note] for r in results])
+
+
+def growth_table(growth: Sequence[Grown]) -> str:
+    """In Markdown."""
+    head = ["what", "of", "values", "seconds", "megabytes", "exponent", "at most", "met"]
+    rows = []
+    for one in growth:
+        listed = [", ".join(f"{n:.3g}" for n in numbers) for numbers in (one.seconds, one.megabytes)]
+        values = ", ".join(map(str, one.values))
+        met = "yes" if one.exponent <= one.bound else "no"
+        rows.append([one.what, one.of, values, *listed, f"{one.exponent:.2f}", f"{one.bound:g}", met])
+    return _markdown(head, rows)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 

@@ -146,6 +146,8 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        # In bf16 the network's own forward has been replaced by one that autocasts, for good.
+        trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     AcceleratorState._reset_state(reset_partial_state=True)
     network.eval()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -107,6 +107,13 @@ def test_the_page_holds_every_row_and_explains_what_misses() -> None:
     assert page.UNEXPLAINED in page.page(record(bad), {})
 
 
+def test_the_page_says_how_cost_grows_and_which_size_grows_too_fast() -> None:
+    of = {"what": "planning", "values": (10, 20), "seconds": (1, 4), "megabytes": (5, 6), "bound": 1.15, "figure": "f.png"}
+    grown = page.Grown.model_validate({**of, "of": "trials", "exponent": 2})
+    assert "| planning | trials | 10, 20 | 1, 4 | 5, 6 | 2.00 | 1.15 | no |" in page.growth_table([grown])
+    assert "| yes |" in page.growth_table([grown.model_copy(update={"exponent": 1.1})])
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     made = record(result(room="scoring", ours=(1,), theirs=(2,)))
     page.write(made, tmp_path)
