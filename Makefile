@@ -10,7 +10,7 @@ PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow lint image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow bench bench-quick lint image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +60,22 @@ ui: setup ## Compare runs in the MLflow UI, that of a cluster with CONTEXT=name
 test: setup ## Test everything that needs no download
 	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
 
+# What the benchmarks and a slow test compare with.
+BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	--requirement benchmarks/requirements.txt
+# ONLY is a room of benchmarks or a part of a row's name; OUT is the folder of the results.
+CHOSEN = $(if $(ONLY),--only '$(ONLY)') $(if $(OUT),--out '$(OUT)')
+
+bench: setup ## Time it side by side with what you would pick instead, 20 minutes on two cores: make bench ONLY=scoring
+	@$(BENCH_SETUP)
+	@$(BIN)/python -m benchmarks $(CHOSEN)
+
+bench-quick: setup ## The same on less, 5 minutes
+	@$(BENCH_SETUP)
+	@$(BIN)/python -m benchmarks --quick $(CHOSEN)
+
 test-slow: setup ## Test with the real language model, benchmark data and lm-evaluation-harness as well
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lmeval]'
+	@$(BENCH_SETUP)
 	@$(BIN)/pytest --quiet -m 'slow or not slow'
 
 lint: setup ## Check style, imports and types

@@ -99,6 +99,10 @@ def test_imports_go_downward_only(path: Path) -> None:
     assert not above
 
 
+def test_the_platform_does_not_know_its_benchmarks() -> None:
+    assert not [path for path in SOURCES if any(name.split(".")[0] == "benchmarks" for name in imports(path))]
+
+
 @pytest.mark.parametrize("package", DOORS)
 def test_a_package_is_imported_in_its_room_alone(package: str) -> None:
     users = {str(path.relative_to(ROOT)) for path in SOURCES if any(name.split(".")[0] == package for name in imports(path))}

@@ -486,7 +486,7 @@ assert "datasets" not in sys.modules
 
 @pytest.fixture(scope="module")
 def harness() -> Any:
-    pytest.importorskip("lm_eval", reason="needs lm-eval: pip install 'forget[lmeval]'")
+    pytest.importorskip("lm_eval", reason="needs lm-eval: pip install -r benchmarks/requirements.txt")
     from lm_eval.tasks import TaskManager
 
     return TaskManager()

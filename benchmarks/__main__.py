@@ -1,0 +1,101 @@
+"""`python -m benchmarks`: every row, or some, as a table, as JSON and as a page."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks import machine, page
+from benchmarks.compare import Comparison, Result, Share, profiled, run, turns
+from forget.settings import BadInput
+
+
+def rows(quick: bool, only: str) -> list[tuple[str, Comparison[Any] | Share]]:
+    """Room and row of all that `only` names: a room, or a part of the row's work.
+
+    Raises:
+        BadInput: nothing is named so.
+    """
+    found: list[tuple[str, Comparison[Any] | Share]] = []
+    for room in (only,) if only in page.ROOMS else page.ROOMS:
+        # Here, since a room imports what it compares with, which takes seconds.
+        everything = importlib.import_module(f"benchmarks.{room}").comparisons(quick)
+        found += [(room, row) for row in everything if only == room or only in row.work]
+    if not found:
+        raise BadInput(f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work')
+    return found
+
+
+def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Grown, ...]:
+    """How cost grows, with a figure for each size in `out`; `tick` is told what has been measured."""
+    growth: Any = importlib.import_module("benchmarks.growth")  # Here, as the rooms above.
+    with tempfile.TemporaryDirectory() as folder:
+        curves = []
+        for size in growth.sizes(quick, Path(folder)):
+            curves.append(growth.measure(size))
+            tick(f"{size.what}, by {size.of}")
+    figures = growth.plot(curves, out)
+    return tuple(
+        page.Grown(
+            what=curve.growth.what,
+            of=curve.growth.of,
+            values=curve.values,
+            seconds=curve.seconds,
+            megabytes=curve.megabytes,
+            exponent=curve.exponent,
+            bound=curve.growth.bound,
+            figure=figure.name,
+        )
+        for curve, figure in zip(curves, figures, strict=True)
+    )
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rows, on less, in five minutes.")] = False,
+    only: Annotated[str, typer.Option(help="A room, or a part of a row's work.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after the first pass, which is checked.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for performance.json and performance.md.")] = Path("bench"),
+) -> None:
+    """Time the platform side by side with what a user would pick instead. Exit code 1 where two sides are not equal."""
+    warnings.filterwarnings("ignore", module="transformers|lm_eval|torch")
+    chosen = [] if only == "growth" else rows(quick, only)
+    results: list[Result] = []
+    record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=())
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=sum(turns(row, rounds) for _, row in chosen))
+        done = 0
+        for room, row in chosen:
+            progress.update(bar, description=row.work)
+            result = run(row, rounds, lambda: progress.advance(bar)).model_copy(update={"room": room})
+            done += turns(row, rounds)
+            progress.update(bar, completed=done)  # A row whose check failed had turns left.
+            if result.met is False and result.equal:
+                result = result.model_copy(update={"profile": profiled(row)})
+            results.append(result)
+            record = record.model_copy(update={"results": tuple(results)})
+            page.write(record, out)  # After each row: one that is interrupted keeps what it has.
+    if only == "growth" or not (only or quick):
+        record = record.model_copy(update={"growth": grown(quick, out, console.print)})
+        page.write(record, out)
+    wide = Console(width=None if console.is_terminal else 200)
+    wide.print(page.table(record))
+    wide.print(f"written: {out / 'performance.json'}, {out / 'performance.md'}")
+    raise typer.Exit(int(not all(result.equal for result in results)))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except BadInput as error:
+        sys.exit(f"benchmarks: {error}")

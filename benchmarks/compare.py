@@ -1,0 +1,169 @@
+"""Two sides of the same work, timed in turn once their results have been found equal; and shares, which have no other side."""
+
+from __future__ import annotations
+
+import cProfile
+import io
+import pstats
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from torch.profiler import ProfilerActivity, profile
+
+from forget.settings import Part
+
+T = TypeVar("T")
+
+OPERATORS = 12
+"""Lines of a profile."""
+
+
+@dataclass(frozen=True)
+class Comparison(Generic[T]):
+    """Work that is done here and by what a user would pick instead."""
+
+    work: str
+    against: str
+    """The other side, with what it was set to."""
+    ours: Callable[[], T]
+    theirs: Callable[[], T]
+    check: Callable[[T, T], str]
+    """(ours, theirs) -> one sentence, how equal they are. Raises AssertionError where they are not."""
+    target: float | None
+    """The least ratio of their time to ours; None: the row is there to be read."""
+    tokens: int = 0
+    """Of the work, padding left out, for rows that are also read as a speed."""
+    once: bool = False
+    """The first pass is the only round: for work of minutes, in which warming up is lost."""
+    profile: Callable[[], str] | None = None
+    """Where our time goes, as a table; by default the operators of torch. For work that other processes do."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A number that is read by itself: how much of one thing another takes."""
+
+    work: str
+    of: str
+    """The whole that it is a share of."""
+    measure: Callable[[], tuple[float, str]]
+    """The share, and one sentence on what it was computed from."""
+    target: float
+    at_most: bool = False
+    """Whether the target is the largest share that is good, not the least."""
+    profile: Callable[[], str] | None = None
+    """As in `Comparison`."""
+
+
+class Result(Part):
+    """A line of the table."""
+
+    room: str = ""
+    """The module of benchmarks that the row comes from."""
+    work: str
+    against: str
+    ours: tuple[float, ...] = ()
+    """Seconds by round."""
+    theirs: tuple[float, ...] = ()
+    share: float | None = None
+    """Of a `Share`; a comparison has rounds instead."""
+    target: float | None
+    at_most: bool = False
+    tokens: int = 0
+    equal: bool = True
+    """False where the check failed; nothing was timed then."""
+    note: str
+    """How equal the two sides are, or how they differ, or what the share was computed from."""
+    profile: str = ""
+    """Where the time goes, of a row that missed its target."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Their time over ours, round by round: whatever else slows the machine down slows both sides of a round."""
+        return tuple(theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def value(self) -> float | None:
+        """The share, or the median of the ratios; None where nothing was timed."""
+        return statistics.median(self.ratios) if self.ratios else self.share
+
+    @property
+    def met(self) -> bool | None:
+        """None where there is no target."""
+        if not self.equal:
+            return False
+        if self.target is None or self.value is None:
+            return None
+        return self.value <= self.target if self.at_most else self.value >= self.target
+
+
+def turns(row: Comparison[Any] | Share, rounds: int) -> int:
+    """How often `run` calls one side or the other, which a progress bar counts."""
+    if isinstance(row, Share):
+        return 1
+    return 2 if row.once else 2 * (1 + rounds)
+
+
+def run(row: Comparison[Any] | Share, rounds: int, tick: Callable[[], None] = lambda: None) -> Result:
+    """Check, then time strictly in turn. A row whose sides differ is not timed any further: its ratio would mean nothing.
+
+    Args:
+        rounds: after the first pass, which warms both sides up and is checked.
+        tick: called after each turn.
+    """
+    if isinstance(row, Share):
+        share, note = row.measure()
+        tick()
+        return Result(work=row.work, against=row.of, share=share, target=row.target, at_most=row.at_most, note=note)
+
+    def turn(side: Callable[[], Any]) -> tuple[Any, float]:
+        began = time.perf_counter()
+        found = side()
+        seconds = time.perf_counter() - began
+        tick()
+        return found, seconds
+
+    mine, first = turn(row.ours)
+    other, second = turn(row.theirs)
+    result = Result(work=row.work, against=row.against, target=row.target, tokens=row.tokens, note="")
+    try:
+        note = row.check(mine, other)
+    except AssertionError as difference:
+        return result.model_copy(update={"equal": False, "note": f"not equal: {difference}"})
+    del mine, other
+    timed = [(first, second)] if row.once else [(turn(row.ours)[1], turn(row.theirs)[1]) for _ in range(rounds)]
+    ours, theirs = zip(*timed, strict=True)
+    return result.model_copy(update={"ours": ours, "theirs": theirs, "note": note})
+
+
+def profiled(row: Comparison[Any] | Share) -> str:
+    """Where our side's time goes: a table."""
+    if row.profile:
+        return row.profile()
+    work = row.measure if isinstance(row, Share) else row.ours
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        work()
+    return operators(seen)
+
+
+def functions(work: Callable[[], object]) -> str:
+    """The functions that took most of the time themselves, of work that is not torch's."""
+    seen = cProfile.Profile()
+    seen.runcall(work)
+    text = io.StringIO()
+    pstats.Stats(seen, stream=text).strip_dirs().sort_stats("tottime").print_stats(OPERATORS)
+    return text.getvalue().strip()
+
+
+def operators(seen: profile) -> str:
+    """The operators that took most of the time themselves."""
+    events = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    lines = [f"{'operator':40} {'share':>6} {'seconds':>8} {'calls':>8}"]
+    for event in events[:OPERATORS]:
+        share, seconds = event.self_cpu_time_total / total, event.self_cpu_time_total / 1e6
+        lines.append(f"{event.key[:40]:40} {share:6.1%} {seconds:8.2f} {event.count:8}")
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""What the benchmarks run on: a real language model, and real tasks where there is a folder of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from forget import models, tasks
+from forget.models import LanguageModel
+from forget.store import Store
+from forget.tasks import Example
+
+MODEL = "smollm2-135m"
+
+DATA = Path(os.environ.get("FORGET_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+"""A folder of tasks (forget.tasks.files). Where there is none, the rows run on tasks that ship with the package."""
+
+REAL = DATA.is_dir()
+
+
+def folders() -> tuple[str, ...]:
+    return (str(DATA.resolve()),) if REAL else ()
+
+
+def examples(task: str, n: int, split: str = "test") -> tuple[Example, ...]:
+    """With all of their options."""
+    return tasks.load(task, split, n, seed=0, folders=folders(), options="all")
+
+
+def shipped(task: str, n: int) -> tuple[Example, ...]:
+    """To train on, of a task that ships with the package, binarised."""
+    return tasks.load(task, "train", n, seed=0)
+
+
+@functools.cache
+def model() -> LanguageModel:
+    """Ours."""
+    return models.load(MODEL, Store())
+
+
+def folder() -> Path:
+    """The same model as a plain Hugging Face folder."""
+    model()
+    return Store().root / "models" / MODEL
+
+
+def fresh_store(where: Path) -> Store:
+    """An empty store but for the converted model, which any second run finds there."""
+    (where / "models").mkdir(parents=True)
+    (where / "models" / MODEL).symlink_to(folder())
+    return Store(where)
+
+
+def network(layers: int | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The model as a user of transformers loads it, with its first `layers` blocks or all of them, in evaluation mode."""
+    config = AutoConfig.from_pretrained(folder())
+    config.num_hidden_layers = layers or config.num_hidden_layers
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # It reports the weights that a cut model leaves.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder(), config=config, dtype=dtype)
+    return loaded.to(device).eval()  # type: ignore[arg-type]  # transformers hides the signature of `to`
+
+
+@functools.cache
+def other_network(dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The other side's own copy, so that nothing done to ours reaches it."""
+    return network(dtype=dtype)
+
+
+def accuracy(scores: Sequence[Sequence[float]], some: Sequence[Example]) -> float:
+    """Share of examples whose true option scores highest."""
+    return sum(max(range(len(s)), key=s.__getitem__) == e.answer for s, e in zip(scores, some, strict=True)) / len(some)

@@ -1,0 +1,43 @@
+"""What the numbers were measured on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from forget.journal import environment
+
+PACKAGES = ("lm-eval", "scikit-learn")
+"""Of the other side, besides those that `forget.journal.environment` names."""
+
+
+def describe() -> dict[str, str]:
+    """Processor, cores, versions and commit."""
+    tags = environment()
+    versions = {name.removeprefix("version."): version for name, version in tags.items() if name.startswith("version.")}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "threads": str(torch.get_num_threads()),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
+        "python": platform.python_version(),
+        **versions,
+        "commit": tags.get("mlflow.source.git.commit", "unknown"),
+    }
+
+
+def _processor() -> str:
+    """As Linux names it; elsewhere the architecture."""
+    with suppress(FileNotFoundError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,168 @@
+"""Results as a table in the terminal, as JSON, and as the page that is made of the JSON alone."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks.compare import Result
+from forget.settings import Part
+
+ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration")
+"""Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's text."""
+
+HERE = Path(__file__).parent
+
+
+class Grown(Part):
+    """What a size of a study costs (benchmarks.growth.Curve)."""
+
+    what: str
+    of: str
+    values: tuple[int, ...]
+    seconds: tuple[float, ...]
+    """Of the processor, by value."""
+    megabytes: tuple[float, ...]
+    exponent: float
+    bound: float
+    """Largest exponent that is accepted."""
+    figure: str
+    """File beside the page."""
+
+
+class Record(Part):
+    """A run of the benchmarks."""
+
+    machine: dict[str, str]
+    quick: bool
+    rounds: int
+    results: tuple[Result, ...]
+    growth: tuple[Grown, ...] = ()
+
+
+def write(record: Record, folder: Path) -> None:
+    """performance.json and performance.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "performance.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / "performance.md").write_text(page(record, reasons()), encoding="utf-8")
+
+
+def read(folder: Path) -> Record:
+    return Record.model_validate_json((folder / "performance.json").read_text(encoding="utf-8"))
+
+
+def reasons() -> dict[str, str]:
+    """Why a row misses its target, by work: written by hand, from its profile."""
+    return tomllib.loads((HERE / "why.toml").read_text(encoding="utf-8"))
+
+
+def table(record: Record) -> Table:
+    """For a terminal."""
+    found = Table("work", "against", title="quick" if record.quick else None)
+    for name in ("ours", "theirs", "ratio (min-max)", "target", "met"):
+        found.add_column(name, justify="right", no_wrap=True)
+    found.add_column("equality")
+    for result in record.results:
+        colour = {True: "green", False: "red", None: "default"}[result.met]
+        found.add_row(result.work, result.against, *cells(result)[:-1], f"[{colour}]{cells(result)[-1]}", result.note)
+    return found
+
+
+def cells(result: Result) -> list[str]:
+    """Ours, theirs, ratio, target, met."""
+    ours, theirs = _middle(result.ours, result.tokens), _middle(result.theirs, result.tokens)
+    return [ours, theirs, _value(result), _target(result), {True: "yes", False: "no", None: "-"}[result.met]]
+
+
+def page(record: Record, why: dict[str, str]) -> str:
+    """docs/performance.md."""
+    where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
+    parts = [
+        "# Performance",
+        f"Made from performance.json, which `make bench{'-quick' if record.quick else ''}` wrote, on: {where}.",
+        "Each row was first checked for equal results. Then the two sides ran strictly in turn in one process, for "
+        f"{record.rounds} rounds; a ratio is their time over ours in the same round: the median (least-largest). Work that "
+        "takes minutes is timed once, on the pass that is checked. Seconds are medians.",
+    ]
+    for room in ROOMS:
+        results = [result for result in record.results if result.room == room]
+        if not results:
+            continue
+        parts += [f"## {room.capitalize()}", _about(room), _rows(results)]
+        for result in results:
+            if result.met is False:
+                parts.append(f"**{result.work}** misses its target. {why.get(result.work, UNEXPLAINED)}")
+                if result.profile:
+                    parts.append(f"Where its time or memory goes:\n\n```\n{result.profile}\n```")
+    if record.growth:
+        parts += ["## Growth", _about("growth"), growth_table(record.growth)]
+        parts += [f"![{one.what}, by {one.of}]({one.figure})" for one in record.growth]
+    return "\n\n".join(parts) + "\n"
+
+
+UNEXPLAINED = "Not explained yet: benchmarks/why.toml."
+
+
+def _about(room: str) -> str:
+    """The module's docstring, read without importing what the module compares with."""
+    return ast.get_docstring(ast.parse((HERE / f"{room}.py").read_text(encoding="utf-8"))) or ""
+
+
+def _rows(results: Sequence[Result]) -> str:
+    head = ["work", "against", "ours", "theirs", "ratio", "target", "met", "equality"]
+    return _markdown(head, [[r.work, r.against, *cells(r), r.note] for r in results])
+
+
+def growth_table(growth: Sequence[Grown]) -> str:
+    """In Markdown."""
+    head = ["what", "of", "values", "seconds", "megabytes", "exponent", "at most", "met"]
+    rows = []
+    for one in growth:
+        listed = [", ".join(f"{n:.3g}" for n in numbers) for numbers in (one.seconds, one.megabytes)]
+        values = ", ".join(map(str, one.values))
+        met = "yes" if one.exponent <= one.bound else "no"
+        rows.append([one.what, one.of, values, *listed, f"{one.exponent:.2f}", f"{one.bound:g}", met])
+    return _markdown(head, rows)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _middle(seconds: Sequence[float], tokens: int) -> str:
+    if not seconds:
+        return "-"
+    middle = statistics.median(seconds)
+    return f"{middle:.2f} s" + (f", {tokens / middle:.0f} tokens/s" if tokens else "")
+
+
+def _value(result: Result) -> str:
+    if result.share is not None:
+        return _share(result.share)
+    if result.value is None:
+        return "-"
+    spread = f" ({min(result.ratios):.1f}-{max(result.ratios):.1f})" if len(result.ratios) > 1 else ""
+    return f"{result.value:.1f}x{spread}"
+
+
+def _target(result: Result) -> str:
+    if result.target is None:
+        return "-"
+    size = _share(result.target) if result.share is not None else f"{result.target:g}x"
+    return f"{'at most' if result.at_most else 'at least'} {size}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+if __name__ == "__main__":
+    # python -m benchmarks.page docs: the page again, after benchmarks/why.toml was written.
+    write(read(Path(sys.argv[1])), Path(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""Steps of full fine-tuning, by `forget.training.fine_tune` and by Hugging Face's Trainer.
+
+Both start from the same weights, which each puts back in the time that is measured, take the same items in the same order, in
+the same batches, at a constant rate with the same clipping, and learn the answers alone. Long contexts are BoolQ, short ones
+ARC-easy, or tasks that ship with the package where there is no folder of data. Trainer keeps its default settings: fp32, its
+own optimiser. The loss of every step is the same within 1 % in fp32; in bf16, our default on a machine that computes in it, it
+has to be finite, and its mean over the run within 10 %. A row against Trainer in bf16 shows what of the ratio is precision.
+
+The share of the machine's matrix peak counts 6 operations for each parameter of the blocks and each token that is not padding
+(2 forward, 4 backward; attention, embeddings and the head are left out), over the time from the first step to the last, with
+the largest rate of a square matrix product in the same precision as the whole, measured before and after.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+from benchmarks import data, stack
+from benchmarks.compare import Comparison, Share
+from forget import batches, labels
+from forget.events import Event, StageStarted, Step
+from forget.labels import Labelled
+from forget.models import MODELS, in_bf16
+from forget.settings import Stage
+from forget.tasks import Example
+from forget.training import fine_tune
+
+SIZES = (1024, 2048, 4096)
+"""Of the square matrices whose product gives the peak."""
+REPEATS = 3
+
+Losses = Sequence[float]
+"""By step, in nats an answer token."""
+
+
+def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
+    long, short = ("boolq", "arc_easy") if data.REAL else ("reading", "science")
+    auto = in_bf16("auto")
+    name = "bf16" if auto else "fp32"
+    rows: list[Comparison[Any] | Share] = []
+    for kind, task, batch, steps in (
+        ("long", long, 4 if quick else 8, 2),
+        ("short", short, 8 if quick else 16, 2 if quick else 4),
+    ):
+        some, stage = _sized(task, batch * steps), _stage(batch)
+        work = f"fine-tune on {task} ({kind} contexts)"
+        rows.append(_against(f"{work}, fp32", some, stage, bf16=False, theirs_bf16=False, within=0.01, target=2.5))
+        if auto:
+            rows.append(_against(f"{work}, bf16", some, stage, bf16=True, theirs_bf16=False, within=0.1, target=2.5))
+            if not quick:
+                both = f"{work}, bf16 on both sides"
+                rows.append(_against(both, some, stage, bf16=True, theirs_bf16=True, within=0.1, target=None))
+    some = _sized(long, 16 if quick else 32)
+    measure = partial(_share_of_peak, some, _stage(8), auto)
+    rows.append(Share(f"fine-tune on {long}, {name}", f"the largest rate of a matrix product in {name}", measure, 0.7))
+    return rows
+
+
+def _sized(task: str, n: int) -> list[Example]:
+    return list(data.examples(task, n, "train"))
+
+
+def _stage(batch: int) -> Stage:
+    return Stage(epochs=1, batch=batch, lr=5e-5, schedule="constant", warmup=0)
+
+
+def _tokens(some: Sequence[Example]) -> int:
+    """That training on the true answers computes, padding left out."""
+    model = data.model()
+    encoded = batches.encode(some, model.tokenizer, batches.reach(model.network))
+    return sum(one.only(e.answer).length for one, e in zip(encoded, some, strict=True))
+
+
+@cache
+def _start() -> dict[str, torch.Tensor]:
+    """The weights that every run starts from."""
+    return {name: weight.clone() for name, weight in data.other_network().state_dict().items()}
+
+
+def _ours(some: Sequence[Example], stage: Stage, bf16: bool, observe: Callable[[Event], None]) -> None:
+    model = data.model()
+    model.network.load_state_dict(_start())
+    items: Sequence[Labelled] = labels.true(some)
+    fine_tune(model, lambda _: items, stage, stage="learn", seed=0, bf16=bf16, observe=observe)
+
+
+def _against(
+    work: str, some: Sequence[Example], stage: Stage, *, bf16: bool, theirs_bf16: bool, within: float, target: float | None
+) -> Comparison[Losses]:
+    """
+    Args:
+        within: how far a loss may be from theirs: each one in fp32, their mean in bf16.
+    """
+
+    def ours() -> Losses:
+        losses: list[float] = []
+        _ours(some, stage, bf16, lambda event: losses.append(event.loss or 0.0) if isinstance(event, Step) else None)
+        return losses
+
+    def theirs() -> Losses:
+        network = data.other_network()
+        network.load_state_dict(_start())
+        return stack.train(network, data.model().tokenizer, stack.ordered(labels.true(some), 0, "learn"), stage, theirs_bf16)
+
+    def check(mine: Losses, other: Losses) -> str:
+        assert len(mine) == len(other), f"{len(mine)} steps, theirs {len(other)}"
+        assert all(map(math.isfinite, mine)), f"a loss is not finite: {mine}"
+        if bf16:
+            apart = abs(sum(mine) / sum(other) - 1)
+            assert apart <= within, f"mean losses differ by {apart:.1%}"
+            return f"all losses finite, their mean over {len(mine)} steps within {apart:.1%}"
+        apart = max(abs(a / b - 1) for a, b in zip(mine, other, strict=True))
+        assert apart <= within, f"losses of a step differ by {apart:.1%}"
+        return f"the losses of all {len(mine)} steps within {apart:.2%}"
+
+    against = f"Trainer, {'bf16' if theirs_bf16 else 'default settings'}"
+    return Comparison(work, against, ours, theirs, check, target, tokens=_tokens(some))
+
+
+def _share_of_peak(some: Sequence[Example], stage: Stage, bf16: bool) -> tuple[float, str]:
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    times: list[float] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            times.clear()
+        times.append(time.perf_counter())
+
+    before = matrix_peak(dtype)
+    for _ in range(2):  # The first warms up.
+        _ours(some, stage, bf16, observe)
+    peak = max(before, matrix_peak(dtype))
+    seconds = times[-1] - times[0]
+    entry = MODELS[data.MODEL]
+    blocks, tokens = entry.parameters - entry.outside, _tokens(some)
+    rate = 6 * blocks * tokens / seconds
+    note = (
+        f"6 x {blocks / 1e6:.0f}M parameters x {tokens} tokens in {seconds:.1f} s: {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
+    )
+    return rate / peak, note
+
+
+def matrix_peak(dtype: torch.dtype) -> float:
+    """The largest rate of a square matrix product on this machine, in floating-point operations a second."""
+    device = data.model().device
+    rates = []
+    for size in SIZES:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        a @ b
+        for _ in range(REPEATS):
+            began = time.perf_counter()
+            (a @ b)[0, 0].item()  # Waits for a GPU to be done.
+            rates.append(2 * size**3 / (time.perf_counter() - began))
+    return max(rates)
