@@ -24,7 +24,9 @@ from forget.tasks import Example
 from forget.training import Watching
 
 VARIABILITY_LAYER = -5
-"""The paper's layer for variability, counted from the last; the embedding where a model has fewer."""
+"""The paper's layer for variability, counted from the last; the first block's where a model has fewer.
+
+Never the embedding: where all prompts end in the same token, it does not vary."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Measured:
     """Of no trial yet: trials share them."""
     probes: tuple[ProbeScore, ...]
     alike: dict[str, float]
-    """Linear CKA of the hidden states on the questions of each other task to those of the trial's own."""
+    """Linear CKA of the hidden states on the questions of each other task to those of the trial's own, where both vary."""
 
 
 class Found(Part):
@@ -118,7 +120,7 @@ class Seen:
     def questions(self) -> torch.Tensor:
         """[examples, width]: the states whose variability is measured."""
         states = self.scores.questions
-        return states[:, max(VARIABILITY_LAYER, -states.shape[1])]
+        return states[:, max(VARIABILITY_LAYER, 1 - states.shape[1])]
 
     def pairs(self, start: int, stop: int, layers: Sequence[int], position: Position) -> probing.Pairs:
         """The (question, answer) pairs of a span of the examples."""
@@ -202,7 +204,8 @@ class Measuring:
         rows = [*train.rows, *test.rows, *near, *(row for task in trial.tasks[1:] for row in others[task].rows)]
         if not self.reads:
             return Measured(rows, (), {})
-        alike = {task: probing.cka(test.questions, others[task].questions) for task in trial.tasks[1:]}
+        near_states = ((task, probing.cka(test.questions, others[task].questions)) for task in trial.tasks[1:])
+        alike = {task: value for task, value in near_states if value is not None}
         return Measured(rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike)
 
     @property

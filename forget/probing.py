@@ -127,13 +127,13 @@ def spread(states: torch.Tensor) -> list[float]:
     return (states - states.mean(0)).square().sum(1).tolist()
 
 
-def cka(x: torch.Tensor, y: torch.Tensor) -> float:
+def cka(x: torch.Tensor, y: torch.Tensor) -> float | None:
     """Linear CKA of the states of two sets of questions, [n, width] and [m, width], between 0 and 1.
 
-    It compares which directions of the hidden space the two sets spread over: with centred X and Y,
-    |X Y'|^2 / (|X X'| |Y Y'|) in Frobenius norms (Kornblith et al. 2019, eq. 3, the width taking the place of the examples,
-    since two tasks share no example).
+    None where the states of a set do not vary. It compares which directions of the hidden space the two sets spread over:
+    with centred X and Y, |X Y'|^2 / (|X X'| |Y Y'|) in Frobenius norms (Kornblith et al. 2019, eq. 3, the width taking the
+    place of the examples, since two tasks share no example).
     """
     x, y = (states.double() - states.double().mean(0) for states in (x, y))
-    cross = (x @ y.T).square().sum()
-    return (cross / ((x @ x.T).norm() * (y @ y.T).norm())).item()
+    whole = (x @ x.T).norm() * (y @ y.T).norm()
+    return ((x @ y.T).square().sum() / whole).item() if whole else None

@@ -203,6 +203,8 @@ def test_cka_tells_by_which_directions_states_spread_over() -> None:
     last[:, :4] = 0
     assert cka(first, last) == pytest.approx(0, abs=1e-12)
     assert cka(first, x) == pytest.approx(0.5**0.5, abs=0.05)
+    # Questions that all end in the same token have the same embedding there.
+    assert cka(torch.ones(400, 8), x) is None
 
 
 def test_a_control_learns_nothing_of_a_clean_layer() -> None:

@@ -157,6 +157,7 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "scores by byte": {"normalise": "bytes"},
     "another wording": {"template": "bare"},
     "bf16": {"precision": "bf16"},
+    "one layer": {"model": "tiny/1", "evaluation_examples": 20},
     "cosine": {"forget.schedule": "cosine"},
     "probes of some layers": {"probe": {"examples": 16, "layers": [0, -1], "positions": ["first", "mean"]}},
 }
