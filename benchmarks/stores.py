@@ -116,8 +116,7 @@ def _asked(task: str, seed: int) -> pa.Table:
         ask([(name, None) for name in PHASES], other, "test", SCORED)
     ask([(stage, 10 * (k + 1)) for stage in ("learn", "forget") for k in range(POINTS)], task, "test", WATCHED)
     n = len(phase)
-    held_out = [part == "test" for part in split]
-    like = np.random.default_rng(seed).uniform(0, 0.6, n)
+    like = np.random.default_rng(seed).uniform(0, 0.6, n).tolist()
     return pa.table(
         {
             "phase": phase,
@@ -126,10 +125,10 @@ def _asked(task: str, seed: int) -> pa.Table:
             "example": example,
             "truth": pa.array([int(name[-1]) % 2 for name in example], pa.int64()),
             "step": pa.array(step, pa.int64()),
-            "similarity": pa.array([s if held and o == task else None for s, held, o in zip(like, held_out, of, strict=True)]),
-            "spread": pa.array(
-                [40.0 + 10 * s if held and at is None else None for s, held, at in zip(like, held_out, step, strict=True)]
-            ),
+            "similarity": [s if part == "test" and o == task else None for s, part, o in zip(like, split, of, strict=True)],
+            "spread": [
+                40 + 10 * s if part == "test" and at is None else None for s, part, at in zip(like, split, step, strict=True)
+            ],
         }
     )
 
@@ -142,9 +141,13 @@ def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
     """What `forget.metrics.write_rows` writes, made column by column: two million Row objects would take a minute."""
     asked = _asked(trial.task, trial.seed)
     n = len(asked)
-    right = draw.random(n) < np.array([RIGHT[phase] for phase in asked["phase"].to_pylist()])
+    phases = asked["phase"].to_pylist()
+    # Trials that differ in the rate of forgetting alone start from one learned model.
+    learned = np.random.default_rng([NAMES.index(trial.model), TASKS.index(trial.task), trial.seed])
+    own = np.array([phase in ("forgotten", "forget") for phase in phases])
+    right = np.where(own, draw.random(n), learned.random(n)) < np.array([RIGHT[phase] for phase in phases])
+    share = np.where(own, draw.uniform(0.5, 1.0, n), learned.uniform(0.5, 1.0, n))
     truth = asked["truth"].to_numpy()
-    share = draw.uniform(0.5, 1.0, n)
     first = np.where(np.where(right, truth, 1 - truth) == 0, share, 1 - share)
     logprobs = np.log(0.4 * np.stack([first, 1 - first], axis=1)).ravel()
     ends = pa.array(np.arange(0, 2 * n + 1, 2), pa.int32())

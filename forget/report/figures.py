@@ -250,6 +250,9 @@ def matrices(
                 _write(axes, i, j, estimate, interval=cell > 0.6)
                 if rows[i] == columns[j]:
                     axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor=VERMILION, linewidth=1.2))
+        for inner in (*axes.texts, *axes.patches):
+            # They lie within the frame, which the layout measures.
+            inner.set_in_layout(False)
     for axes in grid:
         axes.remove()
     if image is not None:
