@@ -8,7 +8,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ import torch
 from forget import models, tasks
 from forget.settings import BadInput, Sweep, Trial, overlay
 from forget.store import Store
-from forget.trial import identify
+from forget.trial import identify_all
 
 CHARACTERS_A_TOKEN = 4
 """Of English text in the vocabularies of Llama, GPT-2 and SmolLM2."""
@@ -240,24 +240,22 @@ def _size(name: str, folders: tuple[str, ...], template: str, options: Literal["
 
 def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
     """(id of the learned checkpoint, trial) of those that are left, each once, and how many are done."""
-    cells = {identify(trial): trial for trial in sweep.trials()}
+    trials = sweep.trials()
+    cells = dict(zip(identify_all(trials), trials, strict=True))
     if not sweep.search:
-        outcomes = store.outcomes(identity.trial for identity in cells)
-        todo = [(identity.learned, trial) for identity, trial in cells.items() if identity.trial not in outcomes]
+        finished = set(store.done(identity.trial for identity in cells))
+        todo = [(identity.learned, trial) for identity, trial in cells.items() if identity.trial not in finished]
         return todo, len(cells) - len(todo)
     # What a search will propose is not known yet: a proposal costs what its cell does. Done is whatever differs from the
     # cell in the settings that are searched alone.
-    found = [outcome.trial for outcome in store.finished()]
+    searched = {key: bounds.low for key, bounds in sweep.search.settings.items()}
+    found = Counter(overlay(outcome.trial, searched) for outcome in store.finished())
     todo, done = [], 0
     for identity, cell in cells.items():
-        ready = min(sum(_proposed(trial, cell, sweep.search.settings) for trial in found), sweep.search.trials)
+        ready = min(found[overlay(cell, searched)], sweep.search.trials)
         todo += [(identity.learned, cell)] * (sweep.search.trials - ready)
         done += ready
     return todo, done
-
-
-def _proposed(trial: Trial, cell: Trial, keys: Iterable[str]) -> bool:
-    return trial == overlay(cell, {key: functools.reduce(getattr, key.split("."), trial) for key in keys})
 
 
 def _at_once(sweep: Sweep, todo: int) -> int:

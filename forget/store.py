@@ -56,14 +56,18 @@ class Store:
         path = self.file(f"trials/{id}/outcome.json")
         return Outcome.model_validate_json(path.read_text()) if path.exists() else None
 
-    def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
-        """Those of the trials that have finished, by id; the store is asked once for all of them."""
+    def done(self, ids: Iterable[str]) -> list[str]:
+        """Those of the trials that have finished, each once; the store is asked once for all, and no outcome is read."""
         there = self.remote.files("trials/*/outcome.json") if self.remote else set()
-        found = {}
-        for id in dict.fromkeys(ids):
-            if (self.trial(id) / "outcome.json").exists() or f"trials/{id}/outcome.json" in there:
-                found[id] = self.outcome(id)
-        return {id: outcome for id, outcome in found.items() if outcome}
+        return [
+            id
+            for id in dict.fromkeys(ids)
+            if os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there
+        ]
+
+    def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
+        """The same with their outcomes, by id."""
+        return {id: outcome for id in self.done(ids) if (outcome := self.outcome(id))}
 
     def finished(self) -> list[Outcome]:
         """Every trial of the store that has finished."""

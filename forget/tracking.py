@@ -247,8 +247,10 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
         query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{study.run_id}'"
         running = {run.data.tags["forget.trial"]: run for run in study.client.search_runs([study.experiment_id], query)}
         published = 0
-        for id in dict.fromkeys((*ids, *running)):
-            if store.outcome(id):
+        known = tuple(dict.fromkeys((*ids, *running)))
+        finished = set(store.done(known))
+        for id in known:
+            if id in finished:
                 published += publish(study, store, id)
             elif store.log(f"trials/{id}/{FILE}").exists():
                 with suppress(Timeout), FileLock(store.trial(id) / "running.lock", timeout=0):

@@ -499,10 +499,9 @@ def check_here(study: Sweep, spec: Path) -> None:
                 )
     # What has an absolute path is there on the cluster; the sweep checks it before it begins.
     if known := [trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")]:
-        from forget.trial import check  # torch takes seconds
+        from forget.trial import check_all  # torch takes seconds
 
-        for trial in known:
-            check(trial, study.resources.shard)
+        check_all(known, study.resources.shard)
 
 
 def _strings(tree: Any) -> list[str]:

@@ -15,7 +15,7 @@ from forget.events import Outcome
 from forget.metrics import metric_name
 from forget.settings import Search, Sweep, Trial, digest, overlay
 from forget.store import Store
-from forget.trial import identify
+from forget.trial import identify, identify_all
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class Job:
 
 def finished(sweep: Sweep, store: Store) -> tuple[Outcome, ...]:
     """The sweep's finished trials, in its order."""
+    return tuple(store.outcomes(finished_ids(sweep, store)).values())
+
+
+def finished_ids(sweep: Sweep, store: Store) -> list[str]:
+    """Their ids; no outcome is read."""
     if sweep.search:
-        ids = [id for trial in sweep.trials() for id in Cell(trial, sweep.search, store).ids()]
-    else:
-        ids = [identify(trial).trial for trial in sweep.trials()]
-    return tuple(store.outcomes(ids).values())
+        return [id for trial in sweep.trials() for id in Cell(trial, sweep.search, store).ids()]
+    return store.done(identity.trial for identity in identify_all(sweep.trials()))
 
 
 def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
@@ -46,9 +49,10 @@ def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
         cells = [Cell(trial, sweep.search, store) for trial in sweep.trials()]
         rounds = max(cell.left for cell in cells)
         return sum(cell.left for cell in cells), (cell.ask() for i in range(rounds) for cell in cells if i < cell.left)
-    trials = {identify(trial): trial for trial in sweep.trials()}
-    done = store.outcomes(identity.trial for identity in trials)
-    todo = {identity: trial for identity, trial in trials.items() if identity.trial not in done}
+    trials = sweep.trials()
+    identified = dict(zip(identify_all(trials), trials, strict=True))
+    done = set(store.done(identity.trial for identity in identified))
+    todo = {identity: trial for identity, trial in identified.items() if identity.trial not in done}
     first = {identity.learned: identity for identity in reversed(todo)}
     ordered = sorted(todo, key=lambda identity: first[identity.learned] != identity)
     return len(todo), (Job(todo[identity], identity.trial) for identity in ordered)
@@ -80,7 +84,7 @@ class Cell:
 
     def ids(self) -> list[str]:
         """Trials of the study that have finished."""
-        return list(self.store.outcomes(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs))
+        return self.store.done(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs)
 
     def ask(self) -> Job:
         """The next trial to run."""
@@ -119,11 +123,11 @@ class Cell:
     def _cut_short(self) -> list[dict[str, float]]:
         """Close what a sweep that was killed left open; the settings of trials without an outcome, each once."""
         lost = {}
+        finished = set(self.ids())
         for trial in self.study.trials:
             id = trial.user_attrs.get("id", "")
-            outcome = self.store.outcome(id) if id else None
             if trial.state == TrialState.RUNNING:
-                self._tell(trial.number, outcome)
-            if id and not outcome:
+                self._tell(trial.number, self.store.outcome(id) if id in finished else None)
+            if id and id not in finished:
                 lost[id] = trial.params
         return list(lost.values())

@@ -30,8 +30,8 @@ from forget.events import Event, Observe, Outcome, Step
 from forget.kernels import keep_memory
 from forget.settings import BadInput, Resources, Sweep, Trial
 from forget.store import Store
-from forget.trial import check, run_trial
-from pipelines.jobs import Job, finished, jobs
+from forget.trial import check_all, run_trial
+from pipelines.jobs import Job, finished, finished_ids, jobs
 from pipelines.processes import run_processes
 from pipelines.progress import Board, Progress, label
 
@@ -91,8 +91,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
         BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster at the address.
     """
     store = Store(sweep.store)
-    for trial in sweep.trials():
-        check(trial, sweep.resources.shard)
+    check_all(sweep.trials(), sweep.resources.shard)
     plan.check_disk(sweep, store)
     driver = Driver(sweep, store)
     # Whatever is refused is refused before anything is logged.
@@ -106,7 +105,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             outcomes = finished(sweep, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
-            written = write_report(sweep, store, driver.failures) if outcomes and not driver.interrupted else None
+            written = _written(sweep, store, outcomes, driver.failures) if outcomes and not driver.interrupted else None
             status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
             return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, written.page if written else None)
         except KeyboardInterrupt:
@@ -114,11 +113,11 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             raise
         finally:
             with _tracking_may_be_away():
-                counts = {"trials/finished": len(finished(sweep, store)), "trials/failed": len(driver.failures)}
+                counts = {"trials/finished": len(finished_ids(sweep, store)), "trials/failed": len(driver.failures)}
                 tracking.close_study(study, status, counts, written)
 
 
-def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -> report.Report:
+def write_report(sweep: Sweep, store: Store) -> report.Report:
     """The report over what has finished, in report/<sweep's name>/.
 
     Raises:
@@ -127,6 +126,10 @@ def write_report(sweep: Sweep, store: Store, failures: Sequence[Failure] = ()) -
     outcomes = finished(sweep, store)
     if not outcomes:
         raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep')
+    return _written(sweep, store, outcomes)
+
+
+def _written(sweep: Sweep, store: Store, outcomes: Sequence[Outcome], failures: Sequence[Failure] = ()) -> report.Report:
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
     frames = {outcome.id: store.frame(outcome.id) for outcome in outcomes}
     return report.write(sweep, outcomes, frames, Path("report") / sweep.name, failures=reasons)
@@ -139,10 +142,10 @@ def send(sweep: Sweep, spec_text: str, store: Store) -> int:
         Unreachable: the server is away.
     """
     study = tracking.open_study(sweep, spec_text)
-    outcomes = finished(sweep, store)
-    sent = tracking.sync(study, store, [outcome.id for outcome in outcomes])
+    ids = finished_ids(sweep, store)
+    sent = tracking.sync(study, store, ids)
     left, _ = jobs(sweep, store)
-    tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(outcomes)})
+    tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(ids)})
     return sent
 
 

@@ -129,8 +129,10 @@ def _rest(cell: Cell, factor: str) -> tuple[str, ...]:
 
 def _with_seeds(cell: Cell, seeds: set[int]) -> Cell:
     """In the seeds' order, so that resamples of seeds are of the same ones in both cells."""
-    kept = (outcome for outcome in cell.outcomes if outcome.trial.seed in seeds)
-    return replace(cell, outcomes=tuple(sorted(kept, key=lambda outcome: outcome.trial.seed)))
+    shared = (outcome for outcome in cell.outcomes if outcome.trial.seed in seeds)
+    ordered = tuple(sorted(shared, key=lambda outcome: outcome.trial.seed))
+    # Mostly it has them already, and then what is known of it stays known.
+    return cell if [*map(id, ordered)] == [*map(id, cell.outcomes)] else replace(cell, outcomes=ordered)
 
 
 def _compared(

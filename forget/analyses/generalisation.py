@@ -90,16 +90,19 @@ def _change(cell: Cell) -> Change | None:
 def bins(study: Study) -> dict[tuple[str, float, str], list[Bin]]:
     """By setting, rate and task, the bins that hold enough examples, from far to near."""
     found: dict[tuple[str, float, str], list[Bin]] = {(c.setting, c.rate, c.task): [] for c in study.cells}
+    own = {o.id: _own(study.frames[o.id], o.trial.task) for o in study.outcomes}
     for low, high in pairwise(BINS):
-        within = Study(study.outcomes, {o.id: _within(study.frames[o.id], o.trial.task, low, high) for o in study.outcomes})
+        within = Study(study.outcomes, {id: _within(frame, low, high) for id, frame in own.items()})
         for cell in within.cells:
             if cell.n("learned", "test") >= LEAST and cell.n("forgotten", "test") >= LEAST:
                 found[cell.setting, cell.rate, cell.task].append(Bin(low, high, cell))
     return found
 
 
-def _within(frame: pd.DataFrame, task: str, low: float, high: float) -> pd.DataFrame:
-    own = frame[(frame["task"] == task) & frame["step"].isna()]
+def _own(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+    return frame[(frame["task"] == task) & frame["step"].isna()].assign(split="test")
+
+
+def _within(own: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     similar = own["similarity"]
-    inside = (similar >= low) & ((similar < high) | (high == BINS[-1]))
-    return own[inside].assign(split="test")
+    return own[(similar >= low) & ((similar < high) | (high == BINS[-1]))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from forget.analyses.correlation import LEAST, Correlation, Paired, corrected, mean, over_examples
 from forget.analyses.draws import item_weights
-from forget.analyses.study import Cell
+from forget.analyses.study import Cell, kept
 
 THRESHOLD = 0.6
 """Confidence whose first crossing is the moment of learning or forgetting (Zhang, Choshen, Andreas 2024)."""
@@ -55,6 +55,7 @@ def over_tasks(orders: Sequence[Order]) -> Correlation | None:
     return mean("mean", [one.correlation for one in orders])
 
 
+@kept
 def _order(cell: Cell) -> Order | None:
     seeds = [seed for place in range(len(cell.outcomes)) if (seed := _seed(cell, place))]
     if not seeds:

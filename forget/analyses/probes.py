@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forget.analyses.draws import Draws, estimate
-from forget.analyses.study import Cell
+from forget.analyses.study import Cell, kept
 from forget.metrics import Estimate
 from forget.settings import Position
 
@@ -36,6 +36,7 @@ class Reading:
         return None if self.lost is None else estimate(self.lost, self.learned.n)
 
 
+@kept
 def readings(cell: Cell) -> list[Reading]:
     """One for each position that the trial probes."""
     return [found for position in cell.trial.probe.positions if (found := _reading(cell, position))]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -87,6 +87,23 @@ class Study:
         return dict(found)
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def kept(find: Callable[Concatenate[Cell, P], T]) -> Callable[Concatenate[Cell, P], T]:
+    """A function of a cell that is asked for the same by claims, sections and tables, and computes it once."""
+
+    @wraps(find)
+    def ask(cell: Cell, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = find, args, tuple(kwargs.items())
+        if key not in cell.found:
+            cell.found[key] = find(cell, *args, **kwargs)
+        return cell.found[key]
+
+    return ask
+
+
 @dataclass(frozen=True)
 class Cell:
     """Trials that differ in nothing but the seed."""
@@ -98,6 +115,8 @@ class Cell:
     """Peak learning rate of forgetting."""
     task: str
     outcomes: tuple[Outcome, ...]
+    found: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was computed of it (see `kept`)."""
 
     @property
     def trial(self) -> Trial:
@@ -140,6 +159,7 @@ class Cell:
         """Share of the learned skill that forgetting took, (a_ft - a_fg) / (a_ft - chance), whatever the labels."""
         return self.draws("forgotten", split, "forget_ratio", task)
 
+    @kept
     def get(self, phase: str, split: str, measure: str, task: str | None = None) -> Estimate | None:
         """The same as an estimate over all items of all seeds."""
         found = self.draws(phase, split, measure, task)
@@ -155,6 +175,7 @@ class Cell:
         return float(np.mean([sample.chance for sample in samples])) if samples else None
 
     @property
+    @kept
     def mastered(self) -> bool:
         """Whether accuracy after learning, held out, surely is above chance and prior: else there is no skill to lose."""
         a_ft = self.get("learned", "test", "accuracy")
@@ -225,9 +246,9 @@ def flattened(trial: Trial) -> dict[str, str]:
     """Settings by dotted name, without the task and what changes no number."""
     unused = {"lora"} if trial.tuning == "full" else set()
     flat: dict[str, str] = {}
-    for field, value in trial.model_dump(mode="json", exclude={"task", "evaluate_on", "folders", "save"} | unused).items():
-        inner = {f"{field}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {field: value}
-        flat |= {name: str(part) for name, part in inner.items()}
+    for name, value in trial.model_dump(mode="json", exclude={"task", "evaluate_on", "folders", "save"} | unused).items():
+        inner = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= {full: str(part) for full, part in inner.items()}
     return flat
 
 
@@ -242,24 +263,27 @@ Place = tuple[str, str, str, str]
 
 
 def _samples(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
-    """Resample each set of items once, for everything that was scored on it."""
-    sets: dict[tuple[str, str, tuple[str, ...]], list[tuple[Place, np.ndarray, float, float]]] = defaultdict(list)
+    """Resample each set of items once, for everything that was scored on it; trials that share a model share its samples."""
+    sets: dict[tuple[str, str, tuple[str, ...]], dict[tuple[bytes, float, float], list[Place]]] = defaultdict(dict)
     for id, frame in frames.items():
         settled = frame[frame["step"].isna()]
-        for (phase, task, split), part in settled.groupby(["phase", "task", "split"], sort=False):
-            examples = part["example"].to_numpy(dtype=object)
-            order = np.argsort(examples)
-            numbers = part[list(COLUMNS.values())].to_numpy(dtype=float).T[:, order]
-            chance = float(np.mean(1 / part["options"].to_numpy()))
-            prior = part["truth"].value_counts(normalize=True).max()
-            sets[task, split, tuple(examples[order])].append(((id, phase, task, split), numbers, chance, prior))
-    found = {}
+        names = settled["example"].to_numpy(dtype=object)
+        columns = settled[list(COLUMNS.values())].to_numpy(dtype=float).T
+        options, truth = settled["options"].to_numpy(), settled["truth"].to_numpy()
+        for (phase, task, split), rows in settled.groupby(["phase", "task", "split"], sort=False).indices.items():
+            ordered = rows[np.argsort(names[rows])]
+            chance = float(np.mean(1 / options[rows]))
+            prior = float(np.bincount(truth[rows]).max() / len(rows))
+            said = columns[:, ordered].tobytes(), chance, prior
+            sets[task, split, tuple(names[ordered])].setdefault(said, []).append((id, phase, task, split))
+    found: dict[Place, Sample] = {}
     for (task, split, examples), scored in sets.items():
         n = len(examples)
-        means = np.stack([numbers for _, numbers, *_ in scored]) @ item_weights(n, [task, split, examples]).T
-        for (place, _, chance, prior), part in zip(scored, means, strict=True):
+        numbers = np.stack([np.frombuffer(said).reshape(len(COLUMNS), n) for said, *_ in scored])
+        means = numbers @ item_weights(n, [task, split, examples]).T
+        for ((_, chance, prior), places), part in zip(scored.items(), means, strict=True):
             measures = {measure: draws for measure, draws in zip(COLUMNS, part, strict=True) if np.isfinite(draws[0])}
             if "variability" in measures:
                 measures["variability"] = measures["variability"] * (n / max(1, n - 1))
-            found[place] = Sample(examples, chance, float(prior), measures)
+            found |= dict.fromkeys(places, Sample(examples, chance, prior, measures))
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -116,7 +117,7 @@ def dots(
     """
     lanes = max(len(series) for series in panels.values())
     height = 1.25 + len(names) * max(0.3, 0.13 * (lanes + 1))
-    figure = Figure(figsize=(WIDTH if len(panels) > 1 else 0.7 * WIDTH, height))
+    figure = _figure((WIDTH if len(panels) > 1 else 0.7 * WIDTH, height))
     grid = figure.subplots(1, len(panels), sharey=True, sharex=True, squeeze=False)[0]
     for axes, (title, series) in zip(grid, panels.items(), strict=True):
         # Room for the names of the lines, between the frame and the title.
@@ -166,7 +167,7 @@ def curves(
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     width = min(WIDTH, 2.2 + 3.6 * columns)
-    figure = Figure(figsize=(width, 0.8 + 2.3 * rows))
+    figure = _figure((width, 0.8 + 2.3 * rows))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     for place, ((title, series), axes) in enumerate(zip(panels.items(), grid, strict=False)):
         axes.set_title(short(title, 34))
@@ -221,7 +222,7 @@ def matrices(
     side, tall = max(1.3, cell * len(columns)), 1.7 + max(0.24, cell * 0.75) * len(rows)
     across = max(1, min(len(panels), int(room / side)))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(min(WIDTH, side * across + 2.9), tall * down))
+    figure = _figure((min(WIDTH, side * across + 2.9), tall * down))
     grid = figure.subplots(down, across, sharey=True, squeeze=False).flat
     colours = LinearSegmentedColormap.from_list("ratio", ["#f7fbff", "#9ecae1", "#2171b5", "#08306b"]).with_extremes(
         bad="#e3e5e8"
@@ -249,6 +250,9 @@ def matrices(
                 _write(axes, i, j, estimate, interval=cell > 0.6)
                 if rows[i] == columns[j]:
                     axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor=VERMILION, linewidth=1.2))
+        for inner in (*axes.texts, *axes.patches):
+            # They lie within the frame, which the layout measures.
+            inner.set_in_layout(False)
     for axes in grid:
         axes.remove()
     if image is not None:
@@ -260,7 +264,7 @@ def matrices(
 def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], axis: str) -> Path:
     """Dendrograms side by side: a linkage matrix and the names of its leaves in the order in which it puts them."""
     longest = max(len(names) for _, names in panels.values())
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * longest))
+    figure = _figure((WIDTH, 1.1 + 0.24 * longest))
     for axes, (title, (linkage, names)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         tree = dendrogram(linkage, no_plot=True)
         for place, height in zip(tree["icoord"], tree["dcoord"], strict=True):
@@ -279,7 +283,7 @@ def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], ax
 @rc_context(STYLE)
 def scatter(path: Path, panels: Mapping[str, Sequence[Cloud]], y_axis: str, limits: tuple[float, float]) -> Path:
     """A panel for each x axis. Every point has both intervals and its name."""
-    figure = Figure(figsize=(WIDTH if len(panels) > 1 else WIDTH / 1.6, 4.4))
+    figure = _figure((WIDTH if len(panels) > 1 else WIDTH / 1.6, 4.4))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (x_axis, clouds) in zip(grid, panels.items(), strict=True):
         axes.set_xlabel(x_axis)
@@ -308,6 +312,17 @@ def scatter(path: Path, panels: Mapping[str, Sequence[Cloud]], y_axis: str, limi
     for axes, clouds in zip(grid, panels.values(), strict=True):
         _name(axes, [(short(n, 20), x, y) for c in clouds for n, x, y in zip(c.names, c.x, c.y, strict=True)])
     return _save(figure, path)
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    """
+    Args:
+        size: width and height in inches.
+    """
+    figure = Figure(figsize=size)
+    # A figure without a canvas makes one whenever it is asked for the size of a text.
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _name(axes: Axes, points: Sequence[tuple[str, Estimate, Estimate]]) -> None:

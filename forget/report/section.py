@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,8 @@ class Table:
 
     def write(self, folder: Path) -> Path:
         path = folder / f"{self.name}.csv"
-        write_csv(path, [_expanded(row, self.rows) for row in self.rows])
+        estimated = {name for row in self.rows for name, entry in row.items() if isinstance(entry, Estimate)}
+        write_csv(path, [_expanded(row, estimated) for row in self.rows])
         return path
 
 
@@ -77,12 +78,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
             writer.writerows(rows)
 
 
-def _expanded(row: Mapping[str, Entry], rows: Sequence[Mapping[str, Entry]]) -> dict[str, object]:
+def _expanded(row: Mapping[str, Entry], estimated: Set[str]) -> dict[str, object]:
+    """
+    Args:
+        estimated: the columns that hold an Estimate in some row.
+    """
     flat: dict[str, object] = {}
     for name, entry in row.items():
         if isinstance(entry, Estimate):
             flat |= {name: entry.value, f"{name} low": entry.low, f"{name} high": entry.high, f"{name} n": entry.n}
-        elif any(isinstance(other[name], Estimate) for other in rows):
+        elif name in estimated:
             flat |= dict.fromkeys((name, f"{name} low", f"{name} high", f"{name} n"))
         else:
             flat[name] = entry

@@ -73,10 +73,16 @@ def find(name: str, folders: Sequence[str] = ()) -> Task:
     Raises:
         BadInput: no task has that name.
     """
+    return find_all([name], folders)[0]
+
+
+def find_all(names: Sequence[str], folders: Sequence[str] = ()) -> list[Task]:
+    """The same of several names; the folders are looked through once."""
     tasks = catalogue(folders)
-    if name not in tasks:
-        raise BadInput(f'no task is named "{name}"{nearest(name, tasks)}')
-    return tasks[name]
+    for name in names:
+        if name not in tasks:
+            raise BadInput(f'no task is named "{name}"{nearest(name, tasks)}')
+    return [tasks[name] for name in names]
 
 
 def catalogue(folders: Sequence[str] = ()) -> dict[str, Task]:
@@ -143,5 +149,4 @@ def render(record: Record, prompt: str, option: str = " {choice}") -> Example:
 
 def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:
     """Identity of the data and wording of several tasks."""
-    tasks = [find(name, folders) for name in names]
-    return digest([[t.name, t.prompt, t.option, t.fingerprint()] for t in tasks])
+    return digest([[t.name, t.prompt, t.option, t.fingerprint()] for t in find_all(names, folders)])

@@ -1,0 +1,300 @@
+"""How time and memory grow with each size of a study: one size is varied at a time, the others stay as they are.
+
+Seconds are the processor's, so that a busy machine changes them little; memory is the peak while it runs over what the process
+held before. The exponent is the slope of the seconds over the
+values, both logarithmic, by least squares: 1 is linear growth, and what a run costs whatever the size pulls it below.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import chdir
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks import stores
+from forget import labels, models, plan, scoring, training
+from forget.settings import Probe, Stage, Trial, Watch, read_sweep
+from forget.store import Store
+from forget.tasks import Example
+from forget.tasks.builtin import TASKS
+from forget.trial import check_all, run_trial
+from pipelines.jobs import jobs
+from pipelines.sweep import write_report
+
+MODEL = "smollm2-135m"
+
+LINEAR = 1.15
+"""Largest exponent that is taken for linear growth: what larger working sets cost in caches is a tenth or so."""
+
+QUADRATIC = 2.0
+"""Attention compares every token of a sequence with every one before it."""
+
+ENOUGH = 0.5
+"""Seconds from which on one run is enough; of a shorter one the faster of two counts."""
+
+
+def nothing(value: int) -> None:
+    """What a size that needs no preparation does before the clock starts."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One size, varied."""
+
+    what: str
+    """What is measured, e.g. "planning"."""
+    of: str
+    """The size, e.g. "trials"."""
+    values: tuple[int, ...]
+    run: Callable[[int], None]
+    """What is measured, at a value; a function that pickle knows, since it runs in a process of its own."""
+    bound: float
+    """Largest exponent that is accepted."""
+    prepare: Callable[[int], None] = nothing
+    """What `run` needs, in the same process and before the clock starts."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a size cost."""
+
+    growth: Growth
+    values: tuple[int, ...]
+    seconds: tuple[float, ...]
+    """Of the processor."""
+    megabytes: tuple[float, ...]
+    """Peak over what the process held before."""
+    exponent: float
+    """Of the seconds."""
+
+    @property
+    def accepted(self) -> bool:
+        return self.exponent <= self.growth.bound
+
+
+def sizes(quick: bool, folder: Path) -> list[Growth]:
+    """Every size. The folder keeps the stores that are made up for them, half a gigabyte of it unless `quick`.
+
+    Args:
+        quick: smaller values, a minute in all instead of six.
+    """
+    planned = (1000, 4000) if quick else (1000, 2000, 5000, 10_000)
+    resumed = (200, 800) if quick else (1000, 2000, 5000)
+    reported = (200, 400, 1000)
+    examples = (16, 64) if quick else (32, 64, 128, 256)
+    options = (2, 8) if quick else (2, 4, 8, 16)
+    words = (32, 128) if quick else (64, 128, 256, 512, 1024)
+    layers = (2, 8) if quick else (2, 4, 8, 15, 30)
+    tasks = (1, 4) if quick else (1, 2, 4, 8)
+    warm = partial(_warm, folder)
+    report = Growth("the report", "trials", reported, partial(_report, folder), LINEAR, partial(_with_rows, folder))
+    return [
+        Growth("planning", "trials", planned, partial(_plan, folder), LINEAR, partial(_spec, folder)),
+        Growth("resuming", "finished trials", resumed, partial(_resume, folder), LINEAR, partial(_finished, folder)),
+        *(() if quick else (report,)),
+        Growth("scoring", "examples", examples, partial(_score_examples, folder), LINEAR, warm),
+        Growth("training", "examples", examples, partial(_train_examples, folder), LINEAR, warm),
+        # Options lie side by side in one sequence: each is compared with the tokens of the others, under a mask.
+        Growth("scoring", "options", options, partial(_score_options, folder), QUADRATIC, warm),
+        Growth("scoring", "words of context", words, partial(_score_context, folder), QUADRATIC, warm),
+        Growth("scoring", "layers", layers, partial(_score_layers, folder), LINEAR, partial(_warm_layers, folder)),
+        Growth("a trial", "tasks evaluated on", tasks, partial(_evaluate, folder), LINEAR, partial(_converted, folder)),
+    ]
+
+
+def measure(growth: Growth) -> Curve:
+    """Each value in a process of its own, so that none finds what another has left in memory.
+
+    Raises:
+        RuntimeError: a run failed; its own words are on stderr.
+    """
+    # The processes are forked from one that has imported everything and computed nothing.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    found = []
+    for value in growth.values:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_measured, args=(growth, value, sender))
+        process.start()
+        sender.close()
+        try:
+            found.append(receiver.recv())
+        except EOFError:
+            raise RuntimeError(f"{growth.what} of {value} {growth.of} failed") from None
+        finally:
+            process.join()
+    seconds, megabytes = zip(*found, strict=True)
+    return Curve(growth, growth.values, seconds, megabytes, exponent(growth.values, seconds))
+
+
+def exponent(values: Sequence[int], numbers: Sequence[float]) -> float:
+    """Slope of the numbers over the values, both logarithmic."""
+    return float(np.polyfit(np.log(values), np.log(numbers), 1)[0])
+
+
+def plot(curves: Sequence[Curve], folder: Path) -> list[Path]:
+    """A figure for each curve: seconds and memory over the size, with the line of the fitted exponent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for curve in curves:
+        figure = Figure(figsize=(7.2, 3.0), dpi=150, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for axes, numbers, unit in ((left, curve.seconds, "processor seconds"), (right, curve.megabytes, "peak memory (MB)")):
+            axes.plot(curve.values, numbers, "o", color="#0072b2")
+            axes.set_xscale("log")
+            axes.set_xticks(curve.values, [f"{value:,}" for value in curve.values])
+            axes.minorticks_off()
+            axes.set_xlabel(curve.growth.of)
+            axes.set_ylabel(unit)
+            axes.grid(color="#e8eaed")
+        values, logs = np.array(curve.values), np.log(curve.seconds)
+        level = np.exp(logs.mean() - curve.exponent * np.log(values).mean())
+        left.plot(values, level * values**curve.exponent, "-", color="#d55e00", label=f"exponent {curve.exponent:.2f}")
+        left.set_yscale("log")
+        left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter("{x:g}")
+        right.set_ylim(bottom=0)
+        left.legend(frameon=False)
+        figure.suptitle(f"{curve.growth.what}, by {curve.growth.of}", x=0.01, ha="left", weight="bold", size=10)
+        name = f"{curve.growth.what} {curve.growth.of}".replace(" ", "-")
+        paths.append(folder / f"growth-{name}.png")
+        figure.savefig(paths[-1], metadata={"Software": None})
+    return paths
+
+
+def _measured(growth: Growth, value: int, sender: Connection) -> None:
+    growth.prepare(value)
+    gc.collect()
+    before = _peak(anew=True)
+    seconds = _seconds(growth.run, value)
+    # Of the first run: the next one finds what the first has left to the allocator.
+    megabytes = _peak() - before
+    if seconds < ENOUGH:
+        seconds = min(seconds, _seconds(growth.run, value))
+    sender.send((seconds, megabytes))
+
+
+def _seconds(run: Callable[[int], None], value: int) -> float:
+    began = time.process_time()
+    run(value)
+    return time.process_time() - began
+
+
+def _peak(anew: bool = False) -> float:
+    """Megabytes the process held at most; `anew`, from now on."""
+    if anew:
+        # Linux alone: elsewhere what was held while preparing counts as well.
+        Path("/proc/self/clear_refs").write_text("5")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _spec(folder: Path, trials: int) -> None:
+    stores.spec(folder, trials)
+    # Half a second of a matrix product, whatever is planned.
+    plan.throughput(models.in_bf16("auto"))
+
+
+def _plan(folder: Path, trials: int) -> None:
+    found = plan.plan(read_sweep(stores.spec(folder, trials)), Store(folder / "empty"))
+    assert found.todo == trials
+
+
+def _finished(folder: Path, trials: int) -> None:
+    stores.finish(stores.spec(folder, trials), rows=False)
+
+
+def _resume(folder: Path, trials: int) -> None:
+    """What `forget sweep` does until it knows that nothing is left (pipelines.sweep.run)."""
+    sweep = read_sweep(folder / f"growth-{trials}.toml")
+    store = Store(sweep.store)
+    check_all(sweep.trials(), sweep.resources.shard)
+    plan.check_disk(sweep, store)
+    assert jobs(sweep, store)[0] == 0
+
+
+def _with_rows(folder: Path, trials: int) -> None:
+    stores.finish(stores.spec(folder / "rows", trials))
+
+
+def _report(folder: Path, trials: int) -> None:
+    # The report is written in the working directory.
+    with chdir(folder / "rows"):
+        sweep = read_sweep(Path(f"growth-{trials}.toml"))
+        write_report(sweep, Store(sweep.store))
+
+
+@cache
+def _model(folder: Path, layers: int = 4) -> models.LanguageModel:
+    torch.set_num_threads(1)
+    return models.load(f"{MODEL}/{layers}", Store(folder / "models"))
+
+
+def _examples(n: int, options: int = 2, words: int = 24) -> list[Example]:
+    """Made up, of equal lengths but for a token or two."""
+    prompt = "the answer " + "is here " * (words // 2)
+    return [Example(str(i), f"{prompt}{i + 100}", tuple(f" {j + 10}" for j in range(options)), 0) for i in range(n)]
+
+
+def _warm(folder: Path, value: int) -> None:
+    """The model, and whatever the first pass makes once."""
+    scoring.score(_model(folder), _examples(4))
+
+
+def _score_examples(folder: Path, n: int) -> None:
+    scoring.score(_model(folder), _examples(n))
+
+
+def _train_examples(folder: Path, n: int) -> None:
+    settings = Stage(examples=n, epochs=1, lr=1e-5)
+    training.fine_tune(_model(folder), lambda epoch: labels.true(_examples(n)), settings, stage="learn", seed=0)
+
+
+def _score_options(folder: Path, n: int) -> None:
+    scoring.score(_model(folder), _examples(64, options=n))
+
+
+def _score_context(folder: Path, n: int) -> None:
+    scoring.score(_model(folder), _examples(16, words=n))
+
+
+def _warm_layers(folder: Path, layers: int) -> None:
+    scoring.score(_model(folder, layers), _examples(4))
+
+
+def _score_layers(folder: Path, layers: int) -> None:
+    scoring.score(_model(folder, layers), _examples(64))
+
+
+def _converted(folder: Path, tasks: int) -> None:
+    _model(folder, 2)
+
+
+def _evaluate(folder: Path, tasks: int) -> None:
+    """Without probes and looks, which are of the trial's own task alone."""
+    trial = Trial(
+        task="science",
+        model=f"{MODEL}/2",
+        learn=Stage(examples=8, epochs=1),
+        forget=Stage(examples=8, epochs=1),
+        evaluate_on=("science", *[name for name in TASKS if name != "science"])[:tasks],
+        evaluation_examples=64,
+        probe=Probe(examples=0),
+        watch=Watch(points=0),
+        save=False,
+    )
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        # The converted model is there; everything else is computed.
+        Path(place, "models").symlink_to(folder / "models" / "models")
+        run_trial(trial, store=Store(place))
