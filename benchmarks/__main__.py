@@ -70,6 +70,8 @@ def main(
     chosen = [] if only == "growth" else rows(quick, only)
     results: list[Result] = []
     record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=())
+    if only:  # What is run again takes the place of what the folder holds of it.
+        record = page.beside(record, out)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -83,7 +85,7 @@ def main(
             if result.met is False and result.equal:
                 result = result.model_copy(update={"profile": profiled(row)})
             results.append(result)
-            record = record.model_copy(update={"results": tuple(results)})
+            record = page.with_result(record, result)
             page.write(record, out)  # After each row: one that is interrupted keeps what it has.
     if only == "growth" or not (only or quick):
         record = record.model_copy(update={"growth": grown(quick, out, console.print)})

@@ -57,6 +57,25 @@ def read(folder: Path) -> Record:
     return Record.model_validate_json((folder / "performance.json").read_text(encoding="utf-8"))
 
 
+def beside(record: Record, folder: Path) -> Record:
+    """A new record with the results and the growth of the one in the folder, if that is of the same kind."""
+    if not (folder / "performance.json").exists() or (before := read(folder)).quick != record.quick:
+        return record
+    return record.model_copy(update={"results": before.results, "growth": before.growth})
+
+
+def with_result(record: Record, result: Result) -> Record:
+    """The record with a result in the place of the one of the same row, or at the end of its room."""
+
+    def row(one: Result) -> tuple[str, str, str]:
+        return one.room, one.work, one.against
+
+    others = [result if row(one) == row(result) else one for one in record.results]
+    if result not in others:
+        others.append(result)
+    return record.model_copy(update={"results": tuple(sorted(others, key=lambda one: ROOMS.index(one.room)))})
+
+
 def reasons() -> dict[str, str]:
     """Why a row misses its target, by work: written by hand, from its profile."""
     return tomllib.loads((HERE / "why.toml").read_text(encoding="utf-8"))

@@ -119,8 +119,9 @@ def train(
     Its settings are its own, but for those that say what is learned (rate, batch, schedule, clipping), for the loss of each
     step, which is compared, and for what would write to disk or to a tracker.
     """
-    # One for the whole process, which keeps the precision of whoever came first: Trainer would not compute in bf16.
+    # Both keep the precision of whoever came first, the process's state and the network: Trainer would not compute in bf16.
     AcceleratorState._reset_state(reset_partial_state=True)
+    vars(network).pop("_is_accelerate_prepared", None)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

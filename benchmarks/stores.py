@@ -99,7 +99,11 @@ def _id(split: str, i: int) -> str:
 @cache
 def _asked(task: str, seed: int) -> pa.Table:
     """The columns of Rows that do not depend on what a model says, in the order of `forget.metrics.write_rows`."""
-    phase, of, split, example, step = [], [], [], [], []
+    phase: list[str] = []
+    of: list[str] = []
+    split: list[str] = []
+    example: list[str] = []
+    step: list[int | None] = []
 
     def ask(phases: Sequence[tuple[str, int | None]], other: str, part: str, n: int) -> None:
         # Another seed scores other items of the split.

@@ -45,8 +45,8 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
     name = "bf16" if auto else "fp32"
     rows: list[Comparison[Any] | Share] = []
     for kind, task, batch, steps in (
-        ("long", long, 4 if quick else 8, 2),
-        ("short", short, 8 if quick else 16, 2 if quick else 4),
+        ("long", long, 4, 2 if quick else 3),
+        ("short", short, 8, 2 if quick else 4),
     ):
         some, stage = _sized(task, batch * steps), _stage(batch)
         work = f"fine-tune on {task} ({kind} contexts)"
@@ -56,7 +56,7 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
             if not quick:
                 both = f"{work}, bf16 on both sides"
                 rows.append(_against(both, some, stage, bf16=True, theirs_bf16=True, within=0.1, target=None))
-    some = _sized(long, 16 if quick else 32)
+    some = _sized(long, 16 if quick else 24)
     measure = partial(_share_of_peak, some, _stage(8), auto)
     rows.append(Share(f"fine-tune on {long}, {name}", f"the largest rate of a matrix product in {name}", measure, 0.7))
     return rows
