@@ -2,8 +2,8 @@
 
 Both get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options (ARC-easy, HellaSwag) and short
 contexts (PIQA), or tasks that ship with the package where there is no folder of data. The harness runs at the fastest of the
-batch sizes 1, 4, 8, 16 and 32, tried on these very items before anything is timed. In fp32 every log-probability is the same
-within 1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for this model; the
+batch sizes 1, 4, 8, 16 and 32, tried on the first of these items before anything is timed. In fp32 every log-probability is
+the same within 1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for this model; the
 accuracy is compared on more items than are timed, with our own in fp32, which the row in fp32 has shown to be the harness's.
 Rows against a network cast to bf16 show what of the ratio is precision; they have no target.
 """
@@ -43,15 +43,15 @@ class Timed:
 
 
 FULL = (
-    Timed("boolq", "long contexts", 12, 2, 5),
-    Timed("rte", "long contexts", 16, 2, 5),
-    Timed("qnli", "long contexts", 16, 2, 5),
-    Timed("arc_easy", "four options", 16, 2, 5),
-    Timed("hellaswag", "four options", 8, 2, 5),
-    Timed("piqa", "short contexts", 24, 1.5, 3),
+    Timed("boolq", "long contexts", 32, 2, 5),
+    Timed("rte", "long contexts", 40, 2, 5),
+    Timed("qnli", "long contexts", 40, 2, 5),
+    Timed("arc_easy", "four options", 32, 2, 5),
+    Timed("hellaswag", "four options", 16, 2, 5),
+    Timed("piqa", "short contexts", 40, 1.5, 3),
 )
 QUICK = (
-    Timed("boolq", "long contexts", 6, 2, 5),
+    Timed("boolq", "long contexts", 12, 2, 5),
     Timed("arc_easy", "four options", 8, 2, 5),
     Timed("piqa", "short contexts", 12, 1.5, 3),
 )
@@ -119,7 +119,7 @@ def _bf16(timed: Timed, checked: int) -> Comparison[Scores]:
     def check(ours: Scores, other: Scores) -> str:
         full = data.accuracy(_ours(more, False), more)
         half = data.accuracy(_ours(more, True), more)
-        assert abs(full - half) <= 0.01, f"accuracy over {len(more)} examples {half:.3f} in bf16, {full:.3f} in fp32"
+        assert abs(full - half) <= 0.01 + 1e-9, f"accuracy over {len(more)} examples {half:.3f} in bf16, {full:.3f} in fp32"
         apart = _apart(ours, other)
         return f"accuracy {half:.3f}, in fp32 {full:.3f}, over {len(more)} examples; {apart:.2f} nats at most; {theirs.at()}"
 

@@ -37,6 +37,8 @@ logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 BATCHES = (1, 4, 8, 16, 32)
 """Batch sizes tried with the harness."""
+TRIED = 16
+"""Examples they are tried on."""
 READ = 8
 """Texts a batch where hidden states are read."""
 
@@ -48,7 +50,7 @@ def requests(examples: Sequence[Example]) -> list[Instance]:
 
 
 class Harness:
-    """lm-evaluation-harness over a network in memory, by default at the batch size that is fastest for these examples."""
+    """lm-evaluation-harness over a network in memory, by default at the batch size that is fastest for the first examples."""
 
     def __init__(
         self,
@@ -64,23 +66,23 @@ class Harness:
     def batch(self) -> int:
         """Tried once, each size warm."""
         if self._batch is None:
-            self._run(max(BATCHES))
+            self._run(max(BATCHES), self.examples[:TRIED])
             self._batch = min(BATCHES, key=self._seconds)
         return self._batch
 
     def score(self) -> list[tuple[float, ...]]:
         """By example, the log-probability of each option, in nats."""
-        return self._run(self.batch)
+        return self._run(self.batch, self.examples)
 
-    def _run(self, batch: int) -> list[tuple[float, ...]]:
+    def _run(self, batch: int, examples: Sequence[Example]) -> list[tuple[float, ...]]:
         device = str(self.network.device)
         harness = HFLM(pretrained=self.network, tokenizer=self.tokenizer, batch_size=batch, device=device)
-        found = iter(harness.loglikelihood(requests(self.examples), disable_tqdm=True))
-        return [tuple(next(found)[0] for _ in e.options) for e in self.examples]
+        found = iter(harness.loglikelihood(requests(examples), disable_tqdm=True))
+        return [tuple(next(found)[0] for _ in e.options) for e in examples]
 
     def _seconds(self, batch: int) -> float:
         began = time.perf_counter()
-        self._run(batch)
+        self._run(batch, self.examples[:TRIED])
         return time.perf_counter() - began
 
 

@@ -37,6 +37,8 @@ def quicken(network: PreTrainedModel) -> None:
             module.__class__ = RMSNorm
         elif isinstance(getattr(module, "act_fn", None), (nn.SiLU, SiLUActivation)) and _is_gated(module):
             module.__class__ = GatedMLP
+    if type(head := network.get_output_embeddings()) is Linear:
+        head.__class__ = Head
     if network.config._attn_implementation == "sdpa":
         network.set_attn_implementation(ATTENTION)
 
@@ -62,6 +64,14 @@ class Linear(nn.Linear):
             return super().forward(input)
         product = _Product.apply(input, self.weight)
         return product if self.bias is None else product + self.bias
+
+
+class Head(Linear):
+    """Logits in fp32 where all else is in bf16: at the few positions of answers it costs little, and most of the error goes."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
 
 
 class RMSNorm(nn.Module):
