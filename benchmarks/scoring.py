@@ -3,9 +3,9 @@
 Both get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options (ARC-easy, HellaSwag) and short
 contexts (PIQA), or tasks that ship with the package where there is no folder of data. The harness runs at the fastest of the
 batch sizes 1, 4, 8, 16 and 32, tried on the first of these items before anything is timed. In fp32 every log-probability is
-the same within 1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for this model; the
-accuracy is compared on more items than are timed, with our own in fp32, which the row in fp32 has shown to be the harness's.
-Rows against a network cast to bf16 show what of the ratio is precision; they have no target.
+the same within 1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for this model;
+the accuracy is compared on more items than are timed, with our own in fp32, which the row in fp32 has shown to be the
+harness's. Rows against a network cast to bf16 show what of the ratio is precision; they have no target.
 """
 
 from __future__ import annotations
