@@ -67,7 +67,7 @@ class Linear(nn.Linear):
 
 
 class Head(Linear):
-    """Logits in fp32 where all else is in bf16: at the few positions of answers it costs little, and a fifth of the error goes."""
+    """Logits in fp32 where all else is in bf16: at the few positions of answers it costs little, for a fifth less error."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
