@@ -66,11 +66,11 @@ BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constrain
 # ONLY is a room of benchmarks or a part of a row's name; OUT is the folder of the results.
 CHOSEN = $(if $(ONLY),--only '$(ONLY)') $(if $(OUT),--out '$(OUT)')
 
-bench: setup ## Time it side by side with what you would pick instead, 20 minutes on two cores: make bench ONLY=scoring
+bench: setup ## Time it side by side with what you would pick instead: make bench ONLY=scoring
 	@$(BENCH_SETUP)
 	@$(BIN)/python -m benchmarks $(CHOSEN)
 
-bench-quick: setup ## The same on less, 5 minutes
+bench-quick: setup ## The same on less
 	@$(BENCH_SETUP)
 	@$(BIN)/python -m benchmarks --quick $(CHOSEN)
 

@@ -60,7 +60,7 @@ def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Gro
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rows, on less, in five minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rows, on less.")] = False,
     only: Annotated[str, typer.Option(help="A room, or a part of a row's work.")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after the first pass, which is checked.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder for performance.json and performance.md.")] = Path("bench"),

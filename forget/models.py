@@ -142,9 +142,10 @@ def load(
     model.network.requires_grad_(True).eval()
     if not sharded:
         model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
+    own = _own(model)
     if model.device.type == "cpu":
         quicken(model.network)
-    _check_answers(model)
+    _check_answers(model, own)
     if sharded:
         shard(model.answers)
     return model
@@ -316,16 +317,23 @@ def _check_folder(folder: Path) -> None:
         raise BadInput(f"{folder}: the model has no *.safetensors{found}")
 
 
-def _check_answers(model: LanguageModel) -> None:
+def _own(model: LanguageModel) -> torch.Tensor:
+    """Logits by the network's own forward of two tokens that `_check_answers` has as an option."""
+    with torch.no_grad():
+        logits: torch.Tensor = model.network(torch.tensor([[1, 2, 4]], device=model.device)).logits
+    return logits[0, 1:]
+
+
+def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
     """Answers are computed as head(backbone(x)) at a few positions, an example's options side by side under one mask
-    (forget.batches). A model for which that is not its own forward (capped logits, an attention mask of its own) is refused."""
+    (forget.batches), by faster kernels (forget.kernels). A model for which that is not its own forward (capped logits, an
+    attention mask of its own, a gate that only looks like the usual one) is refused."""
     network, device = model.network, model.device
     # The first option is long: the second one's prompt then lies outside the window of local attention.
     long = [3] * min(300, reach(network) - 2)
     batch = pack([Encoded([1, 2], [long, [4, 5]], [1, 2])], pad=0).to(device)
     refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
-        own = network(torch.tensor([[1, 2, 4]], device=device)).logits[0, 1:]
         try:
             logits, _ = Answers(network)(batch)
         except (TypeError, ValueError, RuntimeError) as error:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from forget import kernels, models
 from forget.batches import Answers, Encoded, pack
+from forget.settings import BadInput
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.cpu.get_cpu_capability().startswith("AVX512"), reason="the kernels are for processors with AVX-512"
@@ -122,3 +124,21 @@ def test_a_saved_model_knows_nothing_of_the_kernels(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert {type(module).__module__ for module in plain.modules()} & {kernels.__name__} == set()
+
+
+def test_a_gate_that_only_looks_like_the_usual_one_is_refused() -> None:
+    """The kernels go by the names of a module's parts; what such a module computes differently must not pass unseen."""
+
+    class Scaled(LlamaMLP):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    model = models.tiny()
+    for module in model.network.modules():
+        if type(module) is LlamaMLP:
+            module.__class__ = Scaled
+    own = models._own(model)
+    models._check_answers(model, own)
+    kernels.quicken(model.network)
+    with pytest.raises(BadInput, match="its logits differ"):
+        models._check_answers(model, own)
