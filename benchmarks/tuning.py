@@ -44,10 +44,8 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
     auto = in_bf16("auto")
     name = "bf16" if auto else "fp32"
     rows: list[Comparison[Any] | Share] = []
-    for kind, task, batch, steps in (
-        ("long", long, 4, 2 if quick else 3),
-        ("short", short, 8, 2 if quick else 4),
-    ):
+    for kind, task in (("long", long), ("short", short)):
+        batch, steps = (4, 2) if quick else (Stage().batch, 2)
         some, stage = _sized(task, batch * steps), _stage(batch)
         work = f"fine-tune on {task} ({kind} contexts)"
         rows.append(_against(f"{work}, fp32", some, stage, bf16=False, theirs_bf16=False, within=0.01, target=2.5))
@@ -56,8 +54,8 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
             if not quick:
                 both = f"{work}, bf16 on both sides"
                 rows.append(_against(both, some, stage, bf16=True, theirs_bf16=True, within=0.1, target=None))
-    some = _sized(long, 16 if quick else 24)
-    measure = partial(_share_of_peak, some, _stage(8), auto)
+    some = _sized(long, 16 if quick else 32)
+    measure = partial(_share_of_peak, some, _stage(Stage().batch), auto)
     rows.append(Share(f"fine-tune on {long}, {name}", f"the largest rate of a matrix product in {name}", measure, 0.7))
     return rows
 

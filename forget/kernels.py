@@ -53,7 +53,7 @@ def keep_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 2**30)
-    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(trim_threshold, -1)
 
 
 class Linear(nn.Linear):

@@ -26,7 +26,8 @@ def fit(features: torch.Tensor, labels: torch.Tensor, penalties: Sequence[float]
 
     What is minimised is the mean logistic loss + l2/2 |w|^2, the intercept without a penalty. Each fit starts from the
     one before on the path. Conjugate gradients (Polak and Ribiere's, with restarts) go along directions corrected by an
-    approximation of the Hessian, c X'X/n + l2, where c is the mean of the losses' second derivatives: X'X is taken once.
+    approximation of the Hessian, c X'X/n + l2, where c is the mean of the losses' second derivatives: X'X is taken once. A fit
+    that eight such steps have not brought to its minimum takes the Hessian itself, anew every eight steps.
 
     Args:
         features: [n, width] in float32, finite, best with columns of mean 0 and variance 1.
@@ -79,8 +80,10 @@ def _minimise(
         if gradient.abs().max() <= TOLERANCE:
             return weights
         if step % STEPS == 0:
-            curvature = (chance * (1 - chance)).mean()
-            hessian = curvature.float() * gram
+            curvatures = chance * (1 - chance)
+            curvature = curvatures.mean()
+            # Where a few examples are as hard as all others are easy, as in few examples of a wide space, a mean is too coarse.
+            hessian = _gram(features * curvatures.sqrt().float()[:, None]) / n if step else curvature.float() * gram
             hessian.diagonal().add_(l2)
             factor = torch.linalg.cholesky(hessian)
             direction, last, last_slope = torch.zeros_like(weights), gradient, weights.new_tensor(-torch.inf)

@@ -65,6 +65,18 @@ def test_a_fit_that_does_not_converge_is_no_fit(monkeypatch: pytest.MonkeyPatch)
         fit(*tensors(*draw(*SHAPES["separable"], seed=0)), (1e-3,))
 
 
+def test_few_pairs_some_of_which_hardly_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right and wrong answers to 48 questions, apart by a hundredth to the whole of their variance: a few losses rule the rest."""
+    monkeypatch.setattr(logistic, "LIMIT", 50)
+    draw = np.random.default_rng(0)
+    questions, apart = draw.standard_normal((48, 576)), 10 ** draw.uniform(-2, 0, (48, 1))
+    features = np.concatenate([questions + apart * draw.standard_normal((48, 576)) for _ in range(2)])
+    features = ((features - features.mean(0)) / features.std(0)).astype(np.float32)
+    weights, intercepts = fit(*tensors(features, np.arange(96) < 48), PENALTIES)
+    margins = features @ weights[0, -1].numpy() + intercepts[0, -1].item()
+    assert ((margins > 0) == (np.arange(96) < 48)).all()
+
+
 def test_a_step_descends_where_newtons_would_not() -> None:
     """Far out, where losses are flat, Newton's step along a direction goes much too far."""
     target = torch.tensor([1.0, 0.0, 1.0, 0.0]).double()

@@ -422,5 +422,9 @@ def _handle(one: Series | Cloud, line: bool = False) -> Line2D:
 
 
 def _save(figure: Figure, path: Path) -> Path:
+    # savefig would draw everything once, without ink, for the layout alone.
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(path, metadata={"Software": None})
     return path
