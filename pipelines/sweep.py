@@ -361,7 +361,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     """Ray: the cluster at the address, or one on this machine for as long as the block lasts. Sweeps within the block share it.
 
     Raises:
-        BadInput: no cluster at the address.
+        BadInput: no cluster at the address, or it wants another token.
     """
     if ray.is_initialized():
         yield
@@ -393,8 +393,10 @@ def _connect(address: str, **settings: Any) -> None:
             # Ray itself would knock for a quarter of an hour.
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **settings)
-    except (OSError, ValueError):
-        raise BadInput(f'no Ray cluster answers at "{address}"; start one with: ray start --head') from None
+    except (OSError, ValueError, ray.exceptions.AuthenticationError):
+        # Ray tells a cluster that is not there from one that refuses our token on standard error alone.
+        cure = "start one with: ray start --head; where one runs, RAY_AUTH_TOKEN must be its token"
+        raise BadInput(f'no Ray cluster answers at "{address}"; {cure}') from None
 
 
 @contextmanager

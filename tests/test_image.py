@@ -187,9 +187,10 @@ def pip_settings(folder: Path) -> list[str]:
             path = path.parent if word.startswith("file://") else path
             mounts[str(path)] = path
     options = [f"--volume={path}:{name}:ro" for name, path in mounts.items()]
-    # A machine with a CPU build of torch of its own need not reach for torch's index.
-    if any(list(Path(links).glob("torch-*+cpu-*.whl")) for links in settings.get("find-links", [])):
-        options.append("--build-arg=TORCH_INDEX=")
+    # A machine with a CPU build of torch of its own need not reach for torch's index: a folder is none, pip looks further.
+    for links in settings.get("find-links", []):
+        if list(Path(links).glob("torch-*+cpu-*.whl")):
+            options.append(f"--build-arg=TORCH_INDEX=file://{links}")
     return options
 
 

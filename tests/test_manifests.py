@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private.kuberay import node_provider
 
 from forget.settings import read_sweep
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT.parent / "shared/kubernetes/rayjob.schema.json"
 OVERLAYS = ["k8s/overlays/cpu", "k8s/overlays/gpu", "k8s/overlays/kueue", "k8s/overlays/pvc"]
-FOLDERS = [*OVERLAYS, "k8s/internet", "mlflow", "mlflow/base"]
+SERVERS = ["mlflow", "mlflow/base"]
+FOLDERS = [*OVERLAYS, "k8s/internet", *SERVERS]
 KUBERNETES = ["1.32", "1.36"]
 """The oldest and the newest version of Kubernetes whose schemas the manifests are held against."""
 
@@ -204,6 +206,21 @@ def test_the_check_of_pods_finds_what_is_wrong():
         assert any(expected in one for one in offences({**fine, **change})), expected
 
 
+@pytest.mark.parametrize("folder", [*OVERLAYS, *SERVERS])
+def test_every_namespace_enforces_restricted_and_denies_by_default(folder):
+    """What is in a namespace comes with it: its labels, and a policy over all pods that opens nothing."""
+    found = objects(folder)
+    namespaces = {one["metadata"]["name"]: one["metadata"]["labels"] for one in found if one["kind"] == "Namespace"}
+    assert {one["metadata"]["namespace"] for one in found if one["kind"] != "Namespace"} == set(namespaces)
+    for name, labels in namespaces.items():
+        modes = {mode: labels.get(f"pod-security.kubernetes.io/{mode}") for mode in ("enforce", "audit", "warn")}
+        assert modes == dict.fromkeys(modes, "restricted")
+        # A version would keep the rules of that day.
+        assert not [label for label in labels if label.endswith("-version")]
+        policies = [one["spec"] for one in found if one["kind"] == "NetworkPolicy" and one["metadata"]["namespace"] == name]
+        assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies
+
+
 def test_checkov_finds_nothing(written):
     command = [tool("checkov"), "--framework", "kubernetes", "--skip-download", "--config-file", "k8s/checkov.yaml"]
     run = subprocess.run([*command, "--output", "json", "--directory", str(written)], cwd=ROOT, capture_output=True, text=True)
@@ -227,6 +244,9 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
                 yield kind, volume[source][field], None
                 for item in volume[source].get("items", []):
                     yield kind, volume[source][field], item["key"]
+        for source in volume.get("projected", {}).get("sources", []):
+            if "configMap" in source:
+                yield from (("ConfigMap", source["configMap"]["name"], item["key"]) for item in source["configMap"]["items"])
     for part in containers(spec):
         for source in part.get("envFrom", []):
             for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
@@ -241,6 +261,8 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
 def missing(found: list[Object]) -> set[tuple[str, str, str | None]]:
     there = {(one["kind"], one["metadata"]["name"]): set(one.get("data", {})) for one in found}
     there |= {("Secret", name): set(data) for name, data in secrets().items()}
+    # Kubernetes puts it into every namespace.
+    there["ConfigMap", "kube-root-ca.crt"] = {"ca.crt"}
     wanted = {reference for pod in pods(found) for reference in references(pod.spec)}
     known = {(*of, key) for of, keys in there.items() for key in (None, *keys)}
     return wanted - known
@@ -250,14 +272,56 @@ def test_what_pods_name_exists(folder):
     assert missing(objects(folder)) == set()
 
 
-def test_only_a_head_that_scales_holds_a_token_of_the_kubernetes_api():
-    holders = {
-        (folder, pod.name)
-        for folder in FOLDERS
-        for pod in pods(objects(folder))
-        if pod.spec.get("serviceAccountName") != "forget" or pod.spec.get("automountServiceAccountToken") is not False
+def token_holders(spec: Object) -> set[str]:
+    """The containers of a pod that can read a token of the Kubernetes API."""
+    if spec.get("automountServiceAccountToken") is not False:
+        return {part["name"] for part in containers(spec)}
+    tokens = {
+        volume["name"]
+        for volume in spec.get("volumes", [])
+        if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
     }
-    assert holders == {(folder, "sweep-spec-head") for folder in OVERLAYS if not folder.endswith("kueue")}
+    return {part["name"] for part in containers(spec) if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}}
+
+
+def test_only_the_autoscaler_holds_a_token_of_the_kubernetes_api():
+    holders = {
+        (folder, pod.name, name) for folder in FOLDERS for pod in pods(objects(folder)) for name in token_holders(pod.spec)
+    }
+    assert holders == {(folder, "sweep-spec-head", "autoscaler") for folder in OVERLAYS if not folder.endswith("kueue")}
+    # Nor does a volume wait for someone to mount it.
+    kueue = next(pod for pod in pods(objects("k8s/overlays/kueue")) if pod.name == "sweep-spec-head")
+    assert not [volume for volume in kueue.spec["volumes"] if "projected" in volume]
+
+
+def test_accounts_have_no_token_and_no_rights(folder):
+    found = objects(folder)
+    assert {one.get("automountServiceAccountToken") for one in found if one["kind"] == "ServiceAccount"} <= {False}
+    assert [one["kind"] for one in found if one["apiVersion"].startswith("rbac.")] == []
+    # The head's account is KubeRay's, which gives it its Role; all others are the namespace's.
+    named = {(pod.name, pod.spec.get("serviceAccountName")) for pod in pods(found)}
+    assert {account for _, account in named} <= {"forget", None}
+    assert {name for name, account in named if account is None} <= {"sweep-spec-head"}
+
+
+def test_the_autoscaler_finds_its_token_where_ray_looks_for_it():
+    (head,) = (pod for pod in pods(objects("k8s/overlays/cpu")) if pod.name == "sweep-spec-head")
+    (scaler,) = (part for part in head.spec["containers"] if part["name"] == "autoscaler")
+    (volume,) = (volume for volume in head.spec["volumes"] if "projected" in volume)
+    (mount,) = (mount for mount in scaler["volumeMounts"] if mount["name"] == volume["name"])
+    paths = []
+    for source in volume["projected"]["sources"]:
+        paths += [source["serviceAccountToken"]] if "serviceAccountToken" in source else source["configMap"]["items"]
+    files = {f"{mount['mountPath']}/{item['path']}" for item in paths}
+    assert files == {node_provider.IN_CLUSTER_TOKEN_PATH, node_provider.IN_CLUSTER_CA_CERT_PATH}
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_ray_asks_for_a_token(folder):
+    """KubeRay makes the Secret and sets mode and token in every container of Ray's that does not set them itself."""
+    (job,) = (one for one in objects(folder) if one["kind"] == "RayJob")
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert "RAY_AUTH" not in rendered(folder)
 
 
 def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_path):

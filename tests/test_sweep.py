@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +41,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with sweeps.cluster():
             yield
     assert not (home / ".ray").exists()
+
+
+def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> None:
+    """As `ray health-check` finds it, which KubeRay's workers run before they join."""
+    address = ray.get_runtime_context().gcs_address
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    tokens = {"none": "", "wrong": "0" * 64, "right": os.environ["RAY_AUTH_TOKEN"]}
+
+    def knock(token: str) -> subprocess.Popen[str]:
+        command = [str(Path(sys.executable).parent / "ray"), "health-check", "--address", address]
+        mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+        return subprocess.Popen(command, env=clean | mode, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    knocks = {name: knock(token) for name, token in tokens.items()}
+    said = {name: one.communicate(timeout=120)[0] for name, one in knocks.items()}
+    assert {name: one.returncode for name, one in knocks.items()} == {"none": 1, "wrong": 1, "right": 0}, said
+    assert {name for name, text in said.items() if "InvalidAuthToken" in text} == {"none", "wrong"}
 
 
 @pytest.fixture
