@@ -49,7 +49,7 @@ Accuracies = Mapping[str, float]
 
 def comparisons(quick: bool) -> list[Comparison[Accuracies] | Comparison[list[Accuracies]]]:
     tasks = ("arc_easy", "rte", "piqa", "sst2") if data.REAL else ("science", "world", "sentiment", "reading")
-    fp32 = _trial(tasks, learned=16 if quick else 32, scored=8 if quick else 16, precision="fp32")
+    fp32 = _trial(tasks, learned=16 if quick else 64, scored=8 if quick else 16, precision="fp32")
     auto = fp32.model_copy(update={"precision": "auto"})
     against = "Trainer, lm-eval and scikit-learn in fp32"
     rows: list[Comparison[Accuracies] | Comparison[list[Accuracies]]] = [
