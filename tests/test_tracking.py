@@ -380,7 +380,9 @@ def test_the_journal_survives_a_crash(tmp_path: Path) -> None:
 
 def test_the_default_store_lies_in_the_working_directory(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    assert tracking.ui_command()[1:6] == ["-m", "mlflow", "server", "--backend-store-uri", tracking.tracking_uri()]
+    command, environment = tracking.ui_command()
+    assert command[1:6] == ["-m", "mlflow", "server", "--host", "127.0.0.1"]
+    assert environment == {"MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri()}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pw@tracking.example")
     with pytest.raises(BadInput, match=r"https://\*\*\*@tracking.example"):
         tracking.ui_command()
