@@ -35,7 +35,7 @@ def digest(value: object) -> str:
 
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What is a command to a terminal, or turns the order of letters; tabs and line ends are not meant."""
+"""What is a command to a terminal, or turns the order of letters. A tab and the end of a line are neither."""
 
 
 def _printable(name: str) -> str:

@@ -223,12 +223,17 @@ def runs(client: MlflowClient) -> list[Run]:
     return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
 
 
-def get(url: str, user: str = "", password: str = "", host: str = "") -> tuple[int, str]:
-    """Status and text of the answer."""
+def get(
+    url: str, user: str = "", password: str = "", host: str = "", origin: str = "", send: object = None, method: str = ""
+) -> tuple[int, str]:
+    """Status and text of the answer; what there is to `send` goes as JSON."""
     headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()} if user else {}
-    headers |= {"Host": host} if host else {}
+    headers |= ({"Host": host} if host else {}) | ({"Origin": origin} if origin else {})
+    headers |= {"Content-Type": "application/json"} if send else {}
+    data = json.dumps(send).encode() if send else None
+    request = urllib.request.Request(url, data, headers, method=method or None)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -272,6 +277,14 @@ def test_a_wrong_host_is_refused(stack: Stack) -> None:
         assert get(url, user, password, host)[0] == 200, host
     for host in ("evil.example", "mlflow.evil.example:5000", "169.254.169.254"):
         assert get(url, user, password, host) == (403, "Invalid Host header - possible DNS rebinding attack detected")
+
+
+def test_a_page_of_elsewhere_changes_nothing(stack: Stack) -> None:
+    url = f"{stack.tracking.uri}/api/2.0/mlflow/experiments/create"
+    user, password = stack.tracking.user, stack.tracking.password
+    for origin in ("https://evil.example", "null"):
+        answer = get(url, user, password, origin=origin, send={"name": "planted"})
+        assert answer == (403, "Cross-origin request blocked"), origin
 
 
 def test_a_sweep_reaches_the_server_whole(stack: Stack, swept: Swept, client: MlflowClient) -> None:
@@ -330,6 +343,61 @@ def test_models_load_back_in_another_process(stack: Stack, swept: Swept, client:
     stored = {name: hashlib.sha256(tensor.float().numpy().tobytes()).hexdigest() for name, tensor in weights.items()}
     assert stored.items() <= ours.items()
     assert ours == theirs
+
+
+def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swept: Swept, client: MlflowClient) -> None:
+    admin = "admin", stack.tracking.backend["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    colleague = "colleague", token_hex(12)
+    api = f"{stack.tracking.uri}/api/2.0/mlflow"
+    made = get(f"{api}/users/create", *admin, send=dict(zip(("username", "password"), colleague, strict=True)))
+    assert made[0] == 200, made
+    parent, child, *_ = runs(client)
+    experiment, run = parent.info.experiment_id, child.info.run_id
+    files = f"{stack.tracking.uri}/api/2.0/mlflow-artifacts/artifacts"
+    model, _, version = child.data.tags["forget.model"].partition("/")
+    reads = {
+        "the experiment": f"{api}/experiments/get?experiment_id={experiment}",
+        "its name": f"{api}/experiments/get-by-name?experiment_name=study",
+        "a run": f"{api}/runs/get?run_id={run}",
+        "a curve": f"{api}/metrics/get-history?run_id={run}&metric_key=forget/loss",
+        "curves": f"{stack.tracking.uri}/ajax-api/2.0/mlflow/metrics/get-history-bulk?run_id={run}&metric_key=forget/loss",
+        "the list of files": f"{api}/artifacts/list?run_id={run}",
+        "a file": f"{files}/{experiment}/{run}/artifacts/rows.parquet",
+        "a file by its run": f"{stack.tracking.uri}/get-artifact?run_id={run}&path=outcome.json",
+        "a model": f"{api}/registered-models/get?name={model}",
+        "a version": f"{api}/model-versions/get?name={model}&version={version}",
+        "a version's files": f"{stack.tracking.uri}/model-versions/get-artifact?name={model}&version={version}&path=MLmodel",
+    }
+    changes = {
+        "a tag": (f"{api}/runs/set-tag", {"run_id": run, "key": "forget.trial", "value": "../../out"}, "POST"),
+        "a run more": (f"{api}/runs/create", {"experiment_id": experiment}, "POST"),
+        "a run less": (f"{api}/runs/delete", {"run_id": run}, "POST"),
+        "an alias": (f"{api}/registered-models/alias", {"name": model, "alias": "strongest", "version": version}, "POST"),
+        "a file": (f"{files}/{experiment}/{run}/artifacts/outcome.json", {"id": "x"}, "PUT"),
+        "a permission": (
+            f"{api}/experiments/permissions/create",
+            {"experiment_id": experiment, "username": colleague[0], "permission": "MANAGE"},
+            "POST",
+        ),
+    }
+    assert {what: get(url, *colleague)[0] for what, url in reads.items()} == dict.fromkeys(reads, 403)
+    told = {what: get(url, *colleague, send=send, method=method)[0] for what, (url, send, method) in changes.items()}
+    assert told == dict.fromkeys(changes, 403)
+    # What searches find is what may be read.
+    found = [
+        get(f"{api}/experiments/search?max_results=100", *colleague),
+        get(f"{api}/runs/search", *colleague, send={"experiment_ids": [experiment]}),
+        get(f"{api}/registered-models/search", *colleague),
+        get(f"{api}/model-versions/search", *colleague),
+        get(f"{api}/logged-models/search", *colleague, send={"experiment_ids": [experiment]}),
+    ]
+    assert not [text for _, text in found if run in text or model in text or '"study"' in text]
+
+    permit = {"experiment_id": experiment, "username": colleague[0], "permission": "READ"}
+    owner = stack.tracking.user, stack.tracking.password
+    assert get(f"{api}/experiments/permissions/create", *owner, send=permit)[0] == 200
+    assert get(reads["a run"], *colleague)[0] == 200
+    assert get(changes["a tag"][0], *colleague, send=changes["a tag"][1])[0] == 403
 
 
 def test_prometheus_reads_metrics(stack: Stack, swept: Swept) -> None:

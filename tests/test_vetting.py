@@ -1,4 +1,4 @@
-"""A hostile model directory: nothing of it is unpickled or imported, and whoever names it is told by which file it is refused."""
+"""A hostile model directory: nothing of it is unpickled or imported, and it is refused by the name of the file that is why."""
 
 import io
 import json
@@ -55,7 +55,16 @@ def edit(path: Path, **fields: object) -> None:
     path.write_text(json.dumps({**found, **fields}))
 
 
-PICKLES = ["pytorch_model.bin", "adapter_model.bin", "training_args.bin", "model.pt", "model.pth", "w.PKL", "last.ckpt", "a.joblib"]
+PICKLES = [
+    "pytorch_model.bin",
+    "adapter_model.bin",
+    "training_args.bin",
+    "model.pt",
+    "model.pth",
+    "w.PKL",
+    "last.ckpt",
+    "a.joblib",
+]
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -86,7 +95,9 @@ def test_a_header_whose_length_looks_like_a_pickle_is_none(folder: Path) -> None
     length = int.from_bytes(content[:8], "little")
     # Spaces pad the header, as the format has it, to 0x..80 bytes.
     padding = -(length - 0x80) % 256
-    path.write_bytes((length + padding).to_bytes(8, "little") + content[8 : 8 + length] + b" " * padding + content[8 + length :])
+    path.write_bytes(
+        (length + padding).to_bytes(8, "little") + content[8 : 8 + length] + b" " * padding + content[8 + length :]
+    )
     assert path.read_bytes()[:1] == b"\x80"
     assert models.load(folder).parameters == models.tiny().parameters
 
@@ -117,7 +128,7 @@ WEIGHTS = {
     "an absolute path in the index": (sharded(lambda name: "/x.safetensors"), 'names "/x.safetensors"'),
     "a pickle in the config": (named(transformers_weights="adapter_model.bin"), 'config.json names "adapter_model.bin"'),
     "a way out in the config": (named(transformers_weights="../x.safetensors"), 'config.json names "../x.safetensors"'),
-    "an adapter": (lambda folder: edit(folder / "adapter_config.json", base_model_name_or_path="owner/name"), "adapter_config.json"),
+    "an adapter": (lambda folder: edit(folder / "adapter_config.json", peft_type="LORA"), "adapter_config.json makes it an"),
     "kernels of the hub": (named(attn_implementation="owner/kernels"), "attn_implementation: owner/kernels"),
 }  # fmt: skip
 
@@ -146,8 +157,9 @@ class Words(PreTrainedTokenizerFast):
     pass
 """
 
+MAP = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
 ASKED = {
-    "architecture": ("config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}),
+    "architecture": ("config.json", {"model_type": "own", "auto_map": MAP}),
     "known architecture": ("config.json", {"auto_map": {"AutoModelForCausalLM": "own.Model"}}),
     "code of another repository": ("config.json", {"auto_map": {"AutoModelForCausalLM": "owner/code--own.Model"}}),
     "tokenizer": ("tokenizer_config.json", {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "own.Words"]}}),
