@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from conftest import Forget
@@ -15,6 +16,7 @@ from studies import LOSES, finish, study_of
 from test_report import Page, written
 
 from forget.analyses.compare import compare
+from forget.journal import without_secrets
 from forget.remote import Remote
 from forget.report.compare import folder_name
 from forget.report.compare import write as write_comparison
@@ -25,6 +27,7 @@ from forget.tasks import catalogue
 from forget.tracking import registered_name
 
 ROOT = Path(__file__).parent.parent
+PAGES = [page for name in ("security", "operations") if (page := ROOT / "docs" / f"{name}.md").exists()]
 
 OUT = ("../out", "a/../../out", "../../../../../../tmp/out", "/tmp/out", "", "a\0b")
 """Names that lead out of the folder they are meant for, or are none."""
@@ -221,3 +224,66 @@ def test_names_are_no_markup(forget: Forget, toy_tasks: Path, tmp_path: Path) ->
     code, stdout, _ = forget("tasks", "--folder", str(tmp_path / "[red]" / "[" / "]"))
     assert code == 0
     assert "[red]/[/]/vowels" in stdout
+
+
+SECRETS = {
+    "DB_PASSWORD": "hunter/22@+",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG",
+    "HF_TOKEN": "hf_secret",
+    "my_api_key": 'quote"d',
+    "AZURE_STORAGE_CONNECTION_STRING": "AccountKey=abcd==",
+    "MLFLOW_TRACKING_URI": "http://me:pass%2Fword%40@tracking.example:5000",
+    "https_proxy": "http://me:proxied@proxy.example",
+}
+TOLD = {
+    **{f"the value of {name}": f"refused: {value}" for name, value in SECRETS.items()},
+    "in a URL": f"GET http://host/x?token={quote(SECRETS['DB_PASSWORD'], safe='')}",
+    "in a form": f"pw={quote_plus(SECRETS['DB_PASSWORD'])}",
+    "in JSON": json.dumps({"key": SECRETS["my_api_key"]}),
+    "the password of an address": "password pass/word@ is wrong",
+    "a part of a longer one": "hf_secret hunter/22@+",
+    "an address of elsewhere": "no answer from postgresql://u:elsewhere@db.example/x",
+    "a password that is not quoted": "no answer from http://u:else@where@db.example/x",
+    "a query": "postgresql://db.example/x?user=u&password=elsewhere",
+    "what libpq says": "host=db user=u password=elsewhere dbname=x",
+}
+
+
+@pytest.mark.parametrize("text", TOLD.values(), ids=TOLD)
+def test_a_text_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    told = without_secrets(text)
+    for part in ("hunter", "wJalr", "hf_secret", "quote", "abcd", "pass/word", "pass%2F", "proxied", "elsewhere", "where"):
+        assert part not in told
+    assert "***" in told
+
+
+def test_a_text_without_secrets_stays_as_it_is() -> None:
+    text = "s3://bucket/studies: eos_token=<pad> at https://docs.example/a?b=c, me@example.com"
+    assert without_secrets(text) == text
+
+
+def test_a_bug_is_told_without_secrets(forget: Forget, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folders: object) -> None:
+        raise RuntimeError("no answer from http://me:hunter22@tracking.example")
+
+    monkeypatch.setattr("forget.tasks.catalogue", fail)
+    code, _, stderr = forget("tasks")
+    assert code == 1
+    assert "Traceback" in stderr
+    assert "RuntimeError: no answer from http://***@tracking.example" in stderr
+
+
+def test_a_store_whose_url_holds_a_password_is_refused() -> None:
+    with pytest.raises(BadInput, match="the store's URL holds a password") as error:
+        Store("s3://key:hunter22@bucket/studies")
+    assert "hunter22" not in str(error.value)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"(test_\w+\.py)::(test_\w+)", page.read_text(encoding="utf-8"))
+    assert named
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"

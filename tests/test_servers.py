@@ -94,7 +94,7 @@ class Stack:
         looking = threading.Thread(target=look)
         looking.start()
         try:
-            return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=180, check=False)
+            return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=900, check=False)
         finally:
             done.set()
             looking.join()
@@ -355,6 +355,8 @@ def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swep
     experiment, run = parent.info.experiment_id, child.info.run_id
     files = f"{stack.tracking.uri}/api/2.0/mlflow-artifacts/artifacts"
     model, _, version = child.data.tags["forget.model"].partition("/")
+    grant = f"{stack.tracking.uri}/api/3.0/mlflow/users/permissions/grant"
+    permit = {"username": colleague[0], "resource_type": "experiment", "resource_id": experiment, "permission": "READ"}
     reads = {
         "the experiment": f"{api}/experiments/get?experiment_id={experiment}",
         "its name": f"{api}/experiments/get-by-name?experiment_name=study",
@@ -374,11 +376,7 @@ def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swep
         "a run less": (f"{api}/runs/delete", {"run_id": run}, "POST"),
         "an alias": (f"{api}/registered-models/alias", {"name": model, "alias": "strongest", "version": version}, "POST"),
         "a file": (f"{files}/{experiment}/{run}/artifacts/outcome.json", {"id": "x"}, "PUT"),
-        "a permission": (
-            f"{api}/experiments/permissions/create",
-            {"experiment_id": experiment, "username": colleague[0], "permission": "MANAGE"},
-            "POST",
-        ),
+        "a permission": (grant, {**permit, "permission": "MANAGE"}, "POST"),
     }
     assert {what: get(url, *colleague)[0] for what, url in reads.items()} == dict.fromkeys(reads, 403)
     told = {what: get(url, *colleague, send=send, method=method)[0] for what, (url, send, method) in changes.items()}
@@ -393,9 +391,8 @@ def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swep
     ]
     assert not [text for _, text in found if run in text or model in text or '"study"' in text]
 
-    permit = {"experiment_id": experiment, "username": colleague[0], "permission": "READ"}
     owner = stack.tracking.user, stack.tracking.password
-    assert get(f"{api}/experiments/permissions/create", *owner, send=permit)[0] == 200
+    assert get(grant, *owner, send=permit)[0] == 200
     assert get(reads["a run"], *colleague)[0] == 200
     assert get(changes["a tag"][0], *colleague, send=changes["a tag"][1])[0] == 403
 

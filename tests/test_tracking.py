@@ -188,6 +188,19 @@ def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(store: Store, mon
             tracking.load_forgotten(*wrong)
 
 
+def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> None:
+    study = tracking.open_study(SWEEP, "")
+    run_whole(study, FIRST, "a", store)
+    (config,) = Path("mlartifacts").rglob("config.json")
+    (config.parent / "pytorch_model.bin").write_bytes(pickle.dumps("weights"))
+    with pytest.raises(BadInput, match=r"pytorch_model.bin is a pickle, which is not read"):
+        tracking.load_forgotten("tiny", "science")
+    (config.parent / "pytorch_model.bin").unlink()
+    config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoModelForCausalLM": "own.Model"}}))
+    with pytest.raises(BadInput, match=r"config.json asks for code that comes with the model"):
+        tracking.load_forgotten("tiny", "science")
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(ValueError("no such host: http://me:pw@host/x, password hunter22"), "FAILED"), (KeyboardInterrupt(), "KILLED")],

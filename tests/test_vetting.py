@@ -212,3 +212,10 @@ def cached(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
     models.parameters.cache_clear()
+
+
+def test_a_folder_of_gguf_is_no_model(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    assert refusal(str(folder)) == f"{folder}: the model has no *.safetensors"
+    (folder / "config.json").unlink()
+    assert refusal(str(folder)) == f"{folder}: not a model folder, it has no config.json"
