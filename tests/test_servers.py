@@ -94,7 +94,7 @@ class Stack:
         looking = threading.Thread(target=look)
         looking.start()
         try:
-            return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=900, check=False)
+            return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=180, check=False)
         finally:
             done.set()
             looking.join()
