@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
@@ -29,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from forget import vetting
 from forget.batches import Answers, Encoded, pack, reach
 from forget.kernels import quicken
 from forget.settings import BadInput, digest, nearest
@@ -120,7 +122,7 @@ def load(
         sharded: leave each process of the trial its share of the model; they load it together.
 
     Raises:
-        BadInput: unknown name, a missing wheel, a folder without safetensors, too few layers, no network.
+        BadInput: unknown name, a missing wheel, a folder that is not read (forget.vetting), too few layers, no network.
     """
     check(str(name))
     stem, depth = _parse(str(name))
@@ -135,9 +137,9 @@ def load(
         config.num_hidden_layers = depth or config.num_hidden_layers
         with _understandable(stem), _quiet():
             network = AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True
+                source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
         model = LanguageModel(str(name), network, tokenizer)
     model.network.requires_grad_(True).eval()
     if not sharded:
@@ -183,7 +185,7 @@ def check(name: str) -> None:
     if entry and depth and depth > entry.layers:
         raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {entry.layers}')
     if not entry and Path(stem).is_dir():
-        _check_folder(Path(stem))
+        vetting.check_folder(Path(stem))
     elif not entry and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", stem):
         raise BadInput(f'no model is named "{name}", nor is it a folder or a hub id "owner/name"{nearest(name, MODELS)}')
 
@@ -204,7 +206,7 @@ def parameters(name: str) -> int:
     config = _config(*_located(stem, None))
     config.num_hidden_layers = depth or config.num_hidden_layers
     with torch.device("meta"), _understandable(stem):
-        return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+        return sum(p.numel() for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters())
 
 
 @functools.cache
@@ -278,7 +280,12 @@ def _located(stem: str, store: Store | None) -> tuple[str, str]:
     if Path(source).is_dir():
         return source, "main"
     hub_id, _, revision = source.partition("@")
-    return hub_id, revision or "main"
+    with _understandable(hub_id), _quiet():
+        # Of what nobody has looked at, only the settings are fetched.
+        folder = Path(snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json"))
+    vetting.check_settings(folder)
+    # The commit that was looked at, whatever the branch becomes.
+    return hub_id, folder.name
 
 
 def _wheel(source: str) -> Path:
@@ -305,16 +312,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 def _config(source: str, revision: str) -> PretrainedConfig:
     with _understandable(source):
-        return AutoConfig.from_pretrained(source, revision=revision)
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").exists():
-        raise BadInput(f"{folder}: not a model folder, it has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        found = f"; {pickles[0]} is a pickle, which is not read: convert it to safetensors" if pickles else ""
-        raise BadInput(f"{folder}: the model has no *.safetensors{found}")
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def _own(model: LanguageModel) -> torch.Tensor:

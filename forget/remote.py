@@ -10,13 +10,15 @@ import errno
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -28,14 +30,36 @@ LEASE_SECONDS = 60.0
 """How long whoever claimed a name may be silent before others take it for dead."""
 
 
+class Manifest(TypedDict):
+    version: str
+    """Digest of `files`."""
+    files: dict[str, str]
+    """SHA-256 by name."""
+
+
+def within(folder: Path, name: str) -> Path:
+    """`folder`/`name`, where the name comes from elsewhere.
+
+    Raises:
+        BadInput: it would lead out of the folder.
+    """
+    parts = Path(name).parts
+    if not parts or ".." in parts or Path(name).is_absolute() or "\0" in name:
+        raise BadInput(f"{folder}: the name {name!r} leads out of it; whoever gave it is not to be trusted")
+    return folder / name
+
+
 class Remote:
     """A folder under an fsspec URL, e.g. "s3://bucket/studies"; credentials and endpoint come from the environment.
 
     Raises:
-        BadInput: no file system is known, or installed, for the URL's scheme.
+        BadInput: no file system is known, or installed, for the URL's scheme; or it holds a password, which specs, Ray and
+            messages would pass on.
     """
 
     def __init__(self, url: str) -> None:
+        if urlsplit(url).password:
+            raise BadInput("the store's URL holds a password: set it in the environment, e.g. as AWS_SECRET_ACCESS_KEY")
         # Others write meanwhile: what was listed a moment ago is no longer true; and an instance keeps its first endpoint.
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True} | (
             {"auto_mkdir": True} if url.startswith("file:") else {}
@@ -89,7 +113,7 @@ class Remote:
 
     def version(self, name: str) -> str | None:
         """Of a folder; None where there is none."""
-        found = self._read(f"{name}.manifest")
+        found = self._manifest(name)
         return found["version"] if found else None
 
     def pull(self, name: str, folder: Path) -> str | None:
@@ -97,17 +121,19 @@ class Remote:
 
         Raises:
             OSError: a file is not what the manifest says.
+            BadInput: the manifest names a file outside the folder.
         """
-        while manifest := self._read(f"{name}.manifest"):
+        while manifest := self._manifest(name):
             version = manifest["version"]
             # A folder that was replaced while it was read is read again.
             with suppress(FileNotFoundError):
                 for file, sha256 in manifest["files"].items():
-                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                    self.fs.get_file(f"{self._path(name)}.{version}/{file}", str(folder / file))
-                    if _sha256(folder / file) != sha256:
+                    path = within(folder, file)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self.fs.get_file(f"{self._path(name)}.{version}/{file}", str(path))
+                    if _sha256(path) != sha256:
                         raise OSError(f"{self._path(name)}: {file} is damaged; remove it, and it will be made again")
-                return str(version)
+                return version
             if self.version(name) == version:
                 raise OSError(f"{self._path(name)}: a file is missing; remove its manifest, and it will be made again")
         return None
@@ -162,11 +188,18 @@ class Remote:
         with suppress(FileNotFoundError):
             self.fs.rm_file(self._path(f"{name}.claim"))
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _manifest(self, name: str) -> Manifest | None:
+        """Of a folder; None where there is none.
+
+        Raises:
+            BadInput: its version is no digest. It is a part of paths, of what is deleted as well.
+        """
         try:
-            found: dict[str, Any] = json.loads(self.fs.cat_file(self._path(name)))
+            found: Manifest = json.loads(self.fs.cat_file(self._path(f"{name}.manifest")))
         except FileNotFoundError:
             return None
+        if not re.fullmatch("[0-9a-f]{16}", found["version"]):
+            raise BadInput(f"{self._path(name)}.manifest was not written by forget: remove it, and it will be made again")
         return found
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
@@ -180,6 +213,7 @@ class Remote:
             self.fs.rm(self._path(name), recursive=True)
 
     def _path(self, name: str) -> str:
+        within(Path(self.root), name)
         return f"{self.root}/{name}"
 
 

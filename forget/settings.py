@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import itertools
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 PROTOCOL = 3
 """Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
@@ -33,11 +34,25 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What is a command to a terminal, or turns the order of letters. A tab and the end of a line are neither."""
+
+
+def _printable(name: str) -> str:
+    if UNPRINTABLE.search(name):
+        raise ValueError(f"{name!r} holds a character that cannot be printed")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_printable)]
+"""Of a task or a model. It is written to terminals, pages and servers, and may come from a colleague's run."""
+
+
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
 
 
 def _all_or_numbers(value: Any) -> Any:
@@ -110,9 +125,9 @@ class Watch(Part):
 class Trial(Part):
     """A model learns a task, forgets it, and is measured. Two trials with equal fields give equal Rows."""
 
-    task: str
-    model: str
-    method: str = "random_labels"
+    task: Name
+    model: Name
+    method: Name = "random_labels"
     """The forget loss, a name in forget.methods.METHODS."""
     labels: Literal["random", "random_each_epoch", "flipped"] = "random"
     """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong option."""
@@ -130,7 +145,7 @@ class Trial(Part):
     """two: the true option and one random distractor (the paper's binarised tasks, chance 0.5)."""
     normalise: Literal["none", "tokens", "bytes"] = "none"
     """An option's score is the sum of its tokens' log-probabilities, divided by nothing, its tokens or its bytes."""
-    template: str = "task"
+    template: Name = "task"
     """The prompt: the task's own wording, or a name in forget.tasks.TEMPLATES."""
     probe: Probe = Probe()
     watch: Watch = Watch()

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from forget.events import Outcome
 from forget.metrics import Row, read_frame, read_rows, write_rows
-from forget.remote import LEASE_SECONDS, Remote
+from forget.remote import LEASE_SECONDS, Remote, within
 from forget.settings import digest
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Store:
 
     def trial(self, id: str) -> Path:
         """Its folder: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
-        return self.root / "trials" / id
+        return self._path(f"trials/{id}")
 
     def outcome(self, id: str) -> Outcome | None:
         """The finished trial, or None."""
@@ -95,26 +95,26 @@ class Store:
 
     def file(self, name: str) -> Path:
         """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
-        path = self.root / name
+        path = self._path(name)
         if self.remote and not path.exists():
             self.remote.get(name, path)
         return path
 
     def log(self, name: str) -> Path:
         """The same of a file that only grows: a copy that another machine has written on replaces this one's."""
-        path = self.root / name
+        path = self._path(name)
         if self.remote and self.remote.size(name) > (path.stat().st_size if path.exists() else 0):
             self.remote.get(name, path)
         return path
 
     def send(self, name: str) -> None:
         """Let the other machines have the file, if there is one."""
-        if self.remote and (self.root / name).exists():
-            self.remote.put(name, self.root / name)
+        if self.remote and self._path(name).exists():
+            self.remote.put(name, self._path(name))
 
     def folder(self, name: str) -> Path | None:
         """The folder as it was last replaced, by whichever machine; None where there is none."""
-        path = self.root / name
+        path = self._path(name)
         if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
             if version:
                 with whole_folder(path) as draft:
@@ -128,30 +128,30 @@ class Store:
     @contextmanager
     def replaced(self, name: str) -> Iterator[Path]:
         """An empty folder that takes the place of the one of that name when the block ends without an error."""
-        with whole_folder(self.root / name) as draft:
+        with whole_folder(self._path(name)) as draft:
             yield draft
         self.send_folder(name)
 
     def send_folder(self, name: str) -> None:
         """Let the other machines have the folder, if there is one."""
-        path = self.root / name
+        path = self._path(name)
         if self.remote and path.exists():
             write_text(_version_file(path), self.remote.push(name, path))
 
     def release(self, name: str) -> None:
         """This machine's copy of a folder that the others have: it is fetched again should it be needed."""
-        if self.remote and _version(self.root / name):
-            self._drop(self.root / name)
+        if self.remote and _version(self._path(name)):
+            self._drop(self._path(name))
 
     def discard(self, name: str) -> None:
         """The folder, everywhere."""
         if self.remote:
             self.remote.remove(name)
-        self._drop(self.root / name)
+        self._drop(self._path(name))
 
     def has(self, kind: str, key: str) -> bool:
         """Whether `shared` would only read."""
-        return (self.root / kind / key).exists() or bool(self.remote and self.remote.version(f"{kind}/{key}"))
+        return self._path(f"{kind}/{key}").exists() or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
     def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
         """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
@@ -159,7 +159,7 @@ class Store:
         All processes of a trial ask together: the main one looks and writes, the others help to make what is missing, with
         `make(None)`.
         """
-        folder = self.root / kind / key
+        folder = self._path(f"{kind}/{key}")
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             self._make_once(folder, make)
             return folder
@@ -186,6 +186,10 @@ class Store:
             make(None)
         process.wait_for_everyone()
         return folder
+
+    def _path(self, name: str) -> Path:
+        """Where an entry is on this machine. Ids come from servers and buckets, too: none may lead out of the store."""
+        return within(self.root, name)
 
     def _drop(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)

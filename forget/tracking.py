@@ -47,8 +47,10 @@ from forget.card import model_card
 from forget.events import Event, Observe, Outcome, StageStarted, Step, ignore
 from forget.journal import FILE, Ended, Entry, Journal, Started, alone, environment, without_secrets
 from forget.metrics import Row, course, metric_name
+from forget.remote import within
 from forget.settings import BadInput, Sweep, Trial, digest, nearest
 from forget.store import Store, whole_folder, write_text
+from forget.vetting import check_folder
 
 if TYPE_CHECKING:
     from forget.models import LanguageModel
@@ -100,8 +102,8 @@ def tracking_uri() -> str:
     return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
 
 
-def ui_command() -> list[str]:
-    """The command that serves MLflow's pages over the local store.
+def ui_command() -> tuple[list[str], dict[str, str]]:
+    """The command that serves MLflow's pages over the local store, to this machine alone, and what to add to its environment.
 
     Raises:
         BadInput: $MLFLOW_TRACKING_URI is a server, which has its own pages.
@@ -109,9 +111,10 @@ def ui_command() -> list[str]:
     uri = tracking_uri()
     if uri.startswith("http"):
         raise BadInput(f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: open that address in a browser")
+    # Nobody asks for a password here. The database's own may be in the address, which `ps` must not show.
+    serve = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     folder = _artifacts(uri)
-    serve = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    return [*serve, "--artifacts-destination", folder] if folder else serve
+    return [*serve, "--artifacts-destination", folder] if folder else serve, {"MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def open_study(sweep: Sweep, spec_text: str) -> Study:
@@ -288,7 +291,7 @@ def read_experiment(name: str, copies: Path, observe: Observe = ignore) -> list[
         observe(StageStarted(stage="fetch", steps=len(runs)))
         found = {}
         for number, run in enumerate(runs.values(), 1):
-            outcome, rows = _fetched(client, run, name, copies / run.info.run_id)
+            outcome, rows = _fetched(client, run, name, within(copies, run.info.run_id))
             found[outcome.trial.id("")] = outcome, rows
             observe(Step(stage="fetch", step=number, steps=len(runs)))
     return list(found.values())
@@ -614,6 +617,7 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
     from huggingface_hub import ModelCard, ModelCardData
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_folder(weights)  # It may have come from a store that others write to.
     for model in study.client.search_logged_models([study.experiment_id], f"source_run_id = '{run_id}'"):
         if model.status == LoggedModelStatus.READY:
             return model.model_id
@@ -630,8 +634,10 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
         run_id=run_id,
         model_id=made.model_id,
         transformers_model={
-            "model": AutoModelForCausalLM.from_pretrained(weights, dtype="bfloat16"),
-            "tokenizer": AutoTokenizer.from_pretrained(weights),
+            "model": AutoModelForCausalLM.from_pretrained(
+                weights, dtype="bfloat16", use_safetensors=True, trust_remote_code=False
+            ),
+            "tokenizer": AutoTokenizer.from_pretrained(weights, trust_remote_code=False),
         },
         task="text-generation",
         validate_serving_input=False,

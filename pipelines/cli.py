@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
+from forget.settings import UNPRINTABLE, BadInput, Sweep, read_sweep, read_trial, spec_path
 from pipelines import cluster as kubernetes
 from pipelines import manifests
 
@@ -54,12 +55,20 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command. Bad input costs one sentence and exit code 2, as typer's own usage errors do."""
+    """Run the command. Bad input costs one sentence and exit code 2, as typer's own usage errors do; a bug a traceback and 1.
+
+    What the terminal shows, a cluster keeps as a log: no password is in it. Nor does a name that came from elsewhere reach
+    the terminal as a command.
+    """
     try:
         app()
-    except BadInput as error:
-        print(f"forget: {error}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        from forget.journal import without_secrets
+
+        bad = isinstance(error, BadInput)
+        text = without_secrets(f"forget: {error}" if bad else traceback.format_exc())
+        print(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text), file=sys.stderr)
+        sys.exit(2 if bad else 1)
 
 
 @app.command("plan")
@@ -224,7 +233,7 @@ def compare(first: Experiment, second: Experiment) -> None:
     ]
     header = ["setting", "measure", "task", "split", "A", "B", "B - A [95 % interval]", "adjusted p"]
     keep = slice(None) if any(row[0] for row in rows) else slice(1, None)
-    _print(header[keep], [[escape(text) for text in row[keep]] for row in rows])
+    _print(header[keep], [row[keep] for row in rows])
     for one in found.unmatched[:UNMATCHED]:
         console.print(f"only in {one.study}: {one.task} {one.at}".rstrip(), markup=False, soft_wrap=True)
     if (more := len(found.unmatched) - UNMATCHED) > 0:
@@ -261,8 +270,8 @@ def ui() -> None:
     """Serve MLflow's pages over the runs."""
     from forget.tracking import ui_command
 
-    command = ui_command()
-    os.execv(command[0], command)
+    command, environment = ui_command()
+    os.execve(command[0], command, os.environ | environment)
 
 
 @app.command()
@@ -377,7 +386,7 @@ def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:
 def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*header, box=None, show_header=any(header), pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.print(table)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from forget import models
+from forget.journal import without_secrets
 from forget.plan import amount
 from forget.store import Store
 from forget.tracking import tracking_uri
@@ -67,13 +68,13 @@ def _tracking() -> Check:
     if not uri.startswith("http"):
         folder = Path(uri.removeprefix("sqlite:///")).parent
         cure = "set MLFLOW_TRACKING_URI to sqlite:///<file> in a folder of yours"
-        return Check(f"tracking in {uri}", os.access(folder, os.W_OK), cure)
+        return Check(f"tracking in {without_secrets(uri)}", os.access(folder, os.W_OK), cure)
     # The address may hold a password, which is nobody's business.
     address = uri.rpartition("@")[2].removeprefix("http://").removeprefix("https://")
     scheme = uri.partition("://")[0]
     cure = "start it, or unset MLFLOW_TRACKING_URI to log to a local file"
     try:
-        with urllib.request.urlopen(f"{scheme}://{address.rstrip('/')}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{scheme}://{address.rstrip('/')}/health", timeout=5) as answer:  # noqa: S310  http(s)
             return Check(f"tracking server {address} answers", answer.status == 200, cure)
     except (urllib.error.URLError, OSError):
         return Check(f"tracking server {address} answers", False, cure)

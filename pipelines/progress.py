@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from forget.events import Event, Outcome, StageStarted, Step
 from forget.metrics import metric_name
@@ -170,5 +171,5 @@ class Progress:
         table = Table("trial", "stage", "step", "loss", box=None, title=f"{self.done}/{self.total} trials{self._left()}")
         for running in self._running.values():
             step = f"{running.step}/{running.steps}" if running.steps else ""
-            table.add_row(running.name, running.stage, step, "" if running.loss is None else f"{running.loss:.3f}")
+            table.add_row(Text(running.name), running.stage, step, "" if running.loss is None else f"{running.loss:.3f}")
         return table

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import plan, report, tracking
 from forget.events import Event, Observe, Outcome, Step
+from forget.journal import without_secrets
 from forget.kernels import keep_memory
 from forget.settings import BadInput, Resources, Sweep, Trial
 from forget.store import Store
@@ -234,7 +235,8 @@ class Driver(tune.Callback):
         """Why the trial failed, and where the whole story lies."""
         folder = self.store.trial(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(trial.error_file, folder / "error.txt")
+        story = Path(trial.error_file).read_text(encoding="utf-8")
+        (folder / "error.txt").write_text(without_secrets(story), encoding="utf-8")
         return f"{_reason(trial)} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
@@ -317,7 +319,7 @@ class Slot(tune.Trainable):
             with tracking.trial_sink(self.study, trial, id, self.store) as sink:
                 self._run(trial, self._observer(id, sink))
         except (BadInput, FloatingPointError) as error:
-            result["reason"] = str(error)
+            result["reason"] = without_secrets(str(error))
         except Left as error:
             raise RuntimeError(LEFT) from error
         except KeyboardInterrupt:
@@ -471,7 +473,7 @@ def _tracking_may_be_away() -> Iterator[None]:
 
 
 def _reason(trial: TuneTrial) -> str:
-    text = Path(trial.error_file).read_text(encoding="utf-8").strip()
+    text = without_secrets(Path(trial.error_file).read_text(encoding="utf-8").strip())
     if "ActorDiedError" in text or "actor died" in text:
         return "its process died, killed or out of memory"
     last = text.rpartition("\n")[2]

@@ -18,6 +18,7 @@ FLOORS = (
     (
         "forget.store",
         "forget.kernels",
+        "forget.vetting",
         "forget.batches",
         "forget.sharding",
         "forget.models",

@@ -113,16 +113,8 @@ def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Pa
     assert refusal("tiny/3", models.load) == 'model "tiny/3" asks for 3 layers, but "tiny" has 2'
     assert refusal(f"{folder}/3", models.load) == f'model "{folder}/3" asks for 3 layers, but "{folder}" has 2'
     assert refusal(str(tmp_path)) == f"{tmp_path}: not a model folder, it has no config.json"
-
-
-@pytest.mark.parametrize("call", [models.check, models.load])
-def test_pickles_are_not_read(folder: Path, call: Callable[[str], object]) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert refusal(str(folder), call) == (
-        f"{folder}: the model has no *.safetensors; pytorch_model.bin is a pickle, which is not read: convert it to safetensors"
-    )
-    (folder / "pytorch_model.bin").unlink()
-    assert refusal(str(folder), call) == f"{folder}: the model has no *.safetensors"
+    (folder / "model.safetensors").unlink()
+    assert refusal(str(folder)) == f"{folder}: the model has no *.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from forget.settings import Sweep, read_sweep, validated
@@ -94,8 +95,8 @@ def test_forget_commands_run(command: str, study: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_forget_ui_serves_the_runs(study: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_PORT": "5917", "MLFLOW_HOST": "127.0.0.1"}
+def test_forget_ui_serves_the_runs_to_this_machine_alone(study: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_PORT": "5917", "MLFLOW_HOST": "0.0.0.0"}
     with subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", "ui"],
         cwd=study,
@@ -106,6 +107,11 @@ def test_forget_ui_serves_the_runs(study: Path) -> None:
     ) as server:
         try:
             assert next(answers("http://127.0.0.1:5917/health")) == "OK"
+            listening = {tuple(c.laddr) for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr.port == 5917}
+            assert listening == {("127.0.0.1", 5917)}
+            # `ps` shows no address of a database, in which a password may be.
+            tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+            assert not [word for process in tree for word in process.cmdline() if "sqlite" in word]
         finally:
             os.killpg(server.pid, 15)
 

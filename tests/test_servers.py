@@ -1,17 +1,22 @@
 """A sweep through the servers of a cluster: PostgreSQL, an S3 store, MLflow's server with passwords; all real, on loopback."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
+from urllib.parse import quote, quote_plus
 
 import pytest
 import servers
@@ -24,6 +29,21 @@ from forget.events import Outcome
 from forget.metrics import metric_name
 from forget.settings import BadInput
 from forget.store import Store
+
+RUN = """
+    import shutil, sys, ray
+    from pipelines import sweep as sweeps
+    from pipelines.cli import main
+
+    {prelude}
+    sys.argv = ["forget", "sweep", "{spec}"]
+    with sweeps.cluster():
+        try:
+            main()
+        finally:
+            shutil.copytree(ray._private.worker._global_node.get_logs_dir_path(), "ray-logs-{spec}")
+"""
+"""The command, and Ray's logs of it, which are gone with Ray."""
 
 SPEC = """
 name = "study"
@@ -54,19 +74,37 @@ class Stack:
     s3: S3
     tracking: Tracking
 
+    shown: set[str] = field(default_factory=set)
+    """The command lines of all processes of this machine, as `ps` showed them to everybody while scripts ran."""
+
     def python(self, script: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run the script in a process of its own, in the folder `work`."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         environment = servers.clean(self.folder) | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
         command = [sys.executable, "-c", textwrap.dedent(script)]
-        return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(0.3):
+                for file in Path("/proc").glob("[0-9]*/cmdline"):
+                    with contextlib.suppress(OSError):  # a process that has ended
+                        self.shown.add(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        finally:
+            done.set()
+            looking.join()
 
     @property
     def secrets(self) -> list[str]:
         backend = self.tracking.backend
         names = ("PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")
-        return [self.tracking.password, self.s3.secret, *(backend[name] for name in names)]
+        keys = [self.s3, *self.s3.limited.values()]
+        return [self.tracking.password, *(key.secret for key in keys), *(backend[name] for name in names)]
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +140,79 @@ def swept(stack: Stack, toy_tasks: Path) -> Swept:
     work = stack.folder / "work"
     work.mkdir(exist_ok=True)
     (work / "study.toml").write_text(SPEC.format(folders=toy_tasks))
-    script = """
-        import sys
-        sys.argv = ["forget", "sweep", "study.toml"]
-        from pipelines.cli import main
-        main()
-    """
-    done = stack.python(script, stack.tracking.environment)
+    done = stack.python(RUN.format(prelude="", spec="study.toml"), stack.tracking.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     store = Store(work / ".forget")
     outcomes = [store.outcome(folder.name) for folder in (store.root / "trials").iterdir()]
     return Swept(store, {outcome.id: outcome for outcome in outcomes if outcome}, done.stdout + done.stderr)
+
+
+FAILING = """
+name = "failing"
+
+[base]
+model = "tiny"
+learn = {{ examples = 64, epochs = 6, lr = 1e-2, batch = 16 }}
+forget = {{ examples = 48, epochs = 6, batch = 16 }}
+probe = {{ examples = 0 }}
+precision = "fp32"
+save = false
+folders = ["{folders}", "long"]
+
+[axes]
+task = ["vowels", "upper", "long"]
+
+[resources]
+retries = 0
+"""
+
+BROKEN = """
+    import os
+
+    class Broken(sweeps.Slot):
+        def _run(self, trial, observe):
+            if trial.task == "upper":
+                raise ConnectionError(f"no answer from {os.environ['MLFLOW_TRACKING_URI']} with {os.environ['HF_TOKEN']}")
+            super()._run(trial, observe)
+
+    sweeps.Slot = Broken
+"""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What a sweep with secrets in its environment wrote."""
+
+    secrets: list[str]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def failed(stack: Stack, toy_tasks: Path) -> Failed:
+    """A sweep into an S3 store. The server refuses its password, one of its trials meets a bug whose message holds secrets, and
+    one is refused with a secret in the sentence. Then it is sent, with the right password."""
+    work = stack.folder / "work"
+    uri, secret = stack.tracking.uri.removeprefix("http://"), f"{token_hex(12)}/@+"
+    refused = f"http://{stack.tracking.user}:{quote(secret, safe='')}@{uri}"
+    shutil.copytree(toy_tasks / "vowels", work / "long")
+    item = {"id": f"{refused} {secret}", "question": "a" * 2000, "choices": ["yes", "no"], "answer": 0}
+    (work / "long" / "test.jsonl").write_text(json.dumps(item))
+    (work / "failing.toml").write_text(FAILING.format(folders=toy_tasks))
+    store = {"FORGET_STORE": stack.s3.make_bucket("forget") + "/studies", "HF_TOKEN": f"hf_{token_hex(16)}"}
+    store |= stack.s3.limited["forget"].environment
+    done = stack.python(RUN.format(prelude=BROKEN, spec="failing.toml"), store | {"MLFLOW_TRACKING_URI": refused})
+    assert done.returncode == 1, done.stdout + done.stderr
+    sync = """
+        import sys
+        from pipelines.cli import main
+
+        sys.argv = ["forget", "sync", "failing.toml"]
+        main()
+    """
+    sent = stack.python(sync, store | stack.tracking.environment)
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    (work / "long" / "test.jsonl").unlink()
+    return Failed([secret, store["HF_TOKEN"]], done.stdout + done.stderr + sent.stdout + sent.stderr)
 
 
 def runs(client: MlflowClient) -> list[Run]:
@@ -123,12 +223,17 @@ def runs(client: MlflowClient) -> list[Run]:
     return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
 
 
-def get(url: str, user: str = "", password: str = "", host: str = "") -> tuple[int, str]:
-    """Status and text of the answer."""
+def get(
+    url: str, user: str = "", password: str = "", host: str = "", origin: str = "", send: object = None, method: str = ""
+) -> tuple[int, str]:
+    """Status and text of the answer; what there is to `send` goes as JSON."""
     headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()} if user else {}
-    headers |= {"Host": host} if host else {}
+    headers |= ({"Host": host} if host else {}) | ({"Origin": origin} if origin else {})
+    headers |= {"Content-Type": "application/json"} if send else {}
+    data = json.dumps(send).encode() if send else None
+    request = urllib.request.Request(url, data, headers, method=method or None)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -172,6 +277,14 @@ def test_a_wrong_host_is_refused(stack: Stack) -> None:
         assert get(url, user, password, host)[0] == 200, host
     for host in ("evil.example", "mlflow.evil.example:5000", "169.254.169.254"):
         assert get(url, user, password, host) == (403, "Invalid Host header - possible DNS rebinding attack detected")
+
+
+def test_a_page_of_elsewhere_changes_nothing(stack: Stack) -> None:
+    url = f"{stack.tracking.uri}/api/2.0/mlflow/experiments/create"
+    user, password = stack.tracking.user, stack.tracking.password
+    for origin in ("https://evil.example", "null"):
+        answer = get(url, user, password, origin=origin, send={"name": "planted"})
+        assert answer == (403, "Cross-origin request blocked"), origin
 
 
 def test_a_sweep_reaches_the_server_whole(stack: Stack, swept: Swept, client: MlflowClient) -> None:
@@ -232,6 +345,58 @@ def test_models_load_back_in_another_process(stack: Stack, swept: Swept, client:
     assert ours == theirs
 
 
+def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swept: Swept, client: MlflowClient) -> None:
+    admin = "admin", stack.tracking.backend["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    colleague = "colleague", token_hex(12)
+    api = f"{stack.tracking.uri}/api/2.0/mlflow"
+    made = get(f"{api}/users/create", *admin, send=dict(zip(("username", "password"), colleague, strict=True)))
+    assert made[0] == 200, made
+    parent, child, *_ = runs(client)
+    experiment, run = parent.info.experiment_id, child.info.run_id
+    files = f"{stack.tracking.uri}/api/2.0/mlflow-artifacts/artifacts"
+    model, _, version = child.data.tags["forget.model"].partition("/")
+    grant = f"{stack.tracking.uri}/api/3.0/mlflow/users/permissions/grant"
+    permit = {"username": colleague[0], "resource_type": "experiment", "resource_id": experiment, "permission": "READ"}
+    reads = {
+        "the experiment": f"{api}/experiments/get?experiment_id={experiment}",
+        "its name": f"{api}/experiments/get-by-name?experiment_name=study",
+        "a run": f"{api}/runs/get?run_id={run}",
+        "a curve": f"{api}/metrics/get-history?run_id={run}&metric_key=forget/loss",
+        "curves": f"{stack.tracking.uri}/ajax-api/2.0/mlflow/metrics/get-history-bulk?run_id={run}&metric_key=forget/loss",
+        "the list of files": f"{api}/artifacts/list?run_id={run}",
+        "a file": f"{files}/{experiment}/{run}/artifacts/rows.parquet",
+        "a file by its run": f"{stack.tracking.uri}/get-artifact?run_id={run}&path=outcome.json",
+        "a model": f"{api}/registered-models/get?name={model}",
+        "a version": f"{api}/model-versions/get?name={model}&version={version}",
+        "a version's files": f"{stack.tracking.uri}/model-versions/get-artifact?name={model}&version={version}&path=MLmodel",
+    }
+    changes = {
+        "a tag": (f"{api}/runs/set-tag", {"run_id": run, "key": "forget.trial", "value": "../../out"}, "POST"),
+        "a run more": (f"{api}/runs/create", {"experiment_id": experiment}, "POST"),
+        "a run less": (f"{api}/runs/delete", {"run_id": run}, "POST"),
+        "an alias": (f"{api}/registered-models/alias", {"name": model, "alias": "strongest", "version": version}, "POST"),
+        "a file": (f"{files}/{experiment}/{run}/artifacts/outcome.json", {"id": "x"}, "PUT"),
+        "a permission": (grant, {**permit, "permission": "MANAGE"}, "POST"),
+    }
+    assert {what: get(url, *colleague)[0] for what, url in reads.items()} == dict.fromkeys(reads, 403)
+    told = {what: get(url, *colleague, send=send, method=method)[0] for what, (url, send, method) in changes.items()}
+    assert told == dict.fromkeys(changes, 403)
+    # What searches find is what may be read.
+    found = [
+        get(f"{api}/experiments/search?max_results=100", *colleague),
+        get(f"{api}/runs/search", *colleague, send={"experiment_ids": [experiment]}),
+        get(f"{api}/registered-models/search", *colleague),
+        get(f"{api}/model-versions/search", *colleague),
+        get(f"{api}/logged-models/search", *colleague, send={"experiment_ids": [experiment]}),
+    ]
+    assert not [text for _, text in found if run in text or model in text or '"study"' in text]
+
+    owner = stack.tracking.user, stack.tracking.password
+    assert get(grant, *owner, send=permit)[0] == 200
+    assert get(reads["a run"], *colleague)[0] == 200
+    assert get(changes["a tag"][0], *colleague, send=changes["a tag"][1])[0] == 403
+
+
 def test_prometheus_reads_metrics(stack: Stack, swept: Swept) -> None:
     url = f"{stack.tracking.uri}/metrics"
     assert get(url)[0] == 401
@@ -270,18 +435,35 @@ def test_garbage_is_collected(stack: Stack, swept: Swept, client: MlflowClient) 
         tracking.load_forgotten(f"{name}/{version}")
 
 
-def test_no_password_is_written_anywhere(stack: Stack, swept: Swept) -> None:
-    """Not in what the command says, the store, the journals, the report, the servers' logs, the database, or the bucket."""
-    texts = {"output": swept.output.encode()}
+def test_no_password_is_written_anywhere(stack: Stack, swept: Swept, failed: Failed) -> None:
+    """Not in what the command says, the stores, the journals, the report, Ray's and the servers' logs, `ps`, the database, or
+    the buckets: neither as it is nor as a URL or a header has it."""
+    texts = {"output": swept.output.encode(), "output of what failed": failed.output.encode()}
+    texts["ps"] = "\n".join(stack.shown).encode()
     for file in stack.folder.rglob("*"):
         if file.is_file() and file.name != "s3.json" and stack.folder / "seaweedfs" not in file.parents:
             texts[str(file)] = file.read_bytes()
-    for key in stack.s3.keys("mlflow"):
-        texts[f"s3://mlflow/{key}"] = stack.s3.read("mlflow", key)
+    for bucket in servers.BUCKETS:
+        for key in stack.s3.keys(bucket):
+            texts[f"s3://{bucket}/{key}"] = stack.s3.read(bucket, key)
     dump = subprocess.run(["pg_dump"], env=stack.tracking.backend, capture_output=True, check=True)
     texts["database"] = dump.stdout
-    for file in ("journal.jsonl", "mlflow.log", "migrate.log", "postgres.log", "seaweedfs.log", "report.html"):
+    for file in ("journal.jsonl", "mlflow.log", "migrate.log", "postgres.log", "seaweedfs.log", "report.html", "raylet.out"):
         assert any(name.endswith(file) and text for name, text in texts.items()), file
+    # The failures are told, but for the secrets in them.
+    told = [name for name, text in texts.items() if b"no answer from http://***@" in text]
+    for file in ("journal.jsonl", "error.txt", "report.html", "output of what failed"):
+        assert any(name.endswith(file) for name in told), file
     assert b"forgotten-tiny-vowels" in texts["database"]
-    found = [name for name, text in texts.items() for secret in stack.secrets if secret.encode() in text]
+    assert b"the tracking server cannot be reached" in texts["output of what failed"]
+    assert b"ray::" in texts["ps"]
+    assert b"postgres" in texts["ps"]
+    secrets = [form for secret in (*stack.secrets, *failed.secrets) for form in forms(stack.tracking.user, secret)]
+    found = [(name, form) for name, text in texts.items() for form in secrets if form.encode() in text]
     assert found == []
+
+
+def forms(user: str, secret: str) -> set[str]:
+    """As it is, in a URL, in a form, and in the header of a request."""
+    header = base64.b64encode(f"{user}:{secret}".encode()).decode()
+    return {secret, quote(secret, safe=""), quote_plus(secret), header}

@@ -188,6 +188,19 @@ def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(store: Store, mon
             tracking.load_forgotten(*wrong)
 
 
+def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> None:
+    study = tracking.open_study(SWEEP, "")
+    run_whole(study, FIRST, "a", store)
+    (config,) = Path("mlartifacts").rglob("config.json")
+    (config.parent / "pytorch_model.bin").write_bytes(pickle.dumps("weights"))
+    with pytest.raises(BadInput, match=r"pytorch_model.bin is a pickle, which is not read"):
+        tracking.load_forgotten("tiny", "science")
+    (config.parent / "pytorch_model.bin").unlink()
+    config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoModelForCausalLM": "own.Model"}}))
+    with pytest.raises(BadInput, match=r"config.json asks for code that comes with the model"):
+        tracking.load_forgotten("tiny", "science")
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(ValueError("no such host: http://me:pw@host/x, password hunter22"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
@@ -380,7 +393,9 @@ def test_the_journal_survives_a_crash(tmp_path: Path) -> None:
 
 def test_the_default_store_lies_in_the_working_directory(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    assert tracking.ui_command()[1:6] == ["-m", "mlflow", "server", "--backend-store-uri", tracking.tracking_uri()]
+    command, environment = tracking.ui_command()
+    assert command[1:6] == ["-m", "mlflow", "server", "--host", "127.0.0.1"]
+    assert environment == {"MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri()}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pw@tracking.example")
     with pytest.raises(BadInput, match=r"https://\*\*\*@tracking.example"):
         tracking.ui_command()

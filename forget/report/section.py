@@ -75,7 +75,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         if rows:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({name: _no_formula(entry) for name, entry in row.items()} for row in rows)
+
+
+def _no_formula(entry: object) -> object:
+    """A spreadsheet computes a text that begins like a formula, unless an apostrophe goes before it."""
+    return f"'{entry}" if isinstance(entry, str) and entry.startswith(("=", "+", "-", "@", "\t", "\r")) else entry
 
 
 def _expanded(row: Mapping[str, Entry], estimated: Set[str]) -> dict[str, object]:
