@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from forget.settings import BadInput, Sweep, read_sweep, read_trial, spec_path
+from forget.settings import BadInput, Sweep, located, read_sweep, read_trial, spec_path, validated
 from pipelines import cluster as kubernetes
 from pipelines import manifests
 
@@ -58,17 +58,19 @@ def main() -> None:
     try:
         app()
     except BadInput as error:
-        print(f"forget: {error}", file=sys.stderr)
+        # What it quotes may hold line ends, or letters that a terminal takes for orders.
+        sentence = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
+        print(f"forget: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 
 @app.command("plan")
 def plan_(spec: Spec) -> None:
     """Say what a sweep will cost, and what of it is done."""
+    study = read_sweep(spec)
     from forget.plan import plan
     from forget.store import Store
 
-    study = read_sweep(spec)
     found = plan(study, Store(study.store))
     _print(("", ""), found.rows())
     if reason := found.shortage():
@@ -171,7 +173,10 @@ def probe(
     from forget.settings import Probe, Trial
     from pipelines.progress import Progress
 
-    like = Trial(task=task, model="tiny", seed=seed, folders=_absolute(folder))
+    like = validated(Trial, {"task": task, "model": "tiny", "seed": seed, "folders": _absolute(folder)})
+    settings = validated(Probe, {"examples": examples})
+    if not examples:
+        raise BadInput("--examples 0 leaves nothing to probe; give 1 or more")
     trials.check(like)
     if model.startswith(("models:/", "forgotten-")):
         loaded = tracking.load_forgotten(model)
@@ -180,7 +185,7 @@ def probe(
         loaded = models.load(model)
     with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
         progress.started(task, f"{model} on {task}")
-        found = measuring.probe(loaded, task, Probe(examples=examples), like, lambda event: progress.event(task, event))
+        found = measuring.probe(loaded, task, settings, like, lambda event: progress.event(task, event))
     names = {(score.position, score.control): f"{score.position}{', shuffled labels' * score.control}" for score in found}
     read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
     columns = sorted(names, key=lambda column: column[1])
@@ -371,7 +376,7 @@ def _fetch(name: str) -> Study:
 
 
 def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(str(folder.expanduser().resolve()) for folder in folders)
+    return tuple(located(folder, Path.cwd()) for folder in folders)
 
 
 def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
