@@ -119,4 +119,4 @@ BUILD_IMAGE = $(BUILDER) build $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(
 	$(OCI).source=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
 
 clean: ## Remove the environment and the caches; results stay
-	rm -rf .venv .venv-deploy .venv-locks .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	rm -rf .venv .venv-deploy .venv-locks .hypothesis .pytest_cache .ruff_cache .mypy_cache build *.egg-info

@@ -220,7 +220,7 @@ def _resume(folder: Path, trials: int) -> None:
     sweep = read_sweep(folder / f"growth-{trials}.toml")
     store = Store(sweep.store)
     check_all(sweep.trials(), sweep.resources.shard)
-    plan.check_disk(sweep, store)
+    plan.check(sweep, store)
     assert jobs(sweep, store)[0] == 0
 
 

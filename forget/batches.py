@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from forget.settings import BadInput
 from forget.tasks import Example
@@ -34,6 +34,11 @@ class Encoded:
     @property
     def length(self) -> int:
         return len(self.prompt) + sum(map(len, self.options))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt with its longest option: what the model has to reach over."""
+        return len(self.prompt) + max(map(len, self.options))
 
     def only(self, option: int) -> Encoded:
         return Encoded(self.prompt, [self.options[option]], [self.scored[option]])
@@ -128,16 +133,21 @@ def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limi
             raise BadInput(
                 f"example {example.id}: its prompt, an option or the suffix has no token of its own: {example.options}"
             )
-        longest = len(prompt) + max(map(len, options))
-        if longest > limit:
-            raise BadInput(f"example {example.id} has {longest} tokens, but the model reads {limit} at most; leave it out")
-        encoded.append(Encoded(prompt, options, scored))
+        one = Encoded(prompt, options, scored)
+        if one.longest > limit:
+            raise BadInput(f"example {example.id} has {one.longest} tokens, but the model reads {limit} at most; leave it out")
+        encoded.append(one)
     return encoded
 
 
 def reach(network: PreTrainedModel) -> int:
     """Tokens of the longest sequence the model reads; at most its sliding window, of which the masks of `pack` know nothing."""
-    limits = (getattr(network.config, name, None) for name in ("max_position_embeddings", "sliding_window"))
+    return context(network.config)
+
+
+def context(config: PretrainedConfig) -> int:
+    """The same by the model's configuration alone."""
+    limits = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
     return min((limit for limit in limits if limit), default=2**31)
 
 
@@ -204,5 +214,6 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
     ids = tokenizer(texts, return_attention_mask=False)["input_ids"]
     # Tokenizers that close a text with an end mark would put it between prompt and option.
     end = tokenizer.eos_token_id
-    closes = bool(tokenizer("a")["input_ids"][-1] == end)
+    # A tokenizer that knows no letters makes nothing of one.
+    closes = bool(tokenizer("a")["input_ids"][-1:] == [end])
     return [x[:-1] for x in ids] if closes else ids

@@ -98,7 +98,8 @@ class Journal:
                 fields = json.loads(line)
                 now = int(fields.pop("time"))
                 event = _LINE.validate_python(fields)
-            except (ValueError, KeyError, AttributeError, ValidationError):
+            # A line of brackets alone is too deep for the reader.
+            except (ValueError, KeyError, AttributeError, TypeError, ValidationError, RecursionError):
                 raise BadInput(f"{self.path}, line {number}: not an event of a trial; remove the line or the file") from None
             key = (event.stage, event.step) if isinstance(event, Step) else number
             entries.pop(key, None)

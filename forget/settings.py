@@ -6,7 +6,9 @@ import difflib
 import hashlib
 import itertools
 import json
-import re
+import math
+import os
+import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +18,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 PROTOCOL = 3
 """Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
+
+
+TRIALS = 100_000
+"""Of one sweep, at most: to plan 10,000 takes seconds."""
+
+DEPTH = 20
+"""Tables within tables in a file, at most; a spec needs four."""
 
 
 class BadInput(ValueError):
@@ -34,31 +43,35 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What is a command to a terminal, or turns the order of letters. A tab and the end of a line are neither."""
-
-
-def _printable(name: str) -> str:
-    if UNPRINTABLE.search(name):
-        raise ValueError(f"{name!r} holds a character that cannot be printed")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_printable)]
-"""Of a task or a model. It is written to terminals, pages and servers, and may come from a colleague's run."""
+def shown(value: Any) -> str:
+    """A value as a sentence quotes it: what is long is cut in the middle."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    return short.repr(value)
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{shown(text)} holds a character that cannot be printed")
+    return text
+
+
+Name = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+"""Of a task or a model. It is written to files, terminals, pages and servers, and may come from a colleague's run."""
 Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+"""The end is where a misprint is surer than an intention."""
 
 
 def _all_or_numbers(value: Any) -> Any:
     # By hand: pydantic's words for a union name its members, not the key.
     if value != "all" and not (isinstance(value, (list, tuple)) and all(isinstance(layer, int) for layer in value)):
-        raise ValueError(f'should be "all" or a list of whole numbers, not {value!r}')
+        raise ValueError(f'should be "all" or a list of whole numbers, not {shown(value)}')
     return value
 
 
@@ -76,12 +89,12 @@ class Part(BaseModel):
 class Stage(Part):
     """One fine-tuning. The paper leaves epochs, batch, optimiser and schedule open (paper.md, [I])."""
 
-    examples: int = Field(1000, ge=1)
+    examples: Count = 1000
     """Training examples; the whole split where it is smaller (paper: min(1000, train size))."""
-    epochs: int = Field(2, ge=1)
+    epochs: Count = 2
     lr: float = Field(1e-4, gt=0, lt=1)
     """Peak learning rate of AdamW (paper: 1e-4 for forgetting)."""
-    batch: int = Field(16, ge=1)
+    batch: Count = 16
     """Examples a step, over all processes of the trial."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """The rate after warm-up."""
@@ -95,8 +108,8 @@ class Stage(Part):
 class Lora(Part):
     """Low-rank adapters on every linear layer but the head (Hu et al. 2021), merged into the weights after each stage."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
+    rank: Count = 16
+    alpha: Count = 32
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
@@ -107,7 +120,7 @@ class Probe(Part):
     """Hidden states to probe; 0 is the embedding, n the output of block n; negative counts from the last."""
     positions: Annotated[tuple[Position, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("last", "mean")
     """Where the answer is read."""
-    examples: int = Field(400, ge=0)
+    examples: int = Field(400, ge=0, le=10**9)
     """Examples of the train and of the test split, two (question, answer) pairs each; 0 leaves the probes out."""
     control: bool = True
     """Fit each probe on shuffled labels as well: what it reads then is not in the states (Hewitt and Liang 2019)."""
@@ -116,9 +129,9 @@ class Probe(Part):
 class Watch(Part):
     """Looks at the model while it learns and forgets, for the order in which examples come and go."""
 
-    points: int = Field(4, ge=0)
+    points: int = Field(4, ge=0, le=1000)
     """Evenly spaced points within each stage, its ends aside; 0 leaves them out."""
-    examples: int = Field(100, ge=1)
+    examples: Count = 100
     """Held-out examples scored at each point."""
 
 
@@ -139,7 +152,7 @@ class Trial(Part):
     """bf16: autocast with fp32 weights; auto: bf16 where the hardware computes in it."""
     evaluate_on: Names = ()
     """Other tasks whose test split is scored before and after; the trial's own task always is."""
-    evaluation_examples: int = Field(800, ge=1)
+    evaluation_examples: Count = 800
     """Examples scored of each split."""
     options: Literal["two", "all"] = "two"
     """two: the true option and one random distractor (the paper's binarised tasks, chance 0.5)."""
@@ -149,7 +162,7 @@ class Trial(Part):
     """The prompt: the task's own wording, or a name in forget.tasks.TEMPLATES."""
     probe: Probe = Probe()
     watch: Watch = Watch()
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     folders: Names = ()
     """Folders of the user's tasks (see forget.tasks.files)."""
     save: bool = True
@@ -180,17 +193,17 @@ class Trial(Part):
 class Resources(Part):
     """What a trial takes and what the sweep may spend; none of it changes a number."""
 
-    cpus: float = Field(1, gt=0)
+    cpus: float = Field(1, ge=0.001, le=10**6)
     """CPU cores a process of a trial."""
-    gpus: float = Field(0, ge=0)
+    gpus: float = Field(0, ge=0, le=10**6)
     """GPUs a process of a trial."""
-    workers: int = Field(1, ge=1)
+    workers: Count = 1
     """Processes a trial."""
     shard: bool = False
     """Share each model out over a trial's processes, for one that does not fit a single GPU; otherwise each holds it whole."""
-    concurrent: int | None = Field(None, ge=1)
+    concurrent: Count | None = None
     """Trials at once at most; by default as many as fit the machine."""
-    retries: int = Field(2, ge=0)
+    retries: int = Field(2, ge=0, le=10**9)
     """How often a failed trial starts again from its last checkpoint."""
     checkpoint_minutes: float = Field(5, ge=0)
     """Minutes of training between checkpoints."""
@@ -234,7 +247,7 @@ def dotted(tree: Any) -> Any:
 class Search(Part):
     """Optuna within each cell of the axes: most forgetting on the task, least on the others."""
 
-    trials: int = Field(8, ge=1)
+    trials: Count = 8
     """Trials a cell."""
     settings: Annotated[dict[str, Range], BeforeValidator(dotted)]
     """Range by dotted field of the trial, e.g. "forget.lr"."""
@@ -243,10 +256,10 @@ class Search(Part):
 class Sweep(Part):
     """A study: `base` with every combination of `axes` laid over it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     """The MLflow experiment."""
     description: str = ""
-    store: str | None = None
+    store: Name | None = None
     """Folder or URL of what trials share (forget.store); by default $FORGET_STORE, or .forget in the working directory."""
     base: dict[str, Any] = {}
     axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = {}
@@ -258,6 +271,9 @@ class Sweep(Part):
         # Table by table and value by value: a mistake is named by its place in the spec.
         base = merged({"task": "", "model": ""}, nested(self.base))
         validated(Trial, base, within="base")
+        count = math.prod(map(len, self.axes.values())) * (self.search.trials if self.search else 1)
+        if count > TRIALS:
+            raise ValueError(f"the axes and the search make {count:,} trials, where a sweep has {TRIALS:,} at most")
         for axis, values in self.axes.items():
             if not values:
                 raise ValueError(f"axes.{axis} has no values")
@@ -332,14 +348,15 @@ def validated(kind: type[P], fields: Mapping[str, Any], where: str = "", within:
     except ValidationError as error:
         # A key that is misspelt also goes missing; of the two, its spelling is the mistake.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in ((within, *first["loc"]) if within else first["loc"]))
+        parts = [str(part) for part in ((within, *first["loc"]) if within else first["loc"])]
+        key = ".".join(part if len(part) <= 80 else f"{part[:40]}...{part[-37:]}" for part in parts)
         place = f"{where}: " if where else ""
         if first["type"] == "extra_forbidden":
             raise BadInput(
                 f'{place}unknown key "{key}"{nearest(str(first["loc"][-1]), _siblings(kind, first["loc"]))}'
             ) from None
         problem = PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
-        given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+        given = "" if first["type"] in ("missing", "value_error") else f", not {shown(first['input'])}"
         raise BadInput(f"{place}{key + ': ' if key else ''}{problem[0].lower() + problem[1:]}{given}") from None
 
 
@@ -385,22 +402,50 @@ def spec_path(spec: str | Path) -> Path:
     if path.suffix == ".toml":
         return path
     path = SPECS / f"{spec}.toml"
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f'no spec is named "{spec}"{nearest(str(spec), (p.stem for p in SPECS.glob("*.toml")))}')
     return path
 
 
 def _read(path: Path) -> dict[str, Any]:
+    # A pipe would be waited for without end.
+    if os.path.exists(path) and not path.is_file() and not path.is_dir():
+        raise BadInput(f"{path}: the file cannot be read (not a file)")
     try:
         text = path.read_text(encoding="utf-8")
         fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise BadInput(f"{path}: the file cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
+    # Beside the mistakes of grammar: a number of thousands of digits, and tables so deep that the reader gives up.
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
     if not isinstance(fields, dict):
         raise BadInput(f"{path}: not a table of fields")
+    level: list[Any] = [fields]
+    for _ in range(DEPTH):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for inner in level if isinstance(inner, (dict, list))]
+    if level:
+        raise BadInput(f"{path}: more than {DEPTH} tables or lists within each other")
     return fields
+
+
+def located(folder: str | Path, beside: Path, where: str = "") -> str:
+    """The absolute path of a task folder that is named relative to another folder.
+
+    Args:
+        where: the file that names it.
+
+    Raises:
+        BadInput: a home that nobody has, a link to itself, or a zero byte.
+    """
+    try:
+        return str((beside / Path(folder).expanduser()).resolve())
+    except (ValueError, RuntimeError, OSError) as error:
+        place = f"{where}: " if where else ""
+        raise BadInput(f"{place}the task folder {shown(str(folder))} cannot be found: {error}") from None
 
 
 def _beside(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
@@ -409,6 +454,6 @@ def _beside(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     def absolute(folders: Any) -> Any:
         if isinstance(folders, list):
             return [absolute(folder) for folder in folders]
-        return str((path.parent / Path(folders).expanduser()).resolve()) if isinstance(folders, str) else folders
+        return located(folders, path.parent, str(path)) if isinstance(folders, str) else folders
 
     return {key: absolute(value) if key == "folders" else value for key, value in fields.items()}

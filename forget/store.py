@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from forget import sums
 from forget.events import Outcome
 from forget.metrics import Row, read_frame, read_rows, write_rows
 from forget.remote import LEASE_SECONDS, Remote, within
-from forget.settings import digest
+from forget.settings import BadInput, digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ class Store:
         """`where` is a folder or a URL such as s3://bucket/studies; by default $FORGET_STORE, or .forget in this directory.
 
         Raises:
-            BadInput: a URL that cannot be used.
+            BadInput: a URL that cannot be used, or a file where a folder should be.
         """
         self.where = str(where or os.environ.get("FORGET_STORE") or ".forget")
         self.remote = Remote(self.where) if "://" in self.where else None
@@ -46,15 +47,30 @@ class Store:
         else:
             self.root = Path(self.where).absolute()
             self.where = str(self.root)
+        above = next(folder for folder in (self.root, *self.root.parents) if os.path.lexists(folder))
+        if not os.path.isdir(above):
+            raise BadInput(f"the store {self.root} cannot be a folder: {above} is none")
 
     def trial(self, id: str) -> Path:
         """Its folder: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
         return self._path(f"trials/{id}")
 
     def outcome(self, id: str) -> Outcome | None:
-        """The finished trial, or None."""
-        path = self.file(f"trials/{id}/outcome.json")
-        return Outcome.model_validate_json(path.read_text()) if path.exists() else None
+        """The finished trial, or None.
+
+        Raises:
+            BadInput: its file is damaged, or another trial's.
+        """
+        path = self._checked(id, "outcome.json")
+        if not path.exists():
+            return None
+        try:
+            outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise BadInput(f"{path}: not the outcome of a trial; remove its folder, and it is computed again") from None
+        if outcome.id != id:
+            raise BadInput(f"{path}: the outcome of trial {outcome.id:.80}; remove its folder, and it is computed again")
+        return outcome
 
     def done(self, ids: Iterable[str]) -> list[str]:
         """Those of the trials that have finished, each once; the store is asked once for all, and no outcome is read."""
@@ -77,21 +93,25 @@ class Store:
 
     def rows(self, id: str) -> list[Row]:
         """The Rows of a finished trial."""
-        return read_rows(self.file(f"trials/{id}/rows.parquet"))
+        return read_rows(self._checked(id, "rows.parquet"))
 
     def frame(self, id: str) -> pd.DataFrame:
         """The same as columns (forget.metrics.read_frame)."""
-        return read_frame(self.file(f"trials/{id}/rows.parquet"))
+        return read_frame(self._checked(id, "rows.parquet"))
 
     def finish(self, outcome: Outcome, rows: Sequence[Row]) -> None:
         """Record a finished trial; outcome.json, written last, is what says so."""
+        name = f"trials/{outcome.id}"
         folder = self.trial(outcome.id)
         folder.mkdir(parents=True, exist_ok=True)
+        text = outcome.model_dump_json(indent=1)
         write_rows(rows, folder / "rows.parquet")
-        self.send(f"trials/{outcome.id}/rows.parquet")
-        write_text(folder / "outcome.json", outcome.model_dump_json(indent=1))
-        self.send(f"trials/{outcome.id}/outcome.json")
-        self.discard(f"trials/{outcome.id}/checkpoint")
+        known = {"rows.parquet": sums.sum_of(folder / "rows.parquet"), "outcome.json": sums.sum_of(text)}
+        write_text(folder / sums.FILE, sums.text(name, known))
+        write_text(folder / "outcome.json", text)
+        for file in ("rows.parquet", sums.FILE, "outcome.json"):
+            self.send(f"{name}/{file}")
+        self.discard(f"{name}/checkpoint")
 
     def file(self, name: str) -> Path:
         """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
@@ -191,26 +211,41 @@ class Store:
         """Where an entry is on this machine. Ids come from servers and buckets, too: none may lead out of the store."""
         return within(self.root, name)
 
+    def _checked(self, id: str, file: str) -> Path:
+        """A file of a finished trial, which is as it was written.
+
+        Raises:
+            BadInput: it is not.
+        """
+        path = self.file(f"trials/{id}/{file}")
+        if path.exists():
+            self.file(f"trials/{id}/{sums.FILE}")
+            sums.check(path.parent, f"trials/{id}", [file])
+        return path
+
     def _drop(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         _version_file(folder).unlink(missing_ok=True)
 
     def _make_once(self, folder: Path, make: Callable[[Path], None]) -> None:
-        if folder.exists():
+        name = str(folder.relative_to(self.root))
+        if os.path.lexists(folder):
+            sums.check(folder, name)
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
-        name = str(folder.relative_to(self.root))
         # One process of this machine, and of all machines the one that holds the claim.
         with FileLock(f"{folder}.lock"):
             while not folder.exists():
                 with self.remote.claimed(name) if self.remote else nullcontext(True) as mine:
                     if self.folder(name):
-                        return
+                        break
                     if mine:
                         with self.replaced(name) as draft:
                             make(draft)
+                            write_text(draft / sums.FILE, sums.text(name, sums.of_folder(draft)))
                         return
                 self._wait(name)
+        sums.check(folder, name)
 
     def _wait(self, name: str) -> None:
         """Until another machine has made the folder, or given up, or shown no sign of life for too long."""

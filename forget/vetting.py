@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from forget.settings import BadInput
 
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
@@ -25,10 +27,13 @@ INDEX = ".safetensors.index.json"
 def check_folder(folder: Path) -> None:
     """Raises BadInput for a folder that is no model, or one that is not read, by the name of the file that is the reason.
 
-    Of each file of weights nine bytes are read, of the others the few that are JSON settings.
+    Of a file of weights nine bytes are read, and its header where they are safetensors'; of the others the JSON settings.
     """
     if not (folder / "config.json").exists():
         raise BadInput(f"{folder}: not a model folder, it has no config.json")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json") and not path.is_file():
+            raise BadInput(f"{path}: the file cannot be read (not a file)")
     weights = sorted(folder.glob("*.safetensors"))
     disguised = [path for path in weights if _is_pickle(path)]
     pickles = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICKLES) + disguised
@@ -38,6 +43,8 @@ def check_folder(folder: Path) -> None:
     if not weights:
         raise BadInput(f"{folder}: the model has no *.safetensors")
     check_settings(folder)
+    for path in weights:
+        _check_header(path)
 
 
 def check_settings(folder: Path) -> None:
@@ -65,6 +72,19 @@ def _check_names(folder: Path, file: str, names: Iterable[object], endings: tupl
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(endings):
             raise BadInput(f'{folder}: {file} names "{name}" as weights, which is no *.safetensors in the folder')
+
+
+def _check_header(path: Path) -> None:
+    """Raises BadInput for a file that is no safetensors, or is cut off, or holds other things than fractions."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  it is no dict
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: not safetensors, or damaged ({error})") from None
+    for name, kind in kinds.items():
+        # Masks that older files hold beside the weights are of other types.
+        if name.endswith(".weight") and not kind.startswith(("F", "BF")):
+            raise BadInput(f"{path}: {name} is of type {kind}; a model that is trained has weights of a floating-point type")
 
 
 def _is_pickle(path: Path) -> bool:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forget.settings import UNPRINTABLE, BadInput, Sweep, read_sweep, read_trial, spec_path
+from forget.settings import BadInput, Sweep, located, read_sweep, read_trial, spec_path, validated
 from pipelines import cluster as kubernetes
 from pipelines import manifests
 
@@ -67,17 +67,19 @@ def main() -> None:
 
         bad = isinstance(error, BadInput)
         text = without_secrets(f"forget: {error}" if bad else traceback.format_exc())
-        print(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text), file=sys.stderr)
+        # A sentence stays one line, whatever it quotes.
+        kept = "" if bad else "\n\t"
+        print("".join(x if x.isprintable() or x in kept else ascii(x)[1:-1] for x in text), file=sys.stderr)
         sys.exit(2 if bad else 1)
 
 
 @app.command("plan")
 def plan_(spec: Spec) -> None:
     """Say what a sweep will cost, and what of it is done."""
+    study = read_sweep(spec)
     from forget.plan import plan
     from forget.store import Store
 
-    study = read_sweep(spec)
     found = plan(study, Store(study.store))
     _print(("", ""), found.rows())
     if reason := found.shortage():
@@ -180,7 +182,10 @@ def probe(
     from forget.settings import Probe, Trial
     from pipelines.progress import Progress
 
-    like = Trial(task=task, model="tiny", seed=seed, folders=_absolute(folder))
+    like = validated(Trial, {"task": task, "model": "tiny", "seed": seed, "folders": _absolute(folder)})
+    settings = validated(Probe, {"examples": examples})
+    if not examples:
+        raise BadInput("--examples 0 leaves nothing to probe; give 1 or more")
     trials.check(like)
     if model.startswith(("models:/", "forgotten-")):
         loaded = tracking.load_forgotten(model)
@@ -189,7 +194,7 @@ def probe(
         loaded = models.load(model)
     with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
         progress.started(task, f"{model} on {task}")
-        found = measuring.probe(loaded, task, Probe(examples=examples), like, lambda event: progress.event(task, event))
+        found = measuring.probe(loaded, task, settings, like, lambda event: progress.event(task, event))
     names = {(score.position, score.control): f"{score.position}{', shuffled labels' * score.control}" for score in found}
     read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
     columns = sorted(names, key=lambda column: column[1])
@@ -380,7 +385,7 @@ def _fetch(name: str) -> Study:
 
 
 def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(str(folder.expanduser().resolve()) for folder in folders)
+    return tuple(located(folder, Path.cwd()) for folder in folders)
 
 
 def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

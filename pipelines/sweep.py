@@ -93,7 +93,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     """
     store = Store(sweep.store)
     check_all(sweep.trials(), sweep.resources.shard)
-    plan.check_disk(sweep, store)
+    plan.check(sweep, store)
     driver = Driver(sweep, store)
     # Whatever is refused is refused before anything is logged.
     with _slots(driver.bundle, address) if driver.total else nullcontext(0) as slots:

@@ -157,7 +157,7 @@ def test_near_without_train_is_refused(write: Write) -> None:
 def test_other_bytes_than_utf8_are_refused(write: Write) -> None:
     folder = write(test=[item(1)])
     (folder / "test.jsonl").write_bytes(b'{"id": "\xff"}')
-    with pytest.raises(BadInput, match=r"test\.jsonl: not UTF-8 at byte 8"):
+    with pytest.raises(BadInput, match=r"test\.jsonl, line 1: not UTF-8 at byte 8"):
         files.tasks([str(folder)])["parity"].records("test")
 
 

@@ -66,7 +66,7 @@ def test_a_fit_that_does_not_converge_is_no_fit(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_few_pairs_some_of_which_hardly_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right and wrong answers to 48 questions, apart by a hundredth to the whole of their variance: a few losses rule the rest."""
+    """Right and wrong answers to 48 questions, apart by a hundredth to all of their variance: a few losses rule."""
     monkeypatch.setattr(logistic, "LIMIT", 50)
     draw = np.random.default_rng(0)
     questions, apart = draw.standard_normal((48, 576)), 10 ** draw.uniform(-2, 0, (48, 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from forget import models
+from forget.batches import reach
 from forget.models import MODELS, LanguageModel
 from forget.settings import BadInput
 
@@ -130,8 +131,34 @@ def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Pa
 def test_a_broken_folder_is_refused_in_one_sentence(folder: Path, file: str, content: bytes, words: str) -> None:
     (folder / file).write_bytes(content)
     said = refusal(str(folder), models.load)
-    assert said.startswith(f'model "{folder}" cannot be loaded: ')
+    assert said.startswith((f'model "{folder}" cannot be loaded: ', f"{folder / file}: not safetensors"))
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda up: {}, "its weights lack model.layers.1.mlp.up_proj.weight, in the shape of its config.json"),
+        (lambda up: {"weight": up.T.contiguous()}, "its weights lack model.layers.1.mlp.up_proj.weight"),
+        (lambda up: {"weight": up.int()}, "model.layers.1.mlp.up_proj.weight is of type I32"),
+        (lambda up: {"weight": up * torch.nan}, "its logits are not finite"),
+    ],
+    ids=["gone", "turned", "whole numbers", "not finite"],
+)
+def test_weights_that_are_not_what_they_should_be_are_refused(
+    folder: Path, change: Callable[[torch.Tensor], dict[str, torch.Tensor]], words: str
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj."
+    tensors |= {f"{name}{key}": value for key, value in change(tensors.pop(f"{name}weight")).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert words in refusal(str(folder), models.load)
+
+
+def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(folder: Path, tmp_path: Path) -> None:
+    small = made(LlamaConfig(**{**models.tiny().network.config.to_dict(), "vocab_size": 100}))
+    models.save(small, tmp_path / "small")
+    assert "its tokenizer knows 257 tokens, its embeddings 100" in refusal(str(tmp_path / "small"), models.load)
 
 
 def test_without_a_network_a_hub_id_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +276,7 @@ def test_a_folder_is_as_large_as_its_model(folder: Path) -> None:
         model = models.load(name)
         assert models.parameters(name) == model.parameters
         assert models.layers(name) == model.layers
+        assert models.reads(name) == reach(model.network) == 1024
     assert models.parameters("tiny/1") < models.parameters("tiny")
 
 
@@ -280,6 +308,7 @@ def test_the_model_that_comes_as_a_wheel_is_as_large_as_said_and_knows_something
     model = models.load("smollm2-135m")
     assert model.parameters == models.parameters("smollm2-135m")
     assert model.layers == models.layers("smollm2-135m")
+    assert models.reads("smollm2-135m") == reach(model.network)
     answer = logits(model, "The capital of France is")[0, -1].argmax()
     assert model.tokenizer.decode(answer) == " Paris"
     cut = models.load("smollm2-135m/15")

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from conftest import write_task
 
 from forget.events import Outcome
 from forget.models import parameters
-from forget.plan import ADAM, CHARACTERS_A_TOKEN, check_disk, cost, plan
+from forget.plan import ADAM, CHARACTERS_A_TOKEN, check, cost, plan
 from forget.settings import BadInput, Search, Sweep, Trial, overlay
 from forget.store import Store
 from forget.tasks import hub, load
@@ -86,12 +87,64 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(quick: Trial, 
     large = sweep_of(overlay(quick, {"model": "llama-2-7b"}), seed=seeds)
     assert plan(large, Store(tmp_path)).disk >= 400 * 6 * parameters("llama-2-7b")
     with pytest.raises(BadInput, match=r"disk.*FORGET_STORE"):
-        check_disk(large, Store(tmp_path))
-    check_disk(sweep_of(quick), Store(tmp_path))
+        check(large, Store(tmp_path))
+    check(sweep_of(quick), Store(tmp_path))
     # An object store is not this machine's disk, which holds copies of what this machine needs alone.
     elsewhere = Store((tmp_path / "bucket").as_uri())
-    check_disk(large, elsewhere)
+    check(large, elsewhere)
     assert "free" not in dict(plan(large, elsewhere).rows())["disk"]
+
+
+def long_task(folder: Path, train: int, test: int) -> str:
+    """A task of two-letter questions, the last of each split so many letters long."""
+    splits = {
+        split: [
+            {"id": f"{split}-{n}", "question": "q" * (long if n == 3 else 2), "choices": ["a", "b"], "answer": n % 2}
+            for n in range(4)
+        ]
+        for split, long in (("train", train), ("test", test))
+    }
+    write_task(folder / "tasks" / "long", 'prompt = "{question}"', **splits)
+    return str(folder / "tasks")
+
+
+@pytest.mark.parametrize(
+    ("letters", "longest"),
+    # The tiny model reads 1,024 letters, an option of two among them.
+    [(2, None), (1022, None), (1023, 1025), (5000, 5002)],
+)
+def test_examples_that_the_model_does_not_read_are_counted(tmp_path: Path, letters: int, longest: int | None) -> None:
+    folder = long_task(tmp_path, letters, 2)
+    sweep = Sweep(name="s", base={"task": "long", "model": "tiny", "folders": folder}, axes={"seed": [0, 1]})
+    found = plan(sweep, Store(tmp_path / "store"))
+    assert [(one.task, one.examples, one.tokens, one.limit) for one in found.long] == (
+        [("long", 1, longest, 1024)] if longest else []
+    )
+    if not longest:
+        check(sweep, Store(tmp_path / "store"))
+        return
+    words = f'1 example of task "long" is longer than the 1024 tokens that "tiny" reads (the longest has {longest})'
+    assert words in dict(found.rows())["too long"]
+    with pytest.raises(BadInput, match=r"longer than the 1024 tokens.*nothing is cut short"):
+        check(sweep, Store(tmp_path / "store"))
+
+
+def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> None:
+    folder = long_task(tmp_path, 2000, 2)
+    drawn = {seed: {e.id for e in load("long", "train", 2, seed, folders=[folder])} for seed in range(20)}
+    few: dict[str, object] = {"examples": 2}
+    base = {"task": "long", "model": "tiny", "folders": folder, "learn": few, "forget": few}
+    for wanted in (False, True):
+        seeds = [seed for seed, ids in drawn.items() if ("train-3" in ids) == wanted]
+        assert seeds
+        assert bool(plan(Sweep(name="s", base=base, axes={"seed": seeds}), Store(tmp_path / "store")).long) == wanted
+
+
+def test_another_task_may_have_a_test_split_alone(tmp_path: Path) -> None:
+    folder = long_task(tmp_path, 2, 2000)
+    (tmp_path / "tasks" / "long" / "train.jsonl").unlink()
+    sweep = Sweep(name="s", base={"task": "world", "model": "tiny", "folders": folder, "evaluate_on": ["long"]})
+    assert [one.task for one in plan(sweep, Store(tmp_path / "store")).long] == ["long"]
 
 
 def test_an_unknown_task_is_refused(quick: Trial, tmp_path: Path) -> None:

@@ -74,6 +74,18 @@ def refusal(folder: Path, text: str) -> str:
         (SEARCH + "forget.lr = {lo = 0, high = 1}", 'unknown key "search.settings.forget.lr.lo"; did you mean "low"?'),
         (SEARCH + "forget.epochs = {low = 1, high = 5}", "search.settings.forget.epochs: input should be a valid integer"),
         ("name =", "not valid TOML: "),
+        (f"description = {'[' * 50}1{']' * 50}", "more than 20 tables or lists within each other"),
+        (f"description = {'[' * 5000}", "not valid TOML: "),
+        (f"name = {'9' * 5000}", "not valid TOML: Exceeds the limit"),
+        (BASE + 'folders = "a\\u0000b"', "the task folder"),
+        (BASE + "seed = -1", "base.seed: input should be greater than or equal to 0, not -1"),
+        (BASE + "learn.epochs = 10000000000", "base.learn.epochs: input should be less than or equal to 1000000000"),
+        (BASE + "template = 'a\u2028b'", "base.template: 'a\\u2028b' holds a character that cannot be printed"),
+        (
+            BASE + f"[axes]\nseed = {list(range(400))}\n'forget.batch' = {list(range(1, 300))}",
+            "the axes and the search make 119,600",
+        ),
+        (BASE + f"{'x' * 900} = 1", f'unknown key "base.{"x" * 40}...{"x" * 37}"'),
     ],
 )
 def test_a_mistake_in_a_spec_is_one_sentence_with_its_place(tmp_path: Path, text: str, words: str) -> None:
@@ -87,7 +99,7 @@ def test_a_spec_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"dir\.toml: the file cannot be read \(Is a directory\)"):
         read_sweep(tmp_path / "dir.toml")
     (tmp_path / "latin.toml").write_bytes('name = "é"'.encode("latin-1"))
-    with pytest.raises(BadInput, match=r"latin\.toml: not valid TOML"):
+    with pytest.raises(BadInput, match=r"latin\.toml: not UTF-8 at byte 8"):
         read_sweep(tmp_path / "latin.toml")
     with pytest.raises(BadInput, match='no spec is named "quickstat"; did you mean "quickstart"'):
         read_sweep("quickstat")

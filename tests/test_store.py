@@ -1,6 +1,7 @@
 """Every entry of the store appears whole or not at all, and is computed once."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from forget import metrics
 from forget.events import Outcome, ProbeScore
 from forget.metrics import Estimate, Row
-from forget.settings import Trial
+from forget.settings import BadInput, Trial
 from forget.store import Store, whole_folder, write_text
 
 
@@ -101,7 +102,7 @@ WORKER = textwrap.dedent(
         (folder / "second").touch()
 
     folder = Store(Path("store")).shared("kind", "key", make)
-    assert {path.name for path in folder.iterdir()} == {"first", "second"}
+    assert {path.name for path in folder.iterdir()} == {"first", "second", "sums.json"}
     """
 )
 
@@ -154,7 +155,48 @@ def test_a_finished_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
     store.finish(outcome(), ROWS)
     assert store.outcome("id") == outcome()
     assert store.rows("id") == ROWS
-    assert names(store.trial("id")) == {"outcome.json", "rows.parquet"}
+    assert names(store.trial("id")) == {"outcome.json", "rows.parquet", "sums.json"}
+
+
+def flip(path: Path) -> None:
+    """The lowest bit of a byte in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["outcome.json", "rows.parquet"])
+def test_a_flipped_bit_in_a_finished_trial_is_refused(file: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.finish(outcome(), ROWS)
+    flip(store.trial("id") / file)
+    with pytest.raises(BadInput, match=rf"trials/id/{file}: not what was written there; remove the folder"):
+        store.outcome("id") if file == "outcome.json" else store.rows("id")
+
+
+def test_a_shared_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key in ("one", "other"):
+        store.shared("kind", key, lambda folder: (folder / "file").write_text("content"))  # type: ignore[operator]
+    flip(tmp_path / "kind" / "one" / "file")
+    with pytest.raises(BadInput, match=r"kind/one/file: not what was written there"):
+        store.shared("kind", "one", lambda folder: None)
+    (tmp_path / "kind" / "one" / "file").unlink()
+    with pytest.raises(BadInput, match=r"kind/one/file: missing"):
+        store.shared("kind", "one", lambda folder: None)
+    shutil.rmtree(tmp_path / "kind" / "one")
+    shutil.copytree(tmp_path / "kind" / "other", tmp_path / "kind" / "one")
+    with pytest.raises(BadInput, match=r"kind/one holds what belongs to kind/other"):
+        store.shared("kind", "one", lambda folder: None)
+    # As of before there were sums.
+    (tmp_path / "kind" / "one" / "sums.json").unlink()
+    assert store.shared("kind", "one", lambda folder: None) == tmp_path / "kind" / "one"
+
+
+def test_a_file_where_the_store_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"file/store cannot be a folder: .*file is none"):
+        Store(tmp_path / "file" / "store")
 
 
 def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:

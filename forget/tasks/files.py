@@ -15,14 +15,32 @@ import re
 import string
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, model_validator
 
-from forget.settings import BadInput, Part, digest, nearest, validated
+from forget.settings import BadInput, Part, digest, nearest, shown, validated
 from forget.tasks import SPLITS, TEMPLATES, Record, Task
+
+CHOICES = len(string.ascii_uppercase)
+"""Of an item, at most: a prompt may name them by letters."""
+
+LINE = 1_000_000
+"""Bytes of a line, at most: hundreds of times what a model reads."""
+
+ITEMS = 1_000_000
+"""Lines of a file, at most: they are all held in memory."""
+
+
+def _whole_letters(text: str) -> str:
+    # JSON can write half of a letter that UTF-16 has in two, and tokenizers have no word for it.
+    if re.search(r"[\ud800-\udfff]", text):
+        raise ValueError(f"{shown(text)} holds half a letter")
+    return text
 
 
 def _not_blank(text: str) -> str:
@@ -31,7 +49,8 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_not_blank)]
+AnyText = Annotated[str, AfterValidator(_whole_letters)]
+Text = Annotated[AnyText, AfterValidator(_not_blank)]
 
 
 class Item(Part):
@@ -45,19 +64,23 @@ class Item(Part):
     choices: list[Text]
     answer: int
     """Index of the true choice."""
-    passage: str = ""
-    source: str = ""
+    passage: AnyText = ""
+    source: AnyText = ""
     """In near.jsonl: id of the train item that this one paraphrases."""
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> Item:
         if len(self.choices) < 2:
             raise ValueError(f"choices: {len(self.choices)} where at least 2 are needed")
+        if len(self.choices) > CHOICES:
+            raise ValueError(f"choices: {len(self.choices)} where at most {CHOICES} have a letter")
         for choice in self.choices:
             if self.choices.count(choice) > 1:
-                raise ValueError(f"choices: {choice!r} stands there more than once")
+                raise ValueError(f"choices: {shown(choice)} stands there more than once")
         if not 0 <= self.answer < len(self.choices):
-            raise ValueError(f"answer: {self.answer} is not the index of one of {len(self.choices)} choices (the first is 0)")
+            raise ValueError(
+                f"answer: {shown(self.answer)} is not the index of one of {len(self.choices)} choices (the first is 0)"
+            )
         return self
 
 
@@ -95,7 +118,7 @@ def tasks(folders: Sequence[str]) -> dict[str, Task]:
 
 
 def _task_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise BadInput(f"the task folder {folder} does not exist; give a folder with <task>/train.jsonl and <task>/test.jsonl")
     if any(folder.glob("*.jsonl")):
         return [folder]
@@ -112,14 +135,15 @@ def _task(folder: Path) -> Task:
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in SPLITS:
             raise BadInput(f'{path}: "{path.stem}" is not a split{nearest(path.stem, SPLITS)}')
-    splits = tuple(split for split in SPLITS if _file(folder, split).exists())
+    # lexists: a link that leads nowhere is a mistake, and not the same as no file.
+    splits = tuple(split for split in SPLITS if os.path.lexists(_file(folder, split)))
     wording = _wording(folder / "task.toml")
     return Task(
         folder.name,
         wording.family,
         wording.prompt,
         partial(_records, folder),
-        lambda: digest({split: hashlib.sha256(_file(folder, split).read_bytes()).hexdigest() for split in splits}),
+        lambda: digest({split: _sha256(_file(folder, split)) for split in splits}),
         splits=splits,
         kind="files",
         option=wording.option,
@@ -132,11 +156,13 @@ def _file(folder: Path, split: str) -> Path:
 
 
 def _wording(path: Path) -> Wording:
-    if not path.exists():
+    if not os.path.lexists(path):
         return Wording()
+    with _opened(path) as file:
+        text = file.read()
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fields = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not valid TOML: {error}") from None
     return validated(Wording, fields, str(path))
 
@@ -146,7 +172,7 @@ def _records(folder: Path, split: str) -> list[Record]:
     records = []
     for where, item in _items(_file(folder, split)):
         if split == "near" and item.source not in train:
-            raise BadInput(f'{where}: source: "{item.source}" is not the id of an item of train.jsonl')
+            raise BadInput(f'{where}: source: "{item.source:.80}" is not the id of an item of train.jsonl')
         choices = tuple(item.choices)
         records.append(Record(item.id, item.question, choices, item.answer, item.passage, source=item.source))
     return records
@@ -155,31 +181,59 @@ def _records(folder: Path, split: str) -> list[Record]:
 def _items(path: Path) -> Iterator[tuple[str, Item]]:
     """Where each item stands, and the item. Blank lines are passed over."""
     seen: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        where = f"{path}, line {number}"
+    for where, number, line in _lines(path):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
         except json.JSONDecodeError as error:
             raise BadInput(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from None
+        # A number of thousands of digits, or brackets so deep that the reader gives up.
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{where}: not valid JSON: {error}") from None
         if not isinstance(fields, Mapping):
             raise BadInput(f"{where}: not a JSON object with id, question, choices and answer")
         item = validated(Item, fields, where)
         if item.id in seen:
-            raise BadInput(f'{where}: id: "{item.id}" is that of line {seen[item.id]} already')
+            raise BadInput(f'{where}: id: "{item.id:.80}" is that of line {seen[item.id]} already')
         seen[item.id] = number
         yield where, item
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
+    """Where each line is, its number, and its text."""
+    with _opened(path) as file:
+        number = 0
+        while line := file.readline(LINE + 1):
+            number += 1
+            where = f"{path}, line {number}"
+            if number > ITEMS:
+                raise BadInput(f"{where}: a file has {ITEMS:,} lines at most; share it out over several tasks")
+            if len(line) > LINE:
+                raise BadInput(f"{where}: longer than {LINE:,} bytes, which no model reads")
+            try:
+                # What Windows puts in front of a file.
+                yield where, number, line.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise BadInput(f"{where}: not UTF-8 at byte {error.start}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """Raises BadInput where there is no file, or something that is none: a pipe would be waited for without end."""
     try:
-        # Not splitlines: a line of JSON may hold other characters that Unicode takes for line ends.
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise BadInput(f"{path}: the file cannot be read (not a file)")
+        file = path.open("rb")
     except OSError as error:
         raise BadInput(f"{path}: the file cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
+    with file:
+        yield file
+
+
+def _sha256(path: Path) -> str:
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_placeholders(key: str, text: str, known: Sequence[str], needed: Sequence[str]) -> None:
