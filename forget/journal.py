@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from forget.events import Outcome, StageStarted, Step
 from forget.settings import BadInput, Part, Trial
+from forget.store import clear_drafts
 
 FILE = "journal.jsonl"
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "ray", "mlflow")
@@ -148,6 +149,8 @@ def alone(folder: Path, id: str) -> Iterator[None]:
     except Timeout:
         raise BadInput(f"trial {id} is being run by another process; wait for it, or stop it") from None
     with lock:
+        # Whoever was making something in this folder is dead.
+        clear_drafts(folder)
         yield
 
 

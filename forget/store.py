@@ -6,6 +6,8 @@ which it fills as it needs and from which it writes back: whoever reads or compu
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import time
@@ -25,8 +27,16 @@ from forget.settings import digest
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
+SIZES = ".sizes"
+"""The file in each folder of the store that lists the others: {name: bytes}."""
+
 POLL_SECONDS = 1.0
 """Between two looks at what another machine is making."""
+
+HEX = "[0-9a-f]" * 32
+"""The end of a draft's name, as a pattern."""
 
 
 class Store:
@@ -52,9 +62,10 @@ class Store:
         return self.root / "trials" / id
 
     def outcome(self, id: str) -> Outcome | None:
-        """The finished trial, or None."""
+        """The finished trial, or None. One whose model was damaged before it was registered has not finished."""
         path = self.file(f"trials/{id}/outcome.json")
-        return Outcome.model_validate_json(path.read_text()) if path.exists() else None
+        there = path.exists() and not damage(self.trial(id) / "model")
+        return Outcome.model_validate_json(path.read_text()) if there else None
 
     def done(self, ids: Iterable[str]) -> list[str]:
         """Those of the trials that have finished, each once; the store is asked once for all, and no outcome is read."""
@@ -62,7 +73,8 @@ class Store:
         return [
             id
             for id in dict.fromkeys(ids)
-            if os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there
+            if (os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there)
+            and not damage(self.trial(id) / "model")
         ]
 
     def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
@@ -113,8 +125,9 @@ class Store:
             self.remote.put(name, self.root / name)
 
     def folder(self, name: str) -> Path | None:
-        """The folder as it was last replaced, by whichever machine; None where there is none."""
+        """The folder as it was last replaced, by whichever machine; None where there is none, or what there was is damaged."""
         path = self.root / name
+        self._drop_damaged(path)
         if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
             if version:
                 with whole_folder(path) as draft:
@@ -127,7 +140,11 @@ class Store:
 
     @contextmanager
     def replaced(self, name: str) -> Iterator[Path]:
-        """An empty folder that takes the place of the one of that name when the block ends without an error."""
+        """An empty folder that takes the place of the one of that name when the block ends without an error.
+
+        One process at a time does so with a name: locks see to it.
+        """
+        clear_drafts((self.root / name).parent, Path(name).name)
         with whole_folder(self.root / name) as draft:
             yield draft
         self.send_folder(name)
@@ -151,7 +168,8 @@ class Store:
 
     def has(self, kind: str, key: str) -> bool:
         """Whether `shared` would only read."""
-        return (self.root / kind / key).exists() or bool(self.remote and self.remote.version(f"{kind}/{key}"))
+        folder = self.root / kind / key
+        return (folder.exists() and not damage(folder)) or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
     def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
         """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
@@ -190,14 +208,21 @@ class Store:
     def _drop(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         _version_file(folder).unlink(missing_ok=True)
+        clear_drafts(folder.parent, folder.name)
+
+    def _drop_damaged(self, folder: Path) -> None:
+        if found := damage(folder):
+            log.warning("%s is damaged (%s): it is thrown away and made again", folder, found)
+            self._drop(folder)
 
     def _make_once(self, folder: Path, make: Callable[[Path], None]) -> None:
-        if folder.exists():
+        if folder.exists() and not damage(folder):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         name = str(folder.relative_to(self.root))
         # One process of this machine, and of all machines the one that holds the claim.
         with FileLock(f"{folder}.lock"):
+            self._drop_damaged(folder)
             while not folder.exists():
                 with self.remote.claimed(name) if self.remote else nullcontext(True) as mine:
                     if self.folder(name):
@@ -239,6 +264,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
+        _note_sizes(draft)
         if folder.exists():
             # Not deleted in place: whoever is killed meanwhile would leave half of it.
             folder.rename(old)
@@ -248,8 +274,39 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def _note_sizes(folder: Path) -> None:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / SIZES]
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    (folder / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def damage(folder: Path) -> str:
+    """Which file of a folder is missing or was cut short, as after a loss of power; empty where none is, or no folder."""
+    try:
+        sizes = json.loads((folder / SIZES).read_bytes())
+    except FileNotFoundError:
+        return ""
+    except ValueError:
+        return f"{SIZES} cannot be read"
+    for name, size in sizes.items():
+        path = folder / name
+        found = path.stat().st_size if path.exists() else 0
+        if found != size:
+            return f"{name} has {found} bytes of {size}"
+    return ""
+
+
+def clear_drafts(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were killed left half made of the folder's entries, or of the one of that name."""
+    for draft in folder.glob(f".{name}-{HEX}"):
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text in one piece."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -60,6 +61,12 @@ def main() -> None:
     except BadInput as error:
         print(f"forget: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = f" for {error.filename}" if error.filename else ""
+        print(f"forget: the disk has no room left{place}; make some, and the same command goes on", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command("plan")

@@ -8,10 +8,12 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +21,7 @@ from typing import Any
 
 import ray
 import torch
+from filelock import FileLock, Timeout
 from ray import tune
 from ray.autoscaler.sdk import request_resources
 from ray.tune.experiment import Trial as TuneTrial
@@ -42,6 +45,9 @@ NODE_SECONDS = 300
 """How long a cluster may take to grow a node that can hold a trial."""
 
 PROJECT = Path(__file__).parent.parent
+
+FOLDERS, LOCK = Path("/tmp"), "driver.lock"
+"""Where the Ray of a sweep keeps its own files, in a folder whose lock says that the sweep lives."""
 
 OBJECTS = 100 * 2**20
 """Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the memory."""
@@ -93,6 +99,11 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     store = Store(sweep.store)
     check_all(sweep.trials(), sweep.resources.shard)
     plan.check_disk(sweep, store)
+    with _alone(sweep, store):
+        return _run(sweep, spec_text, store, address)
+
+
+def _run(sweep: Sweep, spec_text: str, store: Store, address: str | None) -> SweepResult:
     driver = Driver(sweep, store)
     # Whatever is refused is refused before anything is logged.
     with _slots(driver.bundle, address) if driver.total else nullcontext(0) as slots:
@@ -170,7 +181,7 @@ class Driver(tune.Callback):
             slots: how many trials the nodes hold at once.
         """
         resources = self.sweep.resources
-        with _on_signal(self._interrupt), _scratch(self.store) as scratch:
+        with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
             # one, since a setting that is proposed later is proposed knowing more.
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
@@ -231,10 +242,13 @@ class Driver(tune.Callback):
         self._ended(job, self._failure(job, trial))
 
     def _failure(self, job: Job, trial: TuneTrial) -> str:
-        """Why the trial failed, and where the whole story lies."""
+        """Why the trial failed, and where the whole story lies, unless the disk has no room for it."""
         folder = self.store.trial(job.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(trial.error_file, folder / "error.txt")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(trial.error_file, folder / "error.txt")
+        except OSError:
+            return _reason(trial)
         return f"{_reason(trial)} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
@@ -368,20 +382,54 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.update(TUNE | {"PYTHONPATH": path})
+    watched: set[str] = set()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    _clear_folders()
     # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    folder = tempfile.mkdtemp(prefix="ray-", dir=FOLDERS)
+    lock = FileLock(Path(folder) / LOCK)
+    lock.acquire()
     try:
         if not address:
             # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder, **quiet)
+            watched = _watch()
         else:
             _connect(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": path}}, **quiet)
         yield
     finally:
+        watched.clear()
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _watch() -> set[str]:
+    """Ends this process when one of Ray's own that it started dies, unless its name is removed from the set first.
+
+    Without them nothing goes on, and Ray would wait for a minute and then end this process without a word.
+    """
+    started = {kind: found[0].process for kind, found in ray._private.worker._global_node.all_processes.items()}
+    names = {"gcs_server", "raylet"} & started.keys()
+
+    def wait(name: str) -> None:
+        started[name].wait()
+        if name in names:
+            print(f"forget: Ray's process {name} died, killed or out of memory; the same command goes on", file=sys.stderr)
+            # Whatever the main thread waits for will never come. The processes that Ray started go with this one.
+            os._exit(1)
+
+    for name in names:
+        threading.Thread(target=wait, args=[name], daemon=True).start()
+    return names
+
+
+def _clear_folders() -> None:
+    """Remove the folders of sweeps that were killed: nobody holds their locks."""
+    for path in FOLDERS.glob(f"ray-*/{LOCK}"):
+        with suppress(Timeout, OSError), FileLock(path, timeout=0):
+            shutil.rmtree(path.parent)
 
 
 def _connect(address: str, **settings: Any) -> None:
@@ -426,7 +474,21 @@ def _fitting(node: dict[str, float], bundle: dict[str, float]) -> int:
 
 
 @contextmanager
-def _scratch(store: Store) -> Iterator[str]:
+def _alone(sweep: Sweep, store: Store) -> Iterator[None]:
+    """Waits while another process of this machine runs a sweep of that name in the store."""
+    (folder := store.root / "sweeps").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{sweep.name}.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print(f'another process runs sweep "{sweep.name}" in {store.where}: waiting for its end', flush=True)
+        held = lock.acquire(poll_interval=1)
+    with held:
+        yield
+
+
+@contextmanager
+def _scratch(store: Store, name: str) -> Iterator[str]:
     """A folder or URL in the store for Tune's own files; that a node sees the folder proves that it sees the store."""
     if store.remote:
         name = f"tune/{secrets.token_hex(8)}"
@@ -435,9 +497,14 @@ def _scratch(store: Store) -> Iterator[str]:
         finally:
             store.remote.clear(name)
         return
-    store.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tune-", dir=store.root, ignore_cleanup_errors=True) as folder:
-        yield folder
+    folder = store.root / f".tune-{name}"
+    # A sweep is alone: what lies there was left by one that was killed.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from forget import metrics
 from forget.events import Outcome, ProbeScore
 from forget.metrics import Estimate, Row
 from forget.settings import Trial
-from forget.store import Store, whole_folder, write_text
+from forget.store import SIZES, Store, whole_folder, write_text
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    """What was put there."""
+    return {path.name for path in folder.iterdir()} - {SIZES}
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ WORKER = textwrap.dedent(
         (folder / "second").touch()
 
     folder = Store(Path("store")).shared("kind", "key", make)
-    assert {path.name for path in folder.iterdir()} == {"first", "second"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"first", "second"}
     """
 )
 
@@ -125,6 +127,57 @@ def test_a_killed_maker_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
     victim.wait()
     assert not (tmp_path / "store" / "kind" / "key").exists()
     assert start(tmp_path).wait() == 0
+    # Nor is anything left of its draft.
+    assert names(tmp_path / "store" / "kind") == {"key", "key.lock"}
+
+
+def test_a_folder_that_lost_something_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    made = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights").write_bytes(bytes(100))
+        (folder / "settings").write_text("all of it")
+
+    folder = store.shared("kind", "key", make)
+    harms: list[Callable[[], object]] = [
+        lambda: os.truncate(folder / "inner" / "weights", 50),
+        lambda: (folder / "settings").unlink(),
+        lambda: os.truncate(folder / SIZES, 5),
+    ]
+    said = ["inner/weights has 50 bytes of 100", "settings has 0 bytes of 9", f"{SIZES} cannot be read"]
+    for harm, words in zip(harms, said, strict=True):
+        assert store.has("kind", "key")
+        count = len(made)
+        harm()
+        assert not store.has("kind", "key")
+        assert store.shared("kind", "key", make) == folder
+        assert len(made) == count + 1
+        assert (folder / "inner" / "weights").stat().st_size == 100
+        assert f"{folder} is damaged ({words}): it is thrown away and made again" in caplog.text
+
+
+def test_a_state_that_lost_something_is_no_state(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.replaced("state") as draft:
+        (draft / "weights").write_bytes(bytes(100))
+    assert store.folder("state") == tmp_path / "state"
+    os.truncate(tmp_path / "state" / "weights", 50)
+    assert store.folder("state") is None
+    assert names(tmp_path) == set()
+
+
+def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("state", "other"):
+        (tmp_path / f".{name}-{'0a' * 16}" / "inner").mkdir(parents=True)
+    with store.replaced("state") as draft:
+        (draft / "weights").touch()
+    assert names(tmp_path) == {"state", f".other-{'0a' * 16}"}
+    store.discard("other")
+    assert names(tmp_path) == {"state"}
 
 
 ROWS = [
@@ -157,10 +210,24 @@ def test_a_finished_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert names(store.trial("id")) == {"outcome.json", "rows.parquet"}
 
 
+def test_a_trial_whose_model_lost_something_has_not_finished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with whole_folder(store.trial("id") / "model") as draft:
+        (draft / "weights").write_bytes(bytes(100))
+    store.finish(outcome(), ROWS)
+    assert store.done(["id"]) == ["id"]
+    os.truncate(store.trial("id") / "model" / "weights", 50)
+    assert store.done(["id"]) == []
+    assert store.outcome("id") is None
+
+
 def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
     write_text(path, "ñew")
+    assert path.read_text(encoding="utf-8") == "ñew"
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
     assert path.read_text(encoding="utf-8") == "ñew"
     assert names(tmp_path) == {"file"}
 
