@@ -188,10 +188,12 @@ def plan(sweep: Sweep, store: Store) -> Plan:
     )
 
 
-def check_disk(sweep: Sweep, store: Store) -> None:
-    """Raises BadInput where the disk is too small for what is left of the sweep."""
-    if reason := plan(sweep, store).shortage():
+def check_disk(sweep: Sweep, store: Store) -> Plan:
+    """The plan. Raises BadInput where the disk is too small for what is left of the sweep."""
+    found = plan(sweep, store)
+    if reason := found.shortage():
         raise BadInput(reason)
+    return found
 
 
 @functools.cache

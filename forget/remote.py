@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import threading
 import time
 import uuid
@@ -23,6 +24,10 @@ import fsspec
 from forget.settings import BadInput, digest
 
 log = logging.getLogger(__name__)
+
+# botocore reads these when it connects. An object store that is away for a minute costs a trial a minute, not its life.
+os.environ.setdefault("AWS_RETRY_MODE", "standard")
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "12")
 
 LEASE_SECONDS = 60.0
 """How long whoever claimed a name may be silent before others take it for dead."""

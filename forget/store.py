@@ -13,11 +13,11 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from forget.events import Outcome
 from forget.metrics import Row, read_frame, read_rows, write_rows
@@ -204,6 +204,29 @@ class Store:
             make(None)
         process.wait_for_everyone()
         return folder
+
+    def mend(self) -> None:
+        """Throw away what lost something, with a word about each; not what a process works on meanwhile.
+
+        A trial whose model was damaged before it was registered runs again, which replaces the model.
+        """
+        for pattern in (f"[!.]*/[!.]*/{SIZES}", f"trials/*/[!.]*/{SIZES}"):
+            for folder in [path.parent for path in self.root.glob(pattern)]:
+                # Seen while it is replaced, a folder looks damaged, too: only its lock tells.
+                if damage(folder):
+                    with suppress(Timeout), FileLock(self._lock(folder), timeout=0):
+                        if folder.name != "model":
+                            self._drop_damaged(folder)
+                        elif found := damage(folder):
+                            log.warning("%s is damaged (%s): its trial runs again", folder, found)
+
+    def _lock(self, folder: Path) -> Path:
+        """The lock of whoever makes the folder."""
+        kind, key, *part = folder.relative_to(self.root).parts
+        if part:
+            return self.root / kind / key / "running.lock"
+        # The state of learning is kept by whoever makes what is learned.
+        return self.root / ("learned" if kind == "learning" else kind) / f"{key}.lock"
 
     def _drop(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)

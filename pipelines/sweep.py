@@ -98,15 +98,11 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     """
     store = Store(sweep.store)
     check_all(sweep.trials(), sweep.resources.shard)
-    plan.check_disk(sweep, store)
-    with _alone(sweep, store):
-        return _run(sweep, spec_text, store, address)
-
-
-def _run(sweep: Sweep, spec_text: str, store: Store, address: str | None) -> SweepResult:
-    driver = Driver(sweep, store)
-    # Whatever is refused is refused before anything is logged.
-    with _slots(driver.bundle, address) if driver.total else nullcontext(0) as slots:
+    left = plan.check_disk(sweep, store).todo
+    # Whatever is refused is refused before anything is written or logged.
+    with _slots(sweep.resources, address) if left else nullcontext(0) as slots, _alone(sweep, store):
+        store.mend()
+        driver = Driver(sweep, store)
         study = tracking.open_study(sweep, spec_text)
         status: str = "FAILED"
         written: report.Report | None = None
@@ -170,9 +166,6 @@ class Driver(tune.Callback):
         self.interrupted = False
         self.total, todo = jobs(sweep, store)
         self.queue = Queue(todo)
-        take = sweep.resources
-        # One bundle, hence one node: the processes of a trial share its GPUs by NVLink or PCIe, not by the network.
-        self.bundle = {"CPU": take.cpus * take.workers, "GPU": take.gpus * take.workers}
 
     def run(self, study: tracking.Study, slots: int) -> None:
         """Returns when every job has ended, or when the running ones have stopped after Ctrl-C or SIGTERM.
@@ -199,7 +192,7 @@ class Driver(tune.Callback):
                     search_alg=self.queue,
                     num_samples=-1,
                     max_concurrent_trials=resources.concurrent,
-                    resources_per_trial=tune.PlacementGroupFactory([self.bundle]),
+                    resources_per_trial=tune.PlacementGroupFactory([_bundle(resources)]),
                     reuse_actors=True,
                     # One more than there are: `on_trial_recover` says which failures count.
                     max_failures=resources.retries + 1,
@@ -382,47 +375,45 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.update(TUNE | {"PYTHONPATH": path})
-    watched: set[str] = set()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     _clear_folders()
     # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.
-    folder = tempfile.mkdtemp(prefix="ray-", dir=FOLDERS)
-    lock = FileLock(Path(folder) / LOCK)
+    draft = Path(tempfile.mkdtemp(prefix=".ray-", dir=FOLDERS))
+    lock = FileLock(draft / LOCK)
     lock.acquire()
+    # Under the name at which others look only now that it is locked.
+    folder = draft.rename(FOLDERS / draft.name[1:])
     try:
         if not address:
             # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder, **quiet)
-            watched = _watch()
+            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet)
+            _watch()
         else:
             _connect(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": path}}, **quiet)
         yield
     finally:
-        watched.clear()
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
 
-def _watch() -> set[str]:
-    """Ends this process when one of Ray's own that it started dies, unless its name is removed from the set first.
+def _watch() -> None:
+    """From now on this process ends when one that Ray stands on dies before Ray is shut down.
 
-    Without them nothing goes on, and Ray would wait for a minute and then end this process without a word.
+    Nothing goes on without them; Ray itself would wait for a minute and then end this process without a word.
     """
-    started = {kind: found[0].process for kind, found in ray._private.worker._global_node.all_processes.items()}
-    names = {"gcs_server", "raylet"} & started.keys()
+    node = ray._private.worker._global_node
 
     def wait(name: str) -> None:
-        started[name].wait()
-        if name in names:
+        node.all_processes[name][0].process.wait()
+        if ray.is_initialized() and ray._private.worker._global_node is node:
             print(f"forget: Ray's process {name} died, killed or out of memory; the same command goes on", file=sys.stderr)
-            # Whatever the main thread waits for will never come. The processes that Ray started go with this one.
+            # Whatever the main thread waits for will never come. What Ray started goes with this process.
             os._exit(1)
 
-    for name in names:
+    for name in ("gcs_server", "raylet"):
         threading.Thread(target=wait, args=[name], daemon=True).start()
-    return names
 
 
 def _clear_folders() -> None:
@@ -446,12 +437,13 @@ def _connect(address: str, **settings: Any) -> None:
 
 
 @contextmanager
-def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
+def _slots(resources: Resources, address: str | None) -> Iterator[int]:
     """Ray (see `cluster`), and how many trials its nodes hold at once.
 
     Raises:
         BadInput: none, nor does a cluster grow a node that does. Ray would wait for ever.
     """
+    bundle = _bundle(resources)
     with cluster(address):
         until = time.monotonic() + (NODE_SECONDS if address else 0)
         while not (slots := sum(_fitting(node, bundle) for node in _nodes())):
@@ -462,6 +454,11 @@ def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
             request_resources(bundles=[bundle])
             time.sleep(1)
         yield slots
+
+
+def _bundle(resources: Resources) -> dict[str, float]:
+    """What a trial takes. One bundle, hence one node: its processes share GPUs by NVLink or PCIe, not by the network."""
+    return {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
 
 
 def _nodes() -> list[dict[str, float]]:

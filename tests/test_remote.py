@@ -16,7 +16,7 @@ from forget import store as stores
 from forget.events import Outcome
 from forget.remote import Remote
 from forget.settings import BadInput, Trial, overlay
-from forget.store import Store
+from forget.store import SIZES, Store
 from forget.trial import identify, run_trial
 
 
@@ -61,7 +61,8 @@ def write(folder: Path, **files: str) -> Path:
 
 def read(folder: Path | None) -> dict[str, str]:
     assert folder
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != SIZES]
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
 def test_a_folder_is_read_as_it_was_last_replaced(machines: tuple[Store, Store]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from forget import metrics
 from forget.events import Outcome, ProbeScore
@@ -167,6 +168,29 @@ def test_a_state_that_lost_something_is_no_state(tmp_path: Path) -> None:
     os.truncate(tmp_path / "state" / "weights", 50)
     assert store.folder("state") is None
     assert names(tmp_path) == set()
+
+
+def test_what_lost_something_is_found_before_it_is_needed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    folders = [tmp_path / name for name in ("learned/a", "learning/a", "scored/b", "trials/c/checkpoint", "trials/c/model")]
+    locks = ["learned/a.lock", "learned/a.lock", "scored/b.lock", "trials/c/running.lock", "trials/c/running.lock"]
+    for folder in folders:
+        with whole_folder(folder) as draft:
+            (draft / "weights").write_bytes(bytes(100))
+    store.mend()
+    assert all(folder.exists() for folder in folders)
+    assert not caplog.text
+    for folder, lock in zip(folders, locks, strict=True):
+        os.truncate(folder / "weights", 50)
+        # Whoever makes it may be about to replace it.
+        with FileLock(tmp_path / lock):
+            store.mend()
+        assert folder.exists()
+        assert str(folder) not in caplog.text
+        store.mend()
+        # A damaged model says that its trial has not finished.
+        assert folder.exists() == (folder.name == "model")
+        assert f"{folder} is damaged (weights has 50 bytes of 100)" in caplog.text
 
 
 def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:

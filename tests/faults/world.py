@@ -25,8 +25,8 @@ MOMENTS: tuple[Moment, ...] = get_args(Moment)
 ROOT = Path(__file__).parents[2]
 FORGET = Path(sys.executable).parent / "forget"
 
-SECONDS = 240
-"""A sweep that has not come to a moment, or to its end, by then has hung; undisturbed it takes 20 on two cores."""
+SECONDS = 600
+"""A sweep that has not come to a moment, or to its end, by then has hung; undisturbed it takes 20 on two idle cores."""
 
 POLL_SECONDS = 0.02
 DELAY_SECONDS = 0.3
