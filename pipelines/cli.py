@@ -64,8 +64,8 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        place = f" for {error.filename}" if error.filename else ""
-        print(f"forget: the disk has no room left{place}; make some, and the same command goes on", file=sys.stderr)
+        place = f": {error.filename}" if error.filename else ""
+        print(f"forget: {error.strerror}{place}; make room, and the same command goes on", file=sys.stderr)
         sys.exit(1)
 
 
