@@ -18,7 +18,7 @@ import psutil
 from servers import Server
 
 from .check import Undisturbed, broken, clear
-from .world import Cell, Moment, Running, Skipped, Unexpected, World
+from .world import LOOK_SECONDS, Cell, Moment, Running, Skipped, Unexpected, World
 
 SOON_SECONDS = 180
 """Within so much a sweep whose Ray or disk is gone ends by itself, and the processes of one that was killed."""
@@ -275,7 +275,7 @@ def _away(met: Met, server: Server, seconds: float) -> Running:
         until = time.monotonic() + (seconds if outage is None else min(seconds, outage))
         while time.monotonic() < until:
             met.sweep.look()
-            time.sleep(0.5)
+            time.sleep(LOOK_SECONDS)
     finally:
         server.start()
     met.sweep.ends(0)

@@ -28,7 +28,10 @@ FORGET = Path(sys.executable).parent / "forget"
 SECONDS = 600
 """A sweep that has not come to a moment, or to its end, by then has hung; undisturbed it takes 20 on two idle cores."""
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0
+"""Between two looks at what processes a sweep has: each goes through all of the machine's."""
+
 DELAY_SECONDS = 0.3
 """A fault comes up to so much after its moment has begun, as the seed says."""
 
@@ -193,15 +196,18 @@ class Running:
         """Wait until a trial is at the moment, and a little longer; the trial's id.
 
         Raises:
-            Unexpected: the command ended first, or the moment passed meanwhile.
+            Unexpected: the command ended first.
         """
         draw = random.Random(f"{self.cell.name} {moment}")
-        id = self.until(lambda: next((id for id in self.trials() if self.moment(id) == moment), None), f"no trial is {moment}")
-        time.sleep(draw.uniform(0, DELAY_SECONDS))
-        if self.moment(id) != moment:
-            raise Unexpected(f"trial {id} was {moment} too briefly")
-        self.look()
-        return id
+        while True:
+            id = self.until(
+                lambda: next((id for id in self.trials() if self.moment(id) == moment), None), f"no trial was {moment}"
+            )
+            time.sleep(draw.uniform(0, DELAY_SECONDS))
+            # It may have passed meanwhile; the next trial comes to it, too.
+            if self.moment(id) == moment:
+                self.look()
+                return id
 
     def trials(self) -> list[str]:
         return sorted(path.name for path in (self.cell.root / "trials").glob("*"))
@@ -216,18 +222,18 @@ class Running:
         learns = (folder / "journal.jsonl").exists() and b'"stage": "learn"' in (folder / "journal.jsonl").read_bytes()
         return "learning" if learns and list((self.cell.root / "learning").glob("[!.]*")) else None
 
-    def until(self, ready: Callable[[], T | None], otherwise: str, seconds: float = SECONDS) -> T:
+    def until(self, ready: Callable[[], T | None], otherwise: str) -> T:
         """What `ready` finds.
 
         Raises:
             Unexpected: it found nothing in time, or before the command ended.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + SECONDS
         while (found := ready()) is None:
             if (code := self.process.poll()) is not None:
                 raise Unexpected(f"{otherwise} before exit {code}: {self.last()}")
             if time.monotonic() > until:
-                raise Unexpected(f"{otherwise} after {seconds:g} s: {self.last()}")
+                raise Unexpected(f"{otherwise} after {SECONDS} s: {self.last()}")
             time.sleep(POLL_SECONDS)
         return found
 
@@ -235,7 +241,7 @@ class Running:
         """Remember the sweep's processes, and where those of Ray keep their files."""
         with contextlib.suppress(psutil.NoSuchProcess):
             mine = psutil.Process(self.process.pid)
-            for process in (mine, *mine.children(recursive=True)):
+            for process in {mine, *mine.children(recursive=True)} - self.cell.family:
                 self.cell.family.add(process)
                 with contextlib.suppress(psutil.Error):
                     words = (word for word in process.cmdline() if word.startswith("--temp-dir="))
@@ -258,18 +264,20 @@ class Running:
                     return process
         raise Unexpected(f"no process {name}")
 
-    def ends(self, *codes: int, seconds: float = SECONDS) -> None:
+    def ends(self, *codes: int, seconds: float | None = None) -> None:
         """Wait for the end.
 
         Raises:
             Unexpected: another exit code, or a traceback.
         """
+        seconds = seconds or SECONDS
         until = time.monotonic() + seconds
         while self.process.poll() is None:
             if time.monotonic() > until:
                 raise Unexpected(f"no end after {seconds:g} s: {self.last()}")
             self.look()
-            time.sleep(5 * POLL_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(LOOK_SECONDS)
         if (code := self.process.returncode) not in codes:
             raise Unexpected(f"exit {code}, not {' or '.join(map(str, codes))}: {self.last()}")
         if "Traceback" in self.log.read_text():
