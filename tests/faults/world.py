@@ -199,10 +199,12 @@ class Running:
             Unexpected: the command ended first.
         """
         draw = random.Random(f"{self.cell.name} {moment}")
+
+        def one() -> str | None:
+            return next((id for id in self.trials() if self.moment(id) == moment), None)
+
         while True:
-            id = self.until(
-                lambda: next((id for id in self.trials() if self.moment(id) == moment), None), f"no trial was {moment}"
-            )
+            id = self.until(one, f"no trial was {moment}")
             time.sleep(draw.uniform(0, DELAY_SECONDS))
             # It may have passed meanwhile; the next trial comes to it, too.
             if self.moment(id) == moment:
