@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -43,6 +44,8 @@ POST_SECONDS = 0.2
 
 NODE_SECONDS = 300
 """How long a cluster may take to grow a node that can hold a trial."""
+
+FULL = os.strerror(errno.ENOSPC)
 
 PROJECT = Path(__file__).parent.parent
 
@@ -329,6 +332,11 @@ class Slot(tune.Trainable):
             raise RuntimeError(LEFT) from error
         except KeyboardInterrupt:
             result["stopped"] = True
+        except Exception as error:
+            # safetensors has an error of its own for it, which only its text tells.
+            if FULL not in str(error):
+                raise
+            result["reason"] = f"{FULL}: make room for {self.store.root}, and the same command goes on"
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
