@@ -119,9 +119,10 @@ class Journal:
         return losses
 
     def close(self) -> None:
-        if self._file:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file:
+            # On a full disk this raises, and closes the file all the same.
+            file.close()
 
     def _opened(self) -> TextIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,8 +191,8 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
         finally:
             try:
                 if not finished_before:
-                    journal.append(ended)
-                    journal.close()
+                    with closing(journal):
+                        journal.append(ended)
             finally:
                 # Also where the disk is full: the server need not be told by the next sweep.
                 stream.finish(lambda: publish(study, store, id) if store.outcome(id) else _close(study, store, id))
