@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,12 +57,8 @@ def main() -> int:
         left = (len(cells) - len(results)) * sum(spent) / len(spent) if spent else 0
         return f"{len(results)} of {len(cells)}{f', about {timedelta(seconds=round(left))} left' if left else ''}"
 
-    with (
-        tempfile.TemporaryDirectory(prefix="forget-faults-") as folder,
-        Live(console=console, get_renderable=lambda: table(results, faults, status()), transient=True) as live,
-    ):
-        if not console.is_terminal:
-            live.stop()
+    live = Live(console=console, get_renderable=lambda: table(results, faults, status()), transient=True)
+    with tempfile.TemporaryDirectory(prefix="forget-faults-") as folder, live if console.is_terminal else nullcontext():
         console.print("starting PostgreSQL, SeaweedFS and MLflow, and a sweep that nothing happens to")
         with world(Path(folder)) as servers:
             expected = undisturbed(servers)

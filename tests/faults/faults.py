@@ -243,7 +243,7 @@ def play(world: World, name: str, harms: Sequence[tuple[str, Moment]], expected:
             sweep = FAULTS[fault].harm(Met(cell, sweep, moment, sweep.reach(moment)))
         sweep.ends(0)
         problems = tuple(broken(cell, expected))
-    except Unexpected as error:
+    except (Unexpected, psutil.NoSuchProcess) as error:
         problems = (str(error),)
     finally:
         clear(cell)
