@@ -10,7 +10,7 @@ PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow bench bench-quick lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow faults bench bench-quick lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ test: setup ## Test everything that needs no download
 # What the benchmarks and a slow test compare with.
 BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	--requirement benchmarks/requirements.txt
-# ONLY is a room of benchmarks or a part of a row's name; OUT is the folder of the results.
+# ONLY is a room of benchmarks or a part of a row's name, or the beginning of a fault's; OUT is where results are written.
 CHOSEN = $(if $(ONLY),--only '$(ONLY)') $(if $(OUT),--out '$(OUT)')
 
 bench: setup ## Time it side by side with what you would pick instead: make bench ONLY=scoring
@@ -77,6 +77,10 @@ bench-quick: setup ## The same on less
 test-slow: setup ## Test with the real language model, benchmark data and lm-evaluation-harness as well
 	@$(BENCH_SETUP)
 	@$(BIN)/pytest --quiet -m 'slow or not slow'
+
+faults: setup ## Kill, cut off and damage real sweeps in every way at every moment: make faults ONLY=worker,disk
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-servers]'
+	@PYTHONPATH=tests $(BIN)/python -m faults $(CHOSEN)
 
 lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

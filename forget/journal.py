@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from forget.events import Outcome, StageStarted, Step
 from forget.settings import BadInput, Part, Trial
+from forget.store import clear_drafts
 
 FILE = "journal.jsonl"
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "ray", "mlflow")
@@ -120,9 +121,10 @@ class Journal:
         return losses
 
     def close(self) -> None:
-        if self._file:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file:
+            # On a full disk this raises, and closes the file all the same.
+            file.close()
 
     def _opened(self) -> TextIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +152,8 @@ def alone(folder: Path, id: str) -> Iterator[None]:
     except Timeout:
         raise BadInput(f"trial {id} is being run by another process; wait for it, or stop it") from None
     with lock:
+        # Whoever was making something in this folder is dead.
+        clear_drafts(folder)
         yield
 
 

@@ -196,10 +196,12 @@ def plan(sweep: Sweep, store: Store) -> Plan:
     )
 
 
-def check(sweep: Sweep, store: Store) -> None:
-    """Raises BadInput where the disk is too small for what is left of the sweep, or a model does not read an example of it."""
-    if reason := plan(sweep, store).shortage():
+def check(sweep: Sweep, store: Store) -> Plan:
+    """The plan. Raises BadInput where the disk is too small for what is left, or a model does not read an example of it."""
+    found = plan(sweep, store)
+    if reason := found.shortage():
         raise BadInput(reason)
+    return found
 
 
 @functools.cache

@@ -10,11 +10,12 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,6 +26,13 @@ import fsspec
 from forget.settings import BadInput, digest
 
 log = logging.getLogger(__name__)
+
+# botocore reads these when it connects. An object store that is away for a minute costs a trial a minute, not its life.
+os.environ.setdefault("AWS_RETRY_MODE", "standard")
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "12")
+
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
+"""Protocols of those that write an object in one piece; on others a draft is written and renamed."""
 
 LEASE_SECONDS = 60.0
 """How long whoever claimed a name may be silent before others take it for dead."""
@@ -71,9 +79,7 @@ class Remote:
 
     def put(self, name: str, file: Path) -> None:
         """Write or replace a file in one piece."""
-        draft = f"{self._path(name)}.{uuid.uuid4().hex}"
-        self.fs.put_file(str(file), draft)
-        self.fs.mv(draft, self._path(name))
+        self._place(name, lambda path: self.fs.put_file(str(file), path))
 
     def get(self, name: str, file: Path) -> bool:
         """Fetch a file in one piece; False where there is none."""
@@ -139,10 +145,11 @@ class Remote:
         return None
 
     def remove(self, name: str) -> None:
-        """A folder; nothing happens where there is none."""
-        if version := self.version(name):
+        """A folder, and what was left of it by those that died while they wrote it; nothing happens where there is none."""
+        if self.version(name):
             self.fs.rm_file(self._path(f"{name}.manifest"))
-            self.clear(f"{name}.{version}")
+        for path in map(str, self.fs.glob(self._path(f"{name}.*"))):
+            self.clear(path[len(self.root) + 1 :])
 
     @contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
@@ -203,9 +210,17 @@ class Remote:
         return found
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
-        draft = f"{self._path(name)}.{uuid.uuid4().hex}"
-        self.fs.pipe_file(draft, json.dumps(fields).encode())
-        self.fs.mv(draft, self._path(name))
+        self._place(name, lambda path: self.fs.pipe_file(path, json.dumps(fields).encode()))
+
+    def _place(self, name: str, write: Callable[[str], None]) -> None:
+        path = self._path(name)
+        protocols = self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,)
+        if OBJECT_STORES.isdisjoint(protocols):
+            draft = f"{path}.{uuid.uuid4().hex}"
+            write(draft)
+            self.fs.mv(draft, path)
+        else:
+            write(path)
 
     def clear(self, name: str) -> None:
         """Everything under the name, file by file."""

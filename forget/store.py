@@ -6,16 +6,17 @@ which it fills as it needs and from which it writes back: whoever reads or compu
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from forget import sums
 from forget.events import Outcome
@@ -26,8 +27,13 @@ from forget.settings import BadInput, digest
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 POLL_SECONDS = 1.0
 """Between two looks at what another machine is making."""
+
+HEX = "[0-9a-f]" * 32
+"""The end of a draft's name, as a pattern."""
 
 
 class Store:
@@ -56,13 +62,13 @@ class Store:
         return self._path(f"trials/{id}")
 
     def outcome(self, id: str) -> Outcome | None:
-        """The finished trial, or None.
+        """The finished trial, or None. One whose model was cut short before it was registered has not finished.
 
         Raises:
             BadInput: its file is damaged, or another trial's.
         """
         path = self._checked(id, "outcome.json")
-        if not path.exists():
+        if not path.exists() or sums.damage(self.trial(id) / "model", quick=True):
             return None
         try:
             outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
@@ -78,7 +84,8 @@ class Store:
         return [
             id
             for id in dict.fromkeys(ids)
-            if os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there
+            if (os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there)
+            and not sums.damage(self.trial(id) / "model", quick=True)
         ]
 
     def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
@@ -106,8 +113,8 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         text = outcome.model_dump_json(indent=1)
         write_rows(rows, folder / "rows.parquet")
-        known = {"rows.parquet": sums.sum_of(folder / "rows.parquet"), "outcome.json": sums.sum_of(text)}
-        write_text(folder / sums.FILE, sums.text(name, known))
+        known = {"rows.parquet": sums.of_file(folder / "rows.parquet"), "outcome.json": sums.of_text(text)}
+        write_text(folder / sums.FILE, sums.text(folder, known))
         write_text(folder / "outcome.json", text)
         for file in ("rows.parquet", sums.FILE, "outcome.json"):
             self.send(f"{name}/{file}")
@@ -133,8 +140,9 @@ class Store:
             self.remote.put(name, self._path(name))
 
     def folder(self, name: str) -> Path | None:
-        """The folder as it was last replaced, by whichever machine; None where there is none."""
+        """The folder as it was last replaced, by whichever machine; None where there is none, or what there was is damaged."""
         path = self._path(name)
+        self._drop_damaged(path)
         if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
             if version:
                 with whole_folder(path) as draft:
@@ -147,8 +155,13 @@ class Store:
 
     @contextmanager
     def replaced(self, name: str) -> Iterator[Path]:
-        """An empty folder that takes the place of the one of that name when the block ends without an error."""
-        with whole_folder(self._path(name)) as draft:
+        """An empty folder that takes the place of the one of that name when the block ends without an error.
+
+        One process at a time does so with a name: locks see to it.
+        """
+        path = self._path(name)
+        clear_drafts(path.parent, path.name)
+        with whole_folder(path) as draft:
             yield draft
         self.send_folder(name)
 
@@ -171,7 +184,9 @@ class Store:
 
     def has(self, kind: str, key: str) -> bool:
         """Whether `shared` would only read."""
-        return self._path(f"{kind}/{key}").exists() or bool(self.remote and self.remote.version(f"{kind}/{key}"))
+        folder = self._path(f"{kind}/{key}")
+        here = folder.exists() and not sums.damage(folder, quick=True)
+        return here or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
     def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
         """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
@@ -220,32 +235,64 @@ class Store:
         path = self.file(f"trials/{id}/{file}")
         if path.exists():
             self.file(f"trials/{id}/{sums.FILE}")
-            sums.check(path.parent, f"trials/{id}", [file])
+            sums.check(path.parent, [file])
         return path
 
+    def mend(self) -> None:
+        """Throw away what was cut short, with a word about each; not what a process works on meanwhile.
+
+        A trial whose model was cut short before it was registered runs again, which replaces the model. Results of finished
+        trials stay: whoever reads them is told.
+        """
+        shared = (path for path in self.root.glob(f"[!.]*/[!.]*/{sums.FILE}") if path.parts[-3] != "trials")
+        for path in [*shared, *self.root.glob(f"trials/*/[!.]*/{sums.FILE}")]:
+            folder = path.parent
+            # Seen while it is replaced, a folder looks damaged, too: only its lock tells.
+            if sums.damage(folder, quick=True):
+                with suppress(Timeout), FileLock(self._lock(folder), timeout=0):
+                    if folder.name != "model":
+                        self._drop_damaged(folder)
+                    elif found := sums.damage(folder, quick=True):
+                        log.warning("%s is damaged (%s): its trial runs again", folder, found)
+
+    def _lock(self, folder: Path) -> Path:
+        """The lock of whoever makes the folder."""
+        kind, key, *part = folder.relative_to(self.root).parts
+        if part:
+            return self.root / kind / key / "running.lock"
+        # The state of learning is kept by whoever makes what is learned.
+        return self.root / ("learned" if kind == "learning" else kind) / f"{key}.lock"
+
     def _drop(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
         _version_file(folder).unlink(missing_ok=True)
+        clear_drafts(folder.parent, folder.name)
+
+    def _drop_damaged(self, folder: Path) -> None:
+        if found := sums.damage(folder):
+            log.warning("%s is damaged (%s): it is thrown away and made again", folder, found)
+            self._drop(folder)
 
     def _make_once(self, folder: Path, make: Callable[[Path], None]) -> None:
-        name = str(folder.relative_to(self.root))
-        if os.path.lexists(folder):
-            sums.check(folder, name)
+        if os.path.lexists(folder) and not sums.damage(folder):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
+        name = str(folder.relative_to(self.root))
         # One process of this machine, and of all machines the one that holds the claim.
         with FileLock(f"{folder}.lock"):
+            self._drop_damaged(folder)
             while not folder.exists():
                 with self.remote.claimed(name) if self.remote else nullcontext(True) as mine:
                     if self.folder(name):
-                        break
+                        return
                     if mine:
                         with self.replaced(name) as draft:
                             make(draft)
-                            write_text(draft / sums.FILE, sums.text(name, sums.of_folder(draft)))
                         return
                 self._wait(name)
-        sums.check(folder, name)
 
     def _wait(self, name: str) -> None:
         """Until another machine has made the folder, or given up, or shown no sign of life for too long."""
@@ -272,12 +319,13 @@ def _version(folder: Path) -> str | None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A draft folder that becomes `folder` when the block ends without an error, and vanishes otherwise."""
+    """A draft folder that becomes `folder`, with sums of its files, when the block ends without an error; or vanishes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (folder.with_name(f".{folder.name}-{uuid.uuid4().hex}") for _ in range(2))
     draft.mkdir()
     try:
         yield draft
+        write_text(draft / sums.FILE, sums.text(folder, sums.of_folder(draft)))
         if folder.exists():
             # Not deleted in place: whoever is killed meanwhile would leave half of it.
             folder.rename(old)
@@ -287,8 +335,17 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def clear_drafts(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were killed left half made of the folder's entries, or of the one of that name."""
+    for draft in folder.glob(f".{name}-{HEX}"):
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text in one piece."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

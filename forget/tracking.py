@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,7 +152,12 @@ def close_study(study: Study, status: str, counts: Mapping[str, float], report: 
             study.client.log_artifacts(study.run_id, str(report.page.parent), "report")
         before = study.client.get_run(study.run_id).data.metrics
         now = time.time_ns() // 1_000_000
-        changed = [Metric(name, value, now, 0) for name, value in numbers.items() if before.get(name) != value]
+
+        def goes(name: str) -> int:
+            """How often the number was logged: a sweep that went on has another, at the next step of its curve."""
+            return len(study.client.get_metric_history(study.run_id, name)) if name in before else 0
+
+        changed = [Metric(name, value, now, goes(name)) for name, value in numbers.items() if before.get(name) != value]
         tags = [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in report.verdicts.items()] if report else []
         for start in range(0, max(1, len(changed)), BATCH):
             study.client.log_batch(study.run_id, metrics=changed[start : start + BATCH], tags=tags if start == 0 else ())
@@ -187,10 +192,13 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
             ended = Ended(status="FAILED" if isinstance(error, Exception) else "KILLED", error=text[:2000])
             raise
         finally:
-            if not finished_before:
-                journal.append(ended)
-                journal.close()
-            stream.finish(lambda: publish(study, store, id) if store.outcome(id) else _close(study, store, id))
+            try:
+                if not finished_before:
+                    with closing(journal):
+                        journal.append(ended)
+            finally:
+                # Also where the disk is full: the server need not be told by the next sweep.
+                stream.finish(lambda: publish(study, store, id) if store.outcome(id) else _close(study, store, id))
             store.send(f"trials/{id}/{FILE}")
             # What could not be sent may be for another machine to send.
             store.send_folder(f"trials/{id}/model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -65,12 +66,17 @@ def main() -> None:
     except Exception as error:
         from forget.journal import without_secrets
 
-        bad = isinstance(error, BadInput)
-        text = without_secrets(f"forget: {error}" if bad else traceback.format_exc())
+        code, text = 2, f"forget: {error}"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            place = f": {error.filename}" if error.filename else ""
+            code, text = 1, f"forget: {error.strerror}{place}; make room, and the same command goes on"
+        elif not isinstance(error, BadInput):
+            code, text = 1, traceback.format_exc()
         # A sentence stays one line, whatever it quotes.
-        kept = "" if bad else "\n\t"
+        kept = "\n\t" if text.startswith("Traceback") else ""
+        text = without_secrets(text.rstrip())
         print("".join(x if x.isprintable() or x in kept else ascii(x)[1:-1] for x in text), file=sys.stderr)
-        sys.exit(2 if bad else 1)
+        sys.exit(code)
 
 
 @app.command("plan")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +22,7 @@ from typing import Any
 
 import ray
 import torch
+from filelock import FileLock, Timeout
 from ray import tune
 from ray.autoscaler.sdk import request_resources
 from ray.tune.experiment import Trial as TuneTrial
@@ -42,7 +46,12 @@ POST_SECONDS = 0.2
 NODE_SECONDS = 300
 """How long a cluster may take to grow a node that can hold a trial."""
 
+FULL = os.strerror(errno.ENOSPC)
+
 PROJECT = Path(__file__).parent.parent
+
+FOLDERS, LOCK = Path("/tmp"), "driver.lock"  # noqa: S108  its folders are made by mkdtemp
+"""Where the Ray of a sweep keeps its own files, in a folder whose lock says that the sweep lives."""
 
 OBJECTS = 100 * 2**20
 """Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the memory."""
@@ -93,10 +102,11 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     """
     store = Store(sweep.store)
     check_all(sweep.trials(), sweep.resources.shard)
-    plan.check(sweep, store)
-    driver = Driver(sweep, store)
-    # Whatever is refused is refused before anything is logged.
-    with _slots(driver.bundle, address) if driver.total else nullcontext(0) as slots:
+    left = plan.check(sweep, store).todo
+    # Whatever is refused is refused before anything is written or logged.
+    with _slots(sweep.resources, address) if left else nullcontext(0) as slots, _alone(sweep, store):
+        store.mend()
+        driver = Driver(sweep, store)
         study = tracking.open_study(sweep, spec_text)
         status: str = "FAILED"
         written: report.Report | None = None
@@ -160,9 +170,6 @@ class Driver(tune.Callback):
         self.interrupted = False
         self.total, todo = jobs(sweep, store)
         self.queue = Queue(todo)
-        take = sweep.resources
-        # One bundle, hence one node: the processes of a trial share its GPUs by NVLink or PCIe, not by the network.
-        self.bundle = {"CPU": take.cpus * take.workers, "GPU": take.gpus * take.workers}
 
     def run(self, study: tracking.Study, slots: int) -> None:
         """Returns when every job has ended, or when the running ones have stopped after Ctrl-C or SIGTERM.
@@ -171,7 +178,7 @@ class Driver(tune.Callback):
             slots: how many trials the nodes hold at once.
         """
         resources = self.sweep.resources
-        with _on_signal(self._interrupt), _scratch(self.store) as scratch:
+        with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
             # one, since a setting that is proposed later is proposed knowing more.
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
@@ -189,7 +196,7 @@ class Driver(tune.Callback):
                     search_alg=self.queue,
                     num_samples=-1,
                     max_concurrent_trials=resources.concurrent,
-                    resources_per_trial=tune.PlacementGroupFactory([self.bundle]),
+                    resources_per_trial=tune.PlacementGroupFactory([_bundle(resources)]),
                     reuse_actors=True,
                     # One more than there are: `on_trial_recover` says which failures count.
                     max_failures=resources.retries + 1,
@@ -232,11 +239,14 @@ class Driver(tune.Callback):
         self._ended(job, self._failure(job, trial))
 
     def _failure(self, job: Job, trial: TuneTrial) -> str:
-        """Why the trial failed, and where the whole story lies."""
+        """Why the trial failed, and where the whole story lies, unless the disk has no room for it."""
         folder = self.store.trial(job.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        story = Path(trial.error_file).read_text(encoding="utf-8")
-        (folder / "error.txt").write_text(without_secrets(story), encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            story = Path(trial.error_file).read_text(encoding="utf-8")
+            (folder / "error.txt").write_text(without_secrets(story), encoding="utf-8")
+        except OSError:
+            return _reason(trial)
         return f"{_reason(trial)} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
@@ -324,6 +334,11 @@ class Slot(tune.Trainable):
             raise RuntimeError(LEFT) from error
         except KeyboardInterrupt:
             result["stopped"] = True
+        except Exception as error:
+            # safetensors has an error of its own for it, which only its text tells.
+            if FULL not in str(error):
+                raise
+            result["reason"] = f"{FULL}: make room for {self.store.root}, and the same command goes on"
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
@@ -371,19 +386,51 @@ def cluster(address: str | None = None) -> Iterator[None]:
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.update(TUNE | {"PYTHONPATH": path})
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    _clear_folders()
     # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    draft = Path(tempfile.mkdtemp(prefix=".ray-", dir=FOLDERS))
+    lock = FileLock(draft / LOCK)
+    lock.acquire()
+    # Under the name at which others look only now that it is locked.
+    folder = draft.rename(FOLDERS / draft.name[1:])
     try:
         if not address:
             # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder, **quiet)
+            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet)
+            _watch()
         else:
             _connect(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": path}}, **quiet)
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _watch() -> None:
+    """From now on this process ends when one that Ray stands on dies before Ray is shut down.
+
+    Nothing goes on without them; Ray itself would wait for a minute and then end this process without a word.
+    """
+    node = ray._private.worker._global_node
+
+    def wait(name: str) -> None:
+        node.all_processes[name][0].process.wait()
+        if ray.is_initialized() and ray._private.worker._global_node is node:
+            print(f"forget: Ray's process {name} died, killed or out of memory; the same command goes on", file=sys.stderr)
+            # Whatever the main thread waits for will never come. What Ray started goes with this process.
+            os._exit(1)
+
+    for name in ("gcs_server", "raylet"):
+        threading.Thread(target=wait, args=[name], daemon=True).start()
+
+
+def _clear_folders() -> None:
+    """Remove the folders of sweeps that were killed: nobody holds their locks."""
+    for path in FOLDERS.glob(f"ray-*/{LOCK}"):
+        with suppress(Timeout, OSError), FileLock(path, timeout=0):
+            shutil.rmtree(path.parent)
 
 
 def _connect(address: str, **settings: Any) -> None:
@@ -402,12 +449,13 @@ def _connect(address: str, **settings: Any) -> None:
 
 
 @contextmanager
-def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
+def _slots(resources: Resources, address: str | None) -> Iterator[int]:
     """Ray (see `cluster`), and how many trials its nodes hold at once.
 
     Raises:
         BadInput: none, nor does a cluster grow a node that does. Ray would wait for ever.
     """
+    bundle = _bundle(resources)
     with cluster(address):
         until = time.monotonic() + (NODE_SECONDS if address else 0)
         while not (slots := sum(_fitting(node, bundle) for node in _nodes())):
@@ -420,6 +468,11 @@ def _slots(bundle: dict[str, float], address: str | None) -> Iterator[int]:
         yield slots
 
 
+def _bundle(resources: Resources) -> dict[str, float]:
+    """What a trial takes. One bundle, hence one node: its processes share GPUs by NVLink or PCIe, not by the network."""
+    return {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
+
+
 def _nodes() -> list[dict[str, float]]:
     """The resources of each node that is there."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -430,7 +483,21 @@ def _fitting(node: dict[str, float], bundle: dict[str, float]) -> int:
 
 
 @contextmanager
-def _scratch(store: Store) -> Iterator[str]:
+def _alone(sweep: Sweep, store: Store) -> Iterator[None]:
+    """Waits while another process of this machine runs a sweep of that name in the store."""
+    (folder := store.root / "sweeps").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{sweep.name}.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print(f'another process runs sweep "{sweep.name}" in {store.where}: waiting for its end', flush=True)
+        held = lock.acquire(poll_interval=1)
+    with held:
+        yield
+
+
+@contextmanager
+def _scratch(store: Store, name: str) -> Iterator[str]:
     """A folder or URL in the store for Tune's own files; that a node sees the folder proves that it sees the store."""
     if store.remote:
         name = f"tune/{secrets.token_hex(8)}"
@@ -439,9 +506,14 @@ def _scratch(store: Store) -> Iterator[str]:
         finally:
             store.remote.clear(name)
         return
-    store.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tune-", dir=store.root, ignore_cleanup_errors=True) as folder:
-        yield folder
+    folder = store.root / f".tune-{name}"
+    # A sweep is alone: what lies there was left by one that was killed.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -24,9 +24,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -55,6 +56,7 @@ class S3:
     secret: str = field(repr=False)
     limited: "dict[str, S3]" = field(default_factory=dict)
     """By bucket a key that reaches this bucket alone."""
+    server: "Server | None" = field(default=None, repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -95,6 +97,7 @@ class Tracking:
     password: str = field(repr=False)
     backend: dict[str, str] = field(repr=False)
     """The server's own environment: the database, the S3 store, the secrets, the admin's password."""
+    server: "Server | None" = field(default=None, repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,9 +109,18 @@ class Tracking:
         }
 
 
+@dataclass(frozen=True)
+class Database:
+    """A database and the server that holds it."""
+
+    address: str = field(repr=False)
+    """SQLAlchemy's, with the password."""
+    server: "Server" = field(repr=False)
+
+
 @contextlib.contextmanager
-def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
-    """PostgreSQL with an empty database; its SQLAlchemy address with a generated password. Logs to folder/postgres.log."""
+def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[Database]:
+    """PostgreSQL with an empty database and a generated password. Logs to folder/postgres.log."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if not found:
         pytest.skip("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
@@ -118,7 +130,7 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
     # It refuses to be root, and another user cannot reach into root's temporary folders.
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if os.geteuid() == 0 else []
-    # A change of user undoes what `server` asks of the kernel.
+    # A change of user undoes what `Server` asks of the kernel.
     again = ["--pdeathsig=INT"] if become else []
     data = Path(tempfile.mkdtemp(prefix="forget-postgres-"))
     try:
@@ -134,12 +146,13 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
         create = [str(binaries / "createdb"), f"--host={ip}", f"--port={port}", "--username=forget", "--no-password", "mlflow"]
 
         def ready() -> bool:
-            silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            return subprocess.run(create, env={"PGPASSWORD": password}, check=False, **silent).returncode == 0
+            made = subprocess.run(create, env={"PGPASSWORD": password}, capture_output=True, text=True, check=False)
+            return made.returncode == 0 or "already exists" in made.stderr
 
         # Killed, it would leave shared memory behind; SIGQUIT is its immediate shutdown.
-        with server(serve, folder / "postgres.log", ready, {"PATH": os.environ["PATH"]}, cwd=data, stop=signal.SIGQUIT):
-            yield f"postgresql+psycopg2://forget:{password}@{ip}:{port}/mlflow"
+        path = {"PATH": os.environ["PATH"]}
+        with Server(serve, folder / "postgres.log", ready, path, data, stopped_by=signal.SIGQUIT) as started:
+            yield Database(f"postgresql+psycopg2://forget:{password}@{ip}:{port}/mlflow", started)
     finally:
         shutil.rmtree(data, ignore_errors=True)
 
@@ -190,7 +203,7 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
             "s3.port.lance": 0,
         }
         endpoint = f"http://{ip}:{ports['s3.port']}"
-        store = S3(endpoint, *keys["owner"], {bucket: S3(endpoint, *keys[bucket]) for bucket in BUCKETS})
+        limited = {bucket: S3(endpoint, *keys[bucket]) for bucket in BUCKETS}
 
         def ready() -> bool:
             # The gateway is there before the volumes behind it are.
@@ -200,8 +213,8 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         command = [weed, "-logtostderr", "server", *(f"-{name}={value}" for name, value in options.items())]
         try:
-            with server(command, folder / "seaweedfs.log", ready, environment, cwd=folder):
-                yield store
+            with Server(command, folder / "seaweedfs.log", ready, environment, folder) as started:
+                yield S3(endpoint, *keys["owner"], limited, started)
         finally:
             # For these sockets there is no option.
             for name, port in ports.items():
@@ -211,7 +224,7 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") -> Iterator[Tracking]:
+def mlflow_server(folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1") -> Iterator[Tracking]:
     """MLflow's server over the database, which is migrated first, and its bucket, which is made. Logs to folder/mlflow.log."""
     for module in ("psycopg2", "flask_wtf", "prometheus_flask_exporter"):
         needs(module)
@@ -219,7 +232,7 @@ def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") ->
     settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     s3.make_bucket("mlflow")
     (port,) = free_ports(1, ip)
-    where = urllib.parse.urlsplit(database)
+    where = urllib.parse.urlsplit(database.address)
     backend = clean(folder) | settings | s3.limited["mlflow"].environment
     backend |= {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -237,8 +250,9 @@ def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") ->
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
     run(command("Job", "mlflow-migrate", backend), folder / "migrate.log", backend | tracking.environment)
     serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", "--workers=1"]
-    with server(serve, folder / "mlflow.log", lambda: status(f"{tracking.uri}/health") == 200, backend, cwd=folder):
-        yield tracking
+    healthy = f"{tracking.uri}/health"
+    with Server(serve, folder / "mlflow.log", lambda: status(healthy) == 200, backend, folder) as started:
+        yield replace(tracking, server=started)
 
 
 def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
@@ -257,43 +271,67 @@ def clean(home: Path) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(names)} | {"HOME": str(home)}
 
 
-@contextlib.contextmanager
-def server(
-    command: Sequence[str],
-    log: Path,
-    ready: Callable[[], bool],
-    environment: Mapping[str, str],
-    cwd: Path,
-    stop: signal.Signals = signal.SIGKILL,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, from when `ready` says so until the block ends; it takes along the processes it started.
+@dataclass
+class Server:
+    """A process that serves for as long as a block lasts, and can be stopped and started again meanwhile."""
 
-    Raises:
-        RuntimeError: it died or was not ready in time; the text is the end of its log.
-    """
-    # Ctrl-C from the kernel where the tests are killed; mlflow passes it on to its workers.
-    guard = ["setpriv", "--pdeathsig=INT"] if shutil.which("setpriv") else []
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*guard, *command], stdout=output, stderr=output, env=environment, cwd=cwd, start_new_session=True
-        )
-    try:
+    command: Sequence[str]
+    log: Path
+    ready: Callable[[], bool]
+    environment: Mapping[str, str] = field(repr=False)
+    cwd: Path
+    stopped_by: signal.Signals = signal.SIGKILL
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when `ready` says so.
+
+        Raises:
+            RuntimeError: it died or was not ready in time; the text is the end of its log.
+        """
+        # Ctrl-C from the kernel where the tests are killed; mlflow passes it on to its workers.
+        guard = ["setpriv", "--pdeathsig=INT"] if shutil.which("setpriv") else []
+        with self.log.open("ab") as output:
+            process = self._process = subprocess.Popen(
+                [*guard, *self.command],
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                cwd=self.cwd,
+                start_new_session=True,
+            )
         until = time.monotonic() + START_SECONDS
-        while not ready():
+        while not self.ready():
+            said = self.command[0]
             if process.poll() is not None:
-                raise RuntimeError(f"{command[0]} ended with exit code {process.returncode} while starting:\n{tail(log)}")
+                raise RuntimeError(f"{said} ended with exit code {process.returncode} while starting:\n{tail(self.log)}")
             if time.monotonic() > until:
-                raise RuntimeError(f"{command[0]} was not ready after {START_SECONDS} s:\n{tail(log)}")
+                raise RuntimeError(f"{said} was not ready after {START_SECONDS} s:\n{tail(self.log)}")
             time.sleep(0.1)
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, stop)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+
+    def stop(self) -> None:
+        """At once, with the processes it started."""
+        if process := self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, self.stopped_by)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            # Its group's number may be another's from now on.
+            self._process = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
 
 
 def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cwd: Path | None = None) -> None:

@@ -16,6 +16,7 @@ FLOORS = (
     ("forget.settings", "forget.metrics"),
     ("forget.events", "forget.remote", "forget.tasks", "forget.labels", "forget.likeness"),
     (
+        "forget.sums",
         "forget.store",
         "forget.kernels",
         "forget.vetting",
@@ -29,7 +30,7 @@ FLOORS = (
         "forget.probing",
         "forget.analyses",
     ),
-    ("forget.measuring", "forget.trial", "forget.plan", "forget.report", "forget.card"),
+    ("forget.measuring", "forget.trial", "forget.lengths", "forget.plan", "forget.report", "forget.card"),
     ("forget.journal", "forget.tracking"),
     ("pipelines.progress", "pipelines.doctor", "pipelines.manifests", "pipelines.jobs"),
     ("pipelines.processes", "pipelines.cluster"),

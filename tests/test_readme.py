@@ -67,7 +67,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path) -> Path:
 def test_make_commands_expand_to_what_the_pages_say(command: str) -> None:
     found = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert any(name in found.stdout for name in ("forget", "pytest", "ruff", "benchmarks"))
+    assert any(name in found.stdout for name in ("forget", "pytest", "ruff", "benchmarks", "faults"))
     assert ("forget cluster" in found.stdout) == ("CONTEXT=" in command or "DRY_RUN=" in command)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from forget import remote as remotes
 from forget import store as stores
+from forget import sums
 from forget.events import Outcome
 from forget.remote import Remote
 from forget.settings import BadInput, Trial, overlay
@@ -61,11 +62,8 @@ def write(folder: Path, **files: str) -> Path:
 
 def read(folder: Path | None) -> dict[str, str]:
     assert folder
-    return {
-        str(path.relative_to(folder)): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "sums.json"
-    }
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != sums.FILE]
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
 def test_a_folder_is_read_as_it_was_last_replaced(machines: tuple[Store, Store]) -> None:
@@ -110,6 +108,20 @@ def test_a_folder_appears_when_it_is_whole(url: str, tmp_path: Path, monkeypatch
     writer.push("a", tmp_path / "second")
     reader.pull("a", tmp_path / "again")
     assert read(tmp_path / "again") == {"x": "new", "y": "new"}
+
+
+def test_what_was_cut_off_goes_with_the_folder(url: str, tmp_path: Path) -> None:
+    remote = Remote(url)
+    remote.push("a", write(tmp_path / "folder", x="1"))
+    remote.push("b", tmp_path / "folder")
+    for name in ("a.0123/x", "a.0123/y/z", "ab/x"):
+        remote.fs.pipe_file(f"{remote.root}/{name}", b"half")
+    for _ in range(2):
+        remote.remove("a")
+        assert remote.version("a") is None
+        left = remote.fs.find(remote.root, detail=True).values()
+        names = {str(found["name"])[len(remote.root) + 1 :].partition("/")[0] for found in left if found["size"]}
+        assert names == {"ab", f"b.{remote.version('b')}", "b.manifest"}
 
 
 def test_a_damaged_file_is_refused(url: str, tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def get(
 
 def test_a_server_that_dies_while_starting_says_why(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('the port is taken')"]
-    starting = servers.server(command, tmp_path / "log", lambda: False, dict(os.environ), cwd=tmp_path)
+    starting = servers.Server(command, tmp_path / "log", lambda: False, dict(os.environ), cwd=tmp_path)
     with pytest.raises(RuntimeError, match="exit code 1 while starting:\nthe port is taken"), starting:
         pass
 

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from forget import metrics
+from forget import metrics, sums
 from forget.events import Outcome, ProbeScore
 from forget.metrics import Estimate, Row
 from forget.settings import BadInput, Trial
@@ -18,7 +20,8 @@ from forget.store import Store, whole_folder, write_text
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    """What was put there."""
+    return {path.name for path in folder.iterdir()} - {sums.FILE}
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -126,6 +129,80 @@ def test_a_killed_maker_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
     victim.wait()
     assert not (tmp_path / "store" / "kind" / "key").exists()
     assert start(tmp_path).wait() == 0
+    # Nor is anything left of its draft.
+    assert names(tmp_path / "store" / "kind") == {"key", "key.lock"}
+
+
+def test_a_folder_that_lost_something_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    made = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights").write_bytes(bytes(100))
+        (folder / "settings").write_text("all of it")
+
+    folder = store.shared("kind", "key", make)
+    harms: list[Callable[[], object]] = [
+        lambda: os.truncate(folder / "inner" / "weights", 50),
+        lambda: (folder / "settings").unlink(),
+        lambda: os.truncate(folder / sums.FILE, 5),
+    ]
+    said = ["inner/weights has 50 bytes of 100", "settings is missing, or not a file", f"{sums.FILE} cannot be read"]
+    for harm, words in zip(harms, said, strict=True):
+        assert store.has("kind", "key")
+        count = len(made)
+        harm()
+        assert not store.has("kind", "key")
+        assert store.shared("kind", "key", make) == folder
+        assert len(made) == count + 1
+        assert (folder / "inner" / "weights").stat().st_size == 100
+        assert f"{folder} is damaged ({words}): it is thrown away and made again" in caplog.text
+
+
+def test_a_state_that_lost_something_is_no_state(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.replaced("state") as draft:
+        (draft / "weights").write_bytes(bytes(100))
+    assert store.folder("state") == tmp_path / "state"
+    os.truncate(tmp_path / "state" / "weights", 50)
+    assert store.folder("state") is None
+    assert names(tmp_path) == set()
+
+
+def test_what_lost_something_is_found_before_it_is_needed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    folders = [tmp_path / name for name in ("learned/a", "learning/a", "scored/b", "trials/c/checkpoint", "trials/c/model")]
+    locks = ["learned/a.lock", "learned/a.lock", "scored/b.lock", "trials/c/running.lock", "trials/c/running.lock"]
+    for folder in folders:
+        with whole_folder(folder) as draft:
+            (draft / "weights").write_bytes(bytes(100))
+    store.mend()
+    assert all(folder.exists() for folder in folders)
+    assert not caplog.text
+    for folder, lock in zip(folders, locks, strict=True):
+        os.truncate(folder / "weights", 50)
+        # Whoever makes it may be about to replace it.
+        with FileLock(tmp_path / lock):
+            store.mend()
+        assert folder.exists()
+        assert str(folder) not in caplog.text
+        store.mend()
+        # A damaged model says that its trial has not finished.
+        assert folder.exists() == (folder.name == "model")
+        assert f"{folder} is damaged (weights has 50 bytes of 100)" in caplog.text
+
+
+def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("state", "other"):
+        (tmp_path / f".{name}-{'0a' * 16}" / "inner").mkdir(parents=True)
+    with store.replaced("state") as draft:
+        (draft / "weights").touch()
+    assert names(tmp_path) == {"state", f".other-{'0a' * 16}"}
+    store.discard("other")
+    assert names(tmp_path) == {"state"}
 
 
 ROWS = [
@@ -155,7 +232,7 @@ def test_a_finished_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
     store.finish(outcome(), ROWS)
     assert store.outcome("id") == outcome()
     assert store.rows("id") == ROWS
-    assert names(store.trial("id")) == {"outcome.json", "rows.parquet", "sums.json"}
+    assert names(store.trial("id")) == {"outcome.json", "rows.parquet"}
 
 
 def flip(path: Path) -> None:
@@ -170,27 +247,40 @@ def test_a_flipped_bit_in_a_finished_trial_is_refused(file: str, tmp_path: Path)
     store = Store(tmp_path)
     store.finish(outcome(), ROWS)
     flip(store.trial("id") / file)
-    with pytest.raises(BadInput, match=rf"trials/id/{file}: not what was written there; remove the folder"):
+    with pytest.raises(BadInput, match=rf"trials/id is damaged \({file} is not what was written there\): remove the folder"):
         store.outcome("id") if file == "outcome.json" else store.rows("id")
 
 
-def test_a_shared_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    for key in ("one", "other"):
-        store.shared("kind", key, lambda folder: (folder / "file").write_text("content"))  # type: ignore[operator]
-    flip(tmp_path / "kind" / "one" / "file")
-    with pytest.raises(BadInput, match=r"kind/one/file: not what was written there"):
-        store.shared("kind", "one", lambda folder: None)
-    (tmp_path / "kind" / "one" / "file").unlink()
-    with pytest.raises(BadInput, match=r"kind/one/file: missing"):
-        store.shared("kind", "one", lambda folder: None)
-    shutil.rmtree(tmp_path / "kind" / "one")
-    shutil.copytree(tmp_path / "kind" / "other", tmp_path / "kind" / "one")
-    with pytest.raises(BadInput, match=r"kind/one holds what belongs to kind/other"):
-        store.shared("kind", "one", lambda folder: None)
+def test_a_shared_folder_that_is_not_what_was_written_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store, folder = Store(tmp_path), tmp_path / "kind" / "one"
+
+    def share(key: str) -> str:
+        store.shared("kind", key, lambda folder: (folder / "file").write_text(f"content of {key}"))  # type: ignore[operator]
+        return (tmp_path / "kind" / key / "file").read_text()
+
+    def replace(other: Path) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(other, folder)
+
+    def block() -> None:
+        shutil.rmtree(folder)
+        folder.write_text("a file")
+
+    assert share("one") == "content of one"
+    assert share("two") == "content of two"
+    harms: dict[str, Callable[[], object]] = {
+        "file is not what was written there": lambda: flip(folder / "file"),
+        "it belongs to kind/two": lambda: replace(tmp_path / "kind" / "two"),
+        "it is no folder": block,
+    }
+    for words, harm in harms.items():
+        harm()
+        assert share("one") == "content of one"
+        assert f"{folder} is damaged ({words}): it is thrown away and made again" in caplog.text
     # As of before there were sums.
-    (tmp_path / "kind" / "one" / "sums.json").unlink()
-    assert store.shared("kind", "one", lambda folder: None) == tmp_path / "kind" / "one"
+    (folder / sums.FILE).unlink()
+    (folder / "file").write_text("older")
+    assert share("one") == "older"
 
 
 def test_a_file_where_the_store_should_be_is_refused(tmp_path: Path) -> None:
@@ -199,10 +289,24 @@ def test_a_file_where_the_store_should_be_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store")
 
 
+def test_a_trial_whose_model_lost_something_has_not_finished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with whole_folder(store.trial("id") / "model") as draft:
+        (draft / "weights").write_bytes(bytes(100))
+    store.finish(outcome(), ROWS)
+    assert store.done(["id"]) == ["id"]
+    os.truncate(store.trial("id") / "model" / "weights", 50)
+    assert store.done(["id"]) == []
+    assert store.outcome("id") is None
+
+
 def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
     write_text(path, "ñew")
+    assert path.read_text(encoding="utf-8") == "ñew"
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
     assert path.read_text(encoding="utf-8") == "ñew"
     assert names(tmp_path) == {"file"}
 

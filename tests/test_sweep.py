@@ -16,6 +16,7 @@ import psutil
 import pytest
 import ray
 import torch
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -188,6 +189,33 @@ def test_resources_that_no_node_has_are_refused(quick: Trial, here: Store, clust
     with pytest.raises(BadInput, match=r"takes 4096 CPU, which no node has"):
         run(sweep_of(quick, Resources(cpus=2048, workers=2), seed=[7]), "")
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_sweep_waits_for_another_process_that_runs_it(quick: Trial, here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    entered = threading.Event()
+
+    def enter() -> None:
+        with sweeps._alone(sweep_of(quick), here):
+            entered.set()
+
+    with sweeps._alone(sweep_of(quick), here):
+        second = threading.Thread(target=enter)
+        second.start()
+        assert not entered.wait(0.3)
+    second.join(10)
+    assert entered.is_set()
+    assert 'another process runs sweep "study"' in capsys.readouterr().out
+
+
+def test_what_killed_sweeps_left_of_ray_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "FOLDERS", tmp_path)
+    for name in ("ray-alive", "ray-dead"):
+        (tmp_path / name / "session").mkdir(parents=True)
+        (tmp_path / name / sweeps.LOCK).touch()
+    (tmp_path / "ray-of-others").mkdir()
+    with FileLock(tmp_path / "ray-alive" / sweeps.LOCK):
+        sweeps._clear_folders()
+    assert {path.name for path in tmp_path.iterdir()} == {"ray-alive", "ray-of-others"}
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])

@@ -303,6 +303,10 @@ def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
     assert run.data.metrics == {
         "trials/finished": 1, "headline/spread": 0.5, "headline/spread/low": 0, "headline/spread/high": 1,
     }  # fmt: skip
+    # Each number is a curve over the goes at the sweep: no two points of it are at the same step.
+    points = {key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)] for key in run.data.metrics}
+    assert points["headline/spread"] == [(0, 0.25), (1, 0.5)]
+    assert points["trials/finished"] == [(0, 1)]
     assert run.data.tags["forget.claim.some"] == "holds in 1, contradicted in 2"
     assert [f.path for f in client.list_artifacts(run.info.run_id, "report")] == ["report/index.html"]
     assert run.data.params == {"task": "science", "model": "tiny"}

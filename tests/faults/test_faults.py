@@ -1,0 +1,55 @@
+"""Sweeps that something goes wrong with end as if nothing had. One cell of the matrix a test, all of them slow; the fast one
+puts the commonest faults on one sweep."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .check import Undisturbed, undisturbed
+from .faults import FAULTS, play
+from .world import MOMENTS, Moment, Skipped, World, world
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("faults")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def expected(servers: World) -> Undisturbed:
+    return undisturbed(servers)
+
+
+def hold(world: World, name: str, harms: list[tuple[str, Moment]], expected: Undisturbed) -> None:
+    try:
+        result = play(world, name, harms, expected)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+    assert not result.problems, "\n".join((*result.problems, result.said))
+
+
+def test_the_page_has_a_line_for_each_fault() -> None:
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    assert re.findall(r"\| `([a-z-]+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE) == list(FAULTS)
+
+
+@pytest.mark.timeout(1500)
+def test_a_sweep_outlives_the_commonest_faults_one_after_the_other(servers: World, expected: Undisturbed) -> None:
+    harms: list[tuple[str, Moment]] = [
+        ("checkpoint-truncated", "learning"),  # the command is killed as well
+        ("worker-killed", "forgetting"),
+        ("tracking-away", "logging"),
+    ]
+    hold(replace(servers, outage=3), "commonest", harms, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_costs_nothing(servers: World, expected: Undisturbed, fault: str, moment: Moment) -> None:
+    hold(servers, f"{fault}-{moment}", [(fault, moment)], expected)
