@@ -31,8 +31,8 @@ from typing import Any
 import pytest
 import yaml
 
-START_SECONDS = 90
-"""A server that is not ready by then has failed; on a quiet machine the slowest takes ten."""
+START_SECONDS = 300
+"""A server that is not ready by then has failed; on a quiet machine the slowest takes ten, on a busy one a minute or two."""
 
 STOP_SECONDS = 10
 """After its own signal; then it is killed."""
@@ -107,7 +107,7 @@ class Tracking:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
+def postgres(folder: Path, ip: str = "127.0.0.1", fsync: bool = False, connections: int = 50) -> Iterator[str]:
     """PostgreSQL with an empty database; its SQLAlchemy address with a generated password. Logs to folder/postgres.log."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if not found:
@@ -128,7 +128,8 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[str]:
         options = ["--username=forget", f"--pwfile={data}/password", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
         make = [*become, str(binaries / "initdb"), f"--pgdata={data}/db", "--no-sync", *options]
         run(make, folder / "initdb.log", {"PATH": os.environ["PATH"]}, cwd=data)
-        settings = {"listen_addresses": ip, "port": port, "unix_socket_directories": "", "fsync": "off", "max_connections": 50}
+        settings = {"listen_addresses": ip, "port": port, "unix_socket_directories": "", "fsync": fsync}
+        settings["max_connections"] = connections
         serve = [*become, *again, str(binaries / "postgres"), "-D", str(data / "db")]
         serve += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         create = [str(binaries / "createdb"), f"--host={ip}", f"--port={port}", "--username=forget", "--no-password", "mlflow"]
@@ -211,7 +212,7 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") -> Iterator[Tracking]:
+def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1", workers: int = 1) -> Iterator[Tracking]:
     """MLflow's server over the database, which is migrated first, and its bucket, which is made. Logs to folder/mlflow.log."""
     for module in ("psycopg2", "flask_wtf", "prometheus_flask_exporter"):
         needs(module)
@@ -236,7 +237,7 @@ def mlflow_server(folder: Path, database: str, s3: S3, ip: str = "127.0.0.1") ->
     }
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
     run(command("Job", "mlflow-migrate", backend), folder / "migrate.log", backend | tracking.environment)
-    serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", "--workers=1"]
+    serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", f"--workers={workers}"]
     with server(serve, folder / "mlflow.log", lambda: status(f"{tracking.uri}/health") == 200, backend, cwd=folder):
         yield tracking
 
