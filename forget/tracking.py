@@ -36,6 +36,7 @@ import mlflow
 import mlflow.transformers
 import requests
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LoggedModelStatus, Metric, Param, Run, RunTag
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -227,7 +228,7 @@ def publish(study: Study, store: Store, id: str) -> bool:
         started = journal.started() or Started(trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets)
         tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
         run = _child(study, started, entries[0].time if entries else end, tags)
-        _send(study, run.info.run_id, _curves(entries))
+        _send_curves(study, run.info.run_id, entries)
         _send_artifacts(study, run.info.run_id, outcome, store, started.datasets)
         version, model_id = _register(study, outcome, run.info.run_id, store, tags)
         # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
@@ -314,24 +315,24 @@ def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "stro
     """
     from forget.models import load  # torch takes seconds to import, and most of this room does without
 
-    wanted = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
-    name, _, version = wanted.partition("/")
+    asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
+    name, _, version = asked.partition("/")
     name, _, at = name.partition("@")
     uri = tracking_uri()
     client = MlflowClient(uri)
     with _reaching(uri):
-        registered = {model.name: model for model in client.search_registered_models(max_results=1000)}
-        if name not in registered:
-            known = nearest(name, registered) if registered else "; none is registered yet"
+        registered = _registered(client, name)
+        if registered is None:
+            models = [model.name for model in client.search_registered_models(max_results=1000)]
+            known = nearest(name, models) if models else "; none is registered yet"
             raise BadInput(f'no registered model is named "{name}"{known}')
         if not version:
-            aliases = registered[name].aliases
-            if (at or alias) not in aliases:
-                raise BadInput(f'model "{name}" has no alias "{at or alias}"{nearest(at or alias, aliases)}')
-            version = str(aliases[at or alias])
-        versions = [str(found.version) for found in client.search_model_versions(f"name = '{name}'")]
-        if version not in versions:
-            raise BadInput(f'model "{name}" has no version {version}; it has {", ".join(sorted(versions, key=int))}')
+            if (at or alias) not in registered.aliases:
+                raise BadInput(f'model "{name}" has no alias "{at or alias}"{nearest(at or alias, registered.aliases)}')
+            version = str(registered.aliases[at or alias])
+        if _version(client, name, version) is None:
+            numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
+            raise BadInput(f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}')
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=scratch, tracking_uri=uri))
             # MLflow keeps the tokenizer beside the model, transformers looks for it within.
@@ -342,6 +343,18 @@ def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "stro
 def registered_name(model: str, task: str) -> str:
     """forgotten-<model>-<task>, without what the registry refuses."""
     return "-".join(re.sub(r"[^\w.-]+", "-", part).strip("-") for part in ("forgotten", model, task))
+
+
+def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """The model with its aliases; None where there is none. (`get_registered_model` reads every version it has.)"""
+    # A filter has no way to write an apostrophe, nor has a model's name one.
+    return None if "'" in name else next(iter(client.search_registered_models(f"name = '{name}'")), None)
+
+
+def _version(client: MlflowClient, name: str, number: str) -> ModelVersion | None:
+    """None where there is none: a server with users answers 403 to whoever asks for it by `get_model_version`."""
+    query = f"name = '{name}' and version_number = {number}"
+    return next(iter(client.search_model_versions(query)), None) if number.isdecimal() else None
 
 
 class _Stream(threading.Thread):
@@ -535,12 +548,27 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], time: int, model_id: str) 
                 yield Metric(name + suffix, value, time, step, model_id or None)
 
 
-def _send(study: Study, run_id: str, metrics: Iterable[Metric]) -> None:
-    """Log the metrics whose (key, step) the run lacks. Databases drop equal rows by themselves, not every server does."""
+def _send_curves(study: Study, run_id: str, entries: Sequence[Entry]) -> None:
+    """Log what the run lacks of the curves."""
+    # One process sends each curve from its first step to its last. Of several, one may have died with a batch in its hands.
+    in_order = sum(isinstance(entry.event, Started) for entry in entries) < 2
+    _send(study, run_id, _curves(entries), in_order)
+
+
+def _send(study: Study, run_id: str, metrics: Iterable[Metric], in_order: bool = False) -> None:
+    """Log the metrics whose (key, step) the run lacks. Databases drop equal rows by themselves, not every server does.
+
+    Args:
+        in_order: whether the run has every step before the last one it has; otherwise it is asked for all, a request a key.
+    """
     metrics = list(metrics)
-    keys = {metric.key for metric in metrics} & study.client.get_run(run_id).data.metrics.keys()
-    sent = {(key, metric.step) for key in keys for metric in study.client.get_metric_history(run_id, key)}
-    new = [metric for metric in metrics if (metric.key, metric.step) not in sent]
+    there = {last.key: last.step for last in study.client.get_run(run_id).data.to_proto().metrics}
+    if in_order:
+        new = [metric for metric in metrics if metric.step > there.get(metric.key, -1)]
+    else:
+        keys = {metric.key for metric in metrics} & there.keys()
+        sent = {(key, metric.step) for key in keys for metric in study.client.get_metric_history(run_id, key)}
+        new = [metric for metric in metrics if (metric.key, metric.step) not in sent]
     for start in range(0, len(new), BATCH):
         study.client.log_batch(run_id, metrics=new[start : start + BATCH])
 
@@ -578,7 +606,7 @@ def _close(study: Study, store: Store, id: str) -> None:
     with _reaching(study.uri):
         study = _connected(study, store)
         run = _child(study, started, entries[0].time, {**started.tags, "forget.error": ended.error})
-        _send(study, run.info.run_id, _curves(entries))
+        _send_curves(study, run.info.run_id, entries)
         study.client.set_terminated(run.info.run_id, ended.status, entries[-1].time)
 
 
@@ -590,11 +618,11 @@ def _register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: M
     trial = outcome.trial
     name = registered_name(trial.model, trial.task)
     weights = store.folder(f"trials/{outcome.id}/model")
-    versions = study.client.search_model_versions(f"name = '{name}'")
-    found = next((version for version in versions if version.tags.get("forget.trial") == outcome.id), None)
+    client = study.client
+    # Not all versions, of which there are as many as trials.
+    found = next(iter(client.search_model_versions(f"name = '{name}' and tags.`forget.trial` = '{outcome.id}'")), None)
     with _default_server(study.uri):
         if found:
-            number = str(found.version)
             model_id = str(found.source).removeprefix("models:/") if found.tags["forget.run"] == run_id else ""
         elif weights:
             model_id = _logged_model(study, outcome, run_id, weights)
@@ -602,22 +630,34 @@ def _register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: M
             return None, ""
         # One at a time, so that the aliases are chosen among all versions.
         with FileLock(store.root / "registry.lock"):
+            registered = _registered(client, name)
             if not found:
-                with _unless_it_exists():
-                    study.client.create_registered_model(name)
+                if registered is None:
+                    with _unless_it_exists():
+                        client.create_registered_model(name)
                 accuracy = outcome.measures[metric_name("forgotten", trial.task, "test", "accuracy")]
                 tags = {**tags, "forget.trial": outcome.id, "forget.run": run_id, "forget.accuracy": str(accuracy.value)}
                 source, card = f"models:/{model_id}", model_card(outcome)
-                made = study.client.create_model_version(name, source, run_id, tags, description=card, model_id=model_id)
-                number = str(made.version)
-                link = json.dumps([{"name": name, "version": number}])
-                study.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
-            versions = study.client.search_model_versions(f"name = '{name}'")
-            ours = [version for version in versions if "forget.accuracy" in version.tags]
-            ours.sort(key=lambda version: (float(version.tags["forget.accuracy"]), int(version.version)))
-            study.client.set_registered_model_alias(name, "strongest", ours[0].version)
-            study.client.set_registered_model_alias(name, "weakest", ours[-1].version)
-    return f"{name}/{number}", model_id
+                found = client.create_model_version(name, source, run_id, tags, description=card, model_id=model_id)
+                link = json.dumps([{"name": name, "version": str(found.version)}])
+                client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+            _set_aliases(client, found, registered.aliases if registered else {})
+    return f"{name}/{found.version}", model_id
+
+
+def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str, str]) -> None:
+    """Give @strongest and @weakest to the versions they belong to after one was added; `aliases` are numbers of versions."""
+    now = {alias: str(aliases[alias]) if alias in aliases else "" for alias in ("strongest", "weakest")}
+    ends = [version for number in now.values() if (version := _version(client, added.name, number))]
+    known = [added, *ends]
+    if len(ends) < len(now) or any("forget.accuracy" not in version.tags for version in known):
+        # A version that is deleted takes its alias along. Otherwise not all are read, of which there are as many as trials.
+        known = [v for v in client.search_model_versions(f"name = '{added.name}'") if "forget.accuracy" in v.tags]
+    known.sort(key=lambda version: (float(version.tags["forget.accuracy"]), int(version.version)))
+    for alias, version in zip(now, (known[0], known[-1]), strict=True):
+        # Asked to set one that is set, MLflow would read every version all the same.
+        if str(version.version) != now[alias]:
+            client.set_registered_model_alias(added.name, alias, version.version)
 
 
 def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import secrets
@@ -308,6 +309,8 @@ class Slot(tune.Trainable):
     ) -> None:
         torch.set_num_threads(max(1, int(resources.cpus)))
         keep_memory()
+        # Training collects garbage twice a trial. What was imported is none, and to look through it takes a third of a second.
+        gc.freeze()
         self.study = study
         self.store = Store(where)
         self.scratch = scratch

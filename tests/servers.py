@@ -32,8 +32,8 @@ from typing import Any, Self
 import pytest
 import yaml
 
-START_SECONDS = 90
-"""A server that is not ready by then has failed; on a quiet machine the slowest takes ten."""
+START_SECONDS = 300
+"""A server that is not ready by then has failed; on a quiet machine the slowest takes ten, on a busy one a minute or two."""
 
 STOP_SECONDS = 10
 """After its own signal; then it is killed."""
@@ -119,7 +119,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[Database]:
+def postgres(folder: Path, ip: str = "127.0.0.1", fsync: bool = False, connections: int = 50) -> Iterator[Database]:
     """PostgreSQL with an empty database and a generated password. Logs to folder/postgres.log."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if not found:
@@ -140,7 +140,8 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[Database]:
         options = ["--username=forget", f"--pwfile={data}/password", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
         make = [*become, str(binaries / "initdb"), f"--pgdata={data}/db", "--no-sync", *options]
         run(make, folder / "initdb.log", {"PATH": os.environ["PATH"]}, cwd=data)
-        settings = {"listen_addresses": ip, "port": port, "unix_socket_directories": "", "fsync": "off", "max_connections": 50}
+        settings = {"listen_addresses": ip, "port": port, "unix_socket_directories": "", "fsync": fsync}
+        settings["max_connections"] = connections
         serve = [*become, *again, str(binaries / "postgres"), "-D", str(data / "db")]
         serve += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         create = [str(binaries / "createdb"), f"--host={ip}", f"--port={port}", "--username=forget", "--no-password", "mlflow"]
@@ -150,8 +151,8 @@ def postgres(folder: Path, ip: str = "127.0.0.1") -> Iterator[Database]:
             return made.returncode == 0 or "already exists" in made.stderr
 
         # Killed, it would leave shared memory behind; SIGQUIT is its immediate shutdown.
-        path = {"PATH": os.environ["PATH"]}
-        with Server(serve, folder / "postgres.log", ready, path, data, stopped_by=signal.SIGQUIT) as started:
+        environment = {"PATH": os.environ["PATH"]}
+        with Server(serve, folder / "postgres.log", ready, environment, data, stopped_by=signal.SIGQUIT) as started:
             yield Database(f"postgresql+psycopg2://forget:{password}@{ip}:{port}/mlflow", started)
     finally:
         shutil.rmtree(data, ignore_errors=True)
@@ -224,7 +225,7 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1") -> Iterator[Tracking]:
+def mlflow_server(folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1", workers: int = 1) -> Iterator[Tracking]:
     """MLflow's server over the database, which is migrated first, and its bucket, which is made. Logs to folder/mlflow.log."""
     for module in ("psycopg2", "flask_wtf", "prometheus_flask_exporter"):
         needs(module)
@@ -249,7 +250,7 @@ def mlflow_server(folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1
     }
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
     run(command("Job", "mlflow-migrate", backend), folder / "migrate.log", backend | tracking.environment)
-    serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", "--workers=1"]
+    serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", f"--workers={workers}"]
     healthy = f"{tracking.uri}/health"
     with Server(serve, folder / "mlflow.log", lambda: status(healthy) == 200, backend, folder) as started:
         yield replace(tracking, server=started)

@@ -201,6 +201,17 @@ def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> No
         tracking.load_forgotten("tiny", "science")
 
 
+def test_the_alias_of_a_version_that_was_deleted_goes_to_the_next(store: Store) -> None:
+    study = tracking.open_study(SWEEP, "")
+    for id, accuracy, trial in (("a", 0.8, FIRST), ("b", 0.6, SECOND), ("c", 0.5, SECOND.model_copy(update={"seed": 2}))):
+        run_whole(study, trial, id, store, accuracy)
+    client = MlflowClient(study.uri)
+    client.delete_model_version("forgotten-tiny-science", "1")
+    run_whole(study, SECOND.model_copy(update={"seed": 3}), "d", store, accuracy=0.55)
+    aliases = client.get_registered_model("forgotten-tiny-science").aliases
+    assert {alias: str(number) for alias, number in aliases.items()} == {"strongest": "3", "weakest": "2"}
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(ValueError("no such host: http://me:pw@host/x, password hunter22"), "FAILED"), (KeyboardInterrupt(), "KILLED")],

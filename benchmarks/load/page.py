@@ -1,0 +1,153 @@
+"""The section "Load" of docs/operations.md, made of load.json alone."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.load.watching import Used
+from benchmarks.load.wire import Kind
+from benchmarks.page import markdown
+from forget.settings import Part
+
+PARTS = ("trials", "loggers", "versions")
+
+HEADING = "## Load"
+
+
+class Grown(Part):
+    """How long a question to the registry takes."""
+
+    question: str
+    versions: tuple[int, ...]
+    middle: tuple[float, ...]
+    """Milliseconds by number of versions, the median."""
+    worst: tuple[float, ...]
+
+
+class Load(Part):
+    """A part of benchmarks.load, measured."""
+
+    part: str
+    size: int
+    """Trials, processes or versions."""
+    machine: dict[str, str]
+    seconds: float
+    others: float
+    """Share of the processor that processes had which have nothing to do with it."""
+    rates: dict[str, float]
+    wrong: dict[str, int]
+    """By what went wrong, how often."""
+    kinds: tuple[Kind, ...]
+    used: dict[str, Used]
+    """By group of processes."""
+    growth: dict[str, float]
+    """Bytes for each unit of the size, by what grew."""
+    profiles: dict[str, tuple[str, ...]]
+    grown: tuple[Grown, ...] = ()
+
+
+class Record(Part):
+    """Every part that was measured."""
+
+    loads: tuple[Load, ...] = ()
+
+
+def read(folder: Path) -> Record:
+    path = folder / "load.json"
+    return Record.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Record()
+
+
+def beside(load: Load, folder: Path) -> Record:
+    """The folder's record with this part in the place of the one of its name."""
+    others = [one for one in read(folder).loads if one.part != load.part]
+    return Record(loads=tuple(sorted([*others, load], key=lambda one: PARTS.index(one.part))))
+
+
+def write(record: Record, folder: Path) -> None:
+    """load.json, and the section of operations.md, of which all other sections stay as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "load.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    path = folder / "operations.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else "# Operations\n"
+    path.write_text(with_section(text, section(record, prose())), encoding="utf-8")
+
+
+def with_section(page: str, section: str) -> str:
+    """The page with the section in the place of the one of its heading, or at the end."""
+    found = re.search(rf"^{HEADING}\n.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    if not found:
+        return f"{page.rstrip()}\n\n{section}"
+    rest = page[found.end() :]
+    return page[: found.start()] + section + (f"\n{rest}" if rest else "")
+
+
+def prose() -> dict[str, str]:
+    """What is written by hand: what was loaded, the bottleneck, and what to do about it, by part."""
+    return tomllib.loads((Path(__file__).parent / "prose.toml").read_text(encoding="utf-8"))
+
+
+def section(record: Record, prose: Mapping[str, str]) -> str:
+    """In Markdown."""
+    parts = [HEADING, prose["opening"]]
+    for load in record.loads:
+        parts += [f"### {load.size:,} {load.part}", prose[load.part], _circumstances(load), _took(load), _latencies(load)]
+        if load.grown:
+            parts.append(_grown(load.grown))
+        for group, lines in load.profiles.items():
+            if lines:
+                body = "\n".join(lines)
+                parts.append(
+                    f"Where the processor's time goes in the {group}, what a function calls included:\n\n```\n{body}\n```"
+                )
+        parts.append(prose[f"{load.part}-bottleneck"])
+    parts.append(prose["closing"])
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _circumstances(load: Load) -> str:
+    wrong = ", ".join(f"{name} {number}" for name, number in load.wrong.items())
+    rates = ", ".join(f"{rate:,.0f} {name}" if rate >= 10 else f"{rate:.1f} {name}" for name, rate in load.rates.items())
+    where = ", ".join(f"{name} {load.machine[name]}" for name in ("processor", "cores", "mlflow", "commit"))
+    busy = (
+        f" Other programs had {load.others:.0%} of the processor meanwhile: on a quiet machine it is faster."
+        if load.others > 0.1
+        else ""
+    )
+    return f"Took {load.seconds:.0f} s ({where}).{busy} {rates}. Went wrong: {wrong}."
+
+
+def _took(load: Load) -> str:
+    rows = []
+    for group, used in load.used.items():
+        # What the benchmark itself takes is of interest where the writers are its children.
+        if group != "benchmark" or load.part == "loggers":
+            memory = [f"{megabytes:.0f} MB" for megabytes in (used.megabytes, used.early)]
+            rows.append([group, str(used.processes), *memory, f"{used.processor / load.seconds:.2f}"])
+    growth = ", ".join(f"{name} {_bytes(size)}" for name, size in load.growth.items())
+    unit = {"trials": "trial", "loggers": "trial", "versions": "version"}[load.part]
+    head = ["", "processes", "memory at its peak", "after a tenth of the time", "processors busy, mean"]
+    return f"{markdown(head, rows)}\n\nEach {unit} adds: {growth}."
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 1024:.0f} kB"
+
+
+def _latencies(load: Load) -> str:
+    rows = [[one.kind, str(one.calls), *(f"{ms:.0f} ms" for ms in (one.p50, one.p95, one.p99))] for one in load.kinds]
+    return markdown(["request", "number", "p50", "p95", "p99"], rows)
+
+
+def _grown(grown: Sequence[Grown]) -> str:
+    head = ["milliseconds (worst) at", *(f"{n:,}" for n in grown[0].versions)]
+    rows = [[one.question, *(f"{a:.0f} ({b:.0f})" for a, b in zip(one.middle, one.worst, strict=True))] for one in grown]
+    return markdown(head, rows)
+
+
+if __name__ == "__main__":
+    # python -m benchmarks.load.page docs: the section again, after benchmarks/load/prose.toml was written.
+    write(read(Path(sys.argv[1])), Path(sys.argv[1]))
