@@ -126,15 +126,21 @@ def _points(cell: Cell) -> dict[Point, list[float]]:
 def _broken_points(cell: Cell, expected: Undisturbed) -> Iterator[str]:
     points = _points(cell)
     yield from _some("metric points that are doubled", [point for point, values in points.items() if len(values) > 1])
-    ours, theirs = (
-        # What the sweep says of itself it says anew whenever it goes on.
-        {point: value for point, value in some.items() if point[0] and not re.search(MEASURED, point[1])}
-        for some in ({point: values[0] for point, values in points.items()}, expected.points)
-    )
+    ours, theirs = _comparable({point: values[0] for point, values in points.items()}), _comparable(expected.points)
     yield from _some("metric points that are missing", sorted(theirs.keys() - ours.keys()))
     yield from _some("metric points too many", sorted(ours.keys() - theirs.keys()))
     other = [point for point in ours.keys() & theirs.keys() if ours[point] != theirs[point]]
     yield from _some("metric points with another value", other)
+
+
+def _comparable(points: dict[Point, float]) -> dict[Point, float]:
+    """The points that are alike in every run of the sweep.
+
+    Which of the trials learns for all is chance, and another may take over. What the sweep says of itself it says anew when it
+    goes on.
+    """
+    kept = {point: value for point, value in points.items() if point[0] and not re.search(MEASURED, point[1])}
+    return {("learning" if key.startswith("learn/") else trial, key, step): value for (trial, key, step), value in kept.items()}
 
 
 def _some(what: str, points: Sequence[Point]) -> Iterator[str]:
@@ -180,7 +186,7 @@ def _left_behind(cell: Cell) -> Iterator[str]:
             yield f"a lock that is held: {lock.relative_to(cell.root)}"
     if "://" in cell.where:
         keys = cell.world.s3.keys("forget", f"{cell.name}/")
-        remote = r"\.claim$|\.[0-9a-f]{32}$|/checkpoint\.|/learning/|/model\.|/tune/"
+        remote = r"\.claim$|\.[0-9a-f]{32}$|/trials/[^/]+/(checkpoint|model)\.|/learning/|/tune/"
         if left := sorted(key for key in keys if re.search(remote, key)):
             yield f"left in the bucket: {left[0]} and {len(left) - 1} more"
         present = {Path(key).parent.name for key in keys if key.endswith("/outcome.json")}
