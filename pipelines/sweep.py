@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 from ray import tune
 from ray.autoscaler.sdk import request_resources
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -53,6 +54,8 @@ PROJECT = Path(__file__).parent.parent
 
 FOLDERS, LOCK = Path("/tmp"), "driver.lock"  # noqa: S108  its folders are made by mkdtemp
 """Where the Ray of a sweep keeps its own files, in a folder whose lock says that the sweep lives."""
+
+KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
 
 OBJECTS = 100 * 2**20
 """Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the memory."""
@@ -388,6 +391,8 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.update(TUNE | {"PYTHONPATH": path})
+    # Tune would hand them to each trial in a way that `ps` and Ray's logs show. Trials have the environment of their node.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     _clear_folders()
     # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.

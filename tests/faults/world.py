@@ -43,8 +43,8 @@ description = "Three trials that share what they learned."
 task = "sentiment"
 model = "tiny"
 evaluate_on = ["acceptability"]
-learn = {{ examples = 8, epochs = 50, lr = 1e-3, batch = 4 }}
-forget = {{ examples = 8, epochs = 50, batch = 4 }}
+learn = {{ examples = 8, epochs = 150, lr = 1e-3, batch = 4 }}
+forget = {{ examples = 8, epochs = 100, batch = 4 }}
 evaluation_examples = 8
 probe = {{ examples = 8 }}
 watch = {{ points = 1, examples = 8 }}
@@ -77,9 +77,6 @@ class World:
     s3: S3
     tracking: Tracking
 
-    outage: float | None = None
-    """Seconds that a server is down, instead of what the fault says."""
-
     def cell(self, name: str) -> "Cell":
         folder = self.folder / name
         folder.mkdir()
@@ -88,7 +85,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path, outage: float | None = None) -> Iterator[World]:
+def world(folder: Path) -> Iterator[World]:
     """The servers, and this process as a user of the tracking server. What they keep lies in the folder."""
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -99,7 +96,7 @@ def world(folder: Path, outage: float | None = None) -> Iterator[World]:
         s3.make_bucket("forget")
         for name, value in tracking.environment.items():
             patch.setenv(name, value)
-        yield World(folder, database, s3, tracking, outage)
+        yield World(folder, database, s3, tracking)
 
 
 @dataclass
