@@ -58,7 +58,7 @@ ui: setup ## Compare runs in the MLflow UI, that of a cluster with CONTEXT=name
 	@$(BIN)/forget $(if $(CONTEXT),cluster ui $(KUBERNETES) --port $(PORT),ui)
 
 test: setup ## Test everything that needs no download
-	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What the benchmarks and a slow test compare with.
 BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
