@@ -102,12 +102,13 @@ def cells(result: Result) -> list[str]:
 def page(record: Record, why: dict[str, str]) -> str:
     """docs/performance.md."""
     where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
+    rounds = sorted({len(result.ours) for result in record.results if result.ours}) or [record.rounds]
     parts = [
         "# Performance",
         f"Made from performance.json, which `make bench{'-quick' if record.quick else ''}` wrote, on: {where}.",
         "Each row was first checked for equal results. Then the two sides ran strictly in turn in one process, for "
-        f"{record.rounds} rounds; a ratio is their time over ours in the same round: the median (least-largest). Work that "
-        "takes minutes is timed once, on the pass that is checked. Seconds are medians.",
+        f"{' or '.join(map(str, rounds))} rounds; a ratio is their time over ours in the same round: the median "
+        "(least-largest). Work that takes minutes is timed once, on the pass that is checked. Seconds are medians.",
     ]
     for room in ROOMS:
         results = [result for result in record.results if result.room == room]
