@@ -37,7 +37,7 @@ from forget.journal import without_secrets
 from forget.kernels import keep_memory
 from forget.settings import BadInput, Resources, Sweep, Trial
 from forget.store import Store
-from forget.trial import check_all, run_trial
+from forget.trial import run_trial
 from pipelines.jobs import Job, finished, finished_ids, jobs
 from pipelines.processes import run_processes
 from pipelines.progress import Board, Progress, label
@@ -105,7 +105,6 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
         BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster at the address.
     """
     store = Store(sweep.store)
-    check_all(sweep.trials(), sweep.resources.shard)
     left = plan.check(sweep, store).todo
     # Whatever is refused is refused before anything is written or logged.
     with _slots(sweep.resources, address) if left else nullcontext(0) as slots, _alone(sweep, store):
