@@ -79,7 +79,8 @@ class Cell:
             directions=["maximize", "minimize"] if cell.tasks[1:] else ["maximize"],
             load_if_exists=True,
         )
-        self._again = self._cut_short()
+        self._again: list[dict[str, float]] | None = None
+        """Settings to propose again; None until the first is asked for, since another process may run the search."""
         self.left = max(0, search.trials - len(self.ids()))
 
     def ids(self) -> list[str]:
@@ -88,6 +89,8 @@ class Cell:
 
     def ask(self) -> Job:
         """The next trial to run."""
+        if self._again is None:
+            self._again = self._cut_short()
         if self._again:
             self.study.enqueue_trial(self._again.pop(0))
         # A seed for each trial, not one for the study: a sampler that was seeded anew after a stop would repeat itself.

@@ -45,6 +45,9 @@ from pipelines.progress import Board, Progress, label
 POST_SECONDS = 0.2
 """Between two reports of a trial to the driver; each also asks whether to stop."""
 
+LEAVING_SECONDS = 1.0
+"""Between two looks at which nodes go away; those of a cloud say so half a minute before."""
+
 NODE_SECONDS = 300
 """How long a cluster may take to grow a node that can hold a trial."""
 
@@ -171,6 +174,8 @@ class Driver(tune.Callback):
         self.store = store
         self.failures: list[Failure] = []
         self.interrupted = False
+        self.leaving: frozenset[str] = frozenset()
+        self.look_at = 0.0
         self.total, todo = jobs(sweep, store)
         self.queue = Queue(todo)
 
@@ -214,8 +219,10 @@ class Driver(tune.Callback):
             self.queue.closed = True
             self.board.end.remote()
             self.progress.say("stopping the trials that run; Ctrl-C again ends them at once")
-        leaving = frozenset(ray._private.state.state.get_draining_nodes())
-        for id, event in ray.get(self.board.take.remote(leaving)):
+        if time.monotonic() >= self.look_at:
+            self.leaving = frozenset(ray._private.state.state.get_draining_nodes())
+            self.look_at = time.monotonic() + LEAVING_SECONDS
+        for id, event in ray.get(self.board.take.remote(self.leaving)):
             self.progress.event(id, event)
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:

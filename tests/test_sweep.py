@@ -298,6 +298,9 @@ def test_a_search_goes_on_where_it_was_killed(quick: Trial, finished: tuple[Stor
     assert all(1e-5 <= rate <= 1e-2 for rate in rates)
     done.ended(finish(store, outcome, done.trial))
     finish(store, outcome, told_late.trial)
+    # A report meanwhile only looks.
+    assert Cell(quick, SEARCH, store).ids() == [done.id, told_late.id]
+    assert [trial.state.name for trial in cell.study.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
 
     resumed = Cell(quick, SEARCH, store)
     assert resumed.ids() == [done.id, told_late.id]
