@@ -1,0 +1,88 @@
+"""What an experiment's finished trials found, read back from the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from forget.events import Observe, Outcome, StageStarted, Step, ignore
+from forget.metrics import Row
+from forget.remote import within
+from forget.settings import BadInput, nearest
+from forget.store import whole_folder
+from forget.tracking.connection import reaching, tracking_uri
+from forget.tracking.study import refuse_deleted
+
+
+def read_experiment(name: str, copies: Path, observe: Observe = ignore) -> list[tuple[Outcome, Path]]:
+    """The finished trials of an experiment with the files of their Rows, in the order in which they were started.
+
+    A sweep that ran again under a changed spec has another parent run with some of the same trials. Each is taken once: of
+    runs with equal settings, which other data or another protocol tell apart, the one that started last.
+
+    Args:
+        copies: a folder that keeps what was fetched, by run: one that has finished changes no more.
+        observe: is told of the stage "fetch", a step a run.
+
+    Raises:
+        BadInput: no such experiment, or it was deleted, or none of its trials has finished, or one cannot be read.
+        Unreachable: the server is away.
+    """
+    uri = tracking_uri()
+    client = MlflowClient(uri)
+    with reaching(uri):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            known = [one.name for one in client.search_experiments() if one.name != "Default"]
+            raise BadInput(f'no experiment is named "{name}"{nearest(name, known) if known else "; there is none yet"}')
+        refuse_deleted(experiment, "")
+        runs = {run.data.tags["forget.trial"]: run for run in _finished(client, experiment.experiment_id)}
+        if not runs:
+            raise BadInput(f'experiment "{name}" has no finished trial; what has finished elsewhere comes by `forget sync`')
+        observe(StageStarted(stage="fetch", steps=len(runs)))
+        found = {}
+        for number, run in enumerate(runs.values(), 1):
+            outcome, rows = _fetched(client, run, name, within(copies, run.info.run_id))
+            found[outcome.trial.id("")] = outcome, rows
+            observe(Step(stage="fetch", step=number, steps=len(runs)))
+    return list(found.values())
+
+
+def _finished(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    """The runs of finished trials, under whichever parent, by when they started."""
+    query = "attributes.status = 'FINISHED' and tags.`forget.trial` != ''"
+    page = None
+    while page is None or page.token:
+        token = page.token if page else None
+        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
+        yield from page
+
+
+def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> tuple[Outcome, Path]:
+    """The outcome of a finished trial's run and the file of its Rows, in a folder that holds them from then on."""
+    import pyarrow.parquet as pq
+
+    place = f'run {run.info.run_id} of experiment "{experiment}"'
+    if not folder.exists():
+        names = ("outcome.json", "rows.parquet")
+        there = {file.path for file in client.list_artifacts(run.info.run_id)}
+        for name in names:
+            if name not in there:
+                raise BadInput(f"{place} has finished but has no {name}; its files were removed: delete the run as well")
+        with whole_folder(folder) as draft:
+            for name in names:
+                client.download_artifacts(run.info.run_id, name, str(draft))
+    rows = folder / "rows.parquet"
+    columns = {one.name for one in dataclasses.fields(Row)}
+    try:
+        outcome = Outcome.model_validate_json((folder / "outcome.json").read_text(encoding="utf-8"))
+        readable = columns <= set(pq.read_schema(rows).names)
+    except ValueError:  # pydantic's, pyarrow's and that of letters that are none
+        readable = False
+    if not readable:
+        raise BadInput(f"{place} was written by another version of forget and cannot be read; delete it, or run that version")
+    return outcome, rows

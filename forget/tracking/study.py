@@ -1,0 +1,162 @@
+"""A study's parent run and the runs of its trials under it: made or found again, described, ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+from forget import tasks
+from forget.journal import Started, environment
+from forget.settings import BadInput, Sweep, digest
+from forget.store import Store
+from forget.tracking.connection import BATCH, Unreachable, artifacts, reaching, tracking_uri, unless_it_exists
+
+if TYPE_CHECKING:
+    from forget.report import Report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where a sweep's runs go. Ids are empty until the server has answered once."""
+
+    uri: str = field(repr=False)
+    """May hold a password."""
+    sweep: Sweep
+    spec: str = field(repr=False)
+    datasets: dict[str, str]
+    """Fingerprint by task."""
+    experiment_id: str = ""
+    run_id: str = ""
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+
+def open_study(sweep: Sweep, spec_text: str) -> Study:
+    """The sweep's parent run, made or reopened. Where the server is away, a warning, and the run is made once it is back.
+
+    Raises:
+        BadInput: a task is unknown, or the experiment was deleted.
+    """
+    trials = sweep.trials()
+    folders = {task: trial.folders for trial in trials for task in trial.tasks}
+    datasets = {task: tasks.fingerprint([task], where) for task, where in folders.items()}
+    study = Study(tracking_uri(), sweep, spec_text, datasets)
+    try:
+        with reaching(study.uri):
+            study = connected(study)
+            study.client.update_run(study.run_id, status="RUNNING")
+    except Unreachable as error:
+        log.warning("%s; the trials' journals keep everything until `forget sync`", error)
+    return study
+
+
+def close_study(study: Study, status: str, counts: Mapping[str, float], report: Report | None = None) -> None:
+    """Log the report's files, headline numbers and verdicts to the parent run, and end it FINISHED, FAILED or KILLED.
+
+    Raises:
+        Unreachable: the server is away.
+    """
+    numbers = dict(counts)
+    for name, estimate in report.numbers.items() if report else ():
+        value, low, high = estimate.numbers
+        numbers |= {name: value, f"{name}/low": low, f"{name}/high": high}
+    with reaching(study.uri):
+        study = connected(study)
+        if report:
+            study.client.log_artifacts(study.run_id, str(report.page.parent), "report")
+        before = study.client.get_run(study.run_id).data.metrics
+        now = time.time_ns() // 1_000_000
+
+        def goes(name: str) -> int:
+            """How often the number was logged: a sweep that went on has another, at the next step of its curve."""
+            return len(study.client.get_metric_history(study.run_id, name)) if name in before else 0
+
+        changed = [Metric(name, value, now, goes(name)) for name, value in numbers.items() if before.get(name) != value]
+        tags = [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in report.verdicts.items()] if report else []
+        for start in range(0, max(1, len(changed)), BATCH):
+            study.client.log_batch(study.run_id, metrics=changed[start : start + BATCH], tags=tags if start == 0 else ())
+        study.client.set_terminated(study.run_id, status)
+
+
+def connected(study: Study, store: Store | None = None) -> Study:
+    """The study with its experiment and parent run, made where they are missing."""
+    if study.run_id:
+        return study
+    sweep = study.sweep
+    # Workers that start before the server does all make the parent once it is there: one after the other.
+    with FileLock(store.root / "study.lock") if store else nullcontext():
+        experiment = study.client.get_experiment_by_name(sweep.name)
+        if experiment is None:
+            folder = artifacts(study.uri)
+            with unless_it_exists():
+                study.client.create_experiment(sweep.name, artifact_location=folder and f"{folder}/{sweep.name}")
+            experiment = study.client.get_experiment_by_name(sweep.name)
+        assert experiment
+        refuse_deleted(experiment, " or give the spec another name")
+        # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
+        key = digest(sweep.model_dump(mode="json", exclude={"resources", "store"}))
+        found = study.client.search_runs([experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1)
+        tags = {"forget.sweep": key, "forget.name": sweep.name, "mlflow.note.content": sweep.description}
+        run = found[0] if found else study.client.create_run(experiment.experiment_id, tags=tags, run_name=sweep.name)
+    _describe(study, run, sweep.base, environment())
+    study.client.log_text(run.info.run_id, study.spec, "spec.toml")
+    study.client.log_inputs(run.info.run_id, [dataset(task, fingerprint) for task, fingerprint in study.datasets.items()])
+    return dataclasses.replace(study, experiment_id=experiment.experiment_id, run_id=run.info.run_id)
+
+
+def refuse_deleted(experiment: Experiment, otherwise: str) -> None:
+    """Raises BadInput for a deleted experiment, with the command that restores it; `otherwise` is the other cure."""
+    if experiment.lifecycle_stage == "deleted":
+        cure = f"run `mlflow experiments restore -x {experiment.experiment_id}`{otherwise}"
+        raise BadInput(f'experiment "{experiment.name}" was deleted; {cure}')
+
+
+def child(study: Study, started: Started, start: int, tags: Mapping[str, str]) -> Run:
+    """The trial's run under the sweep's, made or found again."""
+    trial = started.trial
+    query = f"tags.`forget.trial` = '{started.id}' and tags.`mlflow.parentRunId` = '{study.run_id}'"
+    found = study.client.search_runs([study.experiment_id], query, max_results=1)
+    if found:
+        run = found[0]
+    else:
+        name = f"{trial.model} {trial.task} {trial.labels} lr={trial.forget.lr:g}"
+        identity = {"forget.trial": started.id, "mlflow.parentRunId": study.run_id}
+        run = study.client.create_run(study.experiment_id, start, identity, name)
+    _describe(study, run, trial.model_dump(mode="json"), tags)
+    return run
+
+
+def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    # MLflow refuses a param's second value; only `save` and `folders` can differ between two goes at a trial.
+    params = [Param(key, value) for key, value in _flat(fields) if key not in run.data.params]
+    study.client.log_batch(run.info.run_id, params=params, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """{"forget": {"lr": 1}, "evaluate_on": ["a", "b"]} -> ("forget.lr", "1"), ("evaluate_on", "a, b")."""
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def dataset(task: str, fingerprint: str, scored: int | None = None) -> DatasetInput:
+    """A task's data as MLflow lists it among a run's inputs."""
+    source = json.dumps({"tags": {"mlflow.source.name": f"forget.tasks.load({task!r}, ...)"}})
+    tags = [] if scored is None else [InputTag("examples_scored", str(scored))]
+    return DatasetInput(Dataset(task, fingerprint, "code", source), tags)
