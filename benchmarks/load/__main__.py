@@ -31,7 +31,9 @@ PARTS: dict[str, tuple[Callable[[int, Measurement], None], int]] = {
 
 def main(
     only: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}; by default all, one after the other.")] = "",
-    size: Annotated[int, typer.Option(min=1, help="Of the part that --only names; by default what is documented.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Of the part that --only names; by default what is documented.")
+    ] = None,
     pace: Annotated[float, typer.Option(help="Seconds a step of a writer; less for a quick look.")] = PACE,
     out: Annotated[Path, typer.Option(help="Folder of load.json and operations.md.")] = Path("bench"),
 ) -> None:
