@@ -60,9 +60,9 @@ failed   vowels: loss is nan
 
 RUN = """
 import signal
-from pipelines import cluster
 from pipelines.cli import main
-cluster.POLL_SECONDS = 0.1
+from pipelines.cluster import logs, rayjob, server
+logs.POLL_SECONDS = rayjob.POLL_SECONDS = server.POLL_SECONDS = 0.1
 # A process of the background, which a run of tests may be, is started with Ctrl-C ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()

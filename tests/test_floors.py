@@ -41,11 +41,11 @@ FLOORS = (
 
 DOORS = {
     "mlflow": "forget/tracking",
-    "ray": "pipelines/sweep.py",
+    "ray": "pipelines/sweep",
     "optuna": "pipelines/jobs.py",
     "datasets": "forget/tasks/hub.py",
 }
-"""The file, or the folder, whose files alone import the package."""
+"""The only file that imports the package, or the folder of the only ones."""
 
 SCIENCE = """
 import sys

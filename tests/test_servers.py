@@ -169,8 +169,9 @@ retries = 0
 BROKEN = """
     import os
     from forget.settings import BadInput
+    from pipelines.sweep import driver, slot
 
-    class Broken(sweeps.Slot):
+    class Broken(slot.Slot):
         def _run(self, trial, observe):
             sentence = f"no answer from {os.environ['MLFLOW_TRACKING_URI']} with {os.environ['HF_TOKEN']}"
             if trial.task == "upper":
@@ -179,7 +180,7 @@ BROKEN = """
                 raise BadInput(sentence)
             super()._run(trial, observe)
 
-    sweeps.Slot = Broken
+    driver.Slot = Broken
 """
 
 

@@ -26,10 +26,9 @@ from forget.settings import BadInput, Resources, Search, Sweep, Trial, overlay
 from forget.store import Store
 from forget.tracking import tracking_uri
 from forget.trial import identify
-from pipelines import sweep as sweeps
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
-from pipelines.sweep import run
+from pipelines.sweep import nodes, run, verbs
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
-        with sweeps.cluster():
+        with nodes.cluster():
             yield
     assert not (home / ".ray").exists()
 
@@ -192,10 +191,10 @@ def test_a_sweep_waits_for_another_process_that_runs_it(quick: Trial, here: Stor
     entered = threading.Event()
 
     def enter() -> None:
-        with sweeps._alone(sweep_of(quick), here):
+        with verbs._alone(sweep_of(quick), here):
             entered.set()
 
-    with sweeps._alone(sweep_of(quick), here):
+    with verbs._alone(sweep_of(quick), here):
         second = threading.Thread(target=enter)
         second.start()
         assert not entered.wait(0.3)
@@ -205,13 +204,13 @@ def test_a_sweep_waits_for_another_process_that_runs_it(quick: Trial, here: Stor
 
 
 def test_what_killed_sweeps_left_of_ray_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "FOLDERS", tmp_path)
+    monkeypatch.setattr(nodes, "FOLDERS", tmp_path)
     for name in ("ray-alive", "ray-dead"):
         (tmp_path / name / "session").mkdir(parents=True)
-        (tmp_path / name / sweeps.LOCK).touch()
+        (tmp_path / name / nodes.LOCK).touch()
     (tmp_path / "ray-of-others").mkdir()
-    with FileLock(tmp_path / "ray-alive" / sweeps.LOCK):
-        sweeps._clear_folders()
+    with FileLock(tmp_path / "ray-alive" / nodes.LOCK):
+        nodes._clear_folders()
     assert {path.name for path in tmp_path.iterdir()} == {"ray-alive", "ray-of-others"}
 
 
@@ -220,7 +219,7 @@ def test_a_cluster_that_does_not_answer_is_refused(address: str) -> None:
     # Ray takes one cluster a process: where the others' is up, this one would not be looked for.
     if ray.is_initialized():
         ray.shutdown()
-    with pytest.raises(BadInput, match=address), sweeps.cluster(address):
+    with pytest.raises(BadInput, match=address), nodes.cluster(address):
         pass
 
 

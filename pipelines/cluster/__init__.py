@@ -1,0 +1,8 @@
+"""A sweep on Kubernetes: what `make deploy`, `sweep`, `ui` and `undeploy` do with CONTEXT, by the user's own kubectl."""
+
+from pipelines.cluster.kubectl import Cluster, connect
+from pipelines.cluster.needs import OPERATOR, check_here
+from pipelines.cluster.rayjob import sweep
+from pipelines.cluster.server import deploy, ui, undeploy
+
+__all__ = ["OPERATOR", "Cluster", "check_here", "connect", "deploy", "sweep", "ui", "undeploy"]

@@ -1,0 +1,96 @@
+"""What a sweep on a cluster writes, each line once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from pipelines.cluster.kubectl import ANSWER_SECONDS, POLL_SECONDS, Cluster, Refused
+from pipelines.cluster.states import say
+
+RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- |Running entrypoint for job ")
+"""How a line begins that `ray job submit` adds to what the sweep writes."""
+
+
+class Logs(threading.Thread):
+    """Prints what the sweep writes, as it is written by the pods that submit it, each line once.
+
+    A stream that breaks is read again from its start, as is the sweep's log by a submitter that takes over from one that
+    died: both repeat what was printed, which is left out.
+    """
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__(daemon=True)
+        self.cluster = cluster
+        self.name = name
+        self._ending = threading.Event()
+        self._stopped = False
+        self._process: subprocess.Popen[str] | None = None
+        self._printed: dict[str, list[str]] = {}
+        """By the Job whose pods submit: the next try of a sweep has a new one and a log of its own."""
+
+    def run(self) -> None:
+        while not self._stopped:
+            last, whole = self._ending.is_set(), False
+            with suppress(Refused):
+                whole = all(self._stream(pod) for pod in self._pods())
+            if last and whole:
+                return
+            self._ending.wait(POLL_SECONDS / 3)
+
+    def finish(self, seconds: float = ANSWER_SECONDS) -> None:
+        """The sweep has ended: print what is left."""
+        self._ending.set()
+        self.join(seconds)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._ending.set()
+        if process := self._process:
+            process.kill()
+        self.join(1)
+
+    def _pods(self) -> list[dict[str, Any]]:
+        """The newest that has written, if any."""
+        pods = self.cluster.find("pod", f"--selector=job-name={self.name}")
+        started = [pod for pod in pods if pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")]
+        return sorted(started, key=lambda pod: pod["metadata"]["creationTimestamp"])[-1:]
+
+    def _stream(self, pod: Mapping[str, Any]) -> bool:
+        """Whether the log was read to its end."""
+        labels = pod["metadata"].get("labels", {})
+        printed = self._printed.setdefault(labels.get("batch.kubernetes.io/controller-uid", ""), [])
+        with self.cluster.start("logs", "--follow", pod["metadata"]["name"]) as process:
+            self._process = process
+            if self._stopped:
+                process.kill()
+            for line in unseen(_of_sweep(process.stdout or ()), printed):
+                say(line)
+        return process.returncode == 0
+
+
+def _of_sweep(lines: Iterable[str]) -> Iterator[str]:
+    """What the sweep wrote, out of what `ray job submit` writes."""
+    repeats = False
+    for line in lines:
+        own = RAYS_OWN.match(line)
+        # What follows these words is the end of the log once more.
+        repeats |= bool(own) and " -- Status message: " in line
+        if not own and not repeats:
+            yield line.rstrip("\n")
+
+
+def unseen(lines: Iterator[str], printed: list[str]) -> Iterator[str]:
+    """The lines that do not repeat, in order, what is in `printed`, to which they are added."""
+    at = 0
+    for line in lines:
+        try:
+            at = printed.index(line, at) + 1
+        except ValueError:
+            printed.append(line)
+            at = len(printed)
+            yield line

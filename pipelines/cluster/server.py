@@ -1,0 +1,96 @@
+"""The tracking server on a cluster: set up, looked at from here, and deleted."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NoReturn
+
+import yaml
+
+from forget.settings import BadInput
+from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster
+from pipelines.cluster.needs import check_needs, check_operator, has_operator
+from pipelines.cluster.states import FAILED, HEALTH, HEALTHY, Changes, ended, say, troubles
+from pipelines.manifests import NAMESPACE, parse
+
+HEALTHY_SECONDS = 900
+"""How long the tracking server may take: nodes come, images are pulled, volumes are made."""
+
+
+def deploy(cluster: Cluster, manifests: str) -> int:
+    """Apply the tracking server and wait until it is healthy. Returns the exit code.
+
+    Raises:
+        BadInput: the cluster lacks what everything stands on.
+    """
+    objects = parse(manifests)
+    check_operator(cluster)
+    check_needs(cluster, objects)
+    # A Job cannot be changed; that of an earlier version makes room for this one's.
+    if jobs := [one["metadata"]["name"] for one in objects if one["kind"] == "Job"]:
+        cluster.kubectl("delete", "job", *jobs, "--ignore-not-found", "--wait", seconds=DELETE_SECONDS)
+    cluster.apply(manifests)
+    say(f'applied {len(objects)} objects to cluster "{cluster.context}"')
+    wanted = {(one["kind"].lower(), one["metadata"]["name"]) for one in objects if one["kind"] in HEALTH}
+    told = Changes()
+    states = dict.fromkeys(sorted(wanted), "missing")
+    until = time.monotonic() + HEALTHY_SECONDS
+    while any(state != HEALTHY for state in states.values()):
+        for one in cluster.find(",".join(sorted({kind for kind, _ in wanted}))):
+            what = (one["kind"].lower(), one["metadata"]["name"])
+            # A Job that is complete is deleted after a while, and was complete all the same.
+            if what in wanted:
+                states[what] = HEALTH[one["kind"]](one)
+                told.tell("/".join(what), states[what])
+        for pod, trouble in troubles(cluster.find("pod")):
+            told.tell(pod, trouble)
+        late = time.monotonic() > until
+        if bad := ["/".join(what) for what, state in states.items() if state == FAILED or (late and state != HEALTHY)]:
+            say(f"{bad[0]} did not become healthy; its reasons: {cluster.command('describe', bad[0])}")
+            say(f"its words: {cluster.command('logs', bad[0], '--all-containers')}")
+            return 1
+        time.sleep(POLL_SECONDS)
+    say(f"MLflow is up: http://mlflow.{NAMESPACE}:5000 within the cluster; here: make ui CONTEXT={cluster.context}")
+    return 0
+
+
+def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:
+    """Delete what `deploy` made. What cannot be made again, the volumes and the Secrets, stays unless `data` is true.
+
+    Raises:
+        BadInput: a sweep runs.
+    """
+    jobs = cluster.find("rayjob") if has_operator(cluster) else []
+    if running := [job["metadata"]["name"] for job in jobs if not ended(job)]:
+        stop = cluster.command("delete", "rayjob", running[0])
+        raise BadInput(f"{running[0]} runs and needs the tracking server: wait for it, or stop it with: {stop}")
+    if data:
+        cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=2 * DELETE_SECONDS)
+        say(f"deleted namespace {NAMESPACE} with its volumes and Secrets")
+        return 0
+    kept = ("Namespace", "PersistentVolumeClaim", "Secret")
+    gone = [one for one in parse(manifests) if one["kind"] not in kept]
+    words = ("delete", "--ignore-not-found", "--wait", "--filename=-")
+    cluster.kubectl(*words, given=yaml.safe_dump_all(gone), seconds=DELETE_SECONDS)
+    # Those of earlier versions have other names, which hold a hash of what they say.
+    cluster.kubectl("delete", "configmap", "--selector=app.kubernetes.io/part-of=forget", "--ignore-not-found")
+    claims = [claim["metadata"]["name"] for claim in cluster.find("pvc")]
+    say(f"deleted {len(gone)} objects; kept namespace {NAMESPACE}, its Secrets and volumes ({', '.join(claims) or 'none'})")
+    say(f"delete these as well, with every run and model in them: make undeploy CONTEXT={cluster.context} DATA=1")
+    return 0
+
+
+def ui(cluster: Cluster, port: int) -> NoReturn:
+    """Forward a port of this machine to the tracking server, until Ctrl-C.
+
+    Raises:
+        BadInput: it is not deployed.
+    """
+    if not cluster.find("service", "mlflow"):
+        raise BadInput(f'no MLflow in cluster "{cluster.context}"; deploy it with: make deploy CONTEXT={cluster.context}')
+    who = "'{{.data.MLFLOW_TRACKING_USERNAME | base64decode}} {{.data.MLFLOW_TRACKING_PASSWORD | base64decode}}'"
+    secret = cluster.command("get", "secret", "forget-client", f"--output=go-template={who}")
+    say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C; user and password: {secret}")
+    words = ["--context", cluster.context, "--namespace", NAMESPACE, "port-forward", "service/mlflow", f"{port}:5000"]
+    os.execvp("kubectl", ["kubectl", *words])

@@ -1,0 +1,159 @@
+"""Ray itself: one on this machine for as long as a sweep takes, or a cluster; and what its nodes hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from filelock import FileLock, Timeout
+from ray.autoscaler.sdk import request_resources
+from ray.tune.execution import class_cache
+
+from forget.settings import BadInput, Resources
+
+NODE_SECONDS = 300
+"""How long a cluster may take to grow a node that can hold a trial."""
+
+PROJECT = Path(__file__).parents[2]
+
+FOLDERS, LOCK = Path("/tmp"), "driver.lock"  # noqa: S108  its folders are made by mkdtemp
+"""Where the Ray of a sweep keeps its own files, in a folder whose lock says that the sweep lives."""
+
+KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+
+OBJECTS = 100 * 2**20
+"""Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the memory."""
+
+TUNE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's handler would wait for the running steps, and a step is a whole trial.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Tune's newer output prints a table even where it is told to be silent.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@contextmanager
+def cluster(address: str | None = None) -> Iterator[None]:
+    """Ray: the cluster at the address, or one on this machine for as long as the block lasts. Sweeps within the block share it.
+
+    Raises:
+        BadInput: no cluster at the address, or it wants another token.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ.update(TUNE | {"PYTHONPATH": path})
+    # Tune would hand them to each trial in a way that `ps` and Ray's logs show. Trials have the environment of their node.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    _clear_folders()
+    # The folder holds sockets, whose paths end at 107 bytes: TMPDIR may be too long.
+    draft = Path(tempfile.mkdtemp(prefix=".ray-", dir=FOLDERS))
+    lock = FileLock(draft / LOCK)
+    lock.acquire()
+    # Under the name at which others look only now that it is locked.
+    folder = draft.rename(FOLDERS / draft.name[1:])
+    try:
+        if not address:
+            # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet)
+            _watch()
+        else:
+            _connect(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": path}}, **quiet)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _watch() -> None:
+    """From now on this process ends when one that Ray stands on dies before Ray is shut down.
+
+    Nothing goes on without them; Ray itself would wait for a minute and then end this process without a word.
+    """
+    node = ray._private.worker._global_node
+
+    def wait(name: str) -> None:
+        node.all_processes[name][0].process.wait()
+        if ray.is_initialized() and ray._private.worker._global_node is node:
+            print(f"forget: Ray's process {name} died, killed or out of memory; the same command goes on", file=sys.stderr)
+            # Whatever the main thread waits for will never come. What Ray started goes with this process.
+            os._exit(1)
+
+    for name in ("gcs_server", "raylet"):
+        threading.Thread(target=wait, args=[name], daemon=True).start()
+
+
+def _clear_folders() -> None:
+    """Remove the folders of sweeps that were killed: nobody holds their locks."""
+    for path in FOLDERS.glob(f"ray-*/{LOCK}"):
+        with suppress(Timeout, OSError), FileLock(path, timeout=0):
+            shutil.rmtree(path.parent)
+
+
+def _connect(address: str, **settings: Any) -> None:
+    if "://" in address:
+        raise BadInput(f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto')
+    host, _, port = address.rpartition(":")
+    try:
+        if address != "auto":
+            # Ray itself would knock for a quarter of an hour.
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, **settings)
+    except (OSError, ValueError, ray.exceptions.AuthenticationError):
+        # Ray tells a cluster that is not there from one that refuses our token on standard error alone.
+        cure = "start one with: ray start --head; where one runs, RAY_AUTH_TOKEN must be its token"
+        raise BadInput(f'no Ray cluster answers at "{address}"; {cure}') from None
+
+
+@contextmanager
+def slots(resources: Resources, address: str | None) -> Iterator[int]:
+    """Ray (see `cluster`), and how many trials its nodes hold at once.
+
+    Raises:
+        BadInput: none, nor does a cluster grow a node that does. Ray would wait for ever.
+    """
+    need = bundle(resources)
+    with cluster(address):
+        until = time.monotonic() + (NODE_SECONDS if address else 0)
+        while not (held := sum(_fitting(node, need) for node in _nodes())):
+            if time.monotonic() >= until:
+                wanted = ", ".join(f"{n:g} {kind}" for kind, n in need.items() if n)
+                have = "; ".join(", ".join(f"{node.get(kind, 0):g} {kind}" for kind in need) for node in _nodes())
+                raise BadInput(f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {have})")
+            request_resources(bundles=[need])
+            time.sleep(1)
+        yield held
+
+
+def bundle(resources: Resources) -> dict[str, float]:
+    """What a trial takes. One bundle, hence one node: its processes share GPUs by NVLink or PCIe, not by the network."""
+    return {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
+
+
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each node that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _fitting(node: dict[str, float], need: dict[str, float]) -> int:
+    return min(int(node.get(kind, 0) // n) for kind, n in need.items() if n)
