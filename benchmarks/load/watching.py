@@ -171,6 +171,8 @@ def hottest(path: Path, rooms: str) -> list[str]:
     whole = 0
     for line in path.read_text(encoding="utf-8").splitlines():
         stack, _, samples = line.rpartition(" ")
+        if not samples.isdigit():
+            continue  # The half of a stack whose process has a line break in its command line.
         whole += int(samples)
         # A frame that is no function names the process by its command line.
         frames = {re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";") if not frame.startswith("process ")}
