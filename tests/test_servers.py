@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from secrets import token_hex
 from urllib.parse import quote, quote_plus
 
 import pytest
+import requests
 import servers
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -113,7 +115,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with (
         servers.postgres(folder) as database,
         servers.seaweedfs(folder) as s3,
-        servers.mlflow_server(folder, database, s3) as server,
+        servers.mlflow_server(folder, database, s3, workers=2) as server,
     ):
         yield Stack(folder, s3, server)
 
@@ -270,6 +272,21 @@ def test_who_has_no_password_or_a_wrong_one_is_refused(
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     with pytest.raises(tracking.Unreachable, match="401"):
         tracking.load_forgotten("tiny", "vowels")
+
+
+def test_no_answer_waits_for_an_acknowledgement(stack: Stack) -> None:
+    """Workers share a socket on which asyncio leaves Nagle's algorithm on: the body would come 40 ms after the header."""
+    waited = []
+    with requests.Session() as session:
+        session.auth = (stack.tracking.user, stack.tracking.password)
+        for _ in range(40):
+            address = f"{stack.tracking.uri}/api/2.0/mlflow/experiments/search?max_results=1"
+            with session.get(address, stream=True) as answer:
+                began = time.perf_counter()
+                assert answer.json()
+                waited.append(time.perf_counter() - began)
+    # The kernel acknowledges what comes first on a connection at once.
+    assert min(waited[20:]) < 0.02
 
 
 def test_a_wrong_host_is_refused(stack: Stack) -> None:
