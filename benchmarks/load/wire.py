@@ -52,14 +52,15 @@ class Kind(Part):
 
 
 def record() -> None:
-    """From now on, in this process and those forked from it, if $FORGET_WIRE names a folder."""
-    folder = os.environ.get(FOLDER)
-    if not folder or hasattr(requests.adapters.HTTPAdapter.send, "plain"):
+    """From now on, in this process and those forked from it, wherever $FORGET_WIRE names a folder meanwhile."""
+    if hasattr(requests.adapters.HTTPAdapter.send, "plain"):
         return
     plain = requests.adapters.HTTPAdapter.send
 
     def send(self: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        if "/mlflow" not in str(request.url):  # Ray asks whether it runs in a cloud.
+        # Each time: the parts of a benchmark have a folder each, one after the other.
+        folder = os.environ.get(FOLDER)
+        if not folder or "/mlflow" not in str(request.url):  # Ray asks whether it runs in a cloud.
             return plain(self, request, *args, **kwargs)
         began, clock = time.time(), time.perf_counter()
         status = retries = 0
