@@ -56,7 +56,7 @@ def test_latencies_are_shared_out_by_kind_and_the_rest_is_summed_up() -> None:
 def test_every_process_is_recorded_with_its_answers_and_its_failures(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(wire.SITE)
     script = """
-        import contextlib, http.server, requests, threading
+        import contextlib, http.server, os, pathlib, requests, threading
 
         class Broken(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
@@ -71,11 +71,19 @@ def test_every_process_is_recorded_with_its_answers_and_its_failures(tmp_path: P
         server.server_close()
         with contextlib.suppress(requests.ConnectionError):
             requests.get(at)
+        # The next part of a benchmark, with a folder of its own; then none.
+        os.environ["FORGET_WIRE"] += "/next"
+        pathlib.Path(os.environ["FORGET_WIRE"]).mkdir()
+        for _ in range(2):
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(at)
+            os.environ.pop("FORGET_WIRE", None)
     """
     lines = [line.removeprefix(" " * 8) for line in script.splitlines()]
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", wire.FOLDER: str(tmp_path)}
     subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, check=True, timeout=60)
     assert [(call.kind, call.status) for call in wire.read(tmp_path)] == [("GET runs/get", 503), ("GET runs/get", 0)]
+    assert [call.status for call in wire.read(tmp_path / "next")] == [0]
 
 
 def test_a_profile_counts_a_function_once_a_sample(tmp_path: Path) -> None:
