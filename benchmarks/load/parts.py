@@ -22,12 +22,12 @@ from benchmarks import stores
 from benchmarks.load import wire
 from benchmarks.load.page import Grown
 from benchmarks.load.stack import Measurement, Stack
-from forget import tracking
+from forget import sums, tracking
 from forget.events import Outcome, StageStarted, Step
 from forget.journal import FILE, Journal
 from forget.metrics import Estimate, Row, metric_name
 from forget.settings import read_sweep
-from forget.store import Store
+from forget.store import Store, whole_folder
 from forget.trial import identify, run_trial
 from tests import servers
 
@@ -184,7 +184,10 @@ def _id(outcome: Outcome, seed: int) -> str:
 def _finish_like(outcome: Outcome, seed: int, store: Store) -> Outcome:
     """The trial with another seed, finished with weights and the same numbers, but for a drawn accuracy after forgetting."""
     id = _id(outcome, seed)
-    shutil.copytree(store.root / "learned" / outcome.learned_id, store.trial(id) / "model")
+    with whole_folder(store.trial(id) / "model") as folder:
+        # Without the sums, which name the folder they are of.
+        learned = store.root / "learned" / outcome.learned_id
+        shutil.copytree(learned, folder, ignore=shutil.ignore_patterns(sums.FILE), dirs_exist_ok=True)
     rows: list[Row] = [replace(row, trial=id) for row in store.rows(outcome.id)]
     drawn = random.Random(seed).random()
     accuracy = metric_name("forgotten", outcome.trial.task, "test", "accuracy")
