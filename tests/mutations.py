@@ -88,7 +88,7 @@ Change = Callable[[bytes], bytes]
 def damage(draw: st.DrawFn, size: int, rough: bool = True) -> tuple[str, Change]:
     """Bytes cut off, flipped or overwritten; `rough`, of a text, also removed, put in, or encoded anew."""
     whole: dict[str, Change] = {
-        "as UTF-16": lambda text: text.decode().encode("utf-16"),
+        "as UTF-16": lambda text: text.decode(errors="replace").encode("utf-16"),
         "as UTF-8 with a mark": lambda text: b"\xef\xbb\xbf" + text,
         "with Windows' line ends": lambda text: text.replace(b"\n", b"\r\n"),
         "nothing but a line end": lambda text: b"\n",

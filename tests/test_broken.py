@@ -3,6 +3,7 @@
 What can be computed again from what was handed in, the store's shared entries, is: to the same bytes, with a word about it."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -184,7 +185,7 @@ def test_what_is_broken_is_refused_or_mended(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    kind, told = KINDS[name], Counter[int]()
+    kind, told, numbers = KINDS[name], Counter[int](), itertools.count()
 
     @settings(
         max_examples=round(kind.share * cases),
@@ -197,7 +198,7 @@ def test_what_is_broken_is_refused_or_mended(
     @given(kind.mutations(world))
     def run(mutation: Mutation) -> None:
         # A folder of its own: whatever the process remembers by path is of no other case.
-        root = tmp_path / str(told.total())
+        root = tmp_path / str(next(numbers))
         shutil.copytree(world.root, root)
         mutation.apply(root)
         monkeypatch.chdir(root)
