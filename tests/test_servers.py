@@ -283,7 +283,7 @@ def test_no_answer_waits_for_an_acknowledgement(stack: Stack) -> None:
             address = f"{stack.tracking.uri}/api/2.0/mlflow/experiments/search?max_results=1"
             with session.get(address, stream=True) as answer:
                 began = time.perf_counter()
-                assert answer.json()
+                assert answer.content
                 waited.append(time.perf_counter() - began)
     # The kernel acknowledges what comes first on a connection at once.
     assert min(waited[20:]) < 0.02
