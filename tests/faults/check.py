@@ -186,7 +186,7 @@ def _left_behind(cell: Cell) -> Iterator[str]:
             yield f"a lock that is held: {lock.relative_to(cell.root)}"
     if "://" in cell.where:
         keys = cell.world.s3.keys("forget", f"{cell.name}/")
-        remote = r"\.claim$|\.[0-9a-f]{32}$|/trials/[^/]+/(checkpoint|model)\.|/learning/|/tune-"
+        remote = r"\.claim$|\.[0-9a-f]{32}$|/trials/[^/]+/(checkpoint|model)\.|/learning/|/tune"
         if left := sorted(key for key in keys if re.search(remote, key)):
             yield f"left in the bucket: {left[0]} and {len(left) - 1} more"
         present = {Path(key).parent.name for key in keys if key.endswith("/outcome.json")}
