@@ -138,7 +138,7 @@ def trial(
         from accelerate import PartialState
 
         # accelerate takes processes without a GPU for strangers unless it is told; the first to ask decides for all.
-        PartialState(cpu=not torch.cuda.is_available())
+        process = PartialState(cpu=not torch.cuda.is_available())
         # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the only one.
         speaks = os.environ.get("RANK", "0") == "0"
 
@@ -159,6 +159,9 @@ def trial(
 
         try:
             run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes, shard)
+            # They part together: gloo's threads may still let go of a tensor, and abort if Python has ended meanwhile.
+            process.wait_for_everyone()
+            process.destroy_process_group()
         except (BadInput, FloatingPointError) as error:
             tell(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)))
             raise typer.Exit(2) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
 
     Raises:
         BadInput, FloatingPointError: as `run_trial` does.
-        RuntimeError: a process failed otherwise; the text is the last line it wrote.
+        RuntimeError: a process failed otherwise; the text is its last error, or its signal.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trial.json"
@@ -36,7 +37,7 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
         shard = ["--shard"] if resources.shard else []
         command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes, *shard]
         threads = str(max(1, int(resources.cpus)))
-        env = os.environ | {"FORGET_STORE": store.where, "OMP_NUM_THREADS": threads}
+        env = os.environ | {"FORGET_STORE": store.where, "OMP_NUM_THREADS": threads, "PYTHONFAULTHANDLER": "1"}
         with (
             (Path(folder) / "launcher.log").open("w") as log,
             subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -59,7 +60,15 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
 
 
 def _last_words(folder: Path) -> str:
-    """The last line of the process that failed. Those that it took along were stopped by the launcher and wrote no error."""
-    logs = [*sorted(folder.rglob("stderr.log")), folder / "launcher.log"]
-    lines = [log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2] for log in logs]
-    return next((line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
+    """What the process wrote last that failed first, by torch's launcher; and its signal, if it died of one."""
+    report = (folder / "launcher.log").read_text(encoding="utf-8", errors="replace").strip()
+    root = re.search(r"Root Cause.*?local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", report, re.DOTALL)
+    if not root:
+        return report.rpartition("\n")[2]
+    rank, code = map(int, root.groups())
+    said = "\n".join(log.read_text(encoding="utf-8", errors="replace") for log in folder.rglob(f"{rank}/stderr.log"))
+    errors = re.findall(r"^(?:\[rank\d+\]: )?((?:Fatal Python error|[\w.]+(?:Error|Exception)): .*)", said, re.MULTILINE)
+    words = errors[-1] if errors else said.strip().rpartition("\n")[2]
+    if code > 0:
+        return words
+    return f"process {rank} of the trial died of {signal.Signals(-code).name}" + (f": {words}" if words else "")

@@ -277,6 +277,34 @@ def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> 
         run_processes(overlay(quick, {"task": "vowel"}), Resources(workers=2), lambda event: None, here)
 
 
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [
+        ("raise ValueError('no such luck')", "ValueError: no such luck"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "process 1 of the trial died of SIGKILL"),
+        ("faulthandler._sigsegv()", "process 1 of the trial died of SIGSEGV: Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_a_process_that_dies_says_of_what(
+    quick: Trial, here: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str, words: str
+) -> None:
+    """Whichever way it goes; the other one, which it takes along, only knows that a peer went away."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import os
+if os.environ.get("RANK") == "1":
+    import faulthandler, signal, torch.distributed as group
+    def barrier(*args, **kwargs):
+        {fate}
+    group.barrier = barrier
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(RuntimeError) as error:
+        run_processes(quick, Resources(workers=2), lambda event: None, here)
+    assert str(error.value) == words
+
+
 SEARCH = Search.model_validate({"trials": 4, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-2, "log": True}}})
 
 
