@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
-
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics.pairwise import cosine_similarity
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from forget.tasks import Example
 
@@ -23,16 +21,18 @@ def nearest(examples: Sequence[Example], trained: Sequence[Example]) -> list[flo
 
     Words and pairs of words of prompt and options count; the wording that all prompts share weighs next to nothing.
     """
-    texts = [_text(example) for example in (*examples, *trained)]
-    vectors = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+").fit_transform(texts)
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    vectors = _tf_idf((_text(example) for example in (*examples, *trained)), ngram_range=(1, 2))
     similar = cosine_similarity(vectors[: len(examples)], vectors[len(examples) :]).max(axis=1)
     return similar.clip(0, 1).tolist()
 
 
 def wording(tasks: Mapping[str, Sequence[Example]]) -> dict[str, float]:
     """Cosine of each task's mean TF-IDF vector to the first task's: 1 for prompts in the same words in equal shares."""
-    texts = [example.prompt for examples in tasks.values() for example in examples]
-    vectors = TfidfVectorizer(token_pattern=r"\w+").fit_transform(texts)
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    vectors = _tf_idf(example.prompt for examples in tasks.values() for example in examples)
     means, at = [], 0
     for examples in tasks.values():
         means.append(vectors[at : at + len(examples)].mean(axis=0).A1)
@@ -56,6 +56,14 @@ def _formats(examples: Sequence[Example]) -> dict[str, float]:
         shape = f"{length}/{option[:1].isupper()}/{any(c.isdigit() for c in option)}/{option.endswith('.')}"
         kinds[f"label {option}" if holders[option] > LABEL * len(examples) else shape] += 1
     return {kind: count / len(options) for kind, count in kinds.items()}
+
+
+def _tf_idf(texts: Iterable[str], **settings: Any) -> Any:
+    """A sparse matrix [texts, words]."""
+    # scikit-learn takes half a second to import, and what plans or drives trials looks at no text.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(token_pattern=r"\w+", **settings).fit_transform(texts)
 
 
 def _text(example: Example) -> str:

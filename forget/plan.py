@@ -9,6 +9,7 @@ import shutil
 import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,7 +93,10 @@ class Plan:
     scored: int
     """Tokens."""
     assumed: tuple[str, ...]
-    seconds: float
+    flops: Mapping[bool, float]
+    """By whether they are in bf16."""
+    rounds: int
+    """How many trials a slot runs, one after another."""
     memory: int
     """Bytes, of the largest trial."""
     disk: int
@@ -101,6 +105,11 @@ class Plan:
     """Bytes free where the store lies; None for an object store, which does not say."""
     long: tuple[Long, ...] = ()
     """Examples that a model does not read."""
+
+    @property
+    def seconds(self) -> float:
+        """An estimate; asked for the first time, it times the machine for half a second."""
+        return sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n) + TRIAL_SECONDS * self.rounds
 
     def rows(self) -> list[tuple[str, str]]:
         """What, and how much."""
@@ -187,8 +196,8 @@ def plan(sweep: Sweep, store: Store) -> Plan:
         trained=sum(one.forget for one in costs) + sum(one.learn for one in missing.values()),
         scored=sum(one.scored + one.watched for one in costs) + sum(2 * one.scored + one.watched for one in missing.values()),
         assumed=tuple(dict.fromkeys(name for one in costs for name in one.assumed)),
-        seconds=sum(n / EFFICIENCY / throughput(bf16) for bf16, n in flops.items() if n)
-        + TRIAL_SECONDS * math.ceil(len(costs) / at_once),
+        flops=flops,
+        rounds=math.ceil(len(costs) / at_once),
         memory=max((one.memory for one in costs), default=0),
         disk=sum(4 * one.parameters for one in missing.values()) + kept + sum(running),
         free=None if store.remote else _free(store.root),

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import get_scheduler
@@ -28,6 +28,9 @@ from forget.models import LanguageModel
 from forget.settings import Lora, Stage
 from forget.sharding import like, whole
 from forget.store import Store
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 BUDGET = {"cpu": 512, "cuda": 8192}
 """Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in its caches."""
@@ -233,6 +236,8 @@ def _backward(
 
 
 def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
+    from peft import LoraConfig, get_peft_model  # half a second, which only adapters cost
+
     torch.manual_seed(seed)
     return get_peft_model(
         model.network,

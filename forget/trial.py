@@ -32,12 +32,12 @@ def run_trial(
         BadInput: something the trial names is not there (see `check`).
         FloatingPointError: a loss that is not finite.
     """
+    began = time.monotonic()
     store = store or Store()
     check(trial, shard)
     identity = identify(trial)
     if done := store.outcome(identity.trial):
         return done
-    began = time.monotonic()
     material = gather(trial)
     bf16 = models.in_bf16(trial.precision)
     lora = trial.lora if trial.tuning == "lora" else None
@@ -84,6 +84,10 @@ def run_trial(
         for part in (*(phase.rows for phase in phases), watched)
         for row in part
     ]
+    speaks = PartialState().is_main_process
+    if trial.save:
+        with whole_folder(store.trial(identity.trial) / "model") if speaks else nullcontext() as folder:
+            models.save(model, folder, torch.bfloat16)
     outcome = Outcome(
         trial=trial,
         id=identity.trial,
@@ -95,10 +99,6 @@ def run_trial(
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )
-    speaks = PartialState().is_main_process
-    if trial.save:
-        with whole_folder(store.trial(identity.trial) / "model") if speaks else nullcontext() as folder:
-            models.save(model, folder, torch.bfloat16)
     if speaks:
         store.finish(outcome, rows)
         observe(outcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -13,9 +13,10 @@ from optuna.trial import TrialState
 
 from forget.events import Outcome
 from forget.metrics import metric_name
+from forget.plan import cost
 from forget.settings import Search, Sweep, Trial, digest, overlay
 from forget.store import Store
-from forget.trial import identify, identify_all
+from forget.trial import Identity, identify, identify_all
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,7 @@ def finished_ids(sweep: Sweep, store: Store) -> list[str]:
 
 
 def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
-    """How many trials are left to run, and the trials.
-
-    The first trial of each learned checkpoint goes before the others that start from it, which would only wait for it.
-    """
+    """How many trials are left to run, and the trials."""
     if sweep.search:
         cells = [Cell(trial, sweep.search, store) for trial in sweep.trials()]
         rounds = max(cell.left for cell in cells)
@@ -53,9 +51,21 @@ def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
     identified = dict(zip(identify_all(trials), trials, strict=True))
     done = set(store.done(identity.trial for identity in identified))
     todo = {identity: trial for identity, trial in identified.items() if identity.trial not in done}
+    return len(todo), (Job(todo[identity], identity.trial) for identity in _in_order(todo))
+
+
+def _in_order(todo: Mapping[Identity, Trial]) -> Iterator[Identity]:
+    """The first trial of each learned checkpoint goes before the others that start from it, which would only wait for it.
+
+    Long trials go before short ones: beside the last of all, slots are empty (Graham 1969, longest processing time first).
+    """
     first = {identity.learned: identity for identity in reversed(todo)}
-    ordered = sorted(todo, key=lambda identity: first[identity.learned] != identity)
-    return len(todo), (Job(todo[identity], identity.trial) for identity in ordered)
+
+    def place(identity: Identity) -> tuple[bool, float]:
+        one, leads = cost(todo[identity]), first[identity.learned] == identity
+        return not leads, -(one.forgetting + leads * one.learning)
+
+    yield from sorted(todo, key=place)
 
 
 class Cell:

@@ -231,6 +231,16 @@ def test_the_first_trial_of_each_learned_checkpoint_goes_first(quick: Trial, tmp
     assert order == [(0, 1e-3), (1, 1e-3), (0, 1e-4), (1, 1e-4)]
 
 
+def test_long_trials_go_before_short_ones(quick: Trial, tmp_path: Path) -> None:
+    """Beside the last trial of a sweep slots are empty: it should be a short one."""
+    sweep = sweep_of(quick, **{"forget.epochs": [1, 2, 3], "learn.epochs": [1, 4]})
+    _, todo = jobs(sweep, Store(tmp_path))
+    order = [(job.trial.learn.epochs, job.trial.forget.epochs) for job in todo]
+    # The first two learn as well; the others find it done.
+    assert order[:2] == [(4, 1), (1, 1)]
+    assert [forget for learn, forget in order[2:]] == [3, 3, 2, 2]
+
+
 def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
     # Adapters' rank changes nothing where the whole model is tuned.
     total, todo = jobs(sweep_of(quick, **{"lora.rank": [4, 8]}), Store(tmp_path))

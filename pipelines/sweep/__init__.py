@@ -1,7 +1,22 @@
 """A sweep's trials, run by Ray Tune on this machine or on a cluster; the only folder that knows Ray."""
 
-from pipelines.sweep.driver import Failure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from pipelines.sweep.nodes import cluster
-from pipelines.sweep.verbs import SweepResult, run, send, write_report
+
+if TYPE_CHECKING:
+    from pipelines.sweep.driver import Failure
+    from pipelines.sweep.verbs import SweepResult, run, send, write_report
 
 __all__ = ["Failure", "SweepResult", "cluster", "run", "send", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    # The processes of trials import `slot` alone: what drives a sweep and reports it would cost each of them a second.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pipelines.sweep import driver, verbs
+
+    return getattr(driver if name == "Failure" else verbs, name)
