@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,20 +22,33 @@ from benchmarks.compare import Comparison, Result, Share, profiled, run, turns
 from forget.settings import BadInput
 
 
-def rows(quick: bool, only: str) -> list[tuple[str, Comparison[Any] | Share]]:
-    """Room and row of all that `only` names: a room, or a part of the row's work.
+@cache
+def rows(room: str, quick: bool) -> list[Comparison[Any] | Share]:
+    """All rows of a room, the same objects each time: they share what is made once."""
+    # Here, since a room imports what it compares with, which takes seconds.
+    found: list[Comparison[Any] | Share] = importlib.import_module(f"benchmarks.{room}").comparisons(quick)
+    return found
+
+
+def named(quick: bool, only: str) -> dict[str, list[int]]:
+    """By room, the places of the rows that `only` names: a room, or a part of the row's work.
 
     Raises:
         BadInput: nothing is named so.
     """
-    found: list[tuple[str, Comparison[Any] | Share]] = []
-    for room in (only,) if only in page.ROOMS else page.ROOMS:
-        # Here, since a room imports what it compares with, which takes seconds.
-        everything = importlib.import_module(f"benchmarks.{room}").comparisons(quick)
-        found += [(room, row) for row in everything if only == room or only in row.work]
-    if not found:
+    rooms = (only,) if only in page.ROOMS else page.ROOMS
+    found = {room: [at for at, row in enumerate(rows(room, quick)) if only == room or only in row.work] for room in rooms}
+    if not any(found.values()):
         raise BadInput(f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work')
     return found
+
+
+def measured(room: str, quick: bool, at: int, rounds: int) -> Result:
+    """A row of the room, with a profile if it misses its target."""
+    warnings.filterwarnings("ignore", module="transformers|lm_eval|torch")
+    row = rows(room, quick)[at]
+    result = run(row, rounds).model_copy(update={"room": room})
+    return result.model_copy(update={"profile": profiled(row)}) if result.met is False and result.equal else result
 
 
 def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Grown, ...]:
@@ -66,8 +82,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for performance.json and performance.md.")] = Path("bench"),
 ) -> None:
     """Time the platform side by side with what a user would pick instead. Exit code 1 where two sides are not equal."""
-    warnings.filterwarnings("ignore", module="transformers|lm_eval|torch")
-    chosen = [] if only == "growth" else rows(quick, only)
+    chosen = {} if only == "growth" else named(quick, only)
     results: list[Result] = []
     record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=())
     if only:  # What is run again takes the place of what the folder holds of it.
@@ -75,18 +90,17 @@ def main(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=sum(turns(row, rounds) for _, row in chosen))
-        done = 0
-        for room, row in chosen:
-            progress.update(bar, description=row.work)
-            result = run(row, rounds, lambda: progress.advance(bar)).model_copy(update={"room": room})
-            done += turns(row, rounds)
-            progress.update(bar, completed=done)  # A row whose check failed had turns left.
-            if result.met is False and result.equal:
-                result = result.model_copy(update={"profile": profiled(row)})
-            results.append(result)
-            record = page.with_result(record, result)
-            page.write(record, out)  # After each row: one that is interrupted keeps what it has.
+        bar = progress.add_task("", total=sum(turns(rows(room, quick)[at], rounds) for room in chosen for at in chosen[room]))
+        for room, places in chosen.items():
+            # Each room in a process of its own: in one that has grown to gigabytes, a trial took half as long again.
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+                for at in places:
+                    progress.update(bar, description=rows(room, quick)[at].work)
+                    result = alone.submit(measured, room, quick, at, rounds).result()
+                    progress.advance(bar, turns(rows(room, quick)[at], rounds))
+                    results.append(result)
+                    record = page.with_result(record, result)
+                    page.write(record, out)  # After each row: one that is interrupted keeps what it has.
     if only == "growth" or not (only or quick):
         record = record.model_copy(update={"growth": grown(quick, out, console.print)})
         page.write(record, out)

@@ -109,28 +109,24 @@ def turns(row: Comparison[Any] | Share, rounds: int) -> int:
     return 2 if row.once else 2 * (1 + rounds)
 
 
-def run(row: Comparison[Any] | Share, rounds: int, tick: Callable[[], None] = lambda: None) -> Result:
+def run(row: Comparison[Any] | Share, rounds: int) -> Result:
     """Check, then time strictly in turn. A row whose sides differ is not timed any further: its ratio would mean nothing.
 
     Our side runs as a sweep's trials and `forget trial` do, in a process that keeps its memory; the other side does not.
 
     Args:
         rounds: after the first pass, which warms both sides up and is checked.
-        tick: called after each turn.
     """
     if isinstance(row, Share):
         keep_memory()
         share, note = row.measure()
-        tick()
         return Result(work=row.work, against=row.of, share=share, target=row.target, at_most=row.at_most, note=note)
 
     def turn(side: Callable[[], Any]) -> tuple[Any, float]:
         (keep_memory if side == row.ours else give_memory_back)()
         began = time.perf_counter()
         found = side()
-        seconds = time.perf_counter() - began
-        tick()
-        return found, seconds
+        return found, time.perf_counter() - began
 
     mine, first = turn(row.ours)
     other, second = turn(row.theirs)
