@@ -6,10 +6,8 @@ import importlib
 import multiprocessing
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,37 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks import machine, page
-from benchmarks.compare import Comparison, Result, Share, profiled, run, turns
+from benchmarks.compare import Result, turns
+from benchmarks.rooms import measured, named, rows
 from forget.settings import BadInput
-
-
-@cache
-def rows(room: str, quick: bool) -> list[Comparison[Any] | Share]:
-    """All rows of a room, the same objects each time: they share what is made once."""
-    # Here, since a room imports what it compares with, which takes seconds.
-    found: list[Comparison[Any] | Share] = importlib.import_module(f"benchmarks.{room}").comparisons(quick)
-    return found
-
-
-def named(quick: bool, only: str) -> dict[str, list[int]]:
-    """By room, the places of the rows that `only` names: a room, or a part of the row's work.
-
-    Raises:
-        BadInput: nothing is named so.
-    """
-    rooms = (only,) if only in page.ROOMS else page.ROOMS
-    found = {room: [at for at, row in enumerate(rows(room, quick)) if only == room or only in row.work] for room in rooms}
-    if not any(found.values()):
-        raise BadInput(f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work')
-    return found
-
-
-def measured(room: str, quick: bool, at: int, rounds: int) -> Result:
-    """A row of the room, with a profile if it misses its target."""
-    warnings.filterwarnings("ignore", module="transformers|lm_eval|torch")
-    row = rows(room, quick)[at]
-    result = run(row, rounds).model_copy(update={"room": room})
-    return result.model_copy(update={"profile": profiled(row)}) if result.met is False and result.equal else result
 
 
 def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Grown, ...]:
