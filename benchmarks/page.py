@@ -103,11 +103,12 @@ def page(record: Record, why: dict[str, str]) -> str:
     """docs/performance.md."""
     where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     rounds = sorted({len(result.ours) for result in record.results if result.ours}) or [record.rounds]
+    times = f"{' or '.join(map(str, rounds))} round{'s' if rounds[-1] > 1 else ''}"
     parts = [
         "# Performance",
         f"Made from performance.json, which `make bench{'-quick' if record.quick else ''}` wrote, on: {where}.",
         "Each row was first checked for equal results. Then the two sides ran strictly in turn in one process, for "
-        f"{' or '.join(map(str, rounds))} round{'s' * (rounds[-1] > 1)}; a ratio is their time over ours in the same round: the median "
+        f"{times}; a ratio is their time over ours in the same round: the median "
         "(least-largest). Work that takes minutes is timed once, on the pass that is checked. Seconds are medians.",
     ]
     for room in ROOMS:
