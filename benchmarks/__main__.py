@@ -48,10 +48,13 @@ def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Gro
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rows, on less.")] = False,
     only: Annotated[str, typer.Option(help="A room, or a part of a row's work.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after the first pass, which is checked.")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Timed rounds, after the first pass, which is checked; 3 by default, quick 1.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for performance.json and performance.md.")] = Path("bench"),
 ) -> None:
     """Time the platform side by side with what a user would pick instead. Exit code 1 where two sides are not equal."""
+    rounds = rounds or (1 if quick else 3)
     chosen = {} if only == "growth" else named(quick, only)
     results: list[Result] = []
     record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=())
