@@ -60,12 +60,17 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
 
 
 def _last_words(folder: Path) -> str:
-    """What the process wrote last that failed first, by torch's launcher; and its signal, if it died of one."""
+    """The last error of the process that failed first, or its signal; not of those that it took along."""
     report = (folder / "launcher.log").read_text(encoding="utf-8", errors="replace").strip()
-    root = re.search(r"Root Cause.*?local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", report, re.DOTALL)
-    if not root:
-        return report.rpartition("\n")[2]
-    rank, code = map(int, root.groups())
+    failed = re.findall(r"local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", report, re.DOTALL)
+    # The root cause by the launcher, which looks now and then, comes last.
+    causes = [_cause(folder, int(rank), int(code)) for rank, code in reversed(failed)]
+    return next(
+        (cause for cause in causes if not re.search(r"SIGTERM|by peer", cause)), [*causes, report.rpartition("\n")[2]][0]
+    )
+
+
+def _cause(folder: Path, rank: int, code: int) -> str:
     said = "\n".join(log.read_text(encoding="utf-8", errors="replace") for log in folder.rglob(f"{rank}/stderr.log"))
     errors = re.findall(r"^(?:\[rank\d+\]: )?((?:Fatal Python error|[\w.]+(?:Error|Exception)): .*)", said, re.MULTILINE)
     words = errors[-1] if errors else said.strip().rpartition("\n")[2]
