@@ -60,7 +60,8 @@ def comparisons(quick: bool) -> list[Comparison[Scores]]:
     first_of_kind = {timed.kind: timed.task for timed in reversed(chosen)}
     rows = []
     for timed in chosen:
-        rows += [_fp32(timed), _bf16(timed, checked=100 if quick else 200)]
+        harness = _Theirs(data.examples(timed.task, timed.n))
+        rows += [_fp32(timed, harness), _bf16(timed, harness, checked=100 if quick else 200)]
         if timed.task == first_of_kind[timed.kind] and not quick:
             rows.append(_both_bf16(timed))
     return rows
@@ -91,9 +92,8 @@ class _Theirs:
         return f"batch size {self.harness.batch}"
 
 
-def _fp32(timed: Timed) -> Comparison[Scores]:
-    some = data.examples(timed.task, timed.n)
-    theirs = _Theirs(some)
+def _fp32(timed: Timed, theirs: _Theirs) -> Comparison[Scores]:
+    some = theirs.some
 
     def check(ours: Scores, other: Scores) -> str:
         apart = _apart(ours, other)
@@ -108,9 +108,8 @@ def _fp32(timed: Timed) -> Comparison[Scores]:
     )
 
 
-def _bf16(timed: Timed, checked: int) -> Comparison[Scores]:
-    some, more = data.examples(timed.task, timed.n), data.examples(timed.task, checked)
-    theirs = _Theirs(some)
+def _bf16(timed: Timed, theirs: _Theirs, checked: int) -> Comparison[Scores]:
+    some, more = theirs.some, data.examples(timed.task, checked)
 
     def check(ours: Scores, other: Scores) -> str:
         full = data.accuracy(_ours(more, False), more)

@@ -1,11 +1,13 @@
 """Examples to tensors: the one place for tokens, padding, masks and answer positions.
 
 An example's options share its prompt. They are packed into one sequence, `prompt option option …`, where an option sees the
-prompt and itself but not its siblings and counts its positions from the prompt's end, so the prompt is computed once.
+prompt and itself but not its siblings and counts its positions from the prompt's end, so the prompt is computed once. Short
+examples share a row of a batch where they fit beside each other, neither seeing the other, so that little of it is padding.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,7 @@ from forget.settings import BadInput
 from forget.tasks import Example
 
 PROMPT = 0
-"""Segment of the prompt's tokens; option i is segment i + 1; padding is -1."""
+"""Segment of a prompt's tokens; option i is segment i + 1; padding is -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,16 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Packed examples. B examples of at most L tokens, with O options and T scored tokens among them."""
+    """Packed examples. B rows of at most L tokens hold E examples, with O options and T scored tokens among them."""
 
     ids: torch.Tensor
     """[B, L] token ids, padded on the right."""
     mask: torch.Tensor | None
     """[B, 1, L, L] True where a token (row) sees another (column); None where plain causal attention does."""
     positions: torch.Tensor
-    """[B, L]"""
+    """[B, L] from the start of each example."""
     sources: torch.Tensor
-    """[S, 2] (example, position) of the hidden states that predict scored tokens."""
+    """[S, 2] (row, column) of the hidden states that predict scored tokens."""
     source: torch.Tensor
     """[T] index into `sources`."""
     targets: torch.Tensor
@@ -63,11 +65,11 @@ class Batch:
     option: torch.Tensor
     """[T] index of the option, over the whole batch, in order of example and option."""
     ends: torch.Tensor
-    """[O, 2] (example, position) of each option's last token."""
+    """[O, 2] (row, column) of each option's last token."""
     starts: torch.Tensor
-    """[O, 2] (example, position) of each option's first token."""
+    """[O, 2] (row, column) of each option's first token."""
     prompt_ends: torch.Tensor
-    """[B, 2] (example, position) of each prompt's last token."""
+    """[E, 2] (row, column) of each prompt's last token."""
 
     @property
     def tokens(self) -> int:
@@ -151,12 +153,29 @@ def context(config: PretrainedConfig) -> int:
     return min((limit for limit in limits if limit), default=2**31)
 
 
-def pack(encoded: Sequence[Encoded], pad: int) -> Batch:
-    """Encoded examples as one batch."""
-    width = max(e.length for e in encoded)
-    ids = torch.full((len(encoded), width), pad)
-    positions = torch.zeros(len(encoded), width, dtype=torch.long)
-    segments = torch.full((len(encoded), width), -1)
+def plan(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
+    """Batches of examples of like length, each at most `budget` tokens with its padding (or one example): by batch and row,
+    indices. A row is as wide as the batch's longest example, and filled up with the longest others that fit."""
+    rest = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i))
+    while rest:
+        width = lengths[rest[-1]]
+        rows: list[list[int]] = []
+        while rest and (len(rows) + 1) * width <= max(budget, width):
+            rows.append([])
+            free = width
+            while fit := bisect_right(rest, free, key=lengths.__getitem__):
+                rows[-1].append(rest.pop(fit - 1))
+                free -= lengths[rows[-1][-1]]
+        yield rows
+
+
+def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
+    """Encoded examples as one batch, those of a row one after the other."""
+    shape = (len(rows), max(sum(e.length for e in row) for row in rows))
+    ids = torch.full(shape, pad)
+    positions = torch.zeros(shape, dtype=torch.long)
+    owners = torch.full(shape, -1)
+    segments = torch.full(shape, -1)
     source: list[int] = []
     targets: list[int] = []
     option: list[int] = []
@@ -164,50 +183,44 @@ def pack(encoded: Sequence[Encoded], pad: int) -> Batch:
     starts: list[tuple[int, int]] = []
     ends: list[tuple[int, int]] = []
     prompt_ends: list[tuple[int, int]] = []
-    for row, e in enumerate(encoded):
-        at = len(e.prompt)
-        ids[row, :at] = torch.tensor(e.prompt)
-        positions[row, :at] = torch.arange(at)
-        segments[row, :at] = PROMPT
-        prompt_ends.append((row, at - 1))
-        sources.append((row, at - 1))
-        prompt_source = len(sources) - 1
-        for number, (tokens, scored) in enumerate(zip(e.options, e.scored, strict=True)):
-            span = slice(at, at + len(tokens))
-            ids[row, span] = torch.tensor(tokens)
-            positions[row, span] = torch.arange(len(e.prompt), len(e.prompt) + len(tokens))
-            segments[row, span] = number + 1
-            for place in range(len(tokens) - scored, len(tokens)):
-                if place:
-                    sources.append((row, at + place - 1))
-                source.append(len(sources) - 1 if place else prompt_source)
-                targets.append(tokens[place])
-                option.append(len(ends))
-            starts.append((row, at))
-            ends.append((row, span.stop - 1))
+    for row, examples in enumerate(rows):
+        at = 0
+        for owner, e in enumerate(examples):
+            owners[row, at : at + e.length] = owner
+            span = slice(at, at + len(e.prompt))
+            ids[row, span] = torch.tensor(e.prompt)
+            positions[row, span] = torch.arange(len(e.prompt))
+            segments[row, span] = PROMPT
             at = span.stop
-    single = all(len(e.options) == 1 for e in encoded)
+            prompt_ends.append((row, at - 1))
+            sources.append((row, at - 1))
+            prompt_source = len(sources) - 1
+            for number, (tokens, scored) in enumerate(zip(e.options, e.scored, strict=True)):
+                span = slice(at, at + len(tokens))
+                ids[row, span] = torch.tensor(tokens)
+                positions[row, span] = torch.arange(len(e.prompt), len(e.prompt) + len(tokens))
+                segments[row, span] = number + 1
+                for place in range(len(tokens) - scored, len(tokens)):
+                    if place:
+                        sources.append((row, at + place - 1))
+                    source.append(len(sources) - 1 if place else prompt_source)
+                    targets.append(tokens[place])
+                    option.append(len(ends))
+                starts.append((row, at))
+                ends.append((row, span.stop - 1))
+                at = span.stop
+    single = all(len(examples) == 1 and len(examples[0].options) == 1 for examples in rows)
     tensors = (torch.tensor(x) for x in (sources, source, targets, option, ends, starts, prompt_ends))
-    return Batch(ids, None if single else _mask(segments), positions, *tensors)
+    return Batch(ids, None if single else _mask(owners, segments), positions, *tensors)
 
 
-def buckets(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, each at most `budget` tokens with its padding (or one example)."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _mask(segments: torch.Tensor) -> torch.Tensor:
-    """Each token sees the prompt and its own segment, up to itself. Padding sees something too: a blind row gives NaN."""
+def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    """Each token sees its example's prompt and its own segment, up to itself. Padding sees something too: a blind row gives
+    NaN."""
+    mine = owners[:, :, None] == owners[:, None, :]
     row, column = segments[:, :, None], segments[:, None, :]
     causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
-    return ((column == PROMPT) | (column == row)).logical_and(causal)[:, None]
+    return ((column == PROMPT) | (column == row)).logical_and(mine).logical_and(causal)[:, None]
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -162,6 +162,8 @@ def load(
             )
         with _understandable(stem, "tokenizer"), _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        for note in ("is_local", "local_files_only"):  # Where it was read: nothing that a saved model should tell.
+            tokenizer.init_kwargs.pop(note, None)
         rows = network.get_input_embeddings().weight.shape[0]
         if tokenizer.vocab_size > rows:
             raise BadInput(
@@ -392,7 +394,7 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
     network, device = model.network, model.device
     # The first option is long: the second one's prompt then lies outside the window of local attention.
     long = [3] * min(300, reach(network) - 2)
-    batch = pack([Encoded([1, 2], [long, [4, 5]], [1, 2])], pad=0).to(device)
+    batch = pack([[Encoded([1, 2], [long, [4, 5]], [1, 2])]], pad=0).to(device)
     refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -61,7 +62,7 @@ def score(
     """
     process = PartialState()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
-    plan = list(batches.buckets([e.length for e in encoded], BUDGET[model.device.type]))
+    plan = list(batches.plan([e.length for e in encoded], BUDGET[model.device.type]))
     if process.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
     # A model that is sharded over processes needs them all for each batch, so they take the same number of them.
@@ -69,13 +70,14 @@ def score(
     found: dict[int, tuple[list[float], dict[Position, torch.Tensor], torch.Tensor]] = {}
     # One autocast region for all batches: the bf16 copies of the weights are made once.
     with torch.no_grad(), model.autocast(bf16):
-        for number, indices in list(enumerate(turns))[process.process_index :: process.num_processes]:
-            batch = batches.pack([encoded[i] for i in indices], model.tokenizer.pad_token_id or 0).to(model.device)
+        for number, rows in list(enumerate(turns))[process.process_index :: process.num_processes]:
+            batch = batches.pack([[encoded[i] for i in row] for row in rows], model.tokenizer.pad_token_id or 0)
+            batch = batch.to(model.device)
             logits, hidden = model.answers(batch, states=states is not None)
             sums = _sums(logits, batch).tolist()
             answers, questions = _states(hidden, batch, states)
             at = 0
-            for place, i in enumerate(indices):
+            for place, i in enumerate(chain.from_iterable(rows)):
                 span = slice(at, at + len(encoded[i].options))
                 at = span.stop
                 found[i] = (sums[span], {position: read[span] for position, read in answers.items()}, questions[place])
@@ -107,7 +109,7 @@ def _sums(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 def _states(
     hidden: tuple[torch.Tensor, ...], batch: Batch, positions: Sequence[Position] | None
 ) -> tuple[dict[Position, torch.Tensor], torch.Tensor]:
-    """[O, layers + 1, width] by position, and [B, layers + 1, width] of the prompts."""
+    """[O, layers + 1, width] by position, and [E, layers + 1, width] of the prompts."""
     if positions is None:
         return {}, torch.empty(len(batch.prompt_ends), 0)
     by_layer = torch.stack(hidden, dim=2).float()

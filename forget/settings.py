@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
 
 

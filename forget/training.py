@@ -209,7 +209,7 @@ def _backward(
     """
     count, budget = accelerator.num_processes, BUDGET[model.device.type]
     shares = [answers[process::count] for process in range(count)]
-    plans = [list(batches.buckets([e.length for e in share], budget)) for share in shares]
+    plans = [list(batches.plan([e.length for e in share], budget)) for share in shares]
     mine, plan = shares[accelerator.process_index], plans[accelerator.process_index]
     scored = sum(e.scored[0] for e in answers)
     total, tokens = torch.zeros((), device=model.device), 0
@@ -219,7 +219,7 @@ def _backward(
         for turn in range(turns):
             # A process whose share is done, or is empty, still joins the others' reductions.
             idle = turn >= len(plan)
-            part = [Encoded([0], [[0]], [1])] if idle else [mine[i] for i in plan[turn]]
+            part = [[Encoded([0], [[0]], [1])]] if idle else [[mine[i] for i in row] for row in plan[turn]]
             batch = batches.pack(part, model.tokenizer.pad_token_id or 0).to(model.device)
             waits = turn < turns - 1 and not model.sharded
             with accelerator.no_sync(network) if waits else nullcontext():

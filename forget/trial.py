@@ -45,12 +45,24 @@ def run_trial(
     saved = partial(Checkpoints, minutes=checkpoint_minutes)
     measuring = Measuring(trial, material, store, bf16, observe)
 
-    load = partial(models.load, sharded=shard)
-    untouched = partial(load, trial.model, store)
+    held: dict[str, models.LanguageModel] = {}
+
+    def hold(phase: str, model: models.LanguageModel) -> models.LanguageModel:
+        """To be asked for again as it is. Processes that share a model wrap it for each training, so they load it anew."""
+        held.clear()
+        if PartialState().num_processes == 1:
+            held[phase] = model
+        return model
+
+    def load(phase: str, source: str | Path) -> models.LanguageModel:
+        return held.get(phase) or hold(phase, models.load(source, store, sharded=shard))
+
+    untouched = partial(load, "base", trial.model)
     base = measuring.once("base", models.fingerprint(trial.model), untouched)
 
     def learn(folder: Path | None) -> None:
         model = untouched()
+        held.clear()
         resume = saved(store, f"learning/{identity.learned}")
         watching = measuring.watching("learn", model)
         seen = train(
@@ -60,11 +72,12 @@ def run_trial(
         if folder:
             metrics.write_rows(seen, folder / "watched.parquet")
             store.discard(resume.name)
+        hold("learned", model)
 
     checkpoint = store.shared("learned", identity.learned, learn)
-    learned = measuring.once("learned", identity.learned, partial(load, checkpoint))
+    learned = measuring.once("learned", identity.learned, partial(load, "learned", checkpoint))
 
-    model = load(checkpoint)
+    model = load("learned", checkpoint)
     method = METHODS[trial.method]
 
     def relabelled(epoch: int) -> Sequence[labels.Labelled]:

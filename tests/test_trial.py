@@ -2,15 +2,19 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from forget import models
 from forget.events import Event, Outcome, StageStarted
 from forget.metrics import PHASES, Row, accuracy, metric_name, select
+from forget.models import LanguageModel
 from forget.settings import BadInput, Trial, overlay, read_sweep
 from forget.store import Store
 from forget.trial import check, identify, run_trial
@@ -132,6 +136,34 @@ def test_a_finished_trial_is_read_and_its_learned_model_is_shared(quick: Trial, 
     assert set(stages(overlay(trial, {"forget.lr": 1e-4}), store)) == {"forget", "score forgotten"}
     # Another learning starts from the same untouched model.
     assert set(stages(overlay(trial, {"learn.lr": 1e-4}), store)) == set(everything) - {"score base"}
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_trial_loads_its_model_once_and_ends_as_one_that_finds_it_learned(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
+) -> None:
+    loaded: list[str] = []
+    load = models.load
+
+    def loads(source: str | Path, *of: Any, **more: Any) -> LanguageModel:
+        loaded.append(str(source))
+        return load(source, *of, **more)
+
+    monkeypatch.setattr(models, "load", loads)
+    store, trial = Store(tmp_path), overlay(quick, {**SHORT, "save": True, "tuning": tuning})
+
+    def ends() -> tuple[Outcome, list[Row], dict[str, bytes]]:
+        loaded.clear()
+        outcome = run_trial(trial, store=store)
+        files = {path.name: path.read_bytes() for path in (store.trial(outcome.id) / "model").iterdir()}
+        return outcome.model_copy(update={"seconds": 0}), store.rows(outcome.id), files
+
+    whole = ends()
+    assert loaded == ["tiny"]
+    shutil.rmtree(store.trial(whole[0].id))
+    assert ends() == whole
+    assert loaded == [str(tmp_path / "learned" / whole[0].learned_id)]
+    assert "model.safetensors" in whole[2]
 
 
 def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: Path) -> None:
