@@ -49,25 +49,19 @@ Accuracies = Mapping[str, float]
 
 def comparisons(quick: bool) -> list[Comparison[Accuracies] | Comparison[list[Accuracies]]]:
     tasks = ("arc_easy", "rte", "piqa", "sst2") if data.REAL else ("science", "world", "sentiment", "reading")
+    against = "Trainer, lm-eval and scikit-learn in fp32"
+
+    def row(named: str, trial: Trial) -> Comparison[Accuracies]:
+        return Comparison(named, against, partial(_ours, trial), partial(_theirs, trial), partial(_agree, trial), 4, once=True)
+
     fp32 = _trial(tasks, learned=16 if quick else 64, scored=8 if quick else 16, precision="fp32")
     auto = fp32.model_copy(update={"precision": "auto"})
-    against = "Trainer, lm-eval and scikit-learn in fp32"
-    rows: list[Comparison[Accuracies] | Comparison[list[Accuracies]]] = [
-        Comparison("a trial, fp32", against, partial(_ours, fp32), partial(_theirs, fp32), partial(_agree, fp32), 4, once=True),
-    ]
     if quick:
-        return rows
-    rows.append(
-        Comparison(
-            "a trial, default precision",
-            against,
-            partial(_ours, auto),
-            partial(_theirs, auto),
-            partial(_agree, auto),
-            4,
-            once=True,
-        )
-    )
+        return [row("a trial of 16 blocks, default precision", auto.model_copy(update={"model": f"{data.MODEL}/16"}))]
+    rows: list[Comparison[Accuracies] | Comparison[list[Accuracies]]] = [
+        row("a trial, fp32", fp32),
+        row("a trial, default precision", auto),
+    ]
     sweep = _Sweep()
     rows.append(
         Comparison(
@@ -207,15 +201,15 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
 
 
 class _Sweep:
-    """Three tasks, two sizes of the model, two rates, as in the quickstart, small enough that the stack takes minutes."""
+    """Three tasks, two sizes of the model, two rates, as in the quickstart; trials of the size that is timed by itself."""
 
     SPEC = """\
 [base]
 evaluate_on = ["world", "science", "sentiment"]
-evaluation_examples = 12
-learn = { examples = 16, epochs = 1, batch = 8, schedule = "constant", warmup = 0 }
-forget = { examples = 16, epochs = 1, batch = 8, schedule = "constant", warmup = 0 }
-probe = { examples = 12, positions = "last", control = false }
+evaluation_examples = 16
+learn = { examples = 64, epochs = 1, schedule = "constant", warmup = 0 }
+forget = { examples = 64, epochs = 1, schedule = "constant", warmup = 0 }
+probe = { examples = 16, positions = "last", control = false }
 watch = { points = 0 }
 save = false
 
