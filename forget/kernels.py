@@ -46,13 +46,14 @@ def quicken(network: PreTrainedModel) -> None:
 def keep_memory() -> None:
     """For a process that trains: what is freed stays with it, since the next step asks for the same again.
 
-    glibc gives large blocks back to the kernel and takes them anew, zeroed page by page: a tenth of a training step.
+    glibc gives large blocks back to the kernel and takes them anew, zeroed page by page: a tenth of a training step. The few
+    of a whole vocabulary it still does, since among the others they leave holes that nothing else fills.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 2**30)
+    mallopt(mmap_threshold, 2**26)
     mallopt(trim_threshold, -1)
 
 
