@@ -22,6 +22,9 @@ from forget.tasks import Example
 PROMPT = 0
 """Segment of a prompt's tokens; option i is segment i + 1; padding is -1."""
 
+WIDE = 1024
+"""Tokens above which an example has its row alone: the mask that keeps two apart grows with the square."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -155,7 +158,7 @@ def context(config: PretrainedConfig) -> int:
 
 def plan(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
     """Batches of examples of like length, each at most `budget` tokens with its padding (or one example): by batch and row,
-    indices. A row is as wide as the batch's longest example, and filled up with the longest others that fit."""
+    indices. A row is as wide as the batch's longest example and, up to `WIDE`, filled up with the longest others that fit."""
     rest = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i))
     while rest:
         width = lengths[rest[-1]]
@@ -165,7 +168,7 @@ def plan(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
             free = width
             while fit := bisect_right(rest, free, key=lengths.__getitem__):
                 rows[-1].append(rest.pop(fit - 1))
-                free -= lengths[rows[-1][-1]]
+                free = free - lengths[rows[-1][-1]] if width <= WIDE else 0
         yield rows
 
 

@@ -388,23 +388,23 @@ def _own(model: LanguageModel) -> torch.Tensor:
 
 
 def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
-    """Answers are computed as head(backbone(x)) at a few positions, an example's options side by side under one mask
-    (forget.batches), by faster kernels (forget.kernels). A model for which that is not its own forward (capped logits, an
-    attention mask of its own, a gate that only looks like the usual one) is refused."""
+    """Answers are computed as head(backbone(x)) at a few positions, an example's options side by side under one mask and other
+    examples in the same row (forget.batches), by faster kernels (forget.kernels). A model for which that is not its own forward
+    (capped logits, an attention mask of its own, a gate that only looks like the usual one) is refused."""
     network, device = model.network, model.device
     # The first option is long: the second one's prompt then lies outside the window of local attention.
     long = [3] * min(300, reach(network) - 2)
-    batch = pack([[Encoded([1, 2], [long, [4, 5]], [1, 2])]], pad=0).to(device)
+    batch = pack([[Encoded([6], [[7]], [1]), Encoded([1, 2], [long, [4, 5]], [1, 2])]], pad=0).to(device)
     refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
         try:
             logits, _ = Answers(network)(batch)
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadInput(f"{refused}it does not take options side by side ({str(error).splitlines()[0]})") from error
-    # Scored are the long option's last token and both of the second's.
+    # Scored are the other example's token, the long option's last and both of the second's.
     if not (own.isfinite().all() and logits.isfinite().all()):
         raise BadInput(f"{refused}its logits are not finite")
-    if (logits[batch.source[1:]] - own).abs().max() > 1e-3 * own.abs().max():
+    if (logits[batch.source[2:]] - own).abs().max() > 1e-3 * own.abs().max():
         raise BadInput(f"{refused}its logits differ from its head over its last hidden state, options side by side")
 
 

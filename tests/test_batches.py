@@ -157,6 +157,11 @@ def test_a_plan_by_hand() -> None:
     assert list(batches.plan([], budget=20)) == []
 
 
+def test_a_long_example_has_its_row_alone() -> None:
+    assert list(batches.plan([batches.WIDE, 10, 20], budget=5000)) == [[[0], [2, 1]]]
+    assert list(batches.plan([batches.WIDE + 1, 10, 20], budget=5000)) == [[[0], [2], [1]]]
+
+
 def test_a_plan_holds_every_example_once_within_the_budget() -> None:
     draw = random.Random("plan")
     lengths = [draw.randrange(1, 80) for _ in range(200)] + [500]
