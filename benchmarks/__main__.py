@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks import machine, page
-from benchmarks.compare import Result, turns
+from benchmarks.compare import Result, once, turns
 from benchmarks.rooms import measured, named, rows
 from forget.settings import BadInput
 
@@ -65,8 +65,11 @@ def main(
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=sum(turns(rows(room, quick)[at], rounds) for room in chosen for at in chosen[room]))
         for room, places in chosen.items():
-            # Each room in a process of its own: in one that has grown to gigabytes, a trial took half as long again.
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            # Each room in a process of its own, and each row of a room that warms nothing up: in one that has grown to
+            # gigabytes, a trial took half as long again.
+            each = 1 if all(once(rows(room, quick)[at]) for at in places) else None
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=each) as alone:
                 for at in places:
                     progress.update(bar, description=rows(room, quick)[at].work)
                     result = alone.submit(measured, room, quick, at, rounds).result()

@@ -102,11 +102,15 @@ class Result(Part):
         return self.value <= self.target if self.at_most else self.value >= self.target
 
 
+def once(row: Comparison[Any] | Share) -> bool:
+    """Whether the first pass is the only one."""
+    return isinstance(row, Share) or row.once
+
+
 def turns(row: Comparison[Any] | Share, rounds: int) -> int:
     """How often `run` calls one side or the other, which a progress bar counts."""
-    if isinstance(row, Share):
-        return 1
-    return 2 if row.once else 2 * (1 + rounds)
+    sides = 1 if isinstance(row, Share) else 2
+    return sides if once(row) else sides * (1 + rounds)
 
 
 def run(row: Comparison[Any] | Share, rounds: int) -> Result:
