@@ -45,24 +45,22 @@ def run_trial(
     saved = partial(Checkpoints, minutes=checkpoint_minutes)
     measuring = Measuring(trial, material, store, bf16, observe)
 
+    # The model in memory, by whose weights it has. Processes that share one wrap it for each training and load it anew.
     held: dict[str, models.LanguageModel] = {}
-
-    def hold(phase: str, model: models.LanguageModel) -> models.LanguageModel:
-        """To be asked for again as it is. Processes that share a model wrap it for each training, so they load it anew."""
-        held.clear()
-        if PartialState().num_processes == 1:
-            held[phase] = model
-        return model
+    alone = PartialState().num_processes == 1
 
     def load(phase: str, source: str | Path) -> models.LanguageModel:
-        return held.get(phase) or hold(phase, models.load(source, store, sharded=shard))
+        if phase not in held:
+            held.clear()  # Before the next one is there: two would be the trial's peak.
+            held[phase] = models.load(source, store, sharded=shard)
+        return held[phase] if alone else held.pop(phase)
 
     untouched = partial(load, "base", trial.model)
     base = measuring.once("base", models.fingerprint(trial.model), untouched)
 
     def learn(folder: Path | None) -> None:
         model = untouched()
-        held.clear()
+        held.clear()  # From now on it is no longer that.
         resume = saved(store, f"learning/{identity.learned}")
         watching = measuring.watching("learn", model)
         seen = train(
@@ -72,7 +70,8 @@ def run_trial(
         if folder:
             metrics.write_rows(seen, folder / "watched.parquet")
             store.discard(resume.name)
-        hold("learned", model)
+        if alone:
+            held["learned"] = model
 
     checkpoint = store.shared("learned", identity.learned, learn)
     learned = measuring.once("learned", identity.learned, partial(load, "learned", checkpoint))
