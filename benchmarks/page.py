@@ -109,7 +109,8 @@ def page(record: Record, why: dict[str, str]) -> str:
         f"Made from performance.json, which `make bench{'-quick' if record.quick else ''}` wrote, on: {where}.",
         "Each row was first checked for equal results. Then the two sides ran strictly in turn in one process, for "
         f"{times}; a ratio is their time over ours in the same round: the median "
-        "(least-largest). Work that takes minutes is timed once, on the pass that is checked. Seconds are medians.",
+        "(least-largest). Work that takes minutes is timed once, on the pass that is checked. Seconds are medians. A row that "
+        "is run again by itself takes the place of its former figures, so others may be older than the commit that is named.",
     ]
     for room in ROOMS:
         results = [result for result in record.results if result.room == room]
