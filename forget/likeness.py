@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,8 @@ def wording(tasks: Mapping[str, Sequence[Example]]) -> dict[str, float]:
 def answers(a: Sequence[Example], b: Sequence[Example]) -> float:
     """Overlap of two tasks' answer formats: the share of options that fall to the same format, as histograms intersect."""
     first, second = _formats(a), _formats(b)
-    return sum(min(first[kind], second[kind]) for kind in first.keys() & second.keys())
+    # Exact, so that the order in which a set hands out its members changes no digit.
+    return math.fsum(min(first[kind], second[kind]) for kind in first.keys() & second.keys())
 
 
 def _formats(examples: Sequence[Example]) -> dict[str, float]:

@@ -1,0 +1,66 @@
+"""Runs a trial of the record, keeps what it left, and reads what was kept."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from record.trials import FOLDER, TRIALS
+
+from forget.events import Outcome, ignore
+from forget.metrics import Row, read_rows, write_rows
+from forget.store import Store
+from forget.trial import run_trial
+from pipelines.processes import run_processes
+
+
+def machine() -> str:
+    """What rounding depends on: the processor and the versions of what computes."""
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), platform.processor())
+    kind = torch.backends.cpu.get_cpu_capability()
+    return json.dumps(
+        {
+            "cpu": cpu.partition(":")[2].strip(),
+            "kind": kind,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+    )
+
+
+def run(name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
+    """The Rows of a trial of the record, run in a store of its own, and its numbers as JSON has them."""
+    trial, resources = TRIALS[name]
+    store = Store(folder / "store")
+    left: list[Outcome] = []
+    if resources.workers > 1:
+        run_processes(
+            trial, resources, lambda event: left.append(event) if isinstance(event, Outcome) else ignore(event), store
+        )
+        (outcome,) = left
+    else:
+        outcome = run_trial(trial, store=store)
+    rows = store.rows(outcome.id)
+    fields = outcome.model_dump(mode="json")
+    numbers = {name: fields[name] for name in ("measures", "probes", "likeness", "parameters")}
+    weights = store.trial(outcome.id) / "model" / "model.safetensors"
+    numbers["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if trial.save else None
+    return rows, numbers
+
+
+def keep(name: str, rows: list[Row], numbers: dict[str, Any]) -> None:
+    """Write what a trial left into the record."""
+    write_rows(rows, FOLDER / f"{name}.parquet")
+    text = json.dumps(numbers, indent=0, sort_keys=True).encode()
+    (FOLDER / f"{name}.json.gz").write_bytes(gzip.compress(text, mtime=0))
+
+
+def kept(name: str) -> tuple[list[Row], dict[str, Any]]:
+    """What the record has of a trial."""
+    return read_rows(FOLDER / f"{name}.parquet"), json.loads(gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes()))
