@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import machine, page
 from benchmarks.compare import Result, once, turns
 from benchmarks.rooms import measured, named, rows
-from forget.settings import BadInput
+from forget.errors import BadInput
 
 
 def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Grown, ...]:

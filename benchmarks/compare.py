@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import give_memory_back
-from forget.kernels import keep_memory
-from forget.settings import Part
+from forget.models.kernels import keep_memory
+from forget.settings.parts import Part
 
 T = TypeVar("T")
 

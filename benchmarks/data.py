@@ -11,10 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
-from forget import models, tasks
-from forget.models import LanguageModel
-from forget.store import Store
-from forget.tasks import Example
+from forget import tasks
+from forget.models import loading
+from forget.models.language_model import LanguageModel
+from forget.storage.store import Store
+from forget.tasks.task import Example
 
 MODEL = "smollm2-135m"
 
@@ -41,7 +42,7 @@ def shipped(task: str, n: int) -> tuple[Example, ...]:
 @functools.cache
 def model() -> LanguageModel:
     """Ours."""
-    return models.load(MODEL, Store())
+    return loading.load(MODEL, Store())
 
 
 def folder() -> Path:

@@ -24,12 +24,19 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks import stores
-from forget import labels, models, plan, scoring, training
-from forget.settings import Probe, Stage, Trial, Watch, read_sweep
-from forget.store import Store
-from forget.tasks import Example
+from forget.evaluation import scoring
+from forget.models import catalogue, language_model, loading
+from forget.planning import plan
+from forget.preflight import check_all
+from forget.settings.parts import Probe, Stage, Watch
+from forget.settings.reading import read_sweep
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.tasks import labels
 from forget.tasks.builtin import TASKS
-from forget.trial import check_all, run_trial
+from forget.tasks.task import Example
+from forget.training import loop
+from forget.trial import run_trial
 from pipelines.jobs import jobs
 from pipelines.sweep import write_report
 
@@ -203,7 +210,7 @@ def _peak(anew: bool = False) -> float:
 def _spec(folder: Path, trials: int) -> None:
     stores.spec(folder, trials)
     # Half a second of a matrix product, whatever is planned.
-    plan.throughput(models.in_bf16("auto"))
+    plan.throughput(catalogue.in_bf16("auto"))
 
 
 def _plan(folder: Path, trials: int) -> None:
@@ -236,9 +243,9 @@ def _report(folder: Path, trials: int) -> None:
 
 
 @cache
-def _model(folder: Path, layers: int = 4) -> models.LanguageModel:
+def _model(folder: Path, layers: int = 4) -> language_model.LanguageModel:
     torch.set_num_threads(1)
-    return models.load(f"{MODEL}/{layers}", Store(folder / "models"))
+    return loading.load(f"{MODEL}/{layers}", Store(folder / "models"))
 
 
 def _examples(n: int, options: int = 2, words: int = 24) -> list[Example]:
@@ -258,7 +265,7 @@ def _score_examples(folder: Path, n: int) -> None:
 
 def _train_examples(folder: Path, n: int) -> None:
     settings = Stage(examples=n, epochs=1, lr=1e-5)
-    training.fine_tune(_model(folder), lambda epoch: labels.true(_examples(n)), settings, stage="learn", seed=0)
+    loop.fine_tune(_model(folder), lambda epoch: labels.true(_examples(n)), settings, stage="learn", seed=0)
 
 
 def _score_options(folder: Path, n: int) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from forget.journal import environment
+from forget.tracking.provenance import environment
 
 PACKAGES = ("lm-eval", "scikit-learn")
-"""Of the other side, besides those that `forget.journal.environment` names."""
+"""Of the other side, besides those that `forget.tracking.provenance.environment` names."""
 
 
 def describe() -> dict[str, str]:
@@ -36,7 +36,7 @@ def describe() -> dict[str, str]:
 
 
 def give_memory_back() -> None:
-    """Undoes `forget.kernels.keep_memory`: the thresholds at which glibc ends in a process that is not told any."""
+    """Undoes `forget.models.kernels.keep_memory`: the thresholds at which glibc ends in a process that is not told any."""
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)

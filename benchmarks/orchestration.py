@@ -31,14 +31,20 @@ import psutil
 from benchmarks import data
 from benchmarks.compare import Share, functions
 from benchmarks.trials import sweep_as_command
-from forget import labels, models, tracking
+from forget import tracking
 from forget.events import Event, StageStarted, Step
-from forget.kernels import keep_memory
-from forget.models import LanguageModel
-from forget.settings import Probe, Stage, Sweep, Trial, Watch, spec_path
-from forget.store import Store
-from forget.training import fine_tune
-from forget.trial import identify, run_trial
+from forget.models import catalogue, loading
+from forget.models.kernels import keep_memory
+from forget.models.language_model import LanguageModel
+from forget.preflight import identify
+from forget.settings.parts import Probe, Stage, Watch
+from forget.settings.reading import spec_path
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.tasks import labels
+from forget.training.loop import fine_tune
+from forget.trial import run_trial
 
 TRIALS, STEPS, STAGES = 12, 500, 7
 METRICS = 3 * STAGES
@@ -116,7 +122,7 @@ class _Memory:
             data.fresh_store(Path(folder))
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
                 self.grown = alone.submit(_growth, _trial(self.examples), folder).result()
-        peak, whole = max(self.grown.values()), models.MODELS[data.MODEL].training_memory
+        peak, whole = max(self.grown.values()), catalogue.MODELS[data.MODEL].training_memory
         return peak / whole, f"{peak / 2**30:.2f} GiB of {whole / 2**30:.2f} GiB"
 
     def profile(self) -> str:
@@ -190,13 +196,13 @@ def _tracked(folder: Path, seed: int) -> float:
 
 def _step_seconds() -> float:
     """Of a training step in `_trial`, the median of a few."""
-    model: LanguageModel = models.load(data.MODEL, Store())
+    model: LanguageModel = loading.load(data.MODEL, Store())
     some = labels.true(data.shipped("science", 6 * 16))
     times: list[float] = []
 
     def observe(event: Event) -> None:
         times.append(time.perf_counter())
 
-    bf16 = models.in_bf16("auto")
+    bf16 = catalogue.in_bf16("auto")
     fine_tune(model, lambda _: some, Stage(epochs=1), stage="learn", seed=0, bf16=bf16, observe=observe)
     return statistics.median(after - before for before, after in itertools.pairwise(times[1:]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks.compare import Result
-from forget.settings import Part
+from forget.settings.parts import Part
 
 ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration")
 """Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's text."""

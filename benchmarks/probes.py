@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.compare import Comparison
-from forget.probing import STRENGTHS, Pairs, probe
+from forget.evaluation.probing import STRENGTHS, Pairs, probe
 
 Accuracies = list[float]
 """By layer, on the test pairs."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import page
 from benchmarks.compare import Comparison, Result, Share, profiled, run
-from forget.settings import BadInput
+from forget.errors import BadInput
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The log-probability of every option of real benchmark items, by `forget.scoring.score` and by lm-evaluation-harness.
+"""The log-probability of every option of real benchmark items, by `forget.evaluation.scoring.score` and by lm-evaluation-harness.
 
 Both get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options (ARC-easy, HellaSwag) and short
 contexts (PIQA), or tasks that ship with the package where there is no folder of data. The harness runs at the fastest of the
@@ -19,8 +19,8 @@ import torch
 from benchmarks import data
 from benchmarks.compare import Comparison
 from benchmarks.stack import Harness
-from forget.scoring import score
-from forget.tasks import Example
+from forget.evaluation.scoring import score
+from forget.tasks.task import Example
 
 Scores = Sequence[Sequence[float]]
 """Log-probability, in nats, by example and option."""

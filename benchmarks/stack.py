@@ -27,10 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from forget.labels import Labelled
-from forget.probing import STRENGTHS
-from forget.settings import Stage
-from forget.tasks import Example
+from forget.evaluation.probing import STRENGTHS
+from forget.settings.parts import Stage
+from forget.tasks.labels import Labelled
+from forget.tasks.task import Example
 
 # The harness warns, at each call, that it takes the network as it is.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -105,7 +105,7 @@ class _Tokens(Dataset[dict[str, list[int]]]):
 
 
 def ordered(items: Sequence[Labelled], seed: int, stage: str) -> list[Labelled]:
-    """In the order in which the first epoch of `forget.training.fine_tune` takes them."""
+    """In the order in which the first epoch of `forget.training.loop.fine_tune` takes them."""
     return random.Random(f"{seed}/{stage}/0").sample(list(items), len(items))
 
 

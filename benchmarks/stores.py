@@ -17,12 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forget.events import Likeness, Outcome, ProbeScore
-from forget.metrics import MEASURES, PHASES, Estimate, Row, metric_name
-from forget.models import MODELS
-from forget.settings import Sweep, Trial, read_sweep
-from forget.store import Store, write_text
-from forget.trial import Identity, identify
+from forget.models.catalogue import MODELS
+from forget.preflight import Identity, identify
+from forget.results.metrics import MEASURES, Estimate, metric_name
+from forget.results.outcome import Likeness, Outcome, ProbeScore
+from forget.results.rows import PHASES, Row
+from forget.settings.reading import read_sweep
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
+from forget.storage.folders import write_text
+from forget.storage.store import Store
 
 TASKS = tuple(f"task-{letter}" for letter in "abcdefgh")
 NAMES = ("pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b", "pythia-1.4b")
@@ -99,7 +103,7 @@ def _id(split: str, i: int) -> str:
 
 @cache
 def _asked(task: str, seed: int) -> pa.Table:
-    """The columns of Rows that do not depend on what a model says, in the order of `forget.metrics.write_rows`."""
+    """The columns of Rows that do not depend on what a model says, in the order of `forget.results.files.write_rows`."""
     phase: list[str] = []
     of: list[str] = []
     split: list[str] = []
@@ -143,7 +147,7 @@ RIGHT = {"base": 0.55, "learned": 0.9, "forgotten": 0.65, "learn": 0.7, "forget"
 
 
 def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
-    """What `forget.metrics.write_rows` writes, made column by column: two million Row objects would take a minute."""
+    """What `forget.results.files.write_rows` writes, made column by column: two million Row objects would take a minute."""
     asked = _asked(trial.task, trial.seed)
     n = len(asked)
     phases = asked["phase"].to_pylist()

@@ -1,7 +1,7 @@
 """Whole trials, and a sweep of twelve: by this platform, and by the stack a user would put together, one after the other.
 
 The stack loads the model with transformers, scores it with lm-evaluation-harness, learns with Trainer, scores it, trains it
-again with Trainer on the random labels of `forget.labels`, scores it once more, and reads each phase's hidden states with
+again with Trainer on the random labels of `forget.tasks.labels`, scores it once more, and reads each phase's hidden states with
 transformers for logistic regressions of scikit-learn, layer by layer, at four L2 penalties of which validation chooses. Both
 sides take the same examples in the same order, score the same ones (those trained on, and the test examples of each task) and
 probe the same pairs at the last token. The platform writes its store, the learned checkpoint and its tracking as well; what of
@@ -29,13 +29,16 @@ from transformers import PreTrainedModel
 
 from benchmarks import data, stack
 from benchmarks.compare import Comparison
-from forget import labels
-from forget.events import Outcome
-from forget.measuring import Material, gather
-from forget.metrics import metric_name
-from forget.settings import Probe, Stage, Sweep, Trial, Watch, read_sweep
-from forget.store import Store
-from forget.tasks import Example
+from forget.results.metrics import metric_name
+from forget.results.outcome import Outcome
+from forget.settings.parts import Probe, Stage, Watch
+from forget.settings.reading import read_sweep
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.tasks import labels
+from forget.tasks.draws import Material, gather
+from forget.tasks.task import Example
 from forget.trial import run_trial
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""Steps of full fine-tuning, by `forget.training.fine_tune` and by Hugging Face's Trainer.
+"""Steps of full fine-tuning, by `forget.training.loop.fine_tune` and by Hugging Face's Trainer.
 
 Both start from the same weights, which each puts back in the time that is measured, take the same items in the same order, in
 the same batches, at a constant rate with the same clipping, and learn the answers alone. Long contexts are BoolQ, short ones
@@ -23,13 +23,14 @@ import torch
 
 from benchmarks import data, stack
 from benchmarks.compare import Comparison, Share
-from forget import batches, labels
 from forget.events import Event, StageStarted, Step
-from forget.labels import Labelled
-from forget.models import MODELS, in_bf16
-from forget.settings import Stage
-from forget.tasks import Example
-from forget.training import fine_tune
+from forget.models import batches
+from forget.models.catalogue import MODELS, in_bf16
+from forget.settings.parts import Stage
+from forget.tasks import labels
+from forget.tasks.labels import Labelled
+from forget.tasks.task import Example
+from forget.training.loop import fine_tune
 
 SIZES = (1024, 2048, 4096)
 """Of the square matrices whose product gives the peak."""

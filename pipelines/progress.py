@@ -6,59 +6,17 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from forget.events import Event, Outcome, StageStarted, Step
-from forget.metrics import metric_name
-from forget.settings import Part, Sweep, Trial
-
-
-class Refusal(Part):
-    """What a trial in a process of its own says instead of an outcome where trying again is no use."""
-
-    kind: Literal["refusal"] = "refusal"
-    reason: str
-    numeric: bool
-    """The loss was not a number; otherwise the input was bad."""
-
-
-class Board:
-    """Where the processes of a sweep leave events for the driver, and read what to do."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[str, Event]] = []
-        self._stop = False
-        self._leaving: frozenset[str] = frozenset()
-        self._given_up: dict[str, str] = {}
-
-    def post(self, id: str, event: Event, node: str) -> str:
-        """Returns the order for the trial on that node."""
-        self._events.append((id, event))
-        return self.order(id, node)
-
-    def take(self, leaving: frozenset[str]) -> list[tuple[str, Event]]:
-        """The events since the last call; `leaving` are the nodes that go away."""
-        events, self._events = self._events, []
-        self._leaving = leaving
-        return events
-
-    def end(self) -> None:
-        self._stop = True
-
-    def give_up(self, id: str, reason: str) -> None:
-        """The trial has failed too often."""
-        self._given_up[id] = reason
-
-    def order(self, id: str, node: str) -> str:
-        """ "go on", "stop" (the sweep does), "leave" (the node goes away), or why the trial was given up."""
-        if self._stop:
-            return "stop"
-        return "leave" if node in self._leaving else self._given_up.get(id, "go on")
+from forget.events import Event, StageStarted, Step
+from forget.results.metrics import metric_name
+from forget.results.outcome import Outcome
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
 
 
 def label(trial: Trial, sweep: Sweep | None = None) -> str:

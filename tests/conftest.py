@@ -18,9 +18,10 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 
-from forget.events import Outcome
-from forget.settings import Probe, Stage, Trial
-from forget.store import Store
+from forget.results.outcome import Outcome
+from forget.settings.parts import Probe, Stage
+from forget.settings.trial import Trial
+from forget.storage.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,7 +99,7 @@ Forget = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Forget:
     """Run the command in a working directory of its own: exit code, stdout, stderr."""
-    from pipelines.cli import main
+    from pipelines.cli.app import main
 
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "FORGET_STORE"):

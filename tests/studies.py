@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from forget import metrics
 from forget.analyses import Study
-from forget.events import Likeness, Outcome, ProbeScore
-from forget.metrics import Estimate, Row
-from forget.settings import Sweep, Trial
+from forget.results import files, metrics
+from forget.results.metrics import Estimate
+from forget.results.outcome import Likeness, Outcome, ProbeScore
+from forget.results.rows import PHASES, Row
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
 
 Skill = Mapping[tuple[str, str], float]
 """Share of right answers by (phase, split); the split "" stands for all that are not named."""
@@ -54,7 +56,7 @@ def finished(
     """
     id = trial.id("data")
     rows = []
-    for phase in metrics.PHASES:
+    for phase in PHASES:
         for task in trial.tasks:
             for split in (("train", "near", "test") if near else ("train", "test")) if task == trial.task else ("test",):
                 skill = skills[task]
@@ -80,7 +82,7 @@ def finished(
             phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
             accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
         )
-        for phase in metrics.PHASES
+        for phase in PHASES
         for position in trial.probe.positions
         for control in (False, True)
         for layer in range(layers)
@@ -101,7 +103,7 @@ def finish(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> tuple[li
 
 
 def study_of(outcomes: Sequence[Outcome], rows: Mapping[str, Sequence[Row]]) -> Study:
-    return Study(outcomes, {id: metrics.frame(found) for id, found in rows.items()})
+    return Study(outcomes, {id: files.frame(found) for id, found in rows.items()})
 
 
 def study(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> Study:

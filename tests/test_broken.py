@@ -23,8 +23,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, toml
 
-from forget.journal import Journal
-from forget.settings import BadInput, Trial, overlay
+from forget.errors import BadInput
+from forget.settings.sweep import overlay
+from forget.settings.trial import Trial
+from forget.storage.journal import Journal
 
 CASES = [200, pytest.param(1000, marks=pytest.mark.slow)]
 """Of all kinds together, in `make test` and in `make test-slow`."""
@@ -116,13 +118,13 @@ def write_spec(path: Path, tree: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def world(toy_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Specs, tasks, a model, and a store in which the sweep has finished."""
-    from forget import models
-    from forget.store import Store
+    from forget.models import language_model
+    from forget.storage.store import Store
     from forget.trial import run_trial
 
     root = tmp_path_factory.mktemp("world")
     shutil.copytree(toy_tasks, root / "tasks")
-    models.save(models.tiny(), root / "model")
+    language_model.save(language_model.tiny(), root / "model")
     write_spec(root / "study.toml", spec())
     write_spec(root / "one.toml", spec() | {"axes": {"seed": [0], "forget.lr": [1e-2]}})
     (root / "trial.json").write_text(json.dumps(fields()), encoding="utf-8")

@@ -8,31 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from forget.settings import Trial
+from forget.settings.trial import Trial
 
 ROOT = Path(__file__).parent.parent
 
 FLOORS = (
-    ("forget.settings", "forget.metrics"),
-    ("forget.events", "forget.remote", "forget.tasks", "forget.labels", "forget.likeness"),
-    (
-        "forget.sums",
-        "forget.store",
-        "forget.kernels",
-        "forget.vetting",
-        "forget.batches",
-        "forget.sharding",
-        "forget.models",
-        "forget.methods",
-        "forget.training",
-        "forget.scoring",
-        "forget.logistic",
-        "forget.probing",
-        "forget.analyses",
-    ),
-    ("forget.measuring", "forget.trial", "forget.lengths", "forget.plan", "forget.report", "forget.card"),
-    ("forget.journal", "forget.tracking"),
-    ("pipelines.progress", "pipelines.doctor", "pipelines.manifests", "pipelines.jobs"),
+    ("forget.errors", "forget.redaction"),
+    ("forget.settings",),
+    ("forget.results",),
+    ("forget.events",),
+    ("forget.tasks",),
+    ("forget.storage",),
+    ("forget.models",),
+    ("forget.methods",),
+    ("forget.training",),
+    ("forget.preflight",),
+    ("forget.evaluation",),
+    ("forget.trial",),
+    ("forget.planning",),
+    ("forget.analyses",),
+    ("forget.report",),
+    ("forget.tracking",),
+    ("pipelines.progress", "pipelines.doctor", "pipelines.jobs"),
     ("pipelines.processes", "pipelines.cluster"),
     ("pipelines.sweep",),
     ("pipelines.cli",),
@@ -51,8 +48,8 @@ SCIENCE = """
 import sys
 sys.modules.update(dict.fromkeys({absent}))  # As good as not installed.
 from pathlib import Path
-from forget.settings import read_trial
-from forget.store import Store
+from forget.settings.trial.reading import read_trial
+from forget.storage.store import Store
 from forget.trial import run_trial
 print(run_trial(read_trial(Path("trial.json")), store=Store(Path("store").absolute())).id)
 """

@@ -16,9 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forget.settings import Sweep, read_sweep, validated
+from forget.errors import validated
+from forget.settings.reading import read_sweep
+from forget.settings.sweep import Sweep
 from forget.tasks import files
-from pipelines import cluster, manifests
+from pipelines import cluster
+from pipelines.cluster import manifests
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

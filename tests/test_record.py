@@ -9,7 +9,7 @@ import pytest
 from record.keeping import kept, machine, run
 from record.trials import FOLDER, TRIALS
 
-from forget.metrics import Row
+from forget.results.rows import Row
 
 SAME_MACHINE = json.loads((FOLDER / "machine.json").read_text()) == json.loads(machine())
 

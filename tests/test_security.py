@@ -12,17 +12,19 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from conftest import Forget
+from report.test_report import Page, written
 from studies import LOSES, finish, study_of
-from test_report import Page, written
 
 from forget.analyses.compare import compare
-from forget.journal import without_secrets
-from forget.remote import Remote
+from forget.errors import BadInput, validated
+from forget.redaction import without_secrets
 from forget.report.compare import folder_name
 from forget.report.compare import write as write_comparison
 from forget.report.section import Table
-from forget.settings import BadInput, Sweep, Trial, validated
-from forget.store import Store
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
+from forget.storage.remote import Remote
+from forget.storage.store import Store
 from forget.tasks import catalogue
 from forget.tracking import registered_name
 

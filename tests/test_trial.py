@@ -11,13 +11,19 @@ from typing import Any
 
 import pytest
 
-from forget import models
-from forget.events import Event, Outcome, StageStarted
-from forget.metrics import PHASES, Row, accuracy, metric_name, select
-from forget.models import LanguageModel
-from forget.settings import BadInput, Trial, overlay, read_sweep
-from forget.store import Store
-from forget.trial import check, identify, run_trial
+from forget.errors import BadInput
+from forget.events import Event, StageStarted
+from forget.models import loading
+from forget.models.language_model import LanguageModel
+from forget.preflight import check, identify
+from forget.results.metrics import accuracy, metric_name
+from forget.results.outcome import Outcome
+from forget.results.rows import PHASES, Row, select
+from forget.settings.reading import read_sweep
+from forget.settings.sweep import overlay
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.trial import run_trial
 
 SHORT = {"learn.epochs": 1, "forget.epochs": 1, "probe.examples": 0, "watch.points": 1, "save": False}
 
@@ -143,13 +149,13 @@ def test_a_trial_loads_its_model_once_and_ends_as_one_that_finds_it_learned(
     quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
 ) -> None:
     loaded: list[str] = []
-    load = models.load
+    load = loading.load
 
     def loads(source: str | Path, *of: Any, **more: Any) -> LanguageModel:
         loaded.append(str(source))
         return load(source, *of, **more)
 
-    monkeypatch.setattr(models, "load", loads)
+    monkeypatch.setattr(loading, "load", loads)
     store, trial = Store(tmp_path), overlay(quick, {**SHORT, "save": True, "tuning": tuning})
 
     def ends() -> tuple[Outcome, list[Row], dict[str, bytes]]:

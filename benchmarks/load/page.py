@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.load.watching import Used
 from benchmarks.load.wire import Kind
 from benchmarks.page import markdown
-from forget.settings import Part
+from forget.settings.parts import Part
 
 PARTS = ("trials", "loggers", "versions")
 

@@ -22,13 +22,18 @@ from benchmarks import stores
 from benchmarks.load import wire
 from benchmarks.load.page import Grown
 from benchmarks.load.stack import Measurement, Stack
-from forget import sums, tracking
-from forget.events import Outcome, StageStarted, Step
-from forget.journal import FILE, Journal
-from forget.metrics import Estimate, Row, metric_name
-from forget.settings import read_sweep
-from forget.store import Store, whole_folder
-from forget.trial import identify, run_trial
+from forget import tracking
+from forget.events import StageStarted, Step
+from forget.preflight import identify
+from forget.results.metrics import Estimate, metric_name
+from forget.results.outcome import Outcome
+from forget.results.rows import Row
+from forget.settings.reading import read_sweep
+from forget.storage import checksums
+from forget.storage.folders import whole_folder
+from forget.storage.journal import FILE, Journal
+from forget.storage.store import Store
+from forget.trial import run_trial
 from tests import servers
 
 STAGES, STEPS, PACE = 7, 120, 1.0
@@ -187,7 +192,7 @@ def _finish_like(outcome: Outcome, seed: int, store: Store) -> Outcome:
     with whole_folder(store.trial(id) / "model") as folder:
         # Without the sums, which name the folder they are of.
         learned = store.root / "learned" / outcome.learned_id
-        shutil.copytree(learned, folder, ignore=shutil.ignore_patterns(sums.FILE), dirs_exist_ok=True)
+        shutil.copytree(learned, folder, ignore=shutil.ignore_patterns(checksums.FILE), dirs_exist_ok=True)
     rows: list[Row] = [replace(row, trial=id) for row in store.rows(outcome.id)]
     drawn = random.Random(seed).random()
     accuracy = metric_name("forgotten", outcome.trial.task, "test", "accuracy")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from forget.settings import Part
+from forget.settings.parts import Part
 
 SECONDS = 2.0
 """Between two looks."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import requests
 
-from forget.settings import Part
+from forget.settings.parts import Part
 
 FOLDER = "FORGET_WIRE"
 """Environment variable: the folder in which each process of a benchmark leaves a file. Unset, nothing is recorded."""

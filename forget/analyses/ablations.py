@@ -11,10 +11,11 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import ConstantInputWarning, pearsonr, rankdata
 
-from forget.analyses.draws import Draws, cohens_h, estimate, holm, p_value
-from forget.analyses.study import Cell, Study, flattened
-from forget.analyses.trend import Measured, measured, probe_kept
-from forget.metrics import RESAMPLES, Estimate
+from forget.analyses.cell_measures import Measured, measured, probe_kept
+from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
+from forget.analyses.study import Cell, Study
+from forget.analyses.words import flattened
+from forget.results.metrics import RESAMPLES, Estimate
 
 MEASURES: dict[str, Callable[[Cell], Measured | None]] = {
     "accuracy after forgetting, trained examples": lambda cell: measured(cell, "forgotten", "train", "accuracy"),

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from forget.analyses import generalisation, matrix, order, predictors, probes
-from forget.analyses.draws import Draws, estimate, holm, p_value
 from forget.analyses.matrix import Matrix
+from forget.analyses.resampling import Draws, estimate, holm, p_value
 from forget.analyses.study import Cell, Study, pooled
-from forget.metrics import Estimate
+from forget.results.metrics import Estimate
 
 Word = Literal["holds", "contradicted", "not enough data"]
 

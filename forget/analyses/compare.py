@@ -14,11 +14,12 @@ from itertools import product
 
 import numpy as np
 
-from forget.analyses.draws import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.probes import best_layer
-from forget.analyses.study import NAMES, Cell, Study, flattened, rate_name
-from forget.metrics import Estimate
-from forget.settings import BadInput
+from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
+from forget.analyses.study import Cell, Study
+from forget.analyses.words import NAMES, flattened, rate_name
+from forget.errors import BadInput
+from forget.results.metrics import Estimate
 
 MEAN = "mean over tasks"
 OTHERS = "mean over other tasks"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from forget.analyses.draws import Draws, estimate, holm, over_seeds, p_value
-from forget.metrics import RESAMPLES, Estimate
+from forget.analyses.resampling import Draws, estimate, holm, over_seeds, p_value
+from forget.results.metrics import RESAMPLES, Estimate
 
 LEAST = 10
 """Examples that a correlation over examples needs."""
@@ -149,6 +149,6 @@ def missing(name: str, n: int) -> Correlation:
 
 
 def corrected(correlations: Sequence[Correlation]) -> list[Correlation]:
-    """The same with their p adjusted for their number (forget.analyses.draws.holm)."""
+    """The same with their p adjusted for their number (forget.analyses.resampling.holm)."""
     adjusted = holm([correlation.p_spearman for correlation in correlations])
     return [replace(correlation, adjusted=p) for correlation, p in zip(correlations, adjusted, strict=True)]

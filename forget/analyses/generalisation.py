@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 
-from forget.analyses.draws import Draws, cohens_h, holm
+from forget.analyses.resampling import Draws, cohens_h, holm
 from forget.analyses.study import Cell, Study
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from forget.analyses.draws import Draws, estimate
+from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, Sample, Study, forget_ratio
-from forget.metrics import RESAMPLES, Estimate
-from forget.settings import Trial
+from forget.results.metrics import RESAMPLES, Estimate
+from forget.settings.trial import Trial
 
 BASELINES = ("learned on j", "learned on i", "untouched")
 """What FR[i, j] compares with: the model that learned j, the trial's own after learning i, the one before any training."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from forget.analyses.correlation import LEAST, Correlation, Paired, corrected, mean, over_examples
-from forget.analyses.draws import item_weights
+from forget.analyses.resampling import item_weights
 from forget.analyses.study import Cell, kept
 
 THRESHOLD = 0.6

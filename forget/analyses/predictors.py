@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import permutation_test, rankdata
 
 from forget.analyses.correlation import Correlation, Paired, corrected, mean, missing, over_examples, pearson, spearman
-from forget.analyses.draws import estimate, item_weights
 from forget.analyses.matrix import Matrix
+from forget.analyses.resampling import estimate, item_weights
 from forget.analyses.study import Cell
 
 TASK = ("accuracy", "confidence", "variability")
@@ -23,7 +23,7 @@ TASK = ("accuracy", "confidence", "variability")
 held-out examples."""
 
 PAIR = ("answers", "wording", "states")
-"""Of a pair of tasks, see forget.events.Likeness."""
+"""Of a pair of tasks, see forget.results.outcome.Likeness."""
 
 EXAMPLE = {"confidence": "confidence", "variability": "spread", "similarity": "similarity"}
 """Of an example: the column of Rows, of the learned model. Its spread is its share of the task's variability."""

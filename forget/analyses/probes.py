@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forget.analyses.draws import Draws, estimate
+from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, kept
-from forget.metrics import Estimate
-from forget.settings import Position
+from forget.results.metrics import Estimate
+from forget.settings.parts import Position
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from forget.analyses.draws import Draws, estimate, item_weights, of_estimate, over_seeds
-from forget.events import Outcome
-from forget.metrics import DEFINED_ABOVE_CHANCE, Estimate
-from forget.settings import Position, Trial
+from forget.analyses.resampling import Draws, estimate, item_weights, of_estimate, over_seeds
+from forget.analyses.words import LABELS, flattened
+from forget.results.metrics import DEFINED_ABOVE_CHANCE, Estimate
+from forget.results.outcome import Outcome
+from forget.settings.parts import Position
+from forget.settings.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LABELS = {
-    "random": "random labels",
-    "random_each_epoch": "random labels drawn anew each epoch",
-    "flipped": "flipped labels",
-}
-
-NAMES = {"train": "trained examples", "near": "near-duplicates", "test": "held-out examples"}
-"""Splits in words."""
 
 COLUMNS = {
     "accuracy": "correct",
@@ -34,7 +28,7 @@ COLUMNS = {
     "entropy": "entropy",
     "variability": "spread",
 }
-"""The column of Rows (forget.metrics.frame) whose mean is the measure."""
+"""The column of Rows (forget.results.files.frame) whose mean is the measure."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class Study:
 
     Args:
         outcomes: in the order in which the report lists them.
-        frames: the Rows of each, by trial id (forget.metrics.read_frame).
+        frames: the Rows of each, by trial id (forget.results.files.read_frame).
     """
 
     def __init__(self, outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame]) -> None:
@@ -207,7 +201,7 @@ class Cell:
 
 
 def forget_ratio(before: Sequence[Sample], after: Sequence[Sample], flipped: bool = False) -> Draws | None:
-    """The forget ratio over seeds of mean accuracies (forget.metrics), missing where learning is not 0.05 above chance.
+    """The forget ratio over seeds of mean accuracies (forget.results.metrics), missing where learning is not 0.05 above chance.
 
     None where the two were not scored on the same items.
     """
@@ -240,22 +234,6 @@ def pooled(cells: Sequence[Cell], split: str) -> Draws | None:
     whole = np.sum(skill, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole > 0, np.sum(taken, axis=0) / whole, np.nan)
-
-
-def flattened(trial: Trial) -> dict[str, str]:
-    """Settings by dotted name, without the task and what changes no number."""
-    unused = {"lora"} if trial.tuning == "full" else set()
-    flat: dict[str, str] = {}
-    for name, value in trial.model_dump(mode="json", exclude={"task", "evaluate_on", "folders", "save"} | unused).items():
-        inner = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-        flat |= {full: str(part) for full, part in inner.items()}
-    return flat
-
-
-def rate_name(rate: float) -> str:
-    """0.00025 -> 2.5e-4."""
-    mantissa, exponent = f"{rate:.3e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 Place = tuple[str, str, str, str]

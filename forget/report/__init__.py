@@ -11,14 +11,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from forget.analyses import Study
 from forget.analyses.claims import CLAIMS, verdicts
-from forget.analyses.study import rate_name
-from forget.events import Outcome
-from forget.metrics import Estimate
-from forget.report import ablations, generalisation, matrix, order, overview, predictors, probes, tables, trend
+from forget.analyses.words import rate_name
+from forget.report import ablations, generalisation, matrix, order, overview, predictors, probes, scaling, tables
 from forget.report.findings import findings, headline, numbers, summary
 from forget.report.section import show
 from forget.report.trial import trial_figures
-from forget.settings import Sweep
+from forget.results.metrics import Estimate
+from forget.results.outcome import Outcome
+from forget.settings.sweep import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ SECTIONS = (
     order.section,
     probes.section,
     ablations.section,
-    trend.section,
+    scaling.section,
     overview.mass,
 )
 """What the page shows, in its order; each gives None where the study has nothing for it."""
@@ -60,7 +60,7 @@ def write(
     """The page `folder/report.html`, its figures as PNG files and its tables as CSV files.
 
     Args:
-        frames: Rows by trial id (forget.metrics.read_frame).
+        frames: Rows by trial id (forget.results.files.read_frame).
         failures: a sentence for each trial that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forget.analyses.compare import MEAN, Comparison, Line
-from forget.analyses.study import NAMES
+from forget.analyses.words import NAMES
 from forget.report import figures
 from forget.report.figures import Series
 from forget.report.section import Entry, Table
-from forget.settings import digest
+from forget.settings.identity import digest
 
 LONGEST = 80
 """Letters of an experiment's name in that of a folder."""

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forget import metrics
 from forget.analyses import Cell, Study
 from forget.analyses.claims import CLAIMS, Verdict, verdicts
-from forget.analyses.draws import Draws, estimate
 from forget.analyses.probes import readings
-from forget.analyses.study import NAMES, pooled, rate_name
-from forget.metrics import Estimate
+from forget.analyses.resampling import Draws, estimate
+from forget.analyses.study import pooled
+from forget.analyses.words import NAMES, rate_name
+from forget.results import metrics, rows
+from forget.results.metrics import Estimate
 
 COLLAPSE = 0.1
 """Option mass below this share of what it was after learning is a collapse: the model says something else altogether."""
@@ -117,7 +118,7 @@ def numbers(study: Study) -> dict[str, Estimate]:
             n = sum(cell.n("forgotten", split) for cell in cells)
             if (lost := pooled(cells, split)) is not None:
                 found[f"{place}headline/skill lost on {name}"] = estimate(lost, n)
-        for phase in metrics.PHASES:
+        for phase in rows.PHASES:
             for measure in ("accuracy", "option_mass", "entropy"):
                 taken = [draws for cell in cells if (draws := cell.draws(phase, "test", measure)) is not None]
                 n = sum(cell.n(phase, "test") for cell in cells)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forget.analyses import generalisation
-from forget.analyses.study import NAMES, Study, rate_name
+from forget.analyses.study import Study
+from forget.analyses.words import NAMES, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
-from forget.report.overview import Group, after_label, drawn
+from forget.report.layout import Group, after_label, drawn
 from forget.report.section import Entry, Picture, Section, Table
 
 TEXT = (

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from forget.analyses.draws import estimate
 from forget.analyses.matrix import BASELINES, Matrix, Shares, cross, shares, values
-from forget.analyses.study import Study, rate_name
-from forget.metrics import DEFINED_ABOVE_CHANCE
+from forget.analyses.resampling import estimate
+from forget.analyses.study import Study
+from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.section import Entry, Picture, Section, Table
+from forget.results.metrics import DEFINED_ABOVE_CHANCE
 
 TEXT = (
     "Row i, column j: the forget ratio on held-out examples of task j after forgetting task i, against up to three baselines: "

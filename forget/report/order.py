@@ -7,9 +7,10 @@ from pathlib import Path
 from forget.analyses import Study
 from forget.analyses.correlation import LEAST, Correlation
 from forget.analyses.order import THRESHOLD, Order, orders, over_tasks
-from forget.analyses.study import rate_name
+from forget.analyses.words import rate_name
 from forget.report import figures
-from forget.report.predictors import SHOWN, Condition, drawn, series
+from forget.report.layout import SHOWN, Condition, series
+from forget.report.predictors import drawn
 from forget.report.section import Entry, Picture, Section, Table
 
 

@@ -12,22 +12,18 @@ from forget.analyses import Cell, Study
 from forget.analyses.correlation import LEAST, Correlation
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import FEWEST, TASK, Within, across_pairs, across_tasks, within_tasks
-from forget.analyses.study import rate_name
-from forget.metrics import Estimate
+from forget.analyses.words import rate_name
 from forget.report import figures
-from forget.report.figures import Cloud, Series
+from forget.report.figures import Cloud
+from forget.report.layout import SHOWN, Condition, series
 from forget.report.section import Entry, Picture, Section, Table
-
-SHOWN = 4
-"""Settings that are drawn, and rates of each; the tables have all."""
+from forget.results.metrics import Estimate
 
 AXES = {
     "accuracy": "accuracy after learning",
     "confidence": "mean confidence after learning",
     "variability": "variability after learning",
 }
-
-Condition = tuple[str, float]
 
 
 def section(study: Study, folder: Path) -> Section | None:
@@ -91,13 +87,6 @@ def drawn(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
         picked = np.linspace(0, len(places) - 1, min(SHOWN, len(places))).round().astype(int)
         chosen[setting] = [sorted(places)[i] for i in picked]
     return chosen
-
-
-def series(places: Sequence[Condition], values: Sequence[Sequence[Estimate | None]]) -> list[Series]:
-    """A look for each rate."""
-    n = len(places)
-    looks = zip(places, figures.ramp(n), figures.markers(n), values, strict=True)
-    return [Series(f"rate {rate_name(rate)}", colour, found, marker=marker) for (_, rate), colour, marker, found in looks]
 
 
 def _named(tasks: Sequence[Correlation], pairs: Sequence[Correlation], examples: Sequence[Within]) -> dict[str, Estimate]:

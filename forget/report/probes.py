@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from forget.analyses.probes import readings
-from forget.analyses.study import Cell, Study, rate_name
+from forget.analyses.study import Cell, Study
+from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
-from forget.report.overview import Group, after_label, groups
+from forget.report.layout import Group, after_label, groups
 from forget.report.section import Entry, Picture, Section, Table
-from forget.settings import Position
+from forget.settings.parts import Position
 
 WHERE: dict[Position, str] = {
     "first": "at the answer's first token",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from forget.metrics import Estimate
+from forget.results.metrics import Estimate
 
 Entry = Estimate | str | float | int | None
 """None is not measured; an Estimate may be missing, which is another thing."""

@@ -11,11 +11,13 @@ from typing import Any
 
 from forget.analyses import Cell, Study
 from forget.analyses.claims import CLAIMS, Verdict
-from forget.analyses.study import NAMES, flattened, rate_name
-from forget.events import Outcome
-from forget.metrics import PHASES, Estimate
+from forget.analyses.words import NAMES, flattened, rate_name
 from forget.report.section import Table, write_csv
-from forget.settings import Sweep, Trial, overlay
+from forget.results.metrics import Estimate
+from forget.results.outcome import Outcome
+from forget.results.rows import PHASES
+from forget.settings.sweep import Sweep, overlay
+from forget.settings.trial import Trial
 
 
 def missing(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from forget import metrics
-from forget.analyses.study import NAMES, Study, rate_name
-from forget.events import Outcome
-from forget.metrics import PHASES, Estimate, Row
+from forget.analyses.study import Study
+from forget.analyses.words import NAMES, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
 from forget.report.probes import layer_figure, layers
+from forget.results import files
+from forget.results.metrics import Estimate
+from forget.results.outcome import Outcome
+from forget.results.rows import PHASES, Row, judge, select
 
 
 def trial_figures(
@@ -23,7 +25,7 @@ def trial_figures(
         losses: (step, loss in nats) by stage.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (cell,) = Study([outcome], {outcome.id: metrics.frame(rows)}).cells
+    (cell,) = Study([outcome], {outcome.id: files.frame(rows)}).cells
     label = {"base": "untouched", "learned": "after learning", "forgotten": f"after forgetting, rate {rate_name(cell.rate)}"}
     made = []
     curves = {stage: [_losses(points)] for stage, points in losses.items() if points}
@@ -39,11 +41,11 @@ def trial_figures(
         ]
         guesses = [cell.chance(split, task) for task, split in places]
         made.append(figures.dots(folder / "accuracy.png", names, {cell.task: marks}, "accuracy", chance=guesses))
-    own = metrics.select(rows, task=cell.task, step=None)
+    own = select(rows, task=cell.task, step=None)
     shares = {
-        name: [_confidences(label[p], PHASE_COLOURS[p], metrics.select(own, phase=p, split=split)) for p in PHASES]
+        name: [_confidences(label[p], PHASE_COLOURS[p], select(own, phase=p, split=split)) for p in PHASES]
         for split, name in NAMES.items()
-        if metrics.select(own, split=split)
+        if select(own, split=split)
     }
     if shares:
         axis = "confidence in the true option"
@@ -62,6 +64,6 @@ def _losses(points: Sequence[tuple[int, float]]) -> Series:
 
 def _confidences(label: str, colour: str, rows: Sequence[Row]) -> Series:
     """The share of examples at or below each confidence."""
-    ordered = sorted(metrics.judge(rows).confidence.tolist())
+    ordered = sorted(judge(rows).confidence.tolist())
     shares = [Estimate((i + 1) / len(ordered), None, None, len(ordered)) for i in range(len(ordered))]
     return Series(label, colour, shares, ordered)

@@ -23,8 +23,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, model_validator
 
-from forget.settings import BadInput, Part, digest, nearest, shown, validated
-from forget.tasks import SPLITS, TEMPLATES, Record, Task
+from forget.errors import BadInput, nearest, shown, validated
+from forget.settings.identity import digest
+from forget.settings.parts import Part
+from forget.tasks.task import SPLITS, TEMPLATES, Record, Task
 
 CHOICES = len(string.ascii_uppercase)
 """Of an item, at most: a prompt may name them by letters."""

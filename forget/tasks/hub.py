@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from forget.settings import BadInput, digest
-from forget.tasks import TEMPLATES, Record, Task
+from forget.errors import BadInput
+from forget.settings.identity import digest
+from forget.tasks.task import TEMPLATES, Record, Task
 
 Row = dict[str, Any]
 

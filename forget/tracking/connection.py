@@ -12,8 +12,8 @@ import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 
-from forget.journal import without_secrets
-from forget.settings import BadInput
+from forget.errors import BadInput
+from forget.redaction import without_secrets
 
 BATCH = 1000
 """Metrics a request: MLflow's limit."""

@@ -11,12 +11,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from mlflow.entities import Metric
 
-from forget.events import Outcome, Step
-from forget.journal import FILE, Ended, Entry, Journal, Started, environment
-from forget.metrics import Row, course, metric_name
-from forget.settings import BadInput
-from forget.store import Store, write_text
+from forget.errors import BadInput
+from forget.events import Step
+from forget.results.metrics import course, metric_name
+from forget.results.outcome import Outcome
+from forget.results.rows import Row
+from forget.storage.folders import write_text
+from forget.storage.journal import FILE, Ended, Entry, Journal, Started
+from forget.storage.store import Store
 from forget.tracking.connection import BATCH, reaching
+from forget.tracking.provenance import environment
 from forget.tracking.registry import register
 from forget.tracking.study import Study, child, connected, dataset
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from forget.events import Observe, Outcome, StageStarted, Step, ignore
-from forget.metrics import Row
-from forget.remote import within
-from forget.settings import BadInput, nearest
-from forget.store import whole_folder
+from forget.errors import BadInput, nearest
+from forget.events import Observe, StageStarted, Step, ignore
+from forget.results.outcome import Outcome
+from forget.results.rows import Row
+from forget.storage.folders import whole_folder
+from forget.storage.remote import within
 from forget.tracking.connection import reaching, tracking_uri
 from forget.tracking.study import refuse_deleted
 

@@ -21,17 +21,17 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema
 
-from forget.card import model_card
-from forget.events import Outcome
-from forget.metrics import metric_name
-from forget.settings import BadInput, nearest
-from forget.store import Store
+from forget.errors import BadInput, nearest
+from forget.models.vetting import check_folder
+from forget.results.metrics import metric_name
+from forget.results.outcome import Outcome
+from forget.storage.store import Store
+from forget.tracking.card import model_card
 from forget.tracking.connection import default_server, reaching, tracking_uri, unless_it_exists
 from forget.tracking.study import Study
-from forget.vetting import check_folder
 
 if TYPE_CHECKING:
-    from forget.models import LanguageModel
+    from forget.models.language_model import LanguageModel
 
 
 def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "strongest") -> LanguageModel:
@@ -41,7 +41,7 @@ def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "stro
         BadInput: no such model, alias or version is registered.
         Unreachable: the server is away.
     """
-    from forget.models import load  # torch takes seconds to import, and most of this room does without
+    from forget.models.loading import load  # torch takes seconds to import, and most of this room does without
 
     asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
     name, _, version = asked.partition("/")

@@ -12,10 +12,12 @@ from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from forget.events import Event, Observe, Step, ignore
-from forget.journal import FILE, Ended, Journal, Started, alone, environment, without_secrets
-from forget.settings import Trial
-from forget.store import Store
+from forget.redaction import without_secrets
+from forget.settings.trial import Trial
+from forget.storage.journal import FILE, Ended, Journal, Started, alone
+from forget.storage.store import Store
 from forget.tracking.connection import BATCH, Unreachable, reaching
+from forget.tracking.provenance import environment
 from forget.tracking.publishing import close, curves, publish
 from forget.tracking.study import Study, child, connected
 

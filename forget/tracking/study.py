@@ -16,10 +16,13 @@ from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric,
 from mlflow.tracking import MlflowClient
 
 from forget import tasks
-from forget.journal import Started, environment
-from forget.settings import BadInput, Sweep, digest
-from forget.store import Store
+from forget.errors import BadInput
+from forget.settings.identity import digest
+from forget.settings.sweep import Sweep
+from forget.storage.journal import Started
+from forget.storage.store import Store
 from forget.tracking.connection import BATCH, Unreachable, artifacts, reaching, tracking_uri, unless_it_exists
+from forget.tracking.provenance import environment
 
 if TYPE_CHECKING:
     from forget.report import Report

@@ -7,8 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from forget.settings import BadInput, nearest
-from pipelines.manifests import NAMESPACE, no_kubectl
+from forget.errors import BadInput, nearest
+from pipelines.cluster.manifests import NAMESPACE, no_kubectl
 
 POLL_SECONDS = 3.0
 """Between two looks at what is waited for."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forget.settings import BadInput, Sweep, nearest
+from forget.errors import BadInput, nearest
+from forget.settings.sweep import Sweep
 from pipelines.cluster.kubectl import Cluster, Refused
-from pipelines.manifests import NAMESPACE
+from pipelines.cluster.manifests import NAMESPACE
 
 OPERATOR = (
     "helm install kuberay-operator kuberay-operator --repo https://ray-project.github.io/kuberay-helm --version 1.7.0"
@@ -88,7 +89,7 @@ def check_here(study: Sweep, spec: Path) -> None:
     """Everything about the trials that can be told without the cluster.
 
     Raises:
-        BadInput: as `forget.trial.check`; a folder that the cluster cannot see.
+        BadInput: as `forget.preflight.check`; a folder that the cluster cannot see.
     """
     fields = tomllib.loads(spec.read_text(encoding="utf-8"))
     for table in ("base", "axes"):
@@ -100,7 +101,7 @@ def check_here(study: Sweep, spec: Path) -> None:
                 )
     # What has an absolute path is there on the cluster; the sweep checks it before it begins.
     if known := [trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")]:
-        from forget.trial import check_all  # torch takes seconds
+        from forget.preflight import check_all  # torch takes seconds
 
         check_all(known, study.resources.shard)
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from forget.settings import BadInput, Sweep
+from forget.errors import BadInput
+from forget.settings.sweep import Sweep
 from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster, Refused
 from pipelines.cluster.logs import Logs
+from pipelines.cluster.manifests import SPEC_DIGEST, job_name, parse, spec_digest
 from pipelines.cluster.needs import check_needs, check_operator
 from pipelines.cluster.states import Changes, ended, say, state_of, troubles
-from pipelines.manifests import SPEC_DIGEST, job_name, parse, spec_digest
 
 INTERRUPTED = 130
 AWAY_SECONDS = 900

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 import yaml
 
-from forget.settings import BadInput
+from forget.errors import BadInput
 from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster
+from pipelines.cluster.manifests import NAMESPACE, parse
 from pipelines.cluster.needs import check_needs, check_operator, has_operator
 from pipelines.cluster.states import FAILED, HEALTH, HEALTHY, Changes, ended, say, troubles
-from pipelines.manifests import NAMESPACE, parse
 
 HEALTHY_SECONDS = 900
 """How long the tracking server may take: nodes come, images are pulled, volumes are made."""

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 from pipelines.sweep.nodes import cluster
 
 if TYPE_CHECKING:
+    from pipelines.sweep.commands import SweepResult, run, send, write_report
     from pipelines.sweep.driver import Failure
-    from pipelines.sweep.verbs import SweepResult, run, send, write_report
 
 __all__ = ["Failure", "SweepResult", "cluster", "run", "send", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
-    # The processes of trials import `slot` alone: what drives a sweep and reports it would cost each of them a second.
+    # The processes of trials import `worker` alone: what drives a sweep and reports it would cost each of them a second.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipelines.sweep import driver, verbs
+    from pipelines.sweep import commands, driver
 
-    return getattr(driver if name == "Failure" else verbs, name)
+    return getattr(driver if name == "Failure" else commands, name)

@@ -21,13 +21,15 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import tracking
-from forget.journal import without_secrets
-from forget.settings import Sweep, Trial
-from forget.store import Store
+from forget.redaction import without_secrets
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
+from forget.storage.store import Store
 from pipelines.jobs import Job, jobs
-from pipelines.progress import Board, Progress, label
+from pipelines.progress import Progress, label
+from pipelines.sweep.board import Board
 from pipelines.sweep.nodes import bundle
-from pipelines.sweep.slot import LEFT, Slot
+from pipelines.sweep.worker import LEFT, Slot
 
 LEAVING_SECONDS = 1.0
 """Between two looks at which nodes go away; those of a cloud say so half a minute before."""

@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from ray.autoscaler.sdk import request_resources
 from ray.tune.execution import class_cache
 
-from forget.settings import BadInput, Resources
+from forget.errors import BadInput
+from forget.settings.sweep import Resources
 
 NODE_SECONDS = 300
 """How long a cluster may take to grow a node that can hold a trial."""

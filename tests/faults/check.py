@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from forget.store import Store
-from forget.trial import identify_all
+from forget.preflight import identify_all
+from forget.storage.store import Store
 
 from .world import Cell, World
 

@@ -16,7 +16,9 @@ import pytest
 import servers
 from servers import S3, Database, Tracking
 
-from forget.settings import Sweep, digest, read_sweep
+from forget.settings.identity import digest
+from forget.settings.reading import read_sweep
+from forget.settings.sweep import Sweep
 
 Moment = Literal["learning", "forgetting", "logging"]
 T = TypeVar("T")

@@ -13,9 +13,11 @@ import torch
 import transformers
 from record.trials import FOLDER, TRIALS
 
-from forget.events import Outcome, ignore
-from forget.metrics import Row, read_rows, write_rows
-from forget.store import Store
+from forget.events import ignore
+from forget.results.files import read_rows, write_rows
+from forget.results.outcome import Outcome
+from forget.results.rows import Row
+from forget.storage.store import Store
 from forget.trial import run_trial
 from pipelines.processes import run_processes
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forget.settings import Lora, Probe, Resources, Stage, Trial, Watch
+from forget.settings.parts import Lora, Probe, Stage, Watch
+from forget.settings.sweep import Resources
+from forget.settings.trial import Trial
 
 FOLDER = Path(__file__).parent
 

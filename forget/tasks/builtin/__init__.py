@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from types import ModuleType
 
-from forget.settings import digest
-from forget.tasks import SPLITS, Task
+from forget.settings.identity import digest
 from forget.tasks.builtin import acceptability, arithmetic, entailment, physical, reading, science, sentiment, world
+from forget.tasks.task import SPLITS, Task
 
 
 def _task(module: ModuleType, family: str, prompt: str) -> Task:

@@ -12,8 +12,8 @@ import re
 from itertools import cycle, product
 from pathlib import Path
 
-from forget.tasks import Record
 from forget.tasks.builtin.labelled import Judged, labelled_records, sentence
+from forget.tasks.task import Record
 
 CHOICES = ("yes", "no")
 

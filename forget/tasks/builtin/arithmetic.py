@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, islice, product
 
-from forget.tasks import Record
 from forget.tasks.builtin.making import coin, split_of
+from forget.tasks.task import Record
 
 Wordings = tuple[str, str]
 """A question and the same in other words; in brackets, the words that ask for more and, after a bar, for less."""

@@ -11,9 +11,9 @@ import random
 from collections.abc import Iterator
 from itertools import combinations, cycle, islice
 
-from forget.tasks import Record
 from forget.tasks.builtin.labelled import Judged, labelled_records, sentence
 from forget.tasks.builtin.making import a
+from forget.tasks.task import Record
 
 CHOICES = ("True", "False")
 

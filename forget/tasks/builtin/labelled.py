@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forget.tasks import Record
 from forget.tasks.builtin.making import split_of
+from forget.tasks.task import Record
 
 
 @dataclass(frozen=True, slots=True)

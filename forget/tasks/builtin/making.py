@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
-from forget.tasks import Record
+from forget.tasks.task import Record
 
 SIZES = {"train": 480, "validation": 120, "test": 360}
 """Examples aimed at; `split_of` reads them as shares."""

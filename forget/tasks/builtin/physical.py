@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import re
 
-from forget.tasks import Record
 from forget.tasks.builtin.making import Fact, coin, fact_pairs, fact_records, table_facts
+from forget.tasks.task import Record
 
 RELATIONS = {
     "tool": (

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from forget.tasks import Record
 from forget.tasks.builtin.making import coin, split_of
+from forget.tasks.task import Record
 
 
 def _words(text: str, article: str = "") -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from forget.tasks import Record
 from forget.tasks.builtin.making import Fact, fact_pairs, fact_records, sheet_facts, table_facts
+from forget.tasks.task import Record
 
 RELATIONS = {
     "animal class": (

@@ -11,8 +11,8 @@ from __future__ import annotations
 from itertools import cycle
 from pathlib import Path
 
-from forget.tasks import Record
 from forget.tasks.builtin.labelled import Judged, labelled_records, sentence
+from forget.tasks.task import Record
 
 CHOICES = ("negative", "positive")
 

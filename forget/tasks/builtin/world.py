@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forget.tasks import Record
 from forget.tasks.builtin.making import Fact, fact_pairs, fact_records
+from forget.tasks.task import Record
 
 WORDINGS = {
     "animal": ("Which continent are {} native to?", "What is the home continent of {}?"),

@@ -1,0 +1,87 @@
+"""Numbers that carry their uncertainty: an array whose first entry is the value, the others what it is on resampled data.
+
+Whatever is computed of such arrays, elementwise along the last axis, is again one: the ratio of two accuracies on the same
+items, the share of a variance, a slope over sizes. So no analysis has error formulas of its own. scipy's bootstrap resamples
+for one statistic at a time; here the same resampled items serve every trial and phase that was scored on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_effectsize
+
+from forget.results.metrics import RESAMPLES, Estimate
+from forget.settings.identity import digest
+
+Draws = np.ndarray
+"""[..., 1 + RESAMPLES]"""
+
+
+def item_weights(n: int, key: object) -> np.ndarray:
+    """[1 + RESAMPLES, n] weight of each item: equal, then as often as it was drawn with replacement. A key has its draws."""
+    draw = np.random.default_rng(int(digest(key), 16))
+    picked = draw.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(picked.ravel(), minlength=n * RESAMPLES).reshape(RESAMPLES, n)
+    return np.concatenate([np.ones((1, n)), counts]) / n
+
+
+def over_seeds(seeds: Sequence[Draws]) -> Draws:
+    """Mean over seeds, resampled at both levels: the items within each seed, and the seeds.
+
+    The spread of the seeds' values is widened by sqrt(S / (S - 1)), which a bootstrap of S values lacks (Davison and Hinkley
+    1997, section 2.3). Part of the items' noise is so counted twice; the interval errs on the wide side.
+    """
+    every = np.stack(seeds)
+    mean = every.mean(axis=0)
+    count = len(every)
+    if count > 1:
+        values = every[:, 0]
+        picked = np.random.default_rng(count).integers(0, count, (RESAMPLES, count))
+        mean[1:] += math.sqrt(count / (count - 1)) * (values[picked].mean(axis=1) - values.mean())
+    return mean
+
+
+def of_estimate(estimate: Estimate, key: object) -> Draws:
+    """Draws of a number of which only the interval is known, taken for normal; equal keys give equal draws."""
+    value, low, high = estimate.numbers
+    noise = np.random.default_rng(int(digest(key), 16)).standard_normal(RESAMPLES)
+    return np.concatenate([[value], value + noise * (high - low) / (2 * 1.959964)])
+
+
+def estimate(draws: Draws, n: int) -> Estimate:
+    """Value and 95 % percentile interval; missing where the value is not finite."""
+    if not np.isfinite(draws[0]):
+        return Estimate(None, None, None, n)
+    low, high = np.nanquantile(draws[1:], (0.025, 0.975))
+    return Estimate(float(draws[0]), float(low), float(high), n)
+
+
+def p_value(draws: Draws, null: float = 0.0) -> float:
+    """Two-sided p of the value being `null`: a Wald test with the resamples' standard deviation as the standard error.
+
+    The share of resamples beyond `null` would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons.
+    """
+    error = np.nanstd(draws[1:])
+    distance = abs(draws[0] - null)
+    return float(2 * norm.sf(distance / error)) if error > 0 else float(distance == 0)
+
+
+def cohens_h(before: float, after: float) -> float:
+    """Effect size between two shares, positive where it rose: 0.2 is small, 0.8 large (Cohen 1988, chapter 6)."""
+    # A mean of ones can be above 1 by a rounding error.
+    return float(proportion_effectsize(min(after, 1.0), min(before, 1.0)))
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values adjusted for their number (Holm 1979); what is missing stays missing and counts for nothing."""
+    # By hand: statsmodels collects the garbage of the whole program at every call.
+    taken = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    adjusted, highest = list(ps), 0.0
+    for rank, (p, place) in enumerate(taken):
+        highest = max(highest, min(1.0, (len(taken) - rank) * p))
+        adjusted[place] = highest
+    return adjusted

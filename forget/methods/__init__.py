@@ -1,0 +1,1 @@
+"""Methods of forgetting: a file a family, and a catalogue by name."""

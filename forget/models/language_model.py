@@ -1,0 +1,117 @@
+"""A causal language model with its tokenizer: run, saved, or made up for tests."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from forget.models.batches import Answers
+from forget.models.sharding import is_sharded, whole
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer, in evaluation mode."""
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @functools.cached_property
+    def answers(self) -> Answers:
+        """What runs the network. There is one: where the model is sharded, its forward gathers the weights."""
+        return Answers(self.network)
+
+    @property
+    def sharded(self) -> bool:
+        return is_sharded(self.answers)
+
+    def autocast(self, bf16: bool) -> torch.autocast:
+        """The region to run it in. Of a sharded model no bf16 weight outlives its use."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=not self.sharded)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def parameters(self) -> int:
+        """Tied weights counted once."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def layers(self) -> int:
+        return self.network.config.num_hidden_layers
+
+
+def save(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.float32) -> None:
+    """A plain Hugging Face folder with safetensors; the model in memory keeps its weights.
+
+    All processes of the trial call it together, those without a folder to help gather the weights.
+    """
+    cast: dict[int, torch.Tensor] = {}
+    weights = {}
+    for name, weight in model.network.state_dict(keep_vars=True).items():
+        # Tied weights stay one tensor, which is stored once.
+        if id(weight) not in cast:
+            cast[id(weight)] = whole(weight.detach()).to(dtype).cpu()
+        weights[name] = cast[id(weight)]
+    if folder is None:
+        return
+    with _quiet():
+        model.network.save_pretrained(folder, state_dict=weights)
+    # save_pretrained notes the dtype of the model in memory, not of the weights it is given.
+    config = copy.deepcopy(model.network.config)
+    config.dtype = dtype
+    config.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+
+
+def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
+    """A random two-layer Llama over bytes: every mechanism of a real model, in milliseconds."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate(["<pad>", *letters])}
+    core = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<pad>")
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LanguageModel("tiny", LlamaForCausalLM(config).eval(), tokenizer)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and its report of weights left out, which a cut model leaves on purpose."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

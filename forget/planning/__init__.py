@@ -1,0 +1,1 @@
+"""Costs and limits of a sweep, known before anything is computed."""

@@ -1,0 +1,1 @@
+"""What a trial leaves behind, and pure functions of it."""

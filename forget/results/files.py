@@ -1,0 +1,81 @@
+"""Rows as parquet files and as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from forget.errors import BadInput
+from forget.results.rows import Judged, Row, _judge, judge
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Rows as one parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)})
+    pq.write_table(table, path, write_page_checksum=True)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows as `write_rows` left them, to the bit.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    with _whole(path) as table:
+        records = table.to_pylist()
+        return [Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])}) for r in records]
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """The Rows of a file as columns: what a Row is of, `options`, and what `judge` says of it. For a million of them.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    with _whole(path) as table:
+        logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
+        options = np.diff(logprobs.offsets.to_numpy())
+        judged = _judge(logprobs.flatten().to_numpy(), lengths.flatten().to_numpy(), options, table["truth"].to_numpy())
+        return _framed(table.drop_columns(["logprobs", "lengths"]).to_pandas(), options, judged)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[pa.Table]:
+    """The table of a file of Rows; that its columns are not those of Rows shows in the block."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        yield pq.read_table(path, page_checksum_verification=True)
+    # Arrow's errors are OSErrors, ValueErrors and KeyErrors; a column of other things than numbers is a TypeError.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise BadInput(
+            f"{path}: not a file of Rows, or damaged ({reason}); remove its folder, and it is computed again"
+        ) from error
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """`read_frame` of Rows at hand."""
+    import pandas as pd
+
+    names = [f.name for f in fields(Row) if f.name not in ("logprobs", "lengths")]
+    columns = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names})
+    return _framed(columns, np.array([len(row.logprobs) for row in rows]), judge(rows))
+
+
+def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
+    numbers = {name: columns[name].astype(float) for name in ("step", "similarity", "spread")}
+    return columns.assign(**numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)})

@@ -1,0 +1,67 @@
+"""What a study is: `Trial`, `Sweep` and their parts, read from TOML, frozen, refused with one sentence where they are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from forget.settings.identity import PROTOCOL, digest
+from forget.settings.parts import Count, Lora, Name, Names, Part, Probe, Stage, Watch
+from forget.settings.tables import nested
+
+
+class Trial(Part):
+    """A model learns a task, forgets it, and is measured. Two trials with equal fields give equal Rows."""
+
+    task: Name
+    model: Name
+    method: Name = "random_labels"
+    """The forget loss, a name in forget.methods.catalogue.METHODS."""
+    labels: Literal["random", "random_each_epoch", "flipped"] = "random"
+    """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong option."""
+    learn: Stage = Stage()
+    forget: Stage = Stage()
+    tuning: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: autocast with fp32 weights; auto: bf16 where the hardware computes in it."""
+    evaluate_on: Names = ()
+    """Other tasks whose test split is scored before and after; the trial's own task always is."""
+    evaluation_examples: Count = 800
+    """Examples scored of each split."""
+    options: Literal["two", "all"] = "two"
+    """two: the true option and one random distractor (the paper's binarised tasks, chance 0.5)."""
+    normalise: Literal["none", "tokens", "bytes"] = "none"
+    """An option's score is the sum of its tokens' log-probabilities, divided by nothing, its tokens or its bytes."""
+    template: Name = "task"
+    """The prompt: the task's own wording, or a name in forget.tasks.task.TEMPLATES."""
+    probe: Probe = Probe()
+    watch: Watch = Watch()
+    seed: int = Field(0, ge=0, lt=2**63)
+    folders: Names = ()
+    """Folders of the user's tasks (see forget.tasks.files)."""
+    save: bool = True
+    """Log and register the forgotten model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dotted(cls, fields: Any) -> Any:
+        return nested(fields) if isinstance(fields, Mapping) else fields
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The trial's own task first, then the others it is measured on."""
+        return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
+
+    def id(self, data: str) -> str:
+        """Identity of the answer. `data` is the fingerprint of the model and all `tasks`."""
+        fields = self.model_dump(mode="json", exclude={"folders", "save"} | ({"lora"} if self.tuning == "full" else set()))
+        return digest({"protocol": PROTOCOL, "data": data, **fields})
+
+    def learned_id(self, data: str) -> str:
+        """Identity of the learned checkpoint, which trials share. `data` is the fingerprint of the model and its own task."""
+        names = {"task", "model", "learn", "tuning", "precision", "options", "template", "seed", "watch", "normalise"}
+        fields = self.model_dump(mode="json", include=names | ({"lora"} if self.tuning == "lora" else set()))
+        return digest({"protocol": PROTOCOL, "data": data, **fields})

@@ -1,0 +1,1 @@
+"""Folders, checksums, locks and remotes: where what trials share and leave is kept."""

@@ -1,0 +1,154 @@
+"""The journal of a trial: every event is on disk before anyone is told of it, so that a server that is away loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TextIO
+
+from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter, ValidationError
+
+from forget.errors import BadInput
+from forget.events import StageStarted, Step
+from forget.results.outcome import Outcome
+from forget.settings.parts import Part
+from forget.settings.trial import Trial
+from forget.storage.folders import clear_drafts
+
+FILE = "journal.jsonl"
+LOCK_SECONDS = 10
+"""How long a trial that starts again waits for its earlier process to die."""
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Started(Part):
+    """A process takes the trial up, for the first time or again."""
+
+    kind: Literal["started"] = "started"
+    trial: Trial
+    id: str
+    tags: dict[str, str]
+    """Versions and commit of the code that runs it: whoever sends the journal later may run another."""
+    datasets: dict[str, str]
+    """Fingerprint by task."""
+
+
+class Ended(Part):
+    """The process is done with the trial."""
+
+    kind: Literal["ended"] = "ended"
+    status: Status
+    error: str = ""
+
+
+Line = Started | StageStarted | Step | Outcome | Ended
+_LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the journal."""
+
+    time: int
+    """Milliseconds since 1970."""
+    elapsed: int
+    """Milliseconds since the line before."""
+    event: Line
+
+
+class Journal:
+    """Append-only JSON lines {"time": ms, **event}. One process writes; any process reads, also meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+        self._time: int | None = None
+
+    def append(self, event: Line) -> Entry:
+        """Write the event through to the operating system."""
+        self._file = self._file or self._opened()
+        now = time.time_ns() // 1_000_000
+        self._file.write(json.dumps({"time": now, **event.model_dump(mode="json")}) + "\n")
+        self._file.flush()
+        entry = Entry(now, now - (self._time or now), event)
+        self._time = now
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """What was observed, in order. A step that ran again after a crash stands for its first run, too.
+
+        Raises:
+            BadInput: a whole line is not an event. (Half a line at the end, left by a crash, is dropped.)
+        """
+        if not self.path.exists():
+            return []
+        entries: dict[object, Entry] = {}
+        last: int | None = None
+        for number, line in enumerate(_whole_lines(self.path.read_bytes()).splitlines(), start=1):
+            try:
+                fields = json.loads(line)
+                now = int(fields.pop("time"))
+                event = _LINE.validate_python(fields)
+            # A line of brackets alone is too deep for the reader.
+            except (ValueError, KeyError, AttributeError, TypeError, ValidationError, RecursionError):
+                raise BadInput(f"{self.path}, line {number}: not an event of a trial; remove the line or the file") from None
+            key = (event.stage, event.step) if isinstance(event, Step) else number
+            entries.pop(key, None)
+            entries[key] = Entry(now, now - (now if last is None else last), event)
+            last = now
+        return list(entries.values())
+
+    def started(self) -> Started | None:
+        """Who took the trial up last."""
+        return next((e.event for e in reversed(self.entries()) if isinstance(e.event, Started)), None)
+
+    def losses(self) -> dict[str, list[tuple[int, float]]]:
+        """(step, loss) in order, by stage."""
+        losses: dict[str, list[tuple[int, float]]] = {}
+        for entry in self.entries():
+            if isinstance(entry.event, Step) and entry.event.loss is not None:
+                losses.setdefault(entry.event.stage, []).append((entry.event.step, entry.event.loss))
+        return losses
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file:
+            # On a full disk this raises, and closes the file all the same.
+            file.close()
+
+    def _opened(self) -> TextIO:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            # What a crash left of its last line would glue to the next one.
+            os.truncate(self.path, len(_whole_lines(self.path.read_bytes())))
+            self._time = max((entry.time for entry in self.entries()), default=None)
+        return self.path.open("a", encoding="utf-8")
+
+
+def _whole_lines(text: bytes) -> bytes:
+    return text[: text.rfind(b"\n") + 1]
+
+
+@contextmanager
+def alone(folder: Path, id: str) -> Iterator[None]:
+    """Holds the trial's lock, which the system frees when the process dies: whoever can take it knows that no process runs it.
+
+    Raises:
+        BadInput: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / "running.lock").acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise BadInput(f"trial {id} is being run by another process; wait for it, or stop it") from None
+    with lock:
+        # Whoever was making something in this folder is dead.
+        clear_drafts(folder)
+        yield

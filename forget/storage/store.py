@@ -1,0 +1,317 @@
+"""What trials share: learned checkpoints, scores, finished trials. Every entry appears whole or not at all.
+
+A store is a folder, or a URL that all machines of a cluster see. Of a URL each machine keeps a copy in a folder of its own,
+which it fills as it needs and from which it writes back: whoever reads or computes something works on plain files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from forget.errors import BadInput
+from forget.results.files import read_frame, read_rows, write_rows
+from forget.results.outcome import Outcome
+from forget.results.rows import Row
+from forget.settings.identity import digest
+from forget.storage import checksums
+from forget.storage.folders import clear_drafts, whole_folder, write_text
+from forget.storage.remote import LEASE_SECONDS, Remote, within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+"""Between two looks at what another machine is making."""
+
+
+class Store:
+    """Content-addressed: a name says how the entry was computed; whoever needs it first computes it, the others read it."""
+
+    def __init__(self, where: Path | str | None = None) -> None:
+        """`where` is a folder or a URL such as s3://bucket/studies; by default $FORGET_STORE, or .forget in this directory.
+
+        Raises:
+            BadInput: a URL that cannot be used, or a file where a folder should be.
+        """
+        self.where = str(where or os.environ.get("FORGET_STORE") or ".forget")
+        self.remote = Remote(self.where) if "://" in self.where else None
+        if self.remote:
+            copies = os.environ.get("FORGET_CACHE") or Path.home() / ".cache" / "forget"
+            self.root = Path(copies).absolute() / digest(self.where)
+        else:
+            self.root = Path(self.where).absolute()
+            self.where = str(self.root)
+        above = next(folder for folder in (self.root, *self.root.parents) if os.path.lexists(folder))
+        if not os.path.isdir(above):
+            raise BadInput(f"the store {self.root} cannot be a folder: {above} is none")
+
+    def trial(self, id: str) -> Path:
+        """Its folder: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
+        return self._path(f"trials/{id}")
+
+    def outcome(self, id: str) -> Outcome | None:
+        """The finished trial, or None. One whose model was cut short before it was registered has not finished.
+
+        Raises:
+            BadInput: its file is damaged, or another trial's.
+        """
+        path = self._checked(id, "outcome.json")
+        if not path.exists() or checksums.damage(self.trial(id) / "model", quick=True):
+            return None
+        try:
+            outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise BadInput(f"{path}: not the outcome of a trial; remove its folder, and it is computed again") from None
+        if outcome.id != id:
+            raise BadInput(f"{path}: the outcome of trial {outcome.id:.80}; remove its folder, and it is computed again")
+        return outcome
+
+    def done(self, ids: Iterable[str]) -> list[str]:
+        """Those of the trials that have finished, each once; the store is asked once for all, and no outcome is read."""
+        there = self.remote.files("trials/*/outcome.json") if self.remote else set()
+        return [
+            id
+            for id in dict.fromkeys(ids)
+            if (os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there)
+            and not checksums.damage(self.trial(id) / "model", quick=True)
+        ]
+
+    def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
+        """The same with their outcomes, by id."""
+        return {id: outcome for id in self.done(ids) if (outcome := self.outcome(id))}
+
+    def finished(self) -> list[Outcome]:
+        """Every trial of the store that has finished."""
+        names = self.remote.files("trials/*/outcome.json") if self.remote else set()
+        names |= {str(path.relative_to(self.root)) for path in self.root.glob("trials/*/outcome.json")}
+        return [outcome for name in sorted(names) if (outcome := self.outcome(Path(name).parent.name))]
+
+    def rows(self, id: str) -> list[Row]:
+        """The Rows of a finished trial."""
+        return read_rows(self._checked(id, "rows.parquet"))
+
+    def frame(self, id: str) -> pd.DataFrame:
+        """The same as columns (forget.results.files.read_frame)."""
+        return read_frame(self._checked(id, "rows.parquet"))
+
+    def finish(self, outcome: Outcome, rows: Sequence[Row]) -> None:
+        """Record a finished trial; outcome.json, written last, is what says so."""
+        name = f"trials/{outcome.id}"
+        folder = self.trial(outcome.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = outcome.model_dump_json(indent=1)
+        write_rows(rows, folder / "rows.parquet")
+        known = {"rows.parquet": checksums.of_file(folder / "rows.parquet"), "outcome.json": checksums.of_text(text)}
+        write_text(folder / checksums.FILE, checksums.text(folder, known))
+        write_text(folder / "outcome.json", text)
+        for file in ("rows.parquet", checksums.FILE, "outcome.json"):
+            self.send(f"{name}/{file}")
+        self.discard(f"{name}/checkpoint")
+
+    def file(self, name: str) -> Path:
+        """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
+        path = self._path(name)
+        if self.remote and not path.exists():
+            self.remote.get(name, path)
+        return path
+
+    def log(self, name: str) -> Path:
+        """The same of a file that only grows: a copy that another machine has written on replaces this one's."""
+        path = self._path(name)
+        if self.remote and self.remote.size(name) > (path.stat().st_size if path.exists() else 0):
+            self.remote.get(name, path)
+        return path
+
+    def send(self, name: str) -> None:
+        """Let the other machines have the file, if there is one."""
+        if self.remote and self._path(name).exists():
+            self.remote.put(name, self._path(name))
+
+    def folder(self, name: str) -> Path | None:
+        """The folder as it was last replaced, by whichever machine; None where there is none, or what there was is damaged."""
+        path = self._path(name)
+        self._drop_damaged(path)
+        if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
+            if version:
+                with whole_folder(path) as draft:
+                    version = self.remote.pull(name, draft)
+                write_text(_version_file(path), str(version))
+            elif mine:
+                # Another machine discarded it. A folder without a version was never sent: it is this machine's alone.
+                self._drop(path)
+        return path if path.exists() else None
+
+    @contextmanager
+    def replaced(self, name: str) -> Iterator[Path]:
+        """An empty folder that takes the place of the one of that name when the block ends without an error.
+
+        One process at a time does so with a name: locks see to it.
+        """
+        path = self._path(name)
+        clear_drafts(path.parent, path.name)
+        with whole_folder(path) as draft:
+            yield draft
+        self.send_folder(name)
+
+    def send_folder(self, name: str) -> None:
+        """Let the other machines have the folder, if there is one."""
+        path = self._path(name)
+        if self.remote and path.exists():
+            write_text(_version_file(path), self.remote.push(name, path))
+
+    def release(self, name: str) -> None:
+        """This machine's copy of a folder that the others have: it is fetched again should it be needed."""
+        if self.remote and _version(self._path(name)):
+            self._drop(self._path(name))
+
+    def discard(self, name: str) -> None:
+        """The folder, everywhere."""
+        if self.remote:
+            self.remote.remove(name)
+        self._drop(self._path(name))
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether `shared` would only read."""
+        folder = self._path(f"{kind}/{key}")
+        here = folder.exists() and not checksums.damage(folder, quick=True)
+        return here or bool(self.remote and self.remote.version(f"{kind}/{key}"))
+
+    def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
+        """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
+
+        All processes of a trial ask together: the main one looks and writes, the others help to make what is missing, with
+        `make(None)`.
+        """
+        folder = self._path(f"{kind}/{key}")
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            self._make_once(folder, make)
+            return folder
+        from accelerate import PartialState
+        from accelerate.utils import broadcast_object_list
+
+        process = PartialState()
+        told = False
+
+        def tell(missing: bool) -> bool:
+            nonlocal told
+            told = True
+            return broadcast_object_list([missing])[0]
+
+        def make_together(draft: Path) -> None:
+            tell(True)
+            make(draft)
+
+        if process.is_main_process:
+            self._make_once(folder, make_together)
+            if not told:
+                tell(False)
+        elif tell(False):
+            make(None)
+        process.wait_for_everyone()
+        return folder
+
+    def _path(self, name: str) -> Path:
+        """Where an entry is on this machine. Ids come from servers and buckets, too: none may lead out of the store."""
+        return within(self.root, name)
+
+    def _checked(self, id: str, file: str) -> Path:
+        """A file of a finished trial, which is as it was written.
+
+        Raises:
+            BadInput: it is not.
+        """
+        path = self.file(f"trials/{id}/{file}")
+        if path.exists():
+            self.file(f"trials/{id}/{checksums.FILE}")
+            checksums.check(path.parent, [file])
+        return path
+
+    def mend(self) -> None:
+        """Throw away what was cut short, with a word about each; not what a process works on meanwhile.
+
+        A trial whose model was cut short before it was registered runs again, which replaces the model. Results of finished
+        trials stay: whoever reads them is told.
+        """
+        shared = (path for path in self.root.glob(f"[!.]*/[!.]*/{checksums.FILE}") if path.parts[-3] != "trials")
+        for path in [*shared, *self.root.glob(f"trials/*/[!.]*/{checksums.FILE}")]:
+            folder = path.parent
+            # Seen while it is replaced, a folder looks damaged, too: only its lock tells.
+            if checksums.damage(folder, quick=True):
+                with suppress(Timeout), FileLock(self._lock(folder), timeout=0):
+                    if folder.name != "model":
+                        self._drop_damaged(folder)
+                    elif found := checksums.damage(folder, quick=True):
+                        log.warning("%s is damaged (%s): its trial runs again", folder, found)
+
+    def _lock(self, folder: Path) -> Path:
+        """The lock of whoever makes the folder."""
+        kind, key, *part = folder.relative_to(self.root).parts
+        if part:
+            return self.root / kind / key / "running.lock"
+        # The state of learning is kept by whoever makes what is learned.
+        return self.root / ("learned" if kind == "learning" else kind) / f"{key}.lock"
+
+    def _drop(self, folder: Path) -> None:
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
+        _version_file(folder).unlink(missing_ok=True)
+        clear_drafts(folder.parent, folder.name)
+
+    def _drop_damaged(self, folder: Path) -> None:
+        if found := checksums.damage(folder):
+            log.warning("%s is damaged (%s): it is thrown away and made again", folder, found)
+            self._drop(folder)
+
+    def _make_once(self, folder: Path, make: Callable[[Path], None]) -> None:
+        if os.path.lexists(folder) and not checksums.damage(folder):
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        name = str(folder.relative_to(self.root))
+        # One process of this machine, and of all machines the one that holds the claim.
+        with FileLock(f"{folder}.lock"):
+            self._drop_damaged(folder)
+            while not folder.exists():
+                with self.remote.claimed(name) if self.remote else nullcontext(True) as mine:
+                    if self.folder(name):
+                        return
+                    if mine:
+                        with self.replaced(name) as draft:
+                            make(draft)
+                        return
+                self._wait(name)
+
+    def _wait(self, name: str) -> None:
+        """Until another machine has made the folder, or given up, or shown no sign of life for too long."""
+        assert self.remote
+        seen, since = self.remote.claim(name), time.monotonic()
+        while seen and not self.remote.version(name):
+            if time.monotonic() - since > LEASE_SECONDS:
+                self.remote.break_claim(name)
+                return
+            time.sleep(POLL_SECONDS)
+            if (now := self.remote.claim(name)) != seen:
+                seen, since = now, time.monotonic()
+
+
+def _version_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.version")
+
+
+def _version(folder: Path) -> str | None:
+    """Of the copy on this machine; None where there is none, or it was never sent."""
+    path = _version_file(folder)
+    return path.read_text() if path.exists() and folder.exists() else None

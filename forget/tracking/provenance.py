@@ -1,0 +1,26 @@
+"""Provenance of a run: versions of what computes, and the commit."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "ray", "mlflow")
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Tags that say what code runs: versions of the packages that matter, and the git commit where there is one."""
+    tags = {}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            tags[f"version.{package}"] = importlib.metadata.version(package)
+    with suppress(FileNotFoundError):
+        describe = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        answer = subprocess.run(describe, capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            tags["mlflow.source.git.commit"] = answer.stdout.strip()
+    return tags

@@ -1,0 +1,1 @@
+"""The one training loop, what it learns, and the checkpoints it goes on from."""

@@ -1,0 +1,5 @@
+"""The `forget` command as `python -m pipelines.cli`."""
+
+from pipelines.cli.app import main
+
+main()

@@ -1,0 +1,71 @@
+"""Commands of `forget cluster`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from forget.settings.reading import read_sweep, spec_path
+from pipelines import cluster as kubernetes
+from pipelines.cli.shared import Spec
+from pipelines.cluster import manifests
+
+cluster = typer.Typer(help="The same on Kubernetes; make calls it where CONTEXT is given.", no_args_is_help=True)
+Context = Annotated[str | None, typer.Option(help="The cluster, by its name in your kubeconfig.")]
+Image = Annotated[str, typer.Option(help="The image's name; the tracking server's is the same with -mlflow.")]
+Tag = Annotated[str | None, typer.Option(help="The images' tag; by default the git commit.")]
+Dirty = Annotated[bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")]
+
+
+@cluster.command("deploy")
+def cluster_deploy(
+    context: Context = None, image: Image = "forget", tag: Tag = None, dirty: Dirty = False, dry_run: DryRun = False
+) -> None:
+    """Set up the tracking server, its database and its object store, and wait until they are healthy."""
+    if dry_run:
+        print(manifests.render_server(image, manifests.tag_of(tag, dirty)), end="")
+        return
+    where = kubernetes.connect(context)
+    raise typer.Exit(kubernetes.deploy(where, manifests.render_server(image, manifests.tag_of(tag, dirty))))
+
+
+@cluster.command("sweep")
+def cluster_sweep(
+    spec: Spec,
+    context: Context = None,
+    overlay: Annotated[str, typer.Option(help="Kind of workers: a folder in k8s/overlays, or one of yours.")] = "cpu",
+    image: Image = "forget",
+    tag: Tag = None,
+    dirty: Dirty = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run what is not finished of a sweep, and follow it. Ctrl-C leaves it running. Exit code 1 if a trial failed."""
+    study, path = read_sweep(spec), spec_path(spec)
+    kubernetes.check_here(study, path)
+
+    def render() -> str:
+        return manifests.render_sweep(study, path, overlay, image, manifests.tag_of(tag, dirty, path))
+
+    if dry_run:
+        print(render(), end="")
+        return
+    hint = f"make sweep CONTEXT={context} SPEC={spec}"
+    raise typer.Exit(kubernetes.sweep(kubernetes.connect(context), study, path, hint, render))
+
+
+@cluster.command("ui")
+def cluster_ui(context: Context = None, port: Annotated[int, typer.Option(help="Of this machine.")] = 5000) -> None:
+    """Forward a port of this machine to the cluster's MLflow, until Ctrl-C."""
+    kubernetes.ui(kubernetes.connect(context), port)
+
+
+@cluster.command("undeploy")
+def cluster_undeploy(
+    context: Context = None,
+    data: Annotated[bool, typer.Option("--data", help="Delete the volumes and the Secrets as well.")] = False,
+) -> None:
+    """Delete the tracking server; its volumes and Secrets stay."""
+    where = kubernetes.connect(context)
+    raise typer.Exit(kubernetes.undeploy(where, manifests.render_server("forget", "none"), data))

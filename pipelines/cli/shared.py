@@ -1,0 +1,39 @@
+"""The application, and what its commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from forget.settings.reading import located
+
+app = typer.Typer(
+    help="How far does forgetting by fine-tuning reach?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# A file or a pipe has no width; rich would break lines at 80 letters.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package.")]
+Folders = Annotated[list[Path], typer.Option("--folder", help="A folder of your own tasks; may be given several times.")]
+
+
+def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(located(folder, Path.cwd()) for folder in folders)
+
+
+def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*header, box=None, show_header=any(header), pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)

@@ -1,0 +1,180 @@
+"""Commands about a study: plan, sweep, report, compare, sync, ui."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from forget.settings.reading import read_sweep, spec_path
+from forget.settings.sweep import Sweep
+from pipelines.cli.shared import Spec, _print, app, console
+
+if TYPE_CHECKING:
+    from forget.analyses import Study
+    from forget.events import Event
+    from forget.results.outcome import Outcome
+
+Experiment = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="A study by the name of its experiment in MLflow, or its TOML file.")
+]
+
+UNMATCHED = 10
+"""Cells without a partner that `forget compare` prints; the rest are in a file."""
+
+INTERRUPTED = 130
+"""The shell's exit code for Ctrl-C: 128 + SIGINT."""
+
+
+@app.command("plan")
+def plan_(spec: Spec) -> None:
+    """Say what a sweep will cost, and what of it is done."""
+    study = read_sweep(spec)
+    from forget.planning.plan import plan
+    from forget.storage.store import Store
+
+    found = plan(study, Store(study.store))
+    _print(("", ""), found.rows())
+    if reason := found.shortage():
+        console.print(f"\nIt will not run here: {reason}.", markup=False)
+
+
+@app.command()
+def sweep(
+    spec: Spec,
+    address: Annotated[str | None, typer.Option(help='A running Ray cluster, e.g. "auto" on one of its nodes.')] = None,
+) -> None:
+    """Run what is not finished of a sweep, here or on a cluster, then log and report it. Exit code 1 if a trial failed."""
+    study = read_sweep(spec)
+    from pipelines.sweep import cluster
+
+    # What it runs on takes as long to import as Ray to start.
+    threading.Thread(target=import_module, args=["pipelines.sweep.commands"]).start()
+    try:
+        with cluster(address):
+            from pipelines.sweep import run
+
+            result = run(study, spec_path(spec).read_text(encoding="utf-8"), address)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(spec)
+    if result.outcomes:
+        _print_outcomes(result.outcomes, study)
+    for failure in result.failures:
+        console.print(f"failed: {failure.trial.task} ({failure.id}): {failure.reason}", markup=False, soft_wrap=True)
+    if result.interrupted:
+        _say_how_to_go_on(spec)
+    if result.report:
+        console.print(f"report: {result.report}\nall runs: forget ui", markup=False)
+    raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def report(spec: Spec) -> None:
+    """Write the report over what has finished of a sweep."""
+    study = read_sweep(spec)
+    from forget.storage.store import Store
+    from pipelines.sweep import write_report
+
+    console.print(f"report: {write_report(study, Store(study.store)).page}", markup=False)
+
+
+@app.command()
+def compare(first: Experiment, second: Experiment) -> None:
+    """Print and draw the difference between two studies, with intervals, from what the tracking server has of them."""
+    from forget.analyses.compare import compare as differences
+    from forget.report.compare import folder_name, write
+    from forget.report.section import show
+
+    names = [_experiment(word) for word in (first, second)]
+    studies = [_fetch(name) for name in names]
+    found = differences(*studies)
+    for letter, name, study in zip("AB", names, studies, strict=True):
+        console.print(f"{letter}: {name}, finished trials: {len(study.outcomes)}", markup=False, soft_wrap=True)
+    for key, (ours, theirs) in found.settings.items():
+        console.print(f"{key}: {ours} against {theirs}", markup=False, soft_wrap=True)
+    if not found.settings:
+        console.print("The two do not differ in their settings.")
+    rows = [
+        [line.at, line.measure.replace("_", " "), line.task, line.split]
+        + [show(entry, "z.3f") for entry in (line.a, line.b, line.difference)]
+        + ["" if line.adjusted is None else f"{line.adjusted:.3f}"]
+        for line in (*found.lines, *found.means)
+        if line.headline
+    ]
+    header = ["setting", "measure", "task", "split", "A", "B", "B - A [95 % interval]", "adjusted p"]
+    keep = slice(None) if any(row[0] for row in rows) else slice(1, None)
+    _print(header[keep], [row[keep] for row in rows])
+    for one in found.unmatched[:UNMATCHED]:
+        console.print(f"only in {one.study}: {one.task} {one.at}".rstrip(), markup=False, soft_wrap=True)
+    if (more := len(found.unmatched) - UNMATCHED) > 0:
+        console.print(f"{more} more cells without a partner: unmatched.csv")
+    for path in write(found, *names, Path("report") / folder_name(*names)):
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
+@app.command()
+def ui() -> None:
+    """Serve MLflow's pages over the runs."""
+    from forget.tracking import ui_command
+
+    command, environment = ui_command()
+    os.execve(command[0], command, os.environ | environment)
+
+
+@app.command()
+def sync(spec: Spec) -> None:
+    """Send the tracking server what it lacks of a sweep."""
+    study = read_sweep(spec)
+    from forget.storage.store import Store
+    from pipelines.sweep import send
+
+    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store(study.store))}")
+
+
+def _experiment(word: str) -> str:
+    """The experiment's name; a file that is not there is taken for one, since a name may end in .toml."""
+    return read_sweep(word).name if word.endswith(".toml") and Path(word).exists() else word
+
+
+def _fetch(name: str) -> Study:
+    """The study of an experiment; a bar on stderr shows how much of it is fetched."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from forget.analyses import Study
+    from forget.events import StageStarted, Step
+    from forget.results.files import read_frame
+    from forget.storage.store import Store
+    from forget.tracking import read_experiment
+
+    stderr = Console(stderr=True)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task(name, total=None)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, StageStarted):
+                progress.update(bar, total=event.steps)
+            elif isinstance(event, Step):
+                progress.update(bar, completed=event.step)
+
+        found = read_experiment(name, Store().root / "fetched", tell)
+    return Study([outcome for outcome, _ in found], {outcome.id: read_frame(rows) for outcome, rows in found})
+
+
+def _print_outcomes(outcomes: Sequence[Outcome], study: Sweep) -> None:
+    from pipelines.progress import label, numbers
+
+    found = [(label(outcome.trial, study), numbers(outcome)) for outcome in outcomes]
+    rows = [(name, *("" if n is None else f"{n:.3f}" for n in values.values())) for name, values in found]
+    _print(("trial", *found[0][1]), rows)
+
+
+def _say_how_to_go_on(spec: str) -> NoReturn:
+    console.print(f"stopped; go on with: forget sweep {spec}", markup=False, soft_wrap=True)
+    raise typer.Exit(INTERRUPTED)

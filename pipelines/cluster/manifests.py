@@ -1,0 +1,187 @@
+"""What is applied to Kubernetes: kustomize's rendering of mlflow/ and k8s/, with image tag, spec and size of a worker."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from forget.errors import BadInput, nearest
+from forget.settings.identity import digest
+from forget.settings.sweep import Sweep
+
+PROJECT = Path(__file__).parents[2]
+NAMESPACE = "forget"
+SPEC_DIGEST = "forget/spec-digest"
+"""Annotation of the RayJob: tells whether a sweep that runs is the one that is asked for."""
+
+
+def tag_of(tag: str | None, dirty: bool, spec: Path | None = None) -> str:
+    """The images' tag: the commit, as `make image` names them, unless another is given.
+
+    Raises:
+        BadInput: files differ from the commit, and so, perhaps, does what runs from what it is called.
+    """
+    commit = "" if tag and dirty else _git("rev-parse", "--short=12", "HEAD").strip()
+    if not dirty:
+        # A study of the user's own is sent along, it need not be in the image.
+        inside = spec and spec.resolve().is_relative_to(PROJECT)
+        but = [f":(exclude,literal){spec.resolve().relative_to(PROJECT)}"] if spec and inside else []
+        if changed := _git("status", "--porcelain", "--", ".", *but).splitlines():
+            files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
+            raise BadInput(f"commit {commit} names the image and lacks your changes of {files}: commit them, or say DIRTY=1")
+    return tag or f"{commit}{'-dirty' if dirty else ''}"
+
+
+def _git(*words: str) -> str:
+    try:
+        return subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        raise BadInput(f"{PROJECT} is no git repository, whose commit would name the image: say TAG=... DIRTY=1") from None
+
+
+def job_name(sweep: str) -> str:
+    """Of the RayJob: what Kubernetes and KubeRay (47 characters) allow, and no two sweeps' the same."""
+    plain = re.sub("[^a-z0-9]+", "-", sweep.lower()).strip("-")
+    name = f"sweep-{plain}"
+    return name if plain == sweep and len(name) <= 47 else f"{name[:40].rstrip('-')}-{digest(sweep)[:6]}"
+
+
+def spec_digest(spec: Path) -> str:
+    return digest(spec.read_text(encoding="utf-8"))
+
+
+def render_server(image: str, tag: str) -> str:
+    """mlflow/ as YAML, with the images of that tag."""
+    return _kustomize(PROJECT / "mlflow", _images(image, tag))
+
+
+def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -> str:
+    """The overlay as YAML, with the images of that tag, the spec, and workers that hold a trial.
+
+    Raises:
+        BadInput: no such overlay; GPUs are asked for and the overlay has none, or the other way round.
+    """
+    folder = overlay_path(overlay)
+    name = job_name(study.name)
+    text = spec.read_text(encoding="utf-8")
+    if "name" not in tomllib.loads(text):
+        # It would be that of the file, which in the cluster is another.
+        text = f'name = "{study.name}"\n{text}'
+    (job,) = (one for one in parse(_kustomize(folder, {})) if one["kind"] == "RayJob")
+    metadata = {"name": name, "labels": {"forget/sweep": name}, "annotations": {SPEC_DIGEST: spec_digest(spec)}}
+    named = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata}
+    sized = []
+    for number, group in enumerate(job["spec"]["rayClusterSpec"]["workerGroupSpecs"]):
+        resources = worker_resources(study, group["template"]["spec"]["containers"][0]["resources"], overlay)
+        path = f"/spec/rayClusterSpec/workerGroupSpecs/{number}"
+        sized.append({"op": "replace", "path": f"{path}/template/spec/containers/0/resources", "value": resources})
+        if "num-gpus" in group["rayStartParams"]:
+            gpus = resources["limits"][GPU]
+            sized.append({"op": "replace", "path": f"{path}/rayStartParams/num-gpus", "value": gpus})
+    more = _images(image, tag) | {
+        "configMapGenerator": [
+            {
+                "name": "forget-spec",
+                "namespace": NAMESPACE,
+                "behavior": "replace",
+                "files": ["spec.toml"],
+                "options": {"labels": {"forget/sweep": name}},
+            }
+        ],
+        "patches": [
+            {"target": {"kind": "RayJob"}, "patch": json.dumps(named), "options": {"allowNameChange": True}},
+            {"target": {"kind": "RayJob"}, "patch": json.dumps(sized)},
+        ],
+    }
+    return _kustomize(folder, more, {"spec.toml": text})
+
+
+def overlay_path(overlay: str) -> Path:
+    """Of an overlay that ships, by its name, or of the user's own, by its folder."""
+    folder = Path(overlay) if "/" in overlay else PROJECT / "k8s" / "overlays" / overlay
+    if not (folder / "kustomization.yaml").is_file():
+        known = [path.parent.name for path in (PROJECT / "k8s" / "overlays").glob("*/kustomization.yaml")]
+        raise BadInput(
+            f'no overlay is named "{overlay}", nor is it a folder with a kustomization.yaml{nearest(overlay, known)}'
+        )
+    return folder.resolve()
+
+
+GPU = "nvidia.com/gpu"
+
+
+def worker_resources(study: Sweep, has: Mapping[str, Any], overlay: str) -> dict[str, dict[str, Any]]:
+    """The overlay's worker, made larger where it holds no trial; its memory grows as its cores or GPUs do.
+
+    Raises:
+        BadInput: GPUs are asked for and the worker has none, or the other way round.
+    """
+    take = study.resources
+    cpus, gpus = math.ceil(take.cpus * take.workers), math.ceil(take.gpus * take.workers)
+    limits = {**has.get("requests", {}), **has.get("limits", {})}
+    if bool(gpus) != (GPU in limits):
+        wrong = f"asks for {take.gpus:g} GPUs a process" if gpus else "asks for no GPU"
+        cure = "say OVERLAY=gpu" if gpus else "say resources.gpus = 1, or OVERLAY=cpu"
+        raise BadInput(f"[resources] {wrong}, and the workers of overlay {overlay} have {limits.get(GPU, 'none')}: {cure}")
+    scale = max(1.0, cpus / _cores(limits.get("cpu", cpus)), gpus / int(limits.get(GPU, 1)))
+
+    def grown(kind: str, quantity: Any) -> Any:
+        if kind == "cpu":
+            return str(cpus) if cpus > _cores(quantity) else quantity
+        if kind == GPU:
+            return str(max(gpus, int(quantity)))
+        number = re.fullmatch(r"(\d+)(\D*)", str(quantity)) if kind == "memory" else None
+        return f"{math.ceil(int(number[1]) * scale)}{number[2]}" if number else quantity
+
+    return {part: {kind: grown(kind, quantity) for kind, quantity in kinds.items()} for part, kinds in has.items()}
+
+
+def _cores(quantity: Any) -> float:
+    text = str(quantity)
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def _images(image: str, tag: str) -> dict[str, Any]:
+    names = {"forget": image, "forget-mlflow": f"{image}-mlflow"}
+    return {"images": [{"name": name, "newName": new, "newTag": tag} for name, new in names.items()]}
+
+
+def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] = {}) -> str:
+    """The folder as YAML, under a kustomization of its own that holds `more`."""
+    with tempfile.TemporaryDirectory() as name:
+        # Kustomize takes relative paths alone, and follows links before it takes them.
+        draft = Path(name).resolve()
+        for file, text in files.items():
+            (draft / file).write_text(text, encoding="utf-8")
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(folder, draft)],
+            **more,
+        }
+        (draft / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
+        try:
+            done = subprocess.run(["kubectl", "kustomize", str(draft)], capture_output=True, text=True)
+        except FileNotFoundError:
+            no_kubectl()
+    if done.returncode:
+        raise BadInput(f"{folder}: kubectl kustomize refuses it: {done.stderr.strip().removeprefix('error: ')}")
+    return done.stdout
+
+
+def parse(manifests: str) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(manifests) if one]
+
+
+def no_kubectl() -> NoReturn:
+    raise BadInput("kubectl is not installed: https://kubernetes.io/docs/tasks/tools")

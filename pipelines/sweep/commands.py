@@ -1,0 +1,126 @@
+"""What a sweep is asked for: to run, to be reported, to be sent to the tracking server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from forget import report, tracking
+from forget.errors import BadInput
+from forget.planning import plan
+from forget.results.outcome import Outcome
+from forget.settings.sweep import Sweep
+from forget.storage.store import Store
+from pipelines.jobs import finished, finished_ids, jobs
+from pipelines.progress import label
+from pipelines.sweep.driver import Driver, Failure
+from pipelines.sweep.nodes import slots
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep left behind."""
+
+    outcomes: tuple[Outcome, ...]
+    """Finished trials, those of earlier runs of the sweep included, in the sweep's order."""
+    failures: tuple[Failure, ...]
+    interrupted: bool
+    report: Path | None
+    """The page; None where the sweep was interrupted or nothing has finished."""
+
+
+def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult:
+    """Run what is not finished, then log and report everything.
+
+    Args:
+        spec_text: the spec as it was written, kept with the study.
+        address: of a Ray cluster that runs; by default one is started on this machine for as long as the sweep takes.
+
+    Raises:
+        BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster at the address.
+    """
+    store = Store(sweep.store)
+    left = plan.check(sweep, store).todo
+    # Whatever is refused is refused before anything is written or logged.
+    with slots(sweep.resources, address) if left else nullcontext(0) as held, _alone(sweep, store):
+        store.mend()
+        driver = Driver(sweep, store)
+        study = tracking.open_study(sweep, spec_text)
+        status: str = "FAILED"
+        written: report.Report | None = None
+        try:
+            if driver.total:
+                driver.run(study, held)
+            outcomes = finished(sweep, store)
+            with _tracking_may_be_away():
+                tracking.sync(study, store, [outcome.id for outcome in outcomes])
+            written = _written(sweep, store, outcomes, driver.failures) if outcomes and not driver.interrupted else None
+            status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
+            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, written.page if written else None)
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            with _tracking_may_be_away():
+                counts = {"trials/finished": len(finished_ids(sweep, store)), "trials/failed": len(driver.failures)}
+                tracking.close_study(study, status, counts, written)
+
+
+def write_report(sweep: Sweep, store: Store) -> report.Report:
+    """The report over what has finished, in report/<sweep's name>/.
+
+    Raises:
+        BadInput: nothing has.
+    """
+    outcomes = finished(sweep, store)
+    if not outcomes:
+        raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep')
+    return _written(sweep, store, outcomes)
+
+
+def _written(sweep: Sweep, store: Store, outcomes: Sequence[Outcome], failures: Sequence[Failure] = ()) -> report.Report:
+    reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
+    frames = {outcome.id: store.frame(outcome.id) for outcome in outcomes}
+    return report.write(sweep, outcomes, frames, Path("report") / sweep.name, failures=reasons)
+
+
+def send(sweep: Sweep, spec_text: str, store: Store) -> int:
+    """Send the tracking server what it lacks of the sweep; how many trials that were.
+
+    Raises:
+        Unreachable: the server is away.
+    """
+    study = tracking.open_study(sweep, spec_text)
+    ids = finished_ids(sweep, store)
+    sent = tracking.sync(study, store, ids)
+    left, _ = jobs(sweep, store)
+    tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(ids)})
+    return sent
+
+
+@contextmanager
+def _alone(sweep: Sweep, store: Store) -> Iterator[None]:
+    """Waits while another process of this machine runs a sweep of that name in the store."""
+    (folder := store.root / "sweeps").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{sweep.name}.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print(f'another process runs sweep "{sweep.name}" in {store.where}: waiting for its end', flush=True)
+        held = lock.acquire(poll_interval=1)
+    with held:
+        yield
+
+
+@contextmanager
+def _tracking_may_be_away() -> Iterator[None]:
+    """A server that is away must not cost a sweep its results, which lie in the store."""
+    try:
+        yield
+    except tracking.Unreachable as error:
+        logging.getLogger(__name__).warning("%s; once it is back, send what it lacks with: forget sync", error)

@@ -1,0 +1,119 @@
+"""The process that runs a sweep's trials, one after another."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from forget import tracking
+from forget.errors import BadInput
+from forget.events import Event, Observe, Step
+from forget.models.kernels import keep_memory
+from forget.redaction import without_secrets
+from forget.results.outcome import Outcome
+from forget.settings.sweep import Resources
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.trial import run_trial
+from pipelines.processes import run_processes
+
+POST_SECONDS = 0.2
+"""Between two reports of a trial to the driver; each also asks whether to stop."""
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+class Left(KeyboardInterrupt):
+    """The machine goes away: the trial keeps its state."""
+
+
+LEFT = "its machine goes away"
+
+
+class Slot(tune.Trainable):
+    """A warm process that runs one trial after another: torch is imported once."""
+
+    def setup(  # type: ignore[override]  # tune.with_parameters gives what follows the config
+        self,
+        config: dict[str, Any],
+        study: tracking.Study,
+        where: str,
+        scratch: str,
+        resources: Resources,
+        board: ray.actor.ActorHandle,
+    ) -> None:
+        torch.set_num_threads(max(1, int(resources.cpus)))
+        keep_memory()
+        # Training collects garbage twice a trial. What was imported is none, and to look through it takes a third of a second.
+        gc.freeze()
+        self.study = study
+        self.store = Store(where)
+        self.scratch = scratch
+        self.resources = resources
+        self.board = board
+        self.node = ray.get_runtime_context().get_node_id()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """A whole trial. An error that would only happen again ends it; any other is Tune's to retry."""
+        id, trial = self.config["id"], Trial.model_validate_json(self.config["trial"])
+        result: dict[str, Any] = {"done": True, "reason": None, "stopped": False}
+        try:
+            self._go_on(ray.get(self.board.order.remote(id, self.node)))
+            if not self.store.remote and not Path(self.scratch).exists():
+                raise BadInput(f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE")
+            with tracking.trial_sink(self.study, trial, id, self.store) as sink:
+                self._run(trial, self._observer(id, sink))
+        except (BadInput, FloatingPointError) as error:
+            result["reason"] = without_secrets(str(error))
+        except Left as error:
+            raise RuntimeError(LEFT) from error
+        except KeyboardInterrupt:
+            result["stopped"] = True
+        except Exception as error:
+            # safetensors has an error of its own for it, which only its text tells.
+            if FULL not in str(error):
+                raise
+            result["reason"] = f"{FULL}: make room for {self.store.root}, and the same command goes on"
+        return result
+
+    def _run(self, trial: Trial, observe: Observe) -> None:
+        if self.resources.workers > 1:
+            run_processes(trial, self.resources, observe, self.store)
+        else:
+            run_trial(trial, observe, self.store, self.resources.checkpoint_minutes)
+
+    def _observer(self, id: str, sink: Observe) -> Observe:
+        """To the sink, and now and then to the driver, which may answer that the sweep stops."""
+        posted = 0.0
+
+        def observe(event: Event) -> None:
+            nonlocal posted
+            sink(event)
+            now = time.monotonic()
+            if isinstance(event, Step) and now - posted < POST_SECONDS:
+                return
+            posted = now
+            order = ray.get(self.board.post.remote(id, event, self.node))
+            if not isinstance(event, Outcome):
+                self._go_on(order)
+
+        return observe
+
+    def _go_on(self, order: str) -> None:
+        if order == "leave":
+            raise Left
+        if order == "stop":
+            raise KeyboardInterrupt
+        if order != "go on":
+            raise BadInput(order)

@@ -1,0 +1,146 @@
+"""The benchmarks' own arithmetic and page; the slow test runs the quick ones and holds them to half of their targets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page
+from benchmarks.compare import Comparison, Result, Share, run, turns
+from benchmarks.page import Record
+
+ROOT = Path(__file__).parents[2]
+
+
+def result(**fields: object) -> Result:
+    return Result.model_validate({"work": "w", "against": "a", "target": 2, "note": "equal to the bit", **fields})
+
+
+class Sides:
+    """Two sides that write down when they are called."""
+
+    def __init__(self, mine: int = 1, other: int = 1) -> None:
+        self.calls: list[str] = []
+        self.mine, self.other = mine, other
+
+    def ours(self) -> int:
+        self.calls.append("ours")
+        return self.mine
+
+    def theirs(self) -> int:
+        self.calls.append("theirs")
+        return self.other
+
+    def check(self, mine: int, other: int) -> str:
+        self.calls.append("check")
+        assert mine == other, f"{mine} is not {other}"
+        return f"both are {mine}"
+
+    def row(self, once: bool = False) -> Comparison[int]:
+        return Comparison("w", "a", self.ours, self.theirs, self.check, 2, once=once)
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    found = result(ours=(1, 2, 4), theirs=(3, 2, 20))
+    assert found.ratios == (3, 1, 5)
+    assert found.value == 3
+    assert found.met
+    assert not result(ours=(1, 1, 1), theirs=(9, 1.9, 1)).met
+
+
+def test_a_share_is_good_above_its_target_or_below() -> None:
+    assert result(share=0.8, target=0.7).met
+    assert not result(share=0.6, target=0.7).met
+    assert result(share=0.01, target=0.02, at_most=True).met
+    assert not result(share=0.03, target=0.02, at_most=True).met
+    assert result(ours=(1,), theirs=(9,), target=None).met is None
+
+
+def test_results_are_checked_before_anything_is_timed_and_the_sides_take_turns() -> None:
+    sides = Sides()
+    row = sides.row()
+    found = run(row, 2)
+    assert sides.calls == ["ours", "theirs", "check", "ours", "theirs", "ours", "theirs"]
+    assert len(sides.calls) - 1 == turns(row, 2) == 6
+    assert (len(found.ours), len(found.theirs), found.note) == (2, 2, "both are 1")
+
+
+def test_long_work_is_timed_on_the_pass_that_is_checked() -> None:
+    sides = Sides()
+    found = run(sides.row(once=True), 2)
+    assert sides.calls == ["ours", "theirs", "check"]
+    assert len(found.ours) == len(found.theirs) == 1
+
+
+def test_a_failing_check_stops_the_row() -> None:
+    sides = Sides(1, 2)
+    found = run(sides.row(), 2)
+    assert sides.calls == ["ours", "theirs", "check"]
+    assert not found.equal
+    assert found.met is False
+    assert found.value is None
+    assert "1 is not 2" in found.note
+
+
+def test_a_share_is_measured_once() -> None:
+    found = run(Share("w", "whole", lambda: (0.5, "half of it"), 0.7), 3)
+    assert (found.share, found.note, found.against, found.met) == (0.5, "half of it", "whole", False)
+
+
+def record(*results: Result) -> Record:
+    return Record(machine={"cores": "2"}, quick=False, rounds=3, results=results)
+
+
+def test_the_page_holds_every_row_and_explains_what_misses() -> None:
+    good = result(room="scoring", work="good", ours=(1, 1, 1), theirs=(4, 3, 5), tokens=100)
+    bad = result(room="tuning", work="bad", share=0.5, target=0.7, profile="aten::mm 90%")
+    text = page.page(record(good, bad), {"bad": "Matrices are thin."})
+    assert (
+        "| good | a | 1.00 s, 100 tokens/s | 4.00 s, 25 tokens/s | 4.0x (3.0-5.0) | at least 2x | yes | equal to the bit |"
+        in text
+    )
+    assert "| bad | a | - | - | 50.0% | at least 70.0% | no | equal to the bit |" in text
+    assert "**bad** misses its target. Matrices are thin." in text
+    assert "aten::mm 90%" in text
+    assert "good** misses" not in text
+    assert page.UNEXPLAINED in page.page(record(bad), {})
+
+
+def test_the_page_says_how_cost_grows_and_which_size_grows_too_fast() -> None:
+    of = {"what": "planning", "values": (10, 20), "seconds": (1, 4), "megabytes": (5, 6), "bound": 1.15, "figure": "f.png"}
+    grown = page.Grown.model_validate({**of, "of": "trials", "exponent": 2})
+    assert "| planning | trials | 10, 20 | 1, 4 | 5, 6 | 2.00 | 1.15 | no |" in page.growth_table([grown])
+    assert "| yes |" in page.growth_table([grown.model_copy(update={"exponent": 1.1})])
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    made = record(result(room="scoring", ours=(1,), theirs=(2,)))
+    page.write(made, tmp_path)
+    assert page.read(tmp_path) == made
+    assert (tmp_path / "performance.md").read_text(encoding="utf-8") == page.page(made, page.reasons())
+
+
+@pytest.mark.skipif(not (ROOT / "docs" / "performance.json").exists(), reason="nothing has been measured yet")
+def test_the_committed_page_is_made_of_the_committed_numbers() -> None:
+    made = page.page(page.read(ROOT / "docs"), page.reasons())
+    assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8") == made
+    assert page.UNEXPLAINED not in made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_quick_benchmarks_are_equal_and_not_far_from_their_targets(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs lm-eval: pip install -r benchmarks/requirements.txt")
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(tmp_path)]
+    # With the threads that a user's processes have; those of the tests have one (conftest).
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    for found in page.read(tmp_path).results:
+        if found.target is None:
+            continue
+        assert found.value is not None
+        # Small work on a machine that does other things as well.
+        assert found.value <= 2 * found.target if found.at_most else found.value >= found.target / 2, found

@@ -1,0 +1,193 @@
+"""Tokens, masks and positions of packed examples; that they compute what they should is test_scoring's matter."""
+
+import itertools
+import random
+
+import pytest
+import torch
+from tokenizers import Tokenizer, processors
+from tokenizers import models as tokenizer_models
+from transformers import LlamaConfig, MistralConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from forget.errors import BadInput
+from forget.models import batches, language_model
+from forget.models.batches import Encoded
+from forget.tasks.task import Example
+
+BYTES = language_model.tiny().tokenizer
+
+
+def marking(*closing: str) -> PreTrainedTokenizerBase:
+    """A tokenizer that opens a text with <s>, ends it with `closing`, and has one token for "e:"."""
+    letters = ["<s>", "</s>", *map(chr, range(32, 127))]
+    core = Tokenizer(tokenizer_models.BPE(vocab={token: i for i, token in enumerate([*letters, "e:"])}, merges=[("e", ":")]))
+    marks = [("<s>", 0), ("</s>", 1)]
+    core.post_processor = processors.TemplateProcessing(single=" ".join(["<s>", "$A", *closing]), special_tokens=marks)
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+
+
+def test_prompt_option_and_suffix_become_tokens() -> None:
+    example = Example("a", "The cup is in", (" a bag", " it"), 0, suffix=" now")
+    (encoded,) = batches.encode([example], BYTES, 100)
+    assert BYTES.decode(encoded.prompt) == "The cup is in"
+    assert [BYTES.decode(ids) for ids in encoded.options] == [" a bag now", " it now"]
+    # Only the suffix is scored.
+    assert encoded.scored == [4, 4]
+    (plain,) = batches.encode([Example("a", "The cup is in", (" a bag", " it"), 0)], BYTES, 100)
+    assert plain.scored == [6, 3]
+    assert plain.length == 13 + 6 + 3
+    assert plain.only(1) == Encoded(plain.prompt, [plain.options[1]], [3])
+
+
+def test_examples_with_and_without_suffix_do_not_disturb_each_other() -> None:
+    some = [Example("a", "x", ("1", "22"), 0), Example("b", "yy", ("3", "44"), 0, suffix="!?"), Example("c", "z", ("5",), 0)]
+    together = batches.encode(some, BYTES, 100)
+    assert together == [batches.encode([example], BYTES, 100)[0] for example in some]
+    assert [e.scored for e in together] == [[1, 2], [2, 2], [1]]
+
+
+def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
+    """A tokenizer that opens a text with a mark keeps it; one that closes with a mark must not close the prompt."""
+    for tokenizer in (marking(), marking("</s>")):
+        (encoded,) = batches.encode([Example("a", "Q", (" b", " cd"), 0)], tokenizer, 100)
+        assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "Q"]
+        assert [tokenizer.convert_ids_to_tokens(ids) for ids in encoded.options] == [[" ", "b"], [" ", "c", "d"]]
+
+
+def test_an_option_begins_where_the_prompt_alone_ends() -> None:
+    """As in lm-evaluation-harness: "ae:b" is [a, e:, b], the prompt "ae" has two tokens, and so the option has the third."""
+    tokenizer = marking()
+    (encoded,) = batches.encode([Example("a", "ae", (":b", "cd"), 0)], tokenizer, 100)
+    assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "a", "e"]
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in encoded.options] == [["b"], ["c", "d"]]
+
+
+@pytest.mark.parametrize(
+    "example",
+    [Example("ex-7", "", ("a", "b"), 0), Example("ex-7", "Q", ("a", ""), 0)],
+    ids=["prompt", "option"],
+)
+def test_what_has_no_token_is_refused(example: Example) -> None:
+    with pytest.raises(BadInput, match="example ex-7: its prompt, an option or the suffix has no token of its own"):
+        batches.encode([example], BYTES, 100)
+
+
+def test_what_is_too_long_is_refused_not_cut() -> None:
+    example = Example("ex-7", "12345", ("678", "6789"), 0)
+    batches.encode([example], BYTES, 9)
+    with pytest.raises(BadInput, match="example ex-7 has 9 tokens, but the model reads 8 at most; leave it out"):
+        batches.encode([example], BYTES, 8)
+
+
+def test_the_reach_of_a_model() -> None:
+    class Network:
+        config: object
+
+    for config, reach in (
+        (LlamaConfig(max_position_embeddings=77), 77),
+        (MistralConfig(max_position_embeddings=77, sliding_window=33), 33),
+        (MistralConfig(max_position_embeddings=77, sliding_window=None), 77),
+    ):
+        network = Network()
+        network.config = config
+        assert batches.reach(network) == reach  # type: ignore[arg-type]
+
+
+def test_a_packed_batch_token_by_token() -> None:
+    """Worked by hand: prompt of 2, options of 1 and 2 tokens; prompt of 1, an option of 2 of which the last is scored."""
+    batch = batches.pack([[Encoded([7, 8], [[1], [2, 3]], [1, 2])], [Encoded([9], [[4, 5]], [1])]], pad=0)
+    assert batch.ids.tolist() == [[7, 8, 1, 2, 3], [9, 4, 5, 0, 0]]
+    assert batch.positions.tolist() == [[0, 1, 2, 2, 3], [0, 1, 2, 0, 0]]
+    assert batch.tokens == 10
+    assert batch.prompt_ends.tolist() == [[0, 1], [1, 0]]
+    assert batch.starts.tolist() == [[0, 2], [0, 3], [1, 1]]
+    assert batch.ends.tolist() == [[0, 2], [0, 4], [1, 2]]
+    assert batch.targets.tolist() == [1, 2, 3, 5]
+    assert batch.option.tolist() == [0, 1, 1, 2]
+    assert batch.sources[batch.source].tolist() == [[0, 1], [0, 1], [0, 3], [1, 1]]
+    assert batch.mask is not None
+    assert batch.mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]
+    # Padding sees something, or its softmax is NaN.
+    assert batch.mask[1, 0].any(dim=1).all()
+    assert not batch.mask[1, 0, :3, 3:].any()
+
+
+def test_two_examples_in_a_row_do_not_see_each_other() -> None:
+    """Worked by hand: prompt of 1, options of 1 and 1 token; prompt of 2, an option of 1; a row of 4."""
+    row = [Encoded([7], [[1], [2]], [1, 1]), Encoded([8, 9], [[3]], [1])]
+    batch = batches.pack([row, [Encoded([4, 5], [[6, 6]], [2])]], pad=0)
+    assert batch.ids.tolist() == [[7, 1, 2, 8, 9, 3], [4, 5, 6, 6, 0, 0]]
+    assert batch.positions.tolist() == [[0, 1, 1, 0, 1, 2], [0, 1, 2, 3, 0, 0]]
+    assert batch.prompt_ends.tolist() == [[0, 0], [0, 4], [1, 1]]
+    assert batch.starts.tolist() == [[0, 1], [0, 2], [0, 5], [1, 2]]
+    assert batch.ends.tolist() == [[0, 1], [0, 2], [0, 5], [1, 3]]
+    assert batch.targets.tolist() == [1, 2, 3, 6, 6]
+    assert batch.option.tolist() == [0, 1, 2, 3, 3]
+    assert batch.sources[batch.source].tolist() == [[0, 0], [0, 0], [0, 4], [1, 1], [1, 2]]
+    assert batch.mask is not None
+    assert batch.mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 0, 1, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 1, 1, 1],
+    ]
+    assert batch.mask[1, 0, :4, :4].equal(torch.ones(4, 4, dtype=torch.bool).tril())
+
+
+def test_one_option_an_example_and_one_example_a_row_need_no_mask() -> None:
+    batch = batches.pack([[Encoded([7, 8], [[1]], [1])], [Encoded([9], [[2, 3]], [2])]], pad=0)
+    assert batch.mask is None
+    assert batch.sources[batch.source].tolist() == [[0, 1], [1, 0], [1, 1]]
+    moved = batch.to(torch.device("cpu"))
+    assert moved.mask is None
+    assert torch.equal(moved.ids, batch.ids)
+
+
+def test_a_plan_by_hand() -> None:
+    assert list(batches.plan([2, 9, 5, 4, 3, 9], budget=20)) == [[[1], [5]], [[2], [3], [4, 0]]]
+    assert list(batches.plan([3, 30, 27], budget=20)) == [[[1]], [[2]], [[0]]]
+    assert list(batches.plan([], budget=20)) == []
+
+
+def test_a_long_example_has_its_row_alone() -> None:
+    assert list(batches.plan([batches.WIDE, 10, 20], budget=5000)) == [[[0], [2, 1]]]
+    assert list(batches.plan([batches.WIDE + 1, 10, 20], budget=5000)) == [[[0], [2], [1]]]
+
+
+def test_a_plan_holds_every_example_once_within_the_budget() -> None:
+    draw = random.Random("plan")
+    lengths = [draw.randrange(1, 80) for _ in range(200)] + [500]
+    found = list(batches.plan(lengths, budget=256))
+    assert sorted(i for rows in found for row in rows for i in row) == list(range(len(lengths)))
+    # The first is longer than the budget; what shares its row costs nothing.
+    assert found[0][0][0] == 200
+    assert len(found[0]) == 1
+    for rows in found[1:]:
+        width = max(lengths[i] for row in rows for i in row)
+        assert lengths[rows[0][0]] == width
+        assert all(sum(lengths[i] for i in row) <= width for row in rows)
+        assert width * len(rows) <= 256
+    for rows, following in itertools.pairwise(found):
+        width, left = lengths[rows[0][0]], [lengths[i] for row in following for i in row]
+        assert width >= max(left)
+        assert all(sum(lengths[i] for i in row) + min(left) > width for row in rows), "room was left for the next example"
+
+
+def test_little_of_a_training_step_is_padding() -> None:
+    """Of sixteen short examples: one in nine. One to a row, sorted by length, it is nearly three in ten."""
+    draw = random.Random("steps")
+    tokens = computed = 0
+    for _ in range(50):
+        lengths = [draw.randrange(10, 60) for _ in range(16)]
+        tokens += sum(lengths)
+        for rows in batches.plan(lengths, budget=512):
+            computed += len(rows) * max(sum(lengths[i] for i in row) for row in rows)
+    assert computed <= 1.15 * tokens

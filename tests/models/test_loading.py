@@ -1,0 +1,316 @@
+"""Models load as they were saved, are refused by name where they cannot be, and are as large as they are said to be."""
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MambaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from forget.errors import BadInput
+from forget.models import catalogue, language_model, loading, sources
+from forget.models.batches import reach
+from forget.models.catalogue import MODELS
+from forget.models.language_model import LanguageModel
+
+TEXT = "Question: is it so?\nAnswer: yes"
+
+
+def logits(model: LanguageModel, text: str = TEXT) -> torch.Tensor:
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        return model.network(ids).logits
+
+
+def made(config: PretrainedConfig, seed: int = 0) -> LanguageModel:
+    """A model of the architecture with random weights, over the bytes of the tiny one."""
+    torch.manual_seed(seed)
+    return LanguageModel(config.model_type, AutoModelForCausalLM.from_config(config).eval(), language_model.tiny().tokenizer)
+
+
+def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+    return dict(model.network.named_parameters())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    language_model.save(language_model.tiny(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_model_loads_with_the_same_bits(folder: Path) -> None:
+    before, after = loading.load("tiny"), loading.load(folder)
+    assert weights(before).keys() == weights(after).keys()
+    for name, weight in weights(after).items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, weights(before)[name]), name
+    assert torch.equal(logits(before), logits(after))
+    assert before.tokenizer(TEXT)["input_ids"] == after.tokenizer(TEXT)["input_ids"]
+
+
+def test_bf16_is_what_a_bf16_folder_holds(tmp_path: Path) -> None:
+    model = language_model.tiny()
+    language_model.save(model, tmp_path / "half", torch.bfloat16)
+    # The model in memory is as it was.
+    assert all(torch.equal(weight, weights(language_model.tiny())[name]) for name, weight in weights(model).items())
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
+    # The head is the embedding: stored once.
+    assert sum(tensor.numel() for tensor in stored.values()) == model.parameters
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
+    loaded = loading.load(tmp_path / "half")
+    for name, weight in weights(loaded).items():
+        assert torch.equal(weight, weights(model)[name].bfloat16().float()), name
+
+
+def test_a_cut_model_is_the_first_layers_of_the_whole(tmp_path: Path) -> None:
+    whole = language_model.tiny(layers=4)
+    language_model.save(whole, tmp_path / "model")
+    cut = loading.load(f"{tmp_path / 'model'}/3")
+    assert cut.layers == 3
+    ids = torch.tensor([whole.tokenizer(TEXT)["input_ids"]])
+    with torch.no_grad():
+        all_states = whole.network(ids, output_hidden_states=True).hidden_states
+        states = cut.network(ids, output_hidden_states=True).hidden_states
+    # The last hidden state comes after the last norm, in the cut model as in the whole one.
+    for state, expected in zip(states, (*all_states[:3], whole.network.base_model.norm(all_states[3])), strict=True):
+        torch.testing.assert_close(state, expected, rtol=0, atol=1e-6)
+
+
+def test_the_tiny_model_is_the_same_each_time() -> None:
+    state = torch.random.get_rng_state()
+    assert torch.equal(logits(loading.load("tiny")), logits(loading.load("tiny")))
+    assert not torch.equal(logits(language_model.tiny()), logits(language_model.tiny(seed=1)))
+    # Making it draws nothing from the caller's generator.
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def refusal(name: str, call: Callable[[str], object] = sources.check) -> str:
+    with pytest.raises(BadInput) as error:
+        call(name)
+    said = str(error.value)
+    assert "\n" not in said
+    return said
+
+
+def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    assert refusal("gpt-2") == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name"; did you mean "gpt2"?'
+    assert refusal("smollm2-135m/31") == 'model "smollm2-135m/31" asks for 31 layers, but "smollm2-135m" has 30'
+    assert refusal("tiny/0") == 'model "tiny/0" asks for 0 layers; a model has at least one'
+    assert refusal("tiny/3", loading.load) == 'model "tiny/3" asks for 3 layers, but "tiny" has 2'
+    assert refusal(f"{folder}/3", loading.load) == f'model "{folder}/3" asks for 3 layers, but "{folder}" has 2'
+    assert refusal(str(tmp_path)) == f"{tmp_path}: not a model folder, it has no config.json"
+    (folder / "model.safetensors").unlink()
+    assert refusal(str(folder)) == f"{folder}: the model has no *.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", b"{", "is not a valid JSON file"),
+        ("config.json", b'{"model_type": "t5"}', "Unrecognized configuration class"),
+        ("config.json", b'{"model_type": "unheard-of"}', "unheard-of"),
+        ("model.safetensors", b"cut short", "header"),
+        ("tokenizer.json", b"", ""),
+    ],
+)
+def test_a_broken_folder_is_refused_in_one_sentence(folder: Path, file: str, content: bytes, words: str) -> None:
+    (folder / file).write_bytes(content)
+    said = refusal(str(folder), loading.load)
+    assert said.startswith((f'model "{folder}" cannot be loaded: ', f"{folder / file}: not safetensors"))
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda up: {}, "its weights lack model.layers.1.mlp.up_proj.weight, in the shape of its config.json"),
+        (lambda up: {"weight": up.T.contiguous()}, "its weights lack model.layers.1.mlp.up_proj.weight"),
+        (lambda up: {"weight": up.int()}, "model.layers.1.mlp.up_proj.weight is of type I32"),
+        (lambda up: {"weight": up * torch.nan}, "its logits are not finite"),
+    ],
+    ids=["gone", "turned", "whole numbers", "not finite"],
+)
+def test_weights_that_are_not_what_they_should_be_are_refused(
+    folder: Path, change: Callable[[torch.Tensor], dict[str, torch.Tensor]], words: str
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj."
+    tensors |= {f"{name}{key}": value for key, value in change(tensors.pop(f"{name}weight")).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert words in refusal(str(folder), loading.load)
+
+
+def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(folder: Path, tmp_path: Path) -> None:
+    small = made(LlamaConfig(**{**language_model.tiny().network.config.to_dict(), "vocab_size": 100}))
+    language_model.save(small, tmp_path / "small")
+    assert "its tokenizer knows 257 tokens, its embeddings 100" in refusal(str(tmp_path / "small"), loading.load)
+
+
+def test_without_a_network_a_hub_id_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources.check("owner/name@v1/3")
+
+    def refuse(*args: object) -> None:
+        pytest.fail("a test reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for call in (loading.load, sources.layers, sources.parameters):
+        assert 'model "owner/name" cannot be loaded: ' in refusal("owner/name@v1", call)
+
+
+CAPPED = Gemma2Config(
+    vocab_size=257,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (CAPPED, "its logits differ from its head over its last hidden state"),
+        (
+            GPTNeoConfig(
+                vocab_size=257,
+                hidden_size=32,
+                num_layers=2,
+                num_heads=4,
+                attention_types=[[["local", "local"], 1]],
+                window_size=64,
+            ),
+            "its logits differ from its head over its last hidden state, options side by side",
+        ),
+        (BloomConfig(vocab_size=257, hidden_size=32, n_layer=2, n_head=4), "it does not take options side by side"),
+        (MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2), "it does not take options side by side"),
+    ],
+    ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
+)
+def test_a_model_that_would_score_answers_wrongly_is_refused(tmp_path: Path, config: PretrainedConfig, reason: str) -> None:
+    model = made(config)
+    with torch.no_grad():
+        # Logits of the size that trained models have: small ones are hardly capped.
+        model.network.get_output_embeddings().weight.mul_(50)
+    language_model.save(model, tmp_path / "model")
+    said = refusal(str(tmp_path / "model"), loading.load)
+    assert said.startswith(f'model "{tmp_path / "model"}" is not supported: ')
+    assert reason in said
+
+
+def counted(config: PretrainedConfig) -> PreTrainedModel:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def llama(vocabulary: int, width: int, inner: int, layers: int, heads: int, key_heads: int, tied: bool = True) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        tie_word_embeddings=tied,
+    )
+
+
+def pythia(width: int, layers: int, vocabulary: int = 50304) -> GPTNeoXConfig:
+    return GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        tie_word_embeddings=False,
+    )
+
+
+CONFIGS = {
+    "smollm2-135m": llama(49152, 576, 1536, 30, 9, 3),
+    "smollm2-135m-base": llama(49152, 576, 1536, 30, 9, 3),
+    "smollm2-360m": llama(49152, 960, 2560, 32, 15, 5),
+    "smollm2-1.7b": llama(49152, 2048, 8192, 24, 32, 32),
+    "llama-2-7b": llama(32000, 4096, 11008, 32, 32, 32, tied=False),
+    "gpt-j-6b": GPTJConfig(),
+    "gpt2": GPT2Config(),
+    "pythia-70m": pythia(512, 6),
+    "pythia-160m": pythia(768, 12),
+    "pythia-410m": pythia(1024, 24),
+    "pythia-1b": pythia(2048, 16),
+    "pythia-1.4b": pythia(2048, 24),
+    "pythia-2.8b": pythia(2560, 32),
+    "pythia-6.9b": pythia(4096, 32, 50432),
+}
+"""The architectures as their authors publish them."""
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_named_model_is_as_large_as_its_entry_says(name: str) -> None:
+    config = CONFIGS.get(name) or language_model.tiny().network.config
+    entry = MODELS[name]
+    assert entry.layers == sources.layers(name) == config.num_hidden_layers
+    assert entry.parameters == sources.parameters(name) == sum(p.numel() for p in counted(config).parameters())
+    config = type(config)(**{**config.to_dict(), "num_hidden_layers": 1, "n_layer": 1})
+    assert sources.parameters(f"{name}/1") == sum(p.numel() for p in counted(config).parameters())
+
+
+def test_a_folder_is_as_large_as_its_model(folder: Path) -> None:
+    for name in (str(folder), f"{folder}/1", "tiny", "tiny/1"):
+        model = loading.load(name)
+        assert sources.parameters(name) == model.parameters
+        assert sources.layers(name) == model.layers
+        assert sources.reads(name) == reach(model.network) == 1024
+    assert sources.parameters("tiny/1") < sources.parameters("tiny")
+
+
+def test_the_fingerprint_is_that_of_the_weights(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    assert sources.fingerprint(str(folder)) == sources.fingerprint(str(tmp_path / "copy"))
+    language_model.save(language_model.tiny(seed=1), tmp_path / "other")
+    names = [
+        str(folder),
+        str(tmp_path / "other"),
+        f"{folder}/1",
+        "tiny",
+        "tiny/1",
+        "gpt2",
+        "gpt2/6",
+        "owner/name",
+        "owner/name@v1",
+    ]
+    assert len({sources.fingerprint(name) for name in names}) == len(names)
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    assert catalogue.in_bf16("bf16")
+    assert not catalogue.in_bf16("fp32")
+
+
+@pytest.mark.slow
+def test_the_model_that_comes_as_a_wheel_is_as_large_as_said_and_knows_something() -> None:
+    model = loading.load("smollm2-135m")
+    assert model.parameters == sources.parameters("smollm2-135m")
+    assert model.layers == sources.layers("smollm2-135m")
+    assert sources.reads("smollm2-135m") == reach(model.network)
+    answer = logits(model, "The capital of France is")[0, -1].argmax()
+    assert model.tokenizer.decode(answer) == " Paris"
+    cut = loading.load("smollm2-135m/15")
+    assert cut.parameters == sources.parameters("smollm2-135m/15")

@@ -1,0 +1,221 @@
+"""A hostile model directory: nothing of it is unpickled or imported, and it is refused by the name of the file that is why."""
+
+import io
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from models.test_loading import refusal
+from safetensors.torch import load_file
+
+from forget.models import language_model, loading, sources
+
+Change = Callable[[Path], None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    language_model.save(language_model.tiny(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A file that the code of `hostile` makes."""
+    return tmp_path / "canary"
+
+
+class Bomb:
+    """Makes the file when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.canary,)
+
+
+def archive(content: bytes) -> bytes:
+    """A pickle in a zip, as torch.save writes it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("archive/data.pkl", content)
+        made.writestr("archive/version", "3")
+    return file.getvalue()
+
+
+def edit(path: Path, **fields: object) -> None:
+    found = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**found, **fields}))
+
+
+PICKLES = [
+    "pytorch_model.bin",
+    "adapter_model.bin",
+    "training_args.bin",
+    "model.pt",
+    "model.pth",
+    "w.PKL",
+    "last.ckpt",
+    "a.joblib",
+]
+
+
+@pytest.mark.parametrize("name", PICKLES)
+@pytest.mark.parametrize("beside", [True, False], ids=["beside safetensors", "alone"])
+def test_a_pickle_is_refused_by_name(folder: Path, canary: Path, name: str, beside: bool) -> None:
+    (folder / name).write_bytes(archive(pickle.dumps(Bomb(canary))))
+    if not beside:
+        (folder / "model.safetensors").unlink()
+    cure = "remove it from the folder" if beside else "convert it to safetensors"
+    for call in (sources.check, loading.load):
+        assert refusal(str(folder), call) == f"{folder}: {name} is a pickle, which is not read: {cure}"
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("wrap", [bytes, archive], ids=["bare", "zip"])
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_under_the_name_of_safetensors_is_refused(
+    folder: Path, canary: Path, wrap: Callable[[bytes], bytes], protocol: int
+) -> None:
+    (folder / "model.safetensors").write_bytes(wrap(pickle.dumps(Bomb(canary), protocol)))
+    assert "model.safetensors is a pickle, which is not read" in refusal(str(folder))
+    assert not canary.exists()
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_none(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    # Spaces pad the header, as the format has it, to 0x..80 bytes.
+    padding = -(length - 0x80) % 256
+    path.write_bytes(
+        (length + padding).to_bytes(8, "little") + content[8 : 8 + length] + b" " * padding + content[8 + length :]
+    )
+    assert path.read_bytes()[:1] == b"\x80"
+    assert loading.load(folder).parameters == language_model.tiny().parameters
+
+
+def sharded(names: Callable[[str], str]) -> Change:
+    """An index that names other files as weights."""
+
+    def change(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        torch.save(weights, folder / "weights.dat")
+        (folder / "model.safetensors").rename(folder / "part.safetensors")
+        index = {"metadata": {}, "weight_map": {name: names(name) for name in weights}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
+
+
+def named(**fields: object) -> Change:
+    return lambda folder: edit(folder / "config.json", **fields)
+
+
+WEIGHTS = {
+    "a pickle in the index": (sharded(lambda name: "weights.dat"), 'model.safetensors.index.json names "weights.dat"'),
+    "a way out in the index": (
+        sharded(lambda name: "../model/part.safetensors"),
+        'model.safetensors.index.json names "../model/part.safetensors"',
+    ),
+    "an absolute path in the index": (sharded(lambda name: "/x.safetensors"), 'names "/x.safetensors"'),
+    "a pickle in the config": (named(transformers_weights="adapter_model.bin"), 'config.json names "adapter_model.bin"'),
+    "a way out in the config": (named(transformers_weights="../x.safetensors"), 'config.json names "../x.safetensors"'),
+    "an adapter": (lambda folder: edit(folder / "adapter_config.json", peft_type="LORA"), "adapter_config.json makes it an"),
+    "kernels of the hub": (named(attn_implementation="owner/kernels"), "attn_implementation: owner/kernels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_and_kernels_from_elsewhere_are_refused(folder: Path, change: Change, words: str) -> None:
+    change(folder)
+    for call in (sources.check, loading.load):
+        assert words in refusal(str(folder), call)
+
+
+CODE = """
+from pathlib import Path
+
+Path({canary!r}).touch()
+
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+class Config(LlamaConfig):
+    model_type = "own"
+
+class Model(LlamaForCausalLM):
+    config_class = Config
+
+class Words(PreTrainedTokenizerFast):
+    pass
+"""
+
+MAP = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+ASKED = {
+    "architecture": ("config.json", {"model_type": "own", "auto_map": MAP}),
+    "known architecture": ("config.json", {"auto_map": {"AutoModelForCausalLM": "own.Model"}}),
+    "code of another repository": ("config.json", {"auto_map": {"AutoModelForCausalLM": "owner/code--own.Model"}}),
+    "tokenizer": ("tokenizer_config.json", {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "own.Words"]}}),
+    "tokenizer by the config": ("config.json", {"auto_map": {"AutoTokenizer": ["own.Words", None]}}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody answers whatever is asked with yes."""
+    monkeypatch.setattr("builtins.input", lambda *words: "y")
+
+
+@pytest.mark.parametrize(("file", "fields"), ASKED.values(), ids=ASKED)
+def test_code_that_comes_with_a_model_is_never_run(
+    folder: Path, canary: Path, yes: None, file: str, fields: dict[str, object]
+) -> None:
+    edit(folder / file, **fields)
+    (folder / "own.py").write_text(CODE.format(canary=str(canary)))
+    for call in (sources.check, loading.load, sources.layers, sources.parameters):
+        assert f"{file} asks for code that comes with the model (auto_map: " in refusal(str(folder), call)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(("file", "fields"), ASKED.values(), ids=ASKED)
+def test_nor_is_that_of_a_model_of_the_hub(
+    folder: Path, canary: Path, yes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, fields: dict[str, object]
+) -> None:
+    edit(folder / file, **fields)
+    (folder / "own.py").write_text(CODE.format(canary=str(canary)))
+    cached(folder, tmp_path / "hub", monkeypatch)
+    for call in (loading.load, sources.layers, sources.parameters):
+        assert f"{file} asks for code that comes with the model (auto_map: " in refusal("owner/name", call)
+    assert not canary.exists()
+
+
+def test_a_model_of_the_hub_is_read_at_the_commit_that_was_looked_at(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(folder, tmp_path / "hub", monkeypatch)
+    assert loading.load("owner/name").parameters == sources.parameters("owner/name") == language_model.tiny().parameters
+    assert sources._located("owner/name", None) == ("owner/name", "a" * 40)
+
+
+def cached(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder as the hub's "owner/name", downloaded before."""
+    repository = hub / "models--owner--name"
+    shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
+    sources.parameters.cache_clear()
+
+
+def test_a_folder_of_gguf_is_no_model(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    assert refusal(str(folder)) == f"{folder}: the model has no *.safetensors"
+    (folder / "config.json").unlink()
+    assert refusal(str(folder)) == f"{folder}: not a model folder, it has no config.json"

