@@ -13,7 +13,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmarks import machine, page
 from benchmarks.compare import Result, once, turns
@@ -49,9 +56,15 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rows, on less.")] = False,
     only: Annotated[str, typer.Option(help="A room, or a part of a row's work.")] = "",
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Timed rounds, after the first pass, which is checked; 3 by default, quick 1.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Timed rounds, after the first pass, which is checked; 3 by default, quick 1.",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for performance.json and performance.md.")] = Path("bench"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for performance.json and performance.md.")
+    ] = Path("bench"),
 ) -> None:
     """Time the platform side by side with what a user would pick instead. Exit code 1 where two sides are not equal."""
     rounds = rounds or (1 if quick else 3)
@@ -61,12 +74,23 @@ def main(
     if only:  # What is run again takes the place of what the folder holds of it.
         record = page.beside(record, out)
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=sum(turns(rows(room, quick)[at], rounds) for room in chosen for at in chosen[room]))
+        bar = progress.add_task(
+            "",
+            total=sum(
+                turns(rows(room, quick)[at], rounds) for room in chosen for at in chosen[room]
+            ),
+        )
         for room, places in chosen.items():
-            # Each room in a process of its own, and each row of a room that warms nothing up: in one that has grown to
-            # gigabytes, a trial took half as long again.
+            # Each room in a process of its own, and each row of a room that warms nothing up: in
+            # one that has grown to gigabytes, a trial took half as long again.
             each = 1 if all(once(rows(room, quick)[at]) for at in places) else None
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=each) as alone:
@@ -76,7 +100,9 @@ def main(
                     progress.advance(bar, turns(rows(room, quick)[at], rounds))
                     results.append(result)
                     record = page.with_result(record, result)
-                    page.write(record, out)  # After each row: one that is interrupted keeps what it has.
+                    page.write(
+                        record, out
+                    )  # After each row: one that is interrupted keeps what it has.
     if only == "growth" or not (only or quick):
         record = record.model_copy(update={"growth": grown(quick, out, console.print)})
         page.write(record, out)

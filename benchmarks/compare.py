@@ -41,7 +41,9 @@ class Comparison(Generic[T]):
     once: bool = False
     """The first pass is the only round: for work of minutes, in which warming up is lost."""
     profile: Callable[[], str] | None = None
-    """Where our time goes, as a table; by default the operators of torch. For work that other processes do."""
+    """Where our time goes, as a table; by default the operators of torch. For work that other processes
+    do.
+    """
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def turns(row: Comparison[Any] | Share, rounds: int) -> int:
 def run(row: Comparison[Any] | Share, rounds: int) -> Result:
     """Check, then time strictly in turn. A row whose sides differ is not timed any further: its ratio would mean nothing.
 
-    Our side runs as a sweep's trials and `forget trial` do, in a process that keeps its memory; the other side does not.
+    Our side runs as a sweep's trials and `forget trial` do, in a process that keeps its memory; the
+    other side does not.
 
     Args:
         rounds: after the first pass, which warms both sides up and is checked.
@@ -124,7 +127,14 @@ def run(row: Comparison[Any] | Share, rounds: int) -> Result:
     if isinstance(row, Share):
         keep_memory()
         share, note = row.measure()
-        return Result(work=row.work, against=row.of, share=share, target=row.target, at_most=row.at_most, note=note)
+        return Result(
+            work=row.work,
+            against=row.of,
+            share=share,
+            target=row.target,
+            at_most=row.at_most,
+            note=note,
+        )
 
     def turn(side: Callable[[], Any]) -> tuple[Any, float]:
         (keep_memory if side == row.ours else give_memory_back)()
@@ -134,13 +144,19 @@ def run(row: Comparison[Any] | Share, rounds: int) -> Result:
 
     mine, first = turn(row.ours)
     other, second = turn(row.theirs)
-    result = Result(work=row.work, against=row.against, target=row.target, tokens=row.tokens, note="")
+    result = Result(
+        work=row.work, against=row.against, target=row.target, tokens=row.tokens, note=""
+    )
     try:
         note = row.check(mine, other)
     except AssertionError as difference:
         return result.model_copy(update={"equal": False, "note": f"not equal: {difference}"})
     del mine, other
-    timed = [(first, second)] if row.once else [(turn(row.ours)[1], turn(row.theirs)[1]) for _ in range(rounds)]
+    timed = (
+        [(first, second)]
+        if row.once
+        else [(turn(row.ours)[1], turn(row.theirs)[1]) for _ in range(rounds)]
+    )
     ours, theirs = zip(*timed, strict=True)
     return result.model_copy(update={"ours": ours, "theirs": theirs, "note": note})
 

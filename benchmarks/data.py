@@ -20,7 +20,9 @@ from forget.tasks.task import Example
 MODEL = "smollm2-135m"
 
 DATA = Path(os.environ.get("FORGET_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
-"""A folder of tasks (forget.tasks.files). Where there is none, the rows run on tasks that ship with the package."""
+"""A folder of tasks (forget.tasks.files). Where there is none, the rows run on tasks that ship with
+the package.
+"""
 
 REAL = DATA.is_dir()
 
@@ -65,7 +67,9 @@ def network(layers: int | None = None, dtype: torch.dtype = torch.float32) -> Pr
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # It reports the weights that a cut model leaves.
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder(), config=config, dtype=dtype)
+    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder(), config=config, dtype=dtype
+    )
     return loaded.to(device).eval()  # type: ignore[arg-type]  # transformers hides the signature of `to`
 
 
@@ -77,4 +81,6 @@ def other_network(dtype: torch.dtype = torch.float32) -> PreTrainedModel:
 
 def accuracy(scores: Sequence[Sequence[float]], some: Sequence[Example]) -> float:
     """Share of examples whose true option scores highest."""
-    return sum(max(range(len(s)), key=s.__getitem__) == e.answer for s, e in zip(scores, some, strict=True)) / len(some)
+    return sum(
+        max(range(len(s)), key=s.__getitem__) == e.answer for s, e in zip(scores, some, strict=True)
+    ) / len(some)

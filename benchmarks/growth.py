@@ -1,8 +1,9 @@
 """How time and memory grow with each size of a study: one size is varied at a time, the others stay as they are.
 
-Seconds are the processor's, so that a busy machine changes them little; memory is the peak while it runs over what the process
-held before. The exponent is the slope of the seconds over the
-values, both logarithmic, by least squares: 1 is linear growth, and what a run costs whatever the size pulls it below.
+Seconds are the processor's, so that a busy machine changes them little; memory is the peak while it
+runs over what the process held before. The exponent is the slope of the seconds over the values,
+both logarithmic, by least squares: 1 is linear growth, and what a run costs whatever the size pulls
+it below.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ from pipelines.sweep import write_report
 MODEL = "smollm2-135m"
 
 LINEAR = 1.15
-"""Largest exponent that is taken for linear growth: what larger working sets cost in caches is a tenth or so."""
+"""Largest exponent that is taken for linear growth: what larger working sets cost in caches is a
+tenth or so.
+"""
 
 QUADRATIC = 2.0
 """Attention compares every token of a sequence with every one before it."""
@@ -66,7 +69,9 @@ class Growth:
     """The size, e.g. "trials"."""
     values: tuple[int, ...]
     run: Callable[[int], None]
-    """What is measured, at a value; a function that pickle knows, since it runs in a process of its own."""
+    """What is measured, at a value; a function that pickle knows, since it runs in a process of its
+    own.
+    """
     bound: float
     """Largest exponent that is accepted."""
     prepare: Callable[[int], None] = nothing
@@ -106,18 +111,51 @@ def sizes(quick: bool, folder: Path) -> list[Growth]:
     layers = (2, 8) if quick else (2, 4, 8, 15, 30)
     tasks = (1, 4) if quick else (1, 2, 4, 8)
     warm = partial(_warm, folder)
-    report = Growth("the report", "trials", reported, partial(_report, folder), LINEAR, partial(_with_rows, folder))
+    report = Growth(
+        "the report",
+        "trials",
+        reported,
+        partial(_report, folder),
+        LINEAR,
+        partial(_with_rows, folder),
+    )
     return [
-        Growth("planning", "trials", planned, partial(_plan, folder), LINEAR, partial(_spec, folder)),
-        Growth("resuming", "finished trials", resumed, partial(_resume, folder), LINEAR, partial(_finished, folder)),
+        Growth(
+            "planning", "trials", planned, partial(_plan, folder), LINEAR, partial(_spec, folder)
+        ),
+        Growth(
+            "resuming",
+            "finished trials",
+            resumed,
+            partial(_resume, folder),
+            LINEAR,
+            partial(_finished, folder),
+        ),
         *(() if quick else (report,)),
         Growth("scoring", "examples", examples, partial(_score_examples, folder), LINEAR, warm),
         Growth("training", "examples", examples, partial(_train_examples, folder), LINEAR, warm),
-        # Options lie side by side in one sequence: each is compared with the tokens of the others, under a mask.
+        # Options lie side by side in one sequence: each is compared with the tokens of the others,
+        # under a mask.
         Growth("scoring", "options", options, partial(_score_options, folder), QUADRATIC, warm),
-        Growth("scoring", "words of context", words, partial(_score_context, folder), QUADRATIC, warm),
-        Growth("scoring", "layers", layers, partial(_score_layers, folder), LINEAR, partial(_warm_layers, folder)),
-        Growth("a trial", "tasks evaluated on", tasks, partial(_evaluate, folder), LINEAR, partial(_converted, folder)),
+        Growth(
+            "scoring", "words of context", words, partial(_score_context, folder), QUADRATIC, warm
+        ),
+        Growth(
+            "scoring",
+            "layers",
+            layers,
+            partial(_score_layers, folder),
+            LINEAR,
+            partial(_warm_layers, folder),
+        ),
+        Growth(
+            "a trial",
+            "tasks evaluated on",
+            tasks,
+            partial(_evaluate, folder),
+            LINEAR,
+            partial(_converted, folder),
+        ),
     ]
 
 
@@ -158,7 +196,10 @@ def plot(curves: Sequence[Curve], folder: Path) -> list[Path]:
     for curve in curves:
         figure = Figure(figsize=(7.2, 3.0), dpi=150, layout="constrained")
         left, right = figure.subplots(1, 2)
-        for axes, numbers, unit in ((left, curve.seconds, "processor seconds"), (right, curve.megabytes, "peak memory (MB)")):
+        for axes, numbers, unit in (
+            (left, curve.seconds, "processor seconds"),
+            (right, curve.megabytes, "peak memory (MB)"),
+        ):
             axes.plot(curve.values, numbers, "o", color="#0072b2")
             axes.set_xscale("log")
             axes.set_xticks(curve.values, [f"{value:,}" for value in curve.values])
@@ -168,13 +209,21 @@ def plot(curves: Sequence[Curve], folder: Path) -> list[Path]:
             axes.grid(color="#e8eaed")
         values, logs = np.array(curve.values), np.log(curve.seconds)
         level = np.exp(logs.mean() - curve.exponent * np.log(values).mean())
-        left.plot(values, level * values**curve.exponent, "-", color="#d55e00", label=f"exponent {curve.exponent:.2f}")
+        left.plot(
+            values,
+            level * values**curve.exponent,
+            "-",
+            color="#d55e00",
+            label=f"exponent {curve.exponent:.2f}",
+        )
         left.set_yscale("log")
         left.yaxis.set_major_formatter("{x:g}")
         left.yaxis.set_minor_formatter("{x:g}")
         right.set_ylim(bottom=0)
         left.legend(frameon=False)
-        figure.suptitle(f"{curve.growth.what}, by {curve.growth.of}", x=0.01, ha="left", weight="bold", size=10)
+        figure.suptitle(
+            f"{curve.growth.what}, by {curve.growth.of}", x=0.01, ha="left", weight="bold", size=10
+        )
         name = f"{curve.growth.what} {curve.growth.of}".replace(" ", "-")
         paths.append(folder / f"growth-{name}.png")
         figure.savefig(paths[-1], metadata={"Software": None})
@@ -251,7 +300,10 @@ def _model(folder: Path, layers: int = 4) -> language_model.LanguageModel:
 def _examples(n: int, options: int = 2, words: int = 24) -> list[Example]:
     """Made up, of equal lengths but for a token or two."""
     prompt = "the answer " + "is here " * (words // 2)
-    return [Example(str(i), f"{prompt}{i + 100}", tuple(f" {j + 10}" for j in range(options)), 0) for i in range(n)]
+    return [
+        Example(str(i), f"{prompt}{i + 100}", tuple(f" {j + 10}" for j in range(options)), 0)
+        for i in range(n)
+    ]
 
 
 def _warm(folder: Path, value: int) -> None:
@@ -265,7 +317,9 @@ def _score_examples(folder: Path, n: int) -> None:
 
 def _train_examples(folder: Path, n: int) -> None:
     settings = Stage(examples=n, epochs=1, lr=1e-5)
-    loop.fine_tune(_model(folder), lambda epoch: labels.true(_examples(n)), settings, stage="learn", seed=0)
+    loop.fine_tune(
+        _model(folder), lambda epoch: labels.true(_examples(n)), settings, stage="learn", seed=0
+    )
 
 
 def _score_options(folder: Path, n: int) -> None:

@@ -20,7 +20,11 @@ PACKAGES = ("lm-eval", "scikit-learn")
 def describe() -> dict[str, str]:
     """Processor, cores, versions and commit."""
     tags = environment()
-    versions = {name.removeprefix("version."): version for name, version in tags.items() if name.startswith("version.")}
+    versions = {
+        name.removeprefix("version."): version
+        for name, version in tags.items()
+        if name.startswith("version.")
+    }
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)

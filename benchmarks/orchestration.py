@@ -1,15 +1,17 @@
 """What a study costs besides its computing: the sweep around the trials, memory, tracking.
 
-Orchestration is the part of a sweep's wall time, over all of its slots, that no trial accounts for: starting Python, Ray and
-MLflow, waiting for the last trial beside an empty slot, and writing the report. It is measured on the quickstart, run as a
-command in an empty folder.
+Orchestration is the part of a sweep's wall time, over all of its slots, that no trial accounts for:
+starting Python, Ray and MLflow, waiting for the last trial beside an empty slot, and writing the
+report. It is measured on the quickstart, run as a command in an empty folder.
 
-The memory of a trial is what its process grows by, at its peak, over the moment before the model is loaded, in a process of its
-own; the whole is 16 bytes for each parameter: weights, gradients and two moments of the optimiser in fp32.
+The memory of a trial is what its process grows by, at its peak, over the moment before the model is
+loaded, in a process of its own; the whole is 16 bytes for each parameter: weights, gradients and
+two moments of the optimiser in fp32.
 
-Tracking is the time that 12 trials of 500 steps with 21 metrics a step (three from each of seven stages) take to reach a
-database of MLflow in SQLite, final numbers included, without the trials themselves; the whole is that time and the training
-steps that such trials would take, at the speed of a few steps measured beside it.
+Tracking is the time that 12 trials of 500 steps with 21 metrics a step (three from each of seven
+stages) take to reach a database of MLflow in SQLite, final numbers included, without the trials
+themselves; the whole is that time and the training steps that such trials would take, at the speed
+of a few steps measured beside it.
 """
 
 from __future__ import annotations
@@ -92,7 +94,10 @@ class _Quickstart:
             self.swept = sweep_as_command(spec_path("quickstart"), Path(folder))
         seconds = sum(outcome.seconds for outcome in self.swept.outcomes)
         share = 1 - seconds / (self.swept.wall * slots)
-        return share, f"{len(self.swept.outcomes)} trials took {seconds:.0f} s of {slots} slots x {self.swept.wall:.0f} s"
+        return (
+            share,
+            f"{len(self.swept.outcomes)} trials took {seconds:.0f} s of {slots} slots x {self.swept.wall:.0f} s",
+        )
 
     def profile(self) -> str:
         return self.swept.table()
@@ -127,7 +132,10 @@ class _Memory:
 
     def profile(self) -> str:
         return "\n".join(
-            [f"{'by the end of':24} {'peak, GiB':>10}", *(f"{k:24} {v / 2**30:10.2f}" for k, v in self.grown.items())]
+            [
+                f"{'by the end of':24} {'peak, GiB':>10}",
+                *(f"{k:24} {v / 2**30:10.2f}" for k, v in self.grown.items()),
+            ]
         )
 
 
@@ -139,7 +147,9 @@ def _growth(trial: Trial, where: str) -> dict[str, int]:
     grown: dict[str, int] = {}
 
     def observe(event: Event) -> None:
-        grown[event.stage if isinstance(event, (StageStarted, Step)) else "the trial"] = _peak() - before
+        grown[event.stage if isinstance(event, (StageStarted, Step)) else "the trial"] = (
+            _peak() - before
+        )
 
     run_trial(trial, observe, Store(where))
     return grown
@@ -147,7 +157,11 @@ def _growth(trial: Trial, where: str) -> dict[str, int]:
 
 def _peak() -> int:
     """Bytes. By the kernel's high-water mark of this program: getrusage's outlives exec, so a child inherits its parent's."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -179,7 +193,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _tracked(folder: Path, seed: int) -> float:
     """Seconds that a trial with so many steps and metrics spends on tracking."""
-    trial = _trial(16).model_copy(update={"model": "tiny", "seed": seed, "probe": Probe(examples=0), "save": False})
+    trial = _trial(16).model_copy(
+        update={"model": "tiny", "seed": seed, "probe": Probe(examples=0), "save": False}
+    )
     sweep = Sweep(name="tracking", base=trial.model_dump(mode="json"))
     store = Store(folder / "store")
     study = tracking.open_study(sweep, "")
@@ -187,7 +203,16 @@ def _tracked(folder: Path, seed: int) -> float:
     with tracking.trial_sink(study, trial, identify(trial).trial, store) as sink:
         for stage in range(STAGES):
             for step in range(1, STEPS + 1):
-                sink(Step(stage=f"stage{stage}", step=step, steps=STEPS, loss=1 / step, lr=1e-4, tokens=1000))
+                sink(
+                    Step(
+                        stage=f"stage{stage}",
+                        step=step,
+                        steps=STEPS,
+                        loss=1 / step,
+                        lr=1e-4,
+                        tokens=1000,
+                    )
+                )
         ran = time.perf_counter()
         run_trial(trial, sink, store)
         ran = time.perf_counter() - ran
@@ -204,5 +229,7 @@ def _step_seconds() -> float:
         times.append(time.perf_counter())
 
     bf16 = catalogue.in_bf16("auto")
-    fine_tune(model, lambda _: some, Stage(epochs=1), stage="learn", seed=0, bf16=bf16, observe=observe)
+    fine_tune(
+        model, lambda _: some, Stage(epochs=1), stage="learn", seed=0, bf16=bf16, observe=observe
+    )
     return statistics.median(after - before for before, after in itertools.pairwise(times[1:]))

@@ -15,7 +15,9 @@ from benchmarks.compare import Result
 from forget.settings.parts import Part
 
 ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration")
-"""Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's text."""
+"""Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's
+text.
+"""
 
 HERE = Path(__file__).parent
 
@@ -49,7 +51,9 @@ class Record(Part):
 def write(record: Record, folder: Path) -> None:
     """performance.json and performance.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "performance.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / "performance.json").write_text(
+        record.model_dump_json(indent=1) + "\n", encoding="utf-8"
+    )
     (folder / "performance.md").write_text(page(record, reasons()), encoding="utf-8")
 
 
@@ -73,7 +77,9 @@ def with_result(record: Record, result: Result) -> Record:
     others = [result if row(one) == row(result) else one for one in record.results]
     if result not in others:
         others.append(result)
-    return record.model_copy(update={"results": tuple(sorted(others, key=lambda one: ROOMS.index(one.room)))})
+    return record.model_copy(
+        update={"results": tuple(sorted(others, key=lambda one: ROOMS.index(one.room)))}
+    )
 
 
 def reasons() -> dict[str, str]:
@@ -89,20 +95,34 @@ def table(record: Record) -> Table:
     found.add_column("equality")
     for result in record.results:
         colour = {True: "green", False: "red", None: "default"}[result.met]
-        found.add_row(result.work, result.against, *cells(result)[:-1], f"[{colour}]{cells(result)[-1]}", result.note)
+        found.add_row(
+            result.work,
+            result.against,
+            *cells(result)[:-1],
+            f"[{colour}]{cells(result)[-1]}",
+            result.note,
+        )
     return found
 
 
 def cells(result: Result) -> list[str]:
     """Ours, theirs, ratio, target, met."""
     ours, theirs = _middle(result.ours, result.tokens), _middle(result.theirs, result.tokens)
-    return [ours, theirs, _value(result), _target(result), {True: "yes", False: "no", None: "-"}[result.met]]
+    return [
+        ours,
+        theirs,
+        _value(result),
+        _target(result),
+        {True: "yes", False: "no", None: "-"}[result.met],
+    ]
 
 
 def page(record: Record, why: dict[str, str]) -> str:
     """docs/performance.md."""
     where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
-    rounds = sorted({len(result.ours) for result in record.results if result.ours}) or [record.rounds]
+    rounds = sorted({len(result.ours) for result in record.results if result.ours}) or [
+        record.rounds
+    ]
     times = f"{' or '.join(map(str, rounds))} round{'s' if rounds[-1] > 1 else ''}"
     parts = [
         "# Performance",
@@ -119,7 +139,9 @@ def page(record: Record, why: dict[str, str]) -> str:
         parts += [f"## {room.capitalize()}", _about(room), _rows(results)]
         for result in results:
             if result.met is False:
-                parts.append(f"**{result.work}** misses its target. {why.get(result.work, UNEXPLAINED)}")
+                parts.append(
+                    f"**{result.work}** misses its target. {why.get(result.work, UNEXPLAINED)}"
+                )
                 if result.profile:
                     parts.append(f"Where its time or memory goes:\n\n```\n{result.profile}\n```")
     if record.growth:
@@ -146,10 +168,14 @@ def growth_table(growth: Sequence[Grown]) -> str:
     head = ["what", "of", "values", "seconds", "megabytes", "exponent", "at most", "met"]
     rows = []
     for one in growth:
-        listed = [", ".join(f"{n:.3g}" for n in numbers) for numbers in (one.seconds, one.megabytes)]
+        listed = [
+            ", ".join(f"{n:.3g}" for n in numbers) for numbers in (one.seconds, one.megabytes)
+        ]
         values = ", ".join(map(str, one.values))
         met = "yes" if one.exponent <= one.bound else "no"
-        rows.append([one.what, one.of, values, *listed, f"{one.exponent:.2f}", f"{one.bound:g}", met])
+        rows.append(
+            [one.what, one.of, values, *listed, f"{one.exponent:.2f}", f"{one.bound:g}", met]
+        )
     return markdown(head, rows)
 
 
@@ -170,7 +196,9 @@ def _value(result: Result) -> str:
         return _share(result.share)
     if result.value is None:
         return "-"
-    spread = f" ({min(result.ratios):.1f}-{max(result.ratios):.1f})" if len(result.ratios) > 1 else ""
+    spread = (
+        f" ({min(result.ratios):.1f}-{max(result.ratios):.1f})" if len(result.ratios) > 1 else ""
+    )
     return f"{result.value:.1f}x{spread}"
 
 

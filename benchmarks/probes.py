@@ -17,7 +17,9 @@ Accuracies = list[float]
 """By layer, on the test pairs."""
 
 PAIRS, LAYERS, WIDTH = 1600, 31, 576
-"""400 questions with four options, and the hidden states of a model with 30 blocks (SmolLM2-135M's shape)."""
+"""400 questions with four options, and the hidden states of a model with 30 blocks (SmolLM2-135M's
+shape).
+"""
 RANK = 64
 """Directions in which most of the variance lies."""
 
@@ -60,7 +62,9 @@ def planted(layers: int, part: int) -> Pairs:
     for layer in range(layers):
         directions = shape.standard_normal((RANK, WIDTH)) / np.sqrt(np.arange(1, RANK + 1))[:, None]
         answer, size, centre = shape.standard_normal((3, WIDTH))
-        made = draw.standard_normal((PAIRS, RANK)) @ directions + 0.3 * draw.standard_normal((PAIRS, WIDTH))
+        made = draw.standard_normal((PAIRS, RANK)) @ directions + 0.3 * draw.standard_normal(
+            (PAIRS, WIDTH)
+        )
         made += (0.01 + 0.05 * layer / (layers - 1)) * np.where(right, 1, -1)[:, None] * answer
         states[:, layer] = (made + 3 * centre) * np.exp(size)
     return Pairs(states, right)
@@ -87,7 +91,10 @@ def warm(train: Pairs, validation: Pairs, test: Pairs) -> Accuracies:
 
 
 def _by_layer(
-    classifiers: Callable[[int], Iterator[LogisticRegression]], train: Pairs, validation: Pairs, test: Pairs
+    classifiers: Callable[[int], Iterator[LogisticRegression]],
+    train: Pairs,
+    validation: Pairs,
+    test: Pairs,
 ) -> Accuracies:
     accuracies = []
     for layer in range(train.states.shape[1]):

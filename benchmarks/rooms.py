@@ -16,7 +16,9 @@ from forget.errors import BadInput
 def rows(room: str, quick: bool) -> list[Comparison[Any] | Share]:
     """All rows of a room, the same objects each time: they share what is made once."""
     # Here, since a room imports what it compares with, which takes seconds.
-    found: list[Comparison[Any] | Share] = importlib.import_module(f"benchmarks.{room}").comparisons(quick)
+    found: list[Comparison[Any] | Share] = importlib.import_module(
+        f"benchmarks.{room}"
+    ).comparisons(quick)
     return found
 
 
@@ -27,9 +29,14 @@ def named(quick: bool, only: str) -> dict[str, list[int]]:
         BadInput: nothing is named so.
     """
     rooms = (only,) if only in page.ROOMS else page.ROOMS
-    found = {room: [at for at, row in enumerate(rows(room, quick)) if only == room or only in row.work] for room in rooms}
+    found = {
+        room: [at for at, row in enumerate(rows(room, quick)) if only == room or only in row.work]
+        for room in rooms
+    }
     if not any(found.values()):
-        raise BadInput(f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work')
+        raise BadInput(
+            f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work'
+        )
     return found
 
 

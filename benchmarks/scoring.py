@@ -1,11 +1,13 @@
 """The log-probability of every option of real benchmark items, by `forget.evaluation.scoring.score` and by lm-evaluation-harness.
 
-Both get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options (ARC-easy, HellaSwag) and short
-contexts (PIQA), or tasks that ship with the package where there is no folder of data. The harness runs at the fastest of the
-batch sizes 1, 4, 8, 16 and 32, tried on the first of these items before anything is timed. In fp32 every log-probability is
-the same within 1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for this model;
-the accuracy is compared on more items than are timed, with our own in fp32, which the row in fp32 has shown to be the
-harness's. Rows against a network cast to bf16 show what of the ratio is precision; they have no target.
+Both get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options
+(ARC-easy, HellaSwag) and short contexts (PIQA), or tasks that ship with the package where there is
+no folder of data. The harness runs at the fastest of the batch sizes 1, 4, 8, 16 and 32, tried on
+the first of these items before anything is timed. In fp32 every log-probability is the same within
+1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for
+this model; the accuracy is compared on more items than are timed, with our own in fp32, which the
+row in fp32 has shown to be the harness's. Rows against a network cast to bf16 show what of the
+ratio is precision; they have no target.
 """
 
 from __future__ import annotations
@@ -52,9 +54,15 @@ FULL = (
     Timed("hellaswag", "four options", 16, 2, 5),
     Timed("piqa", "short contexts", 40, 1.5, 3),
 )
-QUICK = (Timed("boolq", "long contexts", 12, 2, 5, batch=1), Timed("arc_easy", "four options", 8, 2, 5, batch=8))
+QUICK = (
+    Timed("boolq", "long contexts", 12, 2, 5, batch=1),
+    Timed("arc_easy", "four options", 8, 2, 5, batch=8),
+)
 """At the batch sizes that were the fastest of all that are tried with `FULL`."""
-SHIPPED = (Timed("reading", "long contexts", 24, 2, 5), Timed("world", "short contexts", 32, 1.5, 3))
+SHIPPED = (
+    Timed("reading", "long contexts", 24, 2, 5),
+    Timed("world", "short contexts", 32, 1.5, 3),
+)
 """In place of them where there is no data."""
 
 
@@ -81,13 +89,17 @@ def _ours(some: Sequence[Example], bf16: bool) -> Scores:
 class _Theirs:
     """The harness on examples that are loaded when the row runs."""
 
-    def __init__(self, some: Sequence[Example], dtype: torch.dtype = torch.float32, batch: int | None = None) -> None:
+    def __init__(
+        self, some: Sequence[Example], dtype: torch.dtype = torch.float32, batch: int | None = None
+    ) -> None:
         self.some, self.dtype, self.batch = some, dtype, batch
         self.harness: Harness | None = None
 
     def __call__(self) -> Scores:
         if self.harness is None:
-            self.harness = Harness(data.other_network(self.dtype), data.model().tokenizer, self.some, self.batch)
+            self.harness = Harness(
+                data.other_network(self.dtype), data.model().tokenizer, self.some, self.batch
+            )
         return self.harness.score()
 
     def at(self) -> str:
@@ -107,7 +119,12 @@ def _fp32(timed: Timed, theirs: _Theirs) -> Comparison[Scores]:
         return f"{options} log-probabilities within {apart:.0e} nats, accuracy {mine:.3f} on both sides; {theirs.at()}"
 
     return Comparison(
-        _work(timed, "fp32"), "lm-eval, its best batch size", lambda: _ours(some, False), theirs, check, timed.fp32
+        _work(timed, "fp32"),
+        "lm-eval, its best batch size",
+        lambda: _ours(some, False),
+        theirs,
+        check,
+        timed.fp32,
     )
 
 
@@ -117,12 +134,19 @@ def _bf16(timed: Timed, theirs: _Theirs, checked: int) -> Comparison[Scores]:
     def check(ours: Scores, other: Scores) -> str:
         full = data.accuracy(_ours(more, False), more)
         half = data.accuracy(_ours(more, True), more)
-        assert abs(full - half) <= 0.01 + 1e-9, f"accuracy over {len(more)} examples {half:.3f} in bf16, {full:.3f} in fp32"
+        assert abs(full - half) <= 0.01 + 1e-9, (
+            f"accuracy over {len(more)} examples {half:.3f} in bf16, {full:.3f} in fp32"
+        )
         apart = _apart(ours, other)
         return f"accuracy {half:.3f}, in fp32 {full:.3f}, over {len(more)} examples; {apart:.2f} nats at most; {theirs.at()}"
 
     return Comparison(
-        _work(timed, "bf16"), "lm-eval in fp32, its best batch size", lambda: _ours(some, True), theirs, check, timed.bf16
+        _work(timed, "bf16"),
+        "lm-eval in fp32, its best batch size",
+        lambda: _ours(some, True),
+        theirs,
+        check,
+        timed.bf16,
     )
 
 
@@ -134,9 +158,20 @@ def _both_bf16(timed: Timed) -> Comparison[Scores]:
         return f"{_apart(ours, other):.2f} nats apart at most: both round, not alike; {theirs.at()}"
 
     work = _work(timed, "bf16 on both sides")
-    return Comparison(work, "lm-eval, the network in bf16, its best batch size", lambda: _ours(some, True), theirs, check, None)
+    return Comparison(
+        work,
+        "lm-eval, the network in bf16, its best batch size",
+        lambda: _ours(some, True),
+        theirs,
+        check,
+        None,
+    )
 
 
 def _apart(ours: Scores, other: Scores) -> float:
-    pairs: Any = ((a, b) for mine, its in zip(ours, other, strict=True) for a, b in zip(mine, its, strict=True))
+    pairs: Any = (
+        (a, b)
+        for mine, its in zip(ours, other, strict=True)
+        for a, b in zip(mine, its, strict=True)
+    )
     return max(abs(a - b) for a, b in pairs)

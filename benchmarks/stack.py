@@ -45,7 +45,11 @@ READ = 8
 
 def requests(examples: Sequence[Example]) -> list[Instance]:
     """One for each option. A suffix is scored given the option."""
-    pairs = [(e.prompt + option, e.suffix) if e.suffix else (e.prompt, option) for e in examples for option in e.options]
+    pairs = [
+        (e.prompt + option, e.suffix) if e.suffix else (e.prompt, option)
+        for e in examples
+        for option in e.options
+    ]
     return [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
 
 
@@ -76,7 +80,9 @@ class Harness:
 
     def _run(self, batch: int, examples: Sequence[Example]) -> list[tuple[float, ...]]:
         device = str(self.network.device)
-        harness = HFLM(pretrained=self.network, tokenizer=self.tokenizer, batch_size=batch, device=device)
+        harness = HFLM(
+            pretrained=self.network, tokenizer=self.tokenizer, batch_size=batch, device=device
+        )
         found = iter(harness.loglikelihood(requests(examples), disable_tqdm=True))
         return [tuple(next(found)[0] for _ in e.options) for e in examples]
 
@@ -118,10 +124,12 @@ def train(
 ) -> list[float]:
     """An epoch of Trainer in place, on the items in this order; the loss of each step.
 
-    Its settings are its own, but for those that say what is learned (rate, batch, schedule, clipping), for the loss of each
-    step, which is compared, and for what would write to disk or to a tracker.
+    Its settings are its own, but for those that say what is learned (rate, batch, schedule,
+    clipping), for the loss of each step, which is compared, and for what would write to disk or to
+    a tracker.
     """
-    # Both keep the precision of whoever came first, the process's state and the network: Trainer would not compute in bf16.
+    # Both keep the precision of whoever came first, the process's state and the network: Trainer
+    # would not compute in bf16.
     AcceleratorState._reset_state(reset_partial_state=True)
     vars(network).pop("_is_accelerate_prepared", None)
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +171,9 @@ def states(
     texts = [e.prompt + option + e.suffix for e in examples for option in e.options]
     found = []
     for at in range(0, len(texts), READ):
-        batch = tokenizer(texts[at : at + READ], return_tensors="pt", padding=True, padding_side="right").to(network.device)
+        batch = tokenizer(
+            texts[at : at + READ], return_tensors="pt", padding=True, padding_side="right"
+        ).to(network.device)
         with torch.no_grad():
             hidden: Any = network(**batch, output_hidden_states=True).hidden_states
         last = batch["attention_mask"].sum(1) - 1
@@ -184,6 +194,10 @@ def probe(train: Pairs, validation: Pairs, test: Pairs) -> Iterable[float]:
     with threadpool_limits(1, user_api="blas"):
         for layer in range(train[0].shape[1]):
             scaler = StandardScaler().fit(train[0][:, layer])
-            (x, y), (vx, vy), (tx, ty) = ((scaler.transform(part[0][:, layer]), part[1]) for part in (train, validation, test))
-            fits = [LogisticRegression(C=1 / (l2 * len(y)), max_iter=1000).fit(x, y) for l2 in STRENGTHS]
+            (x, y), (vx, vy), (tx, ty) = (
+                (scaler.transform(part[0][:, layer]), part[1]) for part in (train, validation, test)
+            )
+            fits = [
+                LogisticRegression(C=1 / (l2 * len(y)), max_iter=1000).fit(x, y) for l2 in STRENGTHS
+            ]
             yield max(fits, key=lambda fit: fit.score(vx, vy)).score(tx, ty)

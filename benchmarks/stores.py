@@ -1,7 +1,7 @@
 """Studies made up without running a model: a spec, the tasks it names, and a store in which its trials have finished.
 
-What they hold is drawn by chance and means nothing; its shape and size are those of a study on two cores: eight tasks, each
-trial with about 2,000 Rows, probes and looks on the way.
+What they hold is drawn by chance and means nothing; its shape and size are those of a study on two
+cores: eight tasks, each trial with about 2,000 Rows, probes and looks on the way.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def finish(path: Path, rows: bool = True) -> Sweep:
         draw = np.random.default_rng(place)
         if rows:
             pq.write_table(_rows(trial, identity.trial, draw), folder / "rows.parquet")
-        write_text(folder / "outcome.json", _outcome(trial, identity, draw).model_dump_json(indent=1))
+        write_text(
+            folder / "outcome.json", _outcome(trial, identity, draw).model_dump_json(indent=1)
+        )
     return sweep
 
 
@@ -91,10 +93,17 @@ def write_task(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation", "test"):
         items = [
-            {"id": _id(split, i), "question": f"Is {i} in {folder.name}?", "choices": ["yes", "no"], "answer": i % 2}
+            {
+                "id": _id(split, i),
+                "question": f"Is {i} in {folder.name}?",
+                "choices": ["yes", "no"],
+                "answer": i % 2,
+            }
             for i in range(ITEMS)
         ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+        (folder / f"{split}.jsonl").write_text(
+            "".join(json.dumps(item) + "\n" for item in items), encoding="utf-8"
+        )
 
 
 def _id(split: str, i: int) -> str:
@@ -123,7 +132,12 @@ def _asked(task: str, seed: int) -> pa.Table:
     ask([(name, None) for name in PHASES], task, "train", SCORED)
     for other in TASKS:
         ask([(name, None) for name in PHASES], other, "test", SCORED)
-    ask([(stage, 10 * (k + 1)) for stage in ("learn", "forget") for k in range(POINTS)], task, "test", WATCHED)
+    ask(
+        [(stage, 10 * (k + 1)) for stage in ("learn", "forget") for k in range(POINTS)],
+        task,
+        "test",
+        WATCHED,
+    )
     n = len(phase)
     like = np.random.default_rng(seed).uniform(0, 0.6, n).tolist()
     return pa.table(
@@ -134,9 +148,13 @@ def _asked(task: str, seed: int) -> pa.Table:
             "example": example,
             "truth": pa.array([int(name[-1]) % 2 for name in example], pa.int64()),
             "step": pa.array(step, pa.int64()),
-            "similarity": [s if part == "test" and o == task else None for s, part, o in zip(like, split, of, strict=True)],
+            "similarity": [
+                s if part == "test" and o == task else None
+                for s, part, o in zip(like, split, of, strict=True)
+            ],
             "spread": [
-                40 + 10 * s if part == "test" and at is None else None for s, part, at in zip(like, split, step, strict=True)
+                40 + 10 * s if part == "test" and at is None else None
+                for s, part, at in zip(like, split, step, strict=True)
             ],
         }
     )
@@ -154,7 +172,9 @@ def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
     # Trials that differ in the rate of forgetting alone start from one learned model.
     learned = np.random.default_rng([NAMES.index(trial.model), TASKS.index(trial.task), trial.seed])
     own = np.array([phase in ("forgotten", "forget") for phase in phases])
-    right = np.where(own, draw.random(n), learned.random(n)) < np.array([RIGHT[phase] for phase in phases])
+    right = np.where(own, draw.random(n), learned.random(n)) < np.array(
+        [RIGHT[phase] for phase in phases]
+    )
     share = np.where(own, draw.uniform(0.5, 1.0, n), learned.uniform(0.5, 1.0, n))
     truth = asked["truth"].to_numpy()
     first = np.where(np.where(right, truth, 1 - truth) == 0, share, 1 - share)
@@ -178,7 +198,10 @@ def _outcome(trial: Trial, identity: Identity, draw: np.random.Generator) -> Out
         metric_name(phase, task, split, measure): some(SCORED, RIGHT[phase])
         for phase in PHASES
         for task, split in places
-        for measure in (*MEASURES, *(("forget_gap", "forget_ratio") if phase == "forgotten" else ()))
+        for measure in (
+            *MEASURES,
+            *(("forget_gap", "forget_ratio") if phase == "forgotten" else ()),
+        )
     }
     probes = tuple(
         ProbeScore(
@@ -191,7 +214,8 @@ def _outcome(trial: Trial, identity: Identity, draw: np.random.Generator) -> Out
         for layer in LAYERS
     )  # fmt: skip
     likeness = tuple(
-        Likeness(task=task, answers=draw.random(), wording=draw.random(), states=draw.random()) for task in trial.tasks[1:]
+        Likeness(task=task, answers=draw.random(), wording=draw.random(), states=draw.random())
+        for task in trial.tasks[1:]
     )
     return Outcome(
         trial=trial, id=identity.trial, learned_id=identity.learned, data=identity.data, measures=measures, probes=probes,

@@ -1,15 +1,16 @@
 """Whole trials, and a sweep of twelve: by this platform, and by the stack a user would put together, one after the other.
 
-The stack loads the model with transformers, scores it with lm-evaluation-harness, learns with Trainer, scores it, trains it
-again with Trainer on the random labels of `forget.tasks.labels`, scores it once more, and reads each phase's hidden states with
-transformers for logistic regressions of scikit-learn, layer by layer, at four L2 penalties of which validation chooses. Both
-sides take the same examples in the same order, score the same ones (those trained on, and the test examples of each task) and
-probe the same pairs at the last token. The platform writes its store, the learned checkpoint and its tracking as well; what of
-this the stack does not do is not taken off our time.
+The stack loads the model with transformers, scores it with lm-evaluation-harness, learns with
+Trainer, scores it, trains it again with Trainer on the random labels of `forget.tasks.labels`,
+scores it once more, and reads each phase's hidden states with transformers for logistic regressions
+of scikit-learn, layer by layer, at four L2 penalties of which validation chooses. Both sides take
+the same examples in the same order, score the same ones (those trained on, and the test examples of
+each task) and probe the same pairs at the last token. The platform writes its store, the learned
+checkpoint and its tracking as well; what of this the stack does not do is not taken off our time.
 
-In fp32 no accuracy is further from the stack's than one example, and the probes' differ by 0.02 on average at most. With the
-default precision, and in the sweep, which is the `forget sweep` command with a store and a database of its own, the accuracies
-differ by 0.05 on average at most.
+In fp32 no accuracy is further from the stack's than one example, and the probes' differ by 0.02 on
+average at most. With the default precision, and in the sweep, which is the `forget sweep` command
+with a store and a database of its own, the accuracies differ by 0.05 on average at most.
 """
 
 from __future__ import annotations
@@ -44,23 +45,42 @@ from forget.trial import run_trial
 ROOT = Path(__file__).parent.parent
 
 BATCH = 8
-"""Of the harness: the fastest on short contexts on two cores, or near it (benchmarks.scoring tries them)."""
+"""Of the harness: the fastest on short contexts on two cores, or near it (benchmarks.scoring tries
+them).
+"""
 
 Accuracies = Mapping[str, float]
 """By metric name; those of probes end in the layer."""
 
 
 def comparisons(quick: bool) -> list[Comparison[Accuracies] | Comparison[list[Accuracies]]]:
-    tasks = ("arc_easy", "rte", "piqa", "sst2") if data.REAL else ("science", "world", "sentiment", "reading")
+    tasks = (
+        ("arc_easy", "rte", "piqa", "sst2")
+        if data.REAL
+        else ("science", "world", "sentiment", "reading")
+    )
     against = "Trainer, lm-eval and scikit-learn in fp32"
 
     def row(named: str, trial: Trial) -> Comparison[Accuracies]:
-        return Comparison(named, against, partial(_ours, trial), partial(_theirs, trial), partial(_agree, trial), 4, once=True)
+        return Comparison(
+            named,
+            against,
+            partial(_ours, trial),
+            partial(_theirs, trial),
+            partial(_agree, trial),
+            4,
+            once=True,
+        )
 
     fp32 = _trial(tasks, learned=16 if quick else 64, scored=8 if quick else 16, precision="fp32")
     auto = fp32.model_copy(update={"precision": "auto"})
     if quick:
-        return [row("a trial of 16 blocks, default precision", auto.model_copy(update={"model": f"{data.MODEL}/16"}))]
+        return [
+            row(
+                "a trial of 16 blocks, default precision",
+                auto.model_copy(update={"model": f"{data.MODEL}/16"}),
+            )
+        ]
     rows: list[Comparison[Accuracies] | Comparison[list[Accuracies]]] = [
         row("a trial, fp32", fp32),
         row("a trial, default precision", auto),
@@ -104,9 +124,19 @@ def _ours(trial: Trial) -> Accuracies:
 
 
 def _accuracies(outcome: Outcome) -> Accuracies:
-    wanted = [(trial_phase, task, split) for trial_phase in PHASES for task, split in _parts(outcome.trial)]
-    found = {name: outcome.measures[name].value for name in (metric_name(*part, "accuracy") for part in wanted)}
-    probes = {_probe_name(probe.phase, probe.task, probe.layer): probe.accuracy.value for probe in outcome.probes}
+    wanted = [
+        (trial_phase, task, split)
+        for trial_phase in PHASES
+        for task, split in _parts(outcome.trial)
+    ]
+    found = {
+        name: outcome.measures[name].value
+        for name in (metric_name(*part, "accuracy") for part in wanted)
+    }
+    probes = {
+        _probe_name(probe.phase, probe.task, probe.layer): probe.accuracy.value
+        for probe in outcome.probes
+    }
     return {name: value for name, value in (found | probes).items() if value is not None}
 
 
@@ -138,7 +168,9 @@ def _theirs(trial: Trial) -> Accuracies:
     return found | _look("forgotten", network, trial, material)
 
 
-def _look(phase: str, network: PreTrainedModel, trial: Trial, material: Material) -> dict[str, float]:
+def _look(
+    phase: str, network: PreTrainedModel, trial: Trial, material: Material
+) -> dict[str, float]:
     tokenizer = data.model().tokenizer
     found = {}
     parts: dict[tuple[str, str], Sequence[Example]] = {
@@ -150,7 +182,11 @@ def _look(phase: str, network: PreTrainedModel, trial: Trial, material: Material
         found[metric_name(phase, task, split, "accuracy")] = data.accuracy(scores, examples)
     probed = trial.probe.examples
     read = partial(stack.states, network, tokenizer)
-    sets = (parts[trial.task, "train"][:probed], material.validation, parts[trial.task, "test"][:probed])
+    sets = (
+        parts[trial.task, "train"][:probed],
+        material.validation,
+        parts[trial.task, "test"][:probed],
+    )
     for layer, accuracy in enumerate(stack.probe(*map(read, sets))):
         found[_probe_name(phase, trial.task, layer)] = accuracy
     return found
@@ -163,7 +199,9 @@ def _agree(trial: Trial, ours: Accuracies, theirs: Accuracies) -> str:
     probed = [value for name, value in apart.items() if "probe" in name]
     largest, mean, reading = max(scored), sum(scored) / len(scored), sum(probed) / len(probed)
     if trial.precision == "fp32":
-        assert largest <= 1 / trial.evaluation_examples + 1e-9, f"an accuracy differs by {largest:.3f}"
+        assert largest <= 1 / trial.evaluation_examples + 1e-9, (
+            f"an accuracy differs by {largest:.3f}"
+        )
         assert reading <= 0.02, f"the probes' accuracies differ by {reading:.3f} on average"
     assert mean <= 0.05, f"accuracies differ by {mean:.3f} on average"
     return (
@@ -196,10 +234,16 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
     env = kept | {"FORGET_STORE": str(folder / "store"), "PYTHONPATH": str(ROOT)}
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "sweep", str(spec)], cwd=folder, env=env, capture_output=True, text=True
+        [sys.executable, "-m", "pipelines.cli", "sweep", str(spec)],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     wall = time.perf_counter() - began
-    assert done.returncode == 0, f"forget sweep ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
+    assert done.returncode == 0, (
+        f"forget sweep ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
+    )
     return Swept(wall, tuple(Store(folder / "store").finished()))
 
 

@@ -1,14 +1,17 @@
 """Steps of full fine-tuning, by `forget.training.loop.fine_tune` and by Hugging Face's Trainer.
 
-Both start from the same weights, which each puts back in the time that is measured, take the same items in the same order, in
-the same batches, at a constant rate with the same clipping, and learn the answers alone. Long contexts are BoolQ, short ones
-ARC-easy, or tasks that ship with the package where there is no folder of data. Trainer keeps its default settings: fp32, its
-own optimiser. The loss of every step is the same within 1 % in fp32; in bf16, our default on a machine that computes in it, it
-has to be finite, and its mean over the run within 10 %. A row against Trainer in bf16 shows what of the ratio is precision.
+Both start from the same weights, which each puts back in the time that is measured, take the same
+items in the same order, in the same batches, at a constant rate with the same clipping, and learn
+the answers alone. Long contexts are BoolQ, short ones ARC-easy, or tasks that ship with the package
+where there is no folder of data. Trainer keeps its default settings: fp32, its own optimiser. The
+loss of every step is the same within 1 % in fp32; in bf16, our default on a machine that computes
+in it, it has to be finite, and its mean over the run within 10 %. A row against Trainer in bf16
+shows what of the ratio is precision.
 
-The share of the machine's matrix peak counts 6 operations for each parameter of the blocks and each token that is not padding
-(2 forward, 4 backward; attention, embeddings and the head are left out), over the time from the first step to the last, with
-the largest rate of a square matrix product in the same precision as the whole, measured before and after.
+The share of the machine's matrix peak counts 6 operations for each parameter of the blocks and each
+token that is not padding (2 forward, 4 backward; attention, embeddings and the head are left out),
+over the time from the first step to the last, with the largest rate of a square matrix product in
+the same precision as the whole, measured before and after.
 """
 
 from __future__ import annotations
@@ -50,15 +53,46 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
         some, stage = _sized(task, batch * steps), _stage(batch)
         work = f"fine-tune on {task} ({kind} contexts)"
         if not (quick and auto and task == long):
-            rows.append(_against(f"{work}, fp32", some, stage, bf16=False, theirs_bf16=False, within=0.01, target=2.5))
+            rows.append(
+                _against(
+                    f"{work}, fp32",
+                    some,
+                    stage,
+                    bf16=False,
+                    theirs_bf16=False,
+                    within=0.01,
+                    target=2.5,
+                )
+            )
         if auto:
-            rows.append(_against(f"{work}, bf16", some, stage, bf16=True, theirs_bf16=False, within=0.1, target=2.5))
+            rows.append(
+                _against(
+                    f"{work}, bf16",
+                    some,
+                    stage,
+                    bf16=True,
+                    theirs_bf16=False,
+                    within=0.1,
+                    target=2.5,
+                )
+            )
             if not quick:
                 both = f"{work}, bf16 on both sides"
-                rows.append(_against(both, some, stage, bf16=True, theirs_bf16=True, within=0.1, target=None))
+                rows.append(
+                    _against(
+                        both, some, stage, bf16=True, theirs_bf16=True, within=0.1, target=None
+                    )
+                )
     some = _sized(long, 16 if quick else 32)
     measure = partial(_share_of_peak, some, _stage(Stage().batch), auto)
-    rows.append(Share(f"fine-tune on {long}, {name}", f"the largest rate of a matrix product in {name}", measure, 0.7))
+    rows.append(
+        Share(
+            f"fine-tune on {long}, {name}",
+            f"the largest rate of a matrix product in {name}",
+            measure,
+            0.7,
+        )
+    )
     return rows
 
 
@@ -83,7 +117,9 @@ def _start() -> dict[str, torch.Tensor]:
     return {name: weight.clone() for name, weight in data.other_network().state_dict().items()}
 
 
-def _ours(some: Sequence[Example], stage: Stage, bf16: bool, observe: Callable[[Event], None]) -> None:
+def _ours(
+    some: Sequence[Example], stage: Stage, bf16: bool, observe: Callable[[Event], None]
+) -> None:
     model = data.model()
     model.network.load_state_dict(_start())
     items: Sequence[Labelled] = labels.true(some)
@@ -91,7 +127,14 @@ def _ours(some: Sequence[Example], stage: Stage, bf16: bool, observe: Callable[[
 
 
 def _against(
-    work: str, some: Sequence[Example], stage: Stage, *, bf16: bool, theirs_bf16: bool, within: float, target: float | None
+    work: str,
+    some: Sequence[Example],
+    stage: Stage,
+    *,
+    bf16: bool,
+    theirs_bf16: bool,
+    within: float,
+    target: float | None,
 ) -> Comparison[Losses]:
     """
     Args:
@@ -100,13 +143,24 @@ def _against(
 
     def ours() -> Losses:
         losses: list[float] = []
-        _ours(some, stage, bf16, lambda event: losses.append(event.loss or 0.0) if isinstance(event, Step) else None)
+        _ours(
+            some,
+            stage,
+            bf16,
+            lambda event: losses.append(event.loss or 0.0) if isinstance(event, Step) else None,
+        )
         return losses
 
     def theirs() -> Losses:
         network = data.other_network()
         network.load_state_dict(_start())
-        return stack.train(network, data.model().tokenizer, stack.ordered(labels.true(some), 0, "learn"), stage, theirs_bf16)
+        return stack.train(
+            network,
+            data.model().tokenizer,
+            stack.ordered(labels.true(some), 0, "learn"),
+            stage,
+            theirs_bf16,
+        )
 
     def check(mine: Losses, other: Losses) -> str:
         assert len(mine) == len(other), f"{len(mine)} steps, theirs {len(other)}"
@@ -140,9 +194,7 @@ def _share_of_peak(some: Sequence[Example], stage: Stage, bf16: bool) -> tuple[f
     entry = MODELS[data.MODEL]
     blocks, tokens = entry.parameters - entry.outside, _tokens(some)
     rate = 6 * blocks * tokens / seconds
-    note = (
-        f"6 x {blocks / 1e6:.0f}M parameters x {tokens} tokens in {seconds:.1f} s: {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
-    )
+    note = f"6 x {blocks / 1e6:.0f}M parameters x {tokens} tokens in {seconds:.1f} s: {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
     return rate / peak, note
 
 

@@ -62,8 +62,12 @@ def validated(kind: type[P], fields: Mapping[str, Any], where: str = "", within:
                 f'{place}unknown key "{key}"{nearest(str(first["loc"][-1]), _siblings(kind, first["loc"]))}'
             ) from None
         problem = PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
-        given = "" if first["type"] in ("missing", "value_error") else f", not {shown(first['input'])}"
-        raise BadInput(f"{place}{key + ': ' if key else ''}{problem[0].lower() + problem[1:]}{given}") from None
+        given = (
+            "" if first["type"] in ("missing", "value_error") else f", not {shown(first['input'])}"
+        )
+        raise BadInput(
+            f"{place}{key + ': ' if key else ''}{problem[0].lower() + problem[1:]}{given}"
+        ) from None
 
 
 def _siblings(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
@@ -71,5 +75,12 @@ def _siblings(kind: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
         field = kind.model_fields.get(str(name))
         # The part itself, or the one in "Search | None" and "dict[str, Range]".
         members = (field.annotation, *get_args(field.annotation)) if field else ()
-        kind = next((member for member in members if isinstance(member, type) and issubclass(member, BaseModel)), kind)
+        kind = next(
+            (
+                member
+                for member in members
+                if isinstance(member, type) and issubclass(member, BaseModel)
+            ),
+            kind,
+        )
     return list(kind.model_fields)

@@ -35,7 +35,9 @@ def identify_all(trials: Iterable[Trial]) -> list[Identity]:
         return digest([sources.fingerprint(model), tasks.fingerprint(names, folders)])
 
     def one(trial: Trial) -> Identity:
-        whole, own = (data(trial.model, names, trial.folders) for names in (trial.tasks, (trial.task,)))
+        whole, own = (
+            data(trial.model, names, trial.folders) for names in (trial.tasks, (trial.task,))
+        )
         return Identity(trial.id(whole), trial.learned_id(own), whole)
 
     return [one(trial) for trial in trials]
@@ -67,13 +69,19 @@ def _check(
         splits = find(name, trial.folders).splits
         for split in ("train", "test") if name == trial.task else ("test",):
             if split not in splits:
-                raise BadInput(f'task "{name}" has no split "{split}", which the trial needs; it has {", ".join(splits)}')
+                raise BadInput(
+                    f'task "{name}" has no split "{split}", which the trial needs; it has {", ".join(splits)}'
+                )
     if trial.method not in METHODS:
         raise BadInput(f'no method is named "{trial.method}"{nearest(trial.method, METHODS)}')
     if trial.template != "task" and trial.template not in task.TEMPLATES:
-        raise BadInput(f'no template is named "{trial.template}"{nearest(trial.template, ("task", *task.TEMPLATES))}')
+        raise BadInput(
+            f'no template is named "{trial.template}"{nearest(trial.template, ("task", *task.TEMPLATES))}'
+        )
     if trial.probe.layers != "all":
         blocks = layers(trial.model)
         for layer in trial.probe.layers:
             if not -blocks - 1 <= layer <= blocks:
-                raise BadInput(f'probe.layers asks for {layer}, but "{trial.model}" has hidden states 0 to {blocks}')
+                raise BadInput(
+                    f'probe.layers asks for {layer}, but "{trial.model}" has hidden states 0 to {blocks}'
+                )

@@ -18,13 +18,20 @@ def without_secrets(text: str) -> str:
     # The longest first: another may be a part of it.
     for secret in sorted(found, key=len, reverse=True):
         if len(secret) > 3:
-            for form in (secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]):
+            for form in (
+                secret,
+                quote(secret, safe=""),
+                quote_plus(secret),
+                json.dumps(secret)[1:-1],
+            ):
                 text = text.replace(form, "***")
     return _ASSIGNED.sub(r"\1=***", _USER.sub("***@", text))
 
 
 _SECRET = re.compile("(PASSWORD|PASSWD|TOKEN|SECRET|KEY|CONNECTION_STRING)$", re.IGNORECASE)
-"""What the names of variables end in that hold one, e.g. AWS_SECRET_ACCESS_KEY, HF_TOKEN, PGPASSWORD."""
+"""What the names of variables end in that hold one, e.g. AWS_SECRET_ACCESS_KEY, HF_TOKEN,
+PGPASSWORD.
+"""
 _PASSWORD = re.compile(r"//[^/\s:@]*:([^/\s]+)@")
 """Of a URL."""
 _USER = re.compile(r"""(?<=//)[^/\s"'<>]+@""")

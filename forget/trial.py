@@ -30,7 +30,11 @@ from forget.training.loop import fine_tune
 
 
 def run_trial(
-    trial: Trial, observe: Observe = ignore, store: Store | None = None, checkpoint_minutes: float = 5, shard: bool = False
+    trial: Trial,
+    observe: Observe = ignore,
+    store: Store | None = None,
+    checkpoint_minutes: float = 5,
+    shard: bool = False,
 ) -> Outcome:
     """Learn, forget, measure. What is in the store already is read, not computed.
 
@@ -53,7 +57,8 @@ def run_trial(
     saved = partial(Checkpoints, minutes=checkpoint_minutes)
     measuring = Measuring(trial, material, store, bf16, observe)
 
-    # The model in memory, by whose weights it has. Processes that share one wrap it for each training and load it anew.
+    # The model in memory, by whose weights it has. Processes that share one wrap it for each
+    # training and load it anew.
     held: dict[str, language_model.LanguageModel] = {}
     alone = PartialState().num_processes == 1
 
@@ -72,16 +77,21 @@ def run_trial(
         resume = saved(store, f"learning/{identity.learned}")
         watching = measuring.watching("learn", model)
         seen = train(
-            model, lambda _: labels.true(material.learn), trial.learn, stage="learn", checkpoints=resume, watching=watching
+            model,
+            lambda _: labels.true(material.learn),
+            trial.learn,
+            stage="learn",
+            checkpoints=resume,
+            watching=watching,
         )
         language_model.save(model, folder)
         if folder:
             files.write_rows(seen, folder / "watched.parquet")
-            store.discard(resume.name)
+            store.delete(resume.name)
         if alone:
             held["learned"] = model
 
-    checkpoint = store.shared("learned", identity.learned, learn)
+    checkpoint = store.once("learned", identity.learned, learn)
     learned = measuring.once("learned", identity.learned, partial(load, "learned", checkpoint))
 
     model = load("learned", checkpoint)
@@ -89,24 +99,42 @@ def run_trial(
 
     def relabelled(epoch: int) -> Sequence[labels.Labelled]:
         drawn = method.on == "drawn"
-        return labels.draw(material.forget, trial.labels, trial.seed, epoch) if drawn else labels.true(material.forget)
+        return (
+            labels.draw(material.forget, trial.labels, trial.seed, epoch)
+            if drawn
+            else labels.true(material.forget)
+        )
 
     resume = saved(store, f"trials/{identity.trial}/checkpoint")
     watching = measuring.watching("forget", model)
-    seen = train(model, relabelled, trial.forget, stage="forget", loss=method.loss, checkpoints=resume, watching=watching)
+    seen = train(
+        model,
+        relabelled,
+        trial.forget,
+        stage="forget",
+        loss=method.loss,
+        checkpoints=resume,
+        watching=watching,
+    )
     forgotten = measuring.measure("forgotten", model)
 
     phases = (base, learned, forgotten)
     watched = files.read_rows(checkpoint / "watched.parquet") + seen
     similar = similarities(material)
     rows = [
-        replace(row, trial=identity.trial, similarity=similar.get((row.task, row.split, row.example)))
+        replace(
+            row, trial=identity.trial, similarity=similar.get((row.task, row.split, row.example))
+        )
         for part in (*(phase.rows for phase in phases), watched)
         for row in part
     ]
     speaks = PartialState().is_main_process
     if trial.save:
-        with whole_folder(store.trial(identity.trial) / "model") if speaks else nullcontext() as folder:
+        with (
+            whole_folder(store.trial(identity.trial) / "model")
+            if speaks
+            else nullcontext() as folder
+        ):
             language_model.save(model, folder, torch.bfloat16)
     outcome = Outcome(
         trial=trial,

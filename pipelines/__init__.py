@@ -2,5 +2,6 @@
 
 import gc
 
-# Imports make millions of objects that stay. To look for garbage whenever 700 are new would take a quarter of every start.
+# Imports make millions of objects that stay. To look for garbage whenever 700 are new would take a
+# quarter of every start.
 gc.set_threshold(10_000)

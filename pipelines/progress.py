@@ -21,7 +21,10 @@ from forget.settings.trial import Trial
 
 def label(trial: Trial, sweep: Sweep | None = None) -> str:
     """What tells the trial from its siblings, e.g. "science forget.lr=0.0001 seed=1"."""
-    keys = [*(sweep.axes if sweep else ()), *(sweep.search.settings if sweep and sweep.search else ())]
+    keys = [
+        *(sweep.axes if sweep else ()),
+        *(sweep.search.settings if sweep and sweep.search else ()),
+    ]
     shown = []
     for key in keys:
         if key not in ("task", "folders"):
@@ -41,7 +44,10 @@ def numbers(outcome: Outcome) -> dict[str, float | None]:
         "on train": metric_name("forgotten", task, "train", "accuracy"),
         "forget ratio": metric_name("forgotten", task, "test", "forget_ratio"),
     }
-    return {name: outcome.measures[key].value if key in outcome.measures else None for name, key in names.items()}
+    return {
+        name: outcome.measures[key].value if key in outcome.measures else None
+        for name, key in names.items()
+    }
 
 
 @dataclass
@@ -65,14 +71,21 @@ class Progress:
         self.console = console or Console(highlight=False)
         self._running: dict[str, _Running] = {}
         self._seconds: list[float] = []
-        self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True)
+        self._live = Live(
+            console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._live.stop()
 
     def say(self, text: str) -> None:
@@ -87,13 +100,20 @@ class Progress:
         """Of a trial that runs; a late one of a trial that has ended is dropped."""
         running = self._running.get(id)
         if running and isinstance(event, StageStarted):
-            running.stage, running.step, running.steps, running.loss = event.stage, 0, event.steps, None
+            running.stage, running.step, running.steps, running.loss = (
+                event.stage,
+                0,
+                event.steps,
+                None,
+            )
         elif running and isinstance(event, Step):
             running.stage, running.step, running.steps = event.stage, event.step, event.steps
             running.loss = event.loss if event.loss is not None else running.loss
 
     def finished(self, id: str, outcome: Outcome) -> None:
-        found = "  ".join(f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None)
+        found = "  ".join(
+            f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None
+        )
         self._ended(id, "finished", found)
 
     def failed(self, id: str, reason: str) -> None:
@@ -126,8 +146,20 @@ class Progress:
         return f", about {timedelta(seconds=round(left))} left" if left else ""
 
     def _table(self) -> Table:
-        table = Table("trial", "stage", "step", "loss", box=None, title=f"{self.done}/{self.total} trials{self._left()}")
+        table = Table(
+            "trial",
+            "stage",
+            "step",
+            "loss",
+            box=None,
+            title=f"{self.done}/{self.total} trials{self._left()}",
+        )
         for running in self._running.values():
             step = f"{running.step}/{running.steps}" if running.steps else ""
-            table.add_row(Text(running.name), running.stage, step, "" if running.loss is None else f"{running.loss:.3f}")
+            table.add_row(
+                Text(running.name),
+                running.stage,
+                step,
+                "" if running.loss is None else f"{running.loss:.3f}",
+            )
         return table

@@ -18,7 +18,15 @@ import yaml
 Object = dict[str, Any]
 
 KINDS = {
-    ("", "v1"): ("Namespace", "ServiceAccount", "ConfigMap", "Secret", "Service", "Pod", "PersistentVolumeClaim"),
+    ("", "v1"): (
+        "Namespace",
+        "ServiceAccount",
+        "ConfigMap",
+        "Secret",
+        "Service",
+        "Pod",
+        "PersistentVolumeClaim",
+    ),
     ("apps", "v1"): ("Deployment", "StatefulSet"),
     ("batch", "v1"): ("Job", "CronJob"),
     ("networking.k8s.io", "v1"): ("NetworkPolicy",),
@@ -32,7 +40,13 @@ SHORT = {"PersistentVolumeClaim": ["pvc"]}
 
 def plural(kind: str) -> str:
     name = kind.lower()
-    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}es" if name.endswith("ss") else f"{name}s"
+    return (
+        f"{name[:-1]}ies"
+        if name.endswith("y")
+        else f"{name}es"
+        if name.endswith("ss")
+        else f"{name}s"
+    )
 
 
 class Log:
@@ -77,7 +91,13 @@ class ApiServer(ThreadingHTTPServer):
         one: Object = {
             "apiVersion": "/".join(filter(None, group)),
             "kind": kind,
-            "metadata": {"name": name, "uid": f"uid-{number}", "creationTimestamp": stamp, "generation": 1, **metadata},
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{number}",
+                "creationTimestamp": stamp,
+                "generation": 1,
+                **metadata,
+            },
             **fields,
         }
         if kind not in EVERYWHERE:
@@ -109,7 +129,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def refuse(self, status: int, reason: str, message: str) -> None:
-        self.answer({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message}, status)
+        self.answer(
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "reason": reason,
+                "message": message,
+            },
+            status,
+        )
 
     def route(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -120,7 +149,9 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(503, "ServiceUnavailable", "the server is being restarted")
             return
         place = r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v1)"
-        one = rf"{place}(?:/namespaces/[^/]+)?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+        one = (
+            rf"{place}(?:/namespaces/[^/]+)?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+        )
         if found := re.fullmatch(place, url.path):
             self.discover(found["group"] or "", found["version"])
         elif found := re.fullmatch(one, url.path):
@@ -142,12 +173,27 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/apis":
             self.answer({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         elif path == "/openapi/v3":
-            places = {f"apis/{group}/{version}" if group else f"api/{version}" for group, version in self.server.kinds}
-            self.answer({"paths": {place: {"serverRelativeURL": f"/openapi/v3/{place}"} for place in places}})
+            places = {
+                f"apis/{group}/{version}" if group else f"api/{version}"
+                for group, version in self.server.kinds
+            }
+            self.answer(
+                {
+                    "paths": {
+                        place: {"serverRelativeURL": f"/openapi/v3/{place}"} for place in places
+                    }
+                }
+            )
         elif path.startswith("/openapi/v3/"):
             *_, group, version = ["", *path.split("/")[3:]]
             group = "" if group == "api" else group
-            self.answer({"openapi": "3.0.0", "info": {"title": "", "version": ""}, "paths": self.operations(group, version)})
+            self.answer(
+                {
+                    "openapi": "3.0.0",
+                    "info": {"title": "", "version": ""},
+                    "paths": self.operations(group, version),
+                }
+            )
         else:
             self.server.unknown.append(path)
             self.refuse(404, "NotFound", "the server could not find the requested resource")
@@ -160,7 +206,11 @@ class Handler(BaseHTTPRequestHandler):
                 "patch": {
                     "parameters": [checks],
                     "responses": {},
-                    "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+                    "x-kubernetes-group-version-kind": {
+                        "group": group,
+                        "version": version,
+                        "kind": kind,
+                    },
                 }
             }
             for kind in self.server.kinds.get((group, version), ())
@@ -183,9 +233,18 @@ class Handler(BaseHTTPRequestHandler):
             for kind in self.server.kinds[group, version]
         ]
         place = "/".join(filter(None, (group, version)))
-        self.answer({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": place, "resources": resources})
+        self.answer(
+            {
+                "kind": "APIResourceList",
+                "apiVersion": "v1",
+                "groupVersion": place,
+                "resources": resources,
+            }
+        )
 
-    def serve_object(self, kinds: str, name: str | None, log: bool, query: dict[str, str], body: bytes) -> None:
+    def serve_object(
+        self, kinds: str, name: str | None, log: bool, query: dict[str, str], body: bytes
+    ) -> None:
         if log:
             self.serve_log(self.server.logs[name or ""], "follow" in query)
             return
@@ -197,28 +256,57 @@ class Handler(BaseHTTPRequestHandler):
         elif self.command == "DELETE":
             del self.server.objects[kinds, name or ""]
             self.server.written.append(("DELETE", kinds, name or ""))
-            self.answer({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": name, "kind": kinds}})
+            self.answer(
+                {
+                    "kind": "Status",
+                    "apiVersion": "v1",
+                    "status": "Success",
+                    "details": {"name": name, "kind": kinds},
+                }
+            )
         elif name:
             self.server.gets[kinds] += 1
             self.answer(there or {})
         else:
-            found = [one for (kind, _), one in sorted(self.server.objects.items()) if kind == kinds and selected(one, query)]
+            found = [
+                one
+                for (kind, _), one in sorted(self.server.objects.items())
+                if kind == kinds and selected(one, query)
+            ]
             self.server.lists[kinds] += 1
-            group, kind = next((gv, kind) for gv, known in KINDS.items() for kind in known if plural(kind) == kinds)
+            group, kind = next(
+                (gv, kind) for gv, known in KINDS.items() for kind in known if plural(kind) == kinds
+            )
             version = "/".join(filter(None, group))
-            self.answer({"kind": f"{kind}List", "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": found})
+            self.answer(
+                {
+                    "kind": f"{kind}List",
+                    "apiVersion": version,
+                    "metadata": {"resourceVersion": "1"},
+                    "items": found,
+                }
+            )
 
     def apply(self, kinds: str, name: str, there: Object | None, one: Object) -> None:
         if there and one["kind"] == "Job" and there["spec"] != one["spec"]:
-            self.refuse(422, "Invalid", f'Job.batch "{name}" is invalid: spec.template: field is immutable')
+            self.refuse(
+                422, "Invalid", f'Job.batch "{name}" is invalid: spec.template: field is immutable'
+            )
             return
         if there:
-            kept = {key: there["metadata"][key] for key in ("uid", "creationTimestamp", "generation", "resourceVersion")}
+            kept = {
+                key: there["metadata"][key]
+                for key in ("uid", "creationTimestamp", "generation", "resourceVersion")
+            }
             one["metadata"] |= kept
             one |= {"status": there["status"]} if "status" in there else {}
             self.server.objects[kinds, name] = one
         else:
-            one = self.server.put(one.pop("kind"), name, **{key: value for key, value in one.items() if key != "apiVersion"})
+            one = self.server.put(
+                one.pop("kind"),
+                name,
+                **{key: value for key, value in one.items() if key != "apiVersion"},
+            )
         self.server.written.append(("PATCH", kinds, name))
         self.answer(one, 200 if there else 201)
         threading.Thread(target=self.server.react, args=(one,), daemon=True).start()
@@ -250,5 +338,11 @@ class Handler(BaseHTTPRequestHandler):
 def selected(one: Object, query: dict[str, str]) -> bool:
     labels = one["metadata"].get("labels", {})
     wanted = [term.split("=") for term in query.get("labelSelector", "").split(",") if term]
-    names = [term.split("=")[1] for term in query.get("fieldSelector", "").split(",") if term.startswith("metadata.name=")]
-    return all(labels.get(key) == value for key, value in wanted) and all(one["metadata"]["name"] == name for name in names)
+    names = [
+        term.split("=")[1]
+        for term in query.get("fieldSelector", "").split(",")
+        if term.startswith("metadata.name=")
+    ]
+    return all(labels.get(key) == value for key, value in wanted) and all(
+        one["metadata"]["name"] == name for name in names
+    )

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Before anything imports transformers or a BLAS: no test reaches for the network, and none waits for threads that
-# wait for each other on a busy machine.
+# Before anything imports transformers or a BLAS: no test reaches for the network, and none waits
+# for threads that wait for each other on a busy machine.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-# Equal to the bit is a promise for one device; where there are GPUs, they are asked for by setting this.
+os.environ.update(
+    dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+)
+# Equal to the bit is a promise for one device; where there are GPUs, they are asked for by setting
+# this.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
@@ -40,7 +43,14 @@ def letters(split: str, n: int) -> list[dict[str, object]]:
     for number in range(n):
         letter = draw.choice("aeiou" if number % 2 else "bcdfg")
         question = f"{number}{draw.choice(string.digits)} {letter}"
-        items.append({"id": f"{split}-{number}", "question": question, "choices": ["yes", "no"], "answer": 1 - number % 2})
+        items.append(
+            {
+                "id": f"{split}-{number}",
+                "question": question,
+                "choices": ["yes", "no"],
+                "answer": 1 - number % 2,
+            }
+        )
     return items
 
 
@@ -48,7 +58,9 @@ def write_task(folder: Path, wording: str, **splits: list[dict[str, object]]) ->
     folder.mkdir(parents=True)
     (folder / "task.toml").write_text(wording, encoding="utf-8")
     for split, items in splits.items():
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+        (folder / f"{split}.jsonl").write_text(
+            "".join(json.dumps(item) + "\n" for item in items), encoding="utf-8"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +69,18 @@ def toy_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     splits = {split: letters(split, n) for split, n in SIZES.items()}
     near = [
-        {**item, "id": f"near-{item['id']}", "question": f"so, {item['question']}", "source": item["id"]}
+        {
+            **item,
+            "id": f"near-{item['id']}",
+            "question": f"so, {item['question']}",
+            "source": item["id"],
+        }
         for item in splits["train"][:24]
     ]
     write_task(folder / "vowels", 'prompt = "{question}"\nfamily = "letters"', **splits, near=near)
     upper = {
-        split: [{**item, "question": str(item["question"]).upper()} for item in splits[split]] for split in ("train", "test")
+        split: [{**item, "question": str(item["question"]).upper()} for item in splits[split]]
+        for split in ("train", "test")
     }
     write_task(folder / "upper", 'prompt = "{question}"\nfamily = "letters"', **upper)
     return folder
@@ -86,7 +104,9 @@ def quick(toy_tasks: Path) -> Trial:
 @pytest.fixture(scope="session")
 def finished(quick: Trial, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Outcome]:
     """`quick` has been run once, in this store, which tests read and leave as it is."""
-    from forget.trial import run_trial  # torch and transformers take seconds that other tests need not wait for
+    from forget.trial import (
+        run_trial,
+    )  # torch and transformers take seconds that other tests need not wait for
 
     store = Store(tmp_path_factory.mktemp("finished"))
     return store, run_trial(quick, store=store)
@@ -97,7 +117,9 @@ Forget = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Forget:
+def forget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Forget:
     """Run the command in a working directory of its own: exit code, stdout, stderr."""
     from pipelines.cli.app import main
 

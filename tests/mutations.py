@@ -1,6 +1,7 @@
 """Ways in which what a user hands in, or what lies in a store, gets broken: drawn by hypothesis, run by tests/test_broken.py.
 
-A mutation changes one thing in a folder. Whether what is left is still valid is for the platform to say.
+A mutation changes one thing in a folder. Whether what is left is still valid is for the platform to
+say.
 """
 
 import json
@@ -29,11 +30,44 @@ class Mutation:
 
 
 LOOSE = [
-    *(None, True, 0, -1, 3, 1.5, -0.0, 1e308, 5e-324, math.nan, math.inf, 10**12, -(10**12), 10**400, 2**63),
-    *("", " ", "x", "tiny", "1", "nan", "\0", "a\0b", "a\nb", "naïve\u2028語\U0001f600", "../..", "~nobody/x", "/", "y" * 5000),
+    *(
+        None,
+        True,
+        0,
+        -1,
+        3,
+        1.5,
+        -0.0,
+        1e308,
+        5e-324,
+        math.nan,
+        math.inf,
+        10**12,
+        -(10**12),
+        10**400,
+        2**63,
+    ),
+    *(
+        "",
+        " ",
+        "x",
+        "tiny",
+        "1",
+        "nan",
+        "\0",
+        "a\0b",
+        "a\nb",
+        "naïve\u2028語\U0001f600",
+        "../..",
+        "~nobody/x",
+        "/",
+        "y" * 5000,
+    ),
     *([], [[]], [0], ["x", "x"], {}, {"x": 1}, {"low": 1, "high": 0}, {"": {"": []}}),
 ]
-"""What may stand where something else should: other types, ranges' ends, empty things, letters of every kind."""
+"""What may stand where something else should: other types, ranges' ends, empty things, letters of
+every kind.
+"""
 
 loose = st.sampled_from(LOOSE) | st.integers() | st.floats() | st.text(max_size=8)
 
@@ -43,17 +77,31 @@ ALPHABET = b"\0\x01\n\r\t \"'{}[]=,.:#\\-0179eaz\x7f\x80\xc3\xff"
 def toml(value: Any) -> str:
     """A value as TOML writes it within a line. It has no null."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml(inner)}" for key, inner in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(str(key))} = {toml(inner)}" for key, inner in value.items())
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, float):
         return repr(value)
-    return '"null"' if value is None else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return (
+        '"null"'
+        if value is None
+        else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    )
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every value in a tree of tables and lists, the tree's own aside."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    inner = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     for key, value in inner:
         yield (*path, key)
         yield from places(value, (*path, key))
@@ -73,7 +121,9 @@ def trees(draw: st.DrawFn, tree: Any, values: st.SearchStrategy[Any] = loose) ->
     if how == "remove":
         del within[last]
     elif how == "add" and isinstance(within, dict):
-        within[draw(st.sampled_from(["", "x", "a\nb", "seed ", "z" * 3000]) | st.text(max_size=5))] = value
+        within[
+            draw(st.sampled_from(["", "x", "a\nb", "seed ", "z" * 3000]) | st.text(max_size=5))
+        ] = value
     elif how == "misspell" and isinstance(within, dict):
         within[f"{last}s"[1:]] = within.pop(last)
     else:
@@ -105,7 +155,10 @@ def damage(draw: st.DrawFn, size: int, rough: bool = True) -> tuple[str, Change]
         return f"cut at {at}", lambda text: text[:at]
     if way == "flip":
         bit = 1 << draw(st.integers(0, 7))
-        return f"flip bit {bit} at {at}", lambda text: text[:at] + bytes([text[at] ^ bit]) + text[at + 1 :]
+        return (
+            f"flip bit {bit} at {at}",
+            lambda text: text[:at] + bytes([text[at] ^ bit]) + text[at + 1 :],
+        )
     if way == "put":
         junk = bytes(draw(st.lists(st.sampled_from(ALPHABET), min_size=1, max_size=6)))
         return f"put {junk!r} at {at}", lambda text: text[:at] + junk + text[at:]
@@ -139,10 +192,16 @@ def spoilt_files(draw: st.DrawFn, root: Path, names: list[str], rough: bool = Tr
     kind = draw(st.sampled_from(["damage"] * 8 + list(NO_FILE) + ["swap"] * (len(names) > 1)))
     if kind == "damage":
         how, change = draw(damage((root / name).stat().st_size, rough))
-        return Mutation(f"{name}: {how}", lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())))
+        return Mutation(
+            f"{name}: {how}",
+            lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())),
+        )
     if kind == "swap":
         other = draw(st.sampled_from([one for one in names if one != name]))
-        return Mutation(f"{name}: the content of {other}", lambda folder: shutil.copy(root / other, folder / name))
+        return Mutation(
+            f"{name}: the content of {other}",
+            lambda folder: shutil.copy(root / other, folder / name),
+        )
     return Mutation(f"{name}: {kind}", lambda folder: NO_FILE[kind](folder / name))
 
 
@@ -157,7 +216,9 @@ def specs(draw: st.DrawFn, root: Path, name: str, fields: dict[str, Any]) -> Mut
     if draw(st.integers(0, 3)) == 0:
         return draw(spoilt_files(root, [name]))
     how, tree = draw(trees(fields))
-    return written(name, how, "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in tree.items()))
+    return written(
+        name, how, "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in tree.items())
+    )
 
 
 @st.composite
@@ -165,7 +226,21 @@ def trials(draw: st.DrawFn, root: Path, name: str, fields: dict[str, Any]) -> Mu
     """A trial's JSON with something that is surely no number of epochs somewhere: a valid one would run."""
     if draw(st.integers(0, 3)) == 0:
         return draw(spoilt_files(root, [name]))
-    wrong = st.sampled_from([None, -1, math.nan, math.inf, "x", "\ud800", [None], {"x": 1}, 10**400, "1" * 5000, -(10**12)])
+    wrong = st.sampled_from(
+        [
+            None,
+            -1,
+            math.nan,
+            math.inf,
+            "x",
+            "\ud800",
+            [None],
+            {"x": 1},
+            10**400,
+            "1" * 5000,
+            -(10**12),
+        ]
+    )
     how, tree = draw(trees(fields, wrong))
     return written(name, how, json.dumps(tree))
 
@@ -195,7 +270,10 @@ def task_folders(draw: st.DrawFn, root: Path, task: str) -> Mutation:
     elif kind == "answer":
         line = json.dumps(item | {"answer": draw(st.integers(-3, 10))})
     elif kind == "choices":
-        line = json.dumps(item | {"choices": [str(n) for n in range(draw(st.sampled_from([1, 2, 26, 27, 10_000])))]})
+        line = json.dumps(
+            item
+            | {"choices": [str(n) for n in range(draw(st.sampled_from([1, 2, 26, 27, 10_000])))]}
+        )
     elif kind == "letter":
         line = json.dumps(item | {"question": "\ud800"})
     elif kind == "long":
@@ -204,7 +282,9 @@ def task_folders(draw: st.DrawFn, root: Path, task: str) -> Mutation:
         line = "[" * 100_000
     elif kind == "number":
         line = "9" * 5000
-    return written(name, f"line {at + 1}: {how}", "\n".join([*lines[:at], line, *lines[at + 1 :]]) + "\n")
+    return written(
+        name, f"line {at + 1}: {how}", "\n".join([*lines[:at], line, *lines[at + 1 :]]) + "\n"
+    )
 
 
 def safetensors_of(header: dict[str, Any], data: bytes) -> bytes:
@@ -246,9 +326,15 @@ def model_folders(draw: st.DrawFn, root: Path, name: str) -> Mutation:
         "turned": ({**header, tensor: header[tensor] | {"shape": shape[::-1]}}, data),
         "flat": ({**header, tensor: header[tensor] | {"shape": [math.prod(shape)]}}, data),
         "whole numbers": ({**header, tensor: header[tensor] | {"dtype": "I32"}}, data),
-        "another name": ({(f"{key}x" if key == tensor else key): entry for key, entry in header.items()}, data),
+        "another name": (
+            {(f"{key}x" if key == tensor else key): entry for key, entry in header.items()},
+            data,
+        ),
         "not finite": (header, data[:start] + nan * ((stop - start) // 4) + data[stop:]),
-        "half precision": ({**header, tensor: header[tensor] | {"dtype": "F16", "shape": [*shape, 2]}}, data),
+        "half precision": (
+            {**header, tensor: header[tensor] | {"dtype": "F16", "shape": [*shape, 2]}},
+            data,
+        ),
     }
     how = draw(st.sampled_from(sorted(ways)))
     return written(weights, f"{tensor}: {how}", safetensors_of(*ways[how]))
@@ -260,7 +346,9 @@ def entries(draw: st.DrawFn, root: Path, names: list[str]) -> Mutation:
     if draw(st.integers(0, 7)):
         return draw(spoilt_files(root, names, rough=False))
     entry = Path(draw(st.sampled_from(names))).parent
-    others = sorted(str(path.parent.relative_to(root)) for path in root.glob(f"{entry.parent}/*/sums.json"))
+    others = sorted(
+        str(path.parent.relative_to(root)) for path in root.glob(f"{entry.parent}/*/sums.json")
+    )
     other = draw(st.sampled_from([one for one in others if one != str(entry)]))
 
     def swap(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The servers of a cluster as real processes on this machine: PostgreSQL, an S3 store (SeaweedFS), MLflow's tracking server.
 
-Each is a context manager, stopped when the block ends, and by the kernel should the tests be killed. What they keep is thrown
-away, so they are stopped at once.
+Each is a context manager, stopped when the block ends, and by the kernel should the tests be
+killed. What they keep is thrown away, so they are stopped at once.
 """
 
 import contextlib
@@ -33,14 +33,18 @@ import pytest
 import yaml
 
 START_SECONDS = 300
-"""A server that is not ready by then has failed; on a quiet machine the slowest takes ten, on a busy one a minute or two."""
+"""A server that is not ready by then has failed; on a quiet machine the slowest takes ten, on a
+busy one a minute or two.
+"""
 
 STOP_SECONDS = 10
 """After its own signal; then it is killed."""
 
 
 BASE = Path(__file__).parents[1] / "mlflow" / "base"
-"""The tracking server as a cluster runs it. Here its files, commands and settings are used as they are, but for addresses."""
+"""The tracking server as a cluster runs it. Here its files, commands and settings are used as they
+are, but for addresses.
+"""
 
 
 BUCKETS = ("mlflow", "forget")
@@ -81,7 +85,9 @@ class S3:
 
     def keys(self, bucket: str, prefix: str = "") -> dict[str, int]:
         """Size in bytes by key of every object there."""
-        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = (
+            self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        )
         return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", ())}
 
     def read(self, bucket: str, key: str) -> bytes:
@@ -119,9 +125,13 @@ class Database:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path, ip: str = "127.0.0.1", fsync: bool = False, connections: int = 50) -> Iterator[Database]:
+def postgres(
+    folder: Path, ip: str = "127.0.0.1", fsync: bool = False, connections: int = 50
+) -> Iterator[Database]:
     """PostgreSQL with an empty database and a generated password. Logs to folder/postgres.log."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3])
+    )
     if not found:
         pytest.skip("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
     binaries = found[-1].parent
@@ -129,7 +139,11 @@ def postgres(folder: Path, ip: str = "127.0.0.1", fsync: bool = False, connectio
     (port,) = free_ports(1, ip)
     # It refuses to be root, and another user cannot reach into root's temporary folders.
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if os.geteuid() == 0 else []
+    become = (
+        ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        if os.geteuid() == 0
+        else []
+    )
     # A change of user undoes what `Server` asks of the kernel.
     again = ["--pdeathsig=INT"] if become else []
     data = Path(tempfile.mkdtemp(prefix="forget-postgres-"))
@@ -137,22 +151,44 @@ def postgres(folder: Path, ip: str = "127.0.0.1", fsync: bool = False, connectio
         (data / "password").write_text(password)
         for path in (data, data / "password"):
             shutil.chown(path, user)
-        options = ["--username=forget", f"--pwfile={data}/password", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
+        options = [
+            "--username=forget",
+            f"--pwfile={data}/password",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+        ]
         make = [*become, str(binaries / "initdb"), f"--pgdata={data}/db", "--no-sync", *options]
         run(make, folder / "initdb.log", {"PATH": os.environ["PATH"]}, cwd=data)
-        settings = {"listen_addresses": ip, "port": port, "unix_socket_directories": "", "fsync": fsync}
+        settings = {
+            "listen_addresses": ip,
+            "port": port,
+            "unix_socket_directories": "",
+            "fsync": fsync,
+        }
         settings["max_connections"] = connections
         serve = [*become, *again, str(binaries / "postgres"), "-D", str(data / "db")]
         serve += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        create = [str(binaries / "createdb"), f"--host={ip}", f"--port={port}", "--username=forget", "--no-password", "mlflow"]
+        create = [
+            str(binaries / "createdb"),
+            f"--host={ip}",
+            f"--port={port}",
+            "--username=forget",
+            "--no-password",
+            "mlflow",
+        ]
 
         def ready() -> bool:
-            made = subprocess.run(create, env={"PGPASSWORD": password}, capture_output=True, text=True, check=False)
+            made = subprocess.run(
+                create, env={"PGPASSWORD": password}, capture_output=True, text=True, check=False
+            )
             return made.returncode == 0 or "already exists" in made.stderr
 
         # Killed, it would leave shared memory behind; SIGQUIT is its immediate shutdown.
         environment = {"PATH": os.environ["PATH"]}
-        with Server(serve, folder / "postgres.log", ready, environment, data, stopped_by=signal.SIGQUIT) as started:
+        with Server(
+            serve, folder / "postgres.log", ready, environment, data, stopped_by=signal.SIGQUIT
+        ) as started:
             yield Database(f"postgresql+psycopg2://forget:{password}@{ip}:{port}/mlflow", started)
     finally:
         shutil.rmtree(data, ignore_errors=True)
@@ -164,27 +200,45 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 
     Data lie in folder/seaweedfs, the log in folder/seaweedfs.log.
     """
-    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    weed = shutil.which(
+        "weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     if not weed:
         pytest.skip("no command `weed`: pip install -e '.[test-servers]' -c constraints.txt")
     needs("boto3")
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
     rights = {"owner": ["Admin"]}
-    rights |= {bucket: [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")] for bucket in BUCKETS}
+    rights |= {
+        bucket: [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")]
+        for bucket in BUCKETS
+    }
     keys = {name: (secrets.token_hex(10), secrets.token_hex(20)) for name in rights}
     identities = [
-        {"name": name, "credentials": [{"accessKey": keys[name][0], "secretKey": keys[name][1]}], "actions": actions}
+        {
+            "name": name,
+            "credentials": [{"accessKey": keys[name][0], "secretKey": keys[name][1]}],
+            "actions": actions,
+        }
         for name, actions in rights.items()
     ]
     config = folder / "s3.json"
     config.touch(0o600)
     config.write_text(json.dumps({"identities": identities}))
     # By default each of these is a fixed port, and each but the first of a pair is 10000 above it.
-    names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]
+    names = [
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+    ]
     names += ["s3.port", "s3.port.grpc"]
     ports = dict(zip(names, free_ports(len(names), ip), strict=True))
-    with tempfile.TemporaryDirectory(prefix="forget-weed-") as sockets:  # their paths end at 107 bytes
+    with tempfile.TemporaryDirectory(
+        prefix="forget-weed-"
+    ) as sockets:  # their paths end at 107 bytes
         options: dict[str, object] = {
             "dir": data,
             "ip": ip,
@@ -212,7 +266,12 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
             return all(status(address) == 200 for address in addresses)
 
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        command = [weed, "-logtostderr", "server", *(f"-{name}={value}" for name, value in options.items())]
+        command = [
+            weed,
+            "-logtostderr",
+            "server",
+            *(f"-{name}={value}" for name, value in options.items()),
+        ]
         try:
             with Server(command, folder / "seaweedfs.log", ready, environment, folder) as started:
                 yield S3(endpoint, *keys["owner"], limited, started)
@@ -225,7 +284,9 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1", workers: int = 1) -> Iterator[Tracking]:
+def mlflow_server(
+    folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1", workers: int = 1
+) -> Iterator[Tracking]:
     """MLflow's server over the database, which is migrated first, and its bucket, which is made. Logs to folder/mlflow.log."""
     for module in ("psycopg2", "flask_wtf", "prometheus_flask_exporter"):
         needs(module)
@@ -249,17 +310,32 @@ def mlflow_server(folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{settings['ALLOWED_HOSTS']},{ip}:*",
     }
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
-    run(command("Job", "mlflow-migrate", backend), folder / "migrate.log", backend | tracking.environment)
-    serve = [*command("Deployment", "mlflow", backend), f"--host={ip}", f"--port={port}", f"--workers={workers}"]
+    run(
+        command("Job", "mlflow-migrate", backend),
+        folder / "migrate.log",
+        backend | tracking.environment,
+    )
+    serve = [
+        *command("Deployment", "mlflow", backend),
+        f"--host={ip}",
+        f"--port={port}",
+        f"--workers={workers}",
+    ]
     healthy = f"{tracking.uri}/health"
-    with Server(serve, folder / "mlflow.log", lambda: status(healthy) == 200, backend, folder) as started:
+    with Server(
+        serve, folder / "mlflow.log", lambda: status(healthy) == 200, backend, folder
+    ) as started:
         yield replace(tracking, server=started)
 
 
 def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
     """What the container of that Deployment, Job or CronJob in mlflow/base runs, $(NAME) replaced as Kubernetes does it."""
     files = [yaml.safe_load_all(path.read_text()) for path in BASE.glob("*.yaml")]
-    (found,) = [made for made in itertools.chain(*files) if made["kind"] == kind and made["metadata"]["name"] == name]
+    (found,) = [
+        made
+        for made in itertools.chain(*files)
+        if made["kind"] == kind and made["metadata"]["name"] == name
+    ]
     spec = found["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else found["spec"]
     container = spec["template"]["spec"]["containers"][0]
     words = [*container["command"], *container.get("args", ())]
@@ -269,7 +345,9 @@ def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
 def clean(home: Path) -> dict[str, str]:
     """This process's environment without what names a server or a store."""
     names = ("MLFLOW_", "AWS_", "FORGET_", "PG")
-    return {key: value for key, value in os.environ.items() if not key.startswith(names)} | {"HOME": str(home)}
+    return {key: value for key, value in os.environ.items() if not key.startswith(names)} | {
+        "HOME": str(home)
+    }
 
 
 @dataclass
@@ -305,9 +383,13 @@ class Server:
         while not self.ready():
             said = self.command[0]
             if process.poll() is not None:
-                raise RuntimeError(f"{said} ended with exit code {process.returncode} while starting:\n{tail(self.log)}")
+                raise RuntimeError(
+                    f"{said} ended with exit code {process.returncode} while starting:\n{tail(self.log)}"
+                )
             if time.monotonic() > until:
-                raise RuntimeError(f"{said} was not ready after {START_SECONDS} s:\n{tail(self.log)}")
+                raise RuntimeError(
+                    f"{said} was not ready after {START_SECONDS} s:\n{tail(self.log)}"
+                )
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -331,11 +413,18 @@ class Server:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
-def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cwd: Path | None = None) -> None:
+def run(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], cwd: Path | None = None
+) -> None:
     """Run to the end.
 
     Raises:
@@ -343,7 +432,13 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cwd: 
     """
     with log.open("ab") as output:
         done = subprocess.run(
-            command, stdout=output, stderr=output, env=environment, cwd=cwd, timeout=START_SECONDS, check=False
+            command,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=cwd,
+            timeout=START_SECONDS,
+            check=False,
         )
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with exit code {done.returncode}:\n{tail(log)}")
@@ -381,4 +476,6 @@ def free_ports(number: int, ip: str = "127.0.0.1") -> list[int]:
 
 def needs(module: str) -> None:
     if not importlib.util.find_spec(module):
-        pytest.skip(f"no Python package {module}: pip install -e '.[test-servers]' -c constraints.txt")
+        pytest.skip(
+            f"no Python package {module}: pip install -e '.[test-servers]' -c constraints.txt"
+        )

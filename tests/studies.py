@@ -18,7 +18,12 @@ from forget.settings.trial import Trial
 Skill = Mapping[tuple[str, str], float]
 """Share of right answers by (phase, split); the split "" stands for all that are not named."""
 
-KEEPS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", "train"): 0.5, ("forgotten", ""): 0.85}
+KEEPS = {
+    ("base", ""): 0.55,
+    ("learned", ""): 0.9,
+    ("forgotten", "train"): 0.5,
+    ("forgotten", ""): 0.85,
+}
 LOSES = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.52}
 STAYS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.88}
 UNLEARNED = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
@@ -27,11 +32,22 @@ PROBED = {"base": 0.5, "learned": 1.0, "forgotten": 0.9}
 """How strongly a probe reads the answer, by phase."""
 
 
-def answer(trial: str, phase: str, task: str, split: str, i: int, right: bool, mass: float = 0.4, share: float = 0.8) -> Row:
+def answer(
+    trial: str,
+    phase: str,
+    task: str,
+    split: str,
+    i: int,
+    right: bool,
+    mass: float = 0.4,
+    share: float = 0.8,
+) -> Row:
     """A row with the given option mass, of which the chosen option has the given share."""
     truth = i % 2
     chosen = truth if right else 1 - truth
-    logprobs = tuple(float(np.log(mass * (share if option == chosen else 1 - share))) for option in (0, 1))
+    logprobs = tuple(
+        float(np.log(mass * (share if option == chosen else 1 - share))) for option in (0, 1)
+    )
     return Row(trial, phase, task, split, f"{split}-{i}", truth, logprobs, (1, 1))
 
 
@@ -51,14 +67,19 @@ def finished(
 
     Args:
         mass: option mass after forgetting.
-        shares: by task, the share of the chosen option after learning; by default it rises with the accuracy.
+        shares: by task, the share of the chosen option after learning; by default it rises with the
+            accuracy.
         spreads: by task, the variability after learning.
     """
     id = trial.id("data")
     rows = []
     for phase in PHASES:
         for task in trial.tasks:
-            for split in (("train", "near", "test") if near else ("train", "test")) if task == trial.task else ("test",):
+            for split in (
+                (("train", "near", "test") if near else ("train", "test"))
+                if task == trial.task
+                else ("test",)
+            ):
                 skill = skills[task]
                 p = skill.get((phase, split), skill[phase, ""])
                 # What a shared model answers does not depend on the trial that asks.
@@ -70,10 +91,15 @@ def finished(
                 random.Random(asked).shuffle(right)
                 left = mass if phase == "forgotten" else 0.4
                 share = (shares or {}).get(task, 0.6 + 0.3 * p)
-                some = [answer(id, phase, task, split, i, ok, left, share) for i, ok in enumerate(right)]
+                some = [
+                    answer(id, phase, task, split, i, ok, left, share) for i, ok in enumerate(right)
+                ]
                 if split == "test":
                     spread = (spreads or {}).get(task, 40.0) * (n - 1) / n
-                    some = [replace(row, spread=spread, similarity=0.05 + 0.2 * (i % 2)) for i, row in enumerate(some)]
+                    some = [
+                        replace(row, spread=spread, similarity=0.05 + 0.2 * (i % 2))
+                        for i, row in enumerate(some)
+                    ]
                 elif split == "near":
                     some = [replace(row, similarity=0.9) for row in some]
                 rows += some
@@ -96,7 +122,9 @@ def finished(
     return outcome, rows
 
 
-def finish(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> tuple[list[Outcome], dict[str, list[Row]]]:
+def finish(
+    sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any
+) -> tuple[list[Outcome], dict[str, list[Row]]]:
     """Every trial of a sweep, finished."""
     done = [finished(trial, skills, **kwargs) for trial in sweep.trials()]
     return [outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}
@@ -113,4 +141,8 @@ def study(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> Study:
 def sweep_of(*tasks: str, **axes: list[Any]) -> Sweep:
     """Each of the tasks learned, forgotten, and measured on all."""
     dotted = {name.replace("__", "."): values for name, values in axes.items()}
-    return Sweep(name="study", base={"model": "tiny", "evaluate_on": tasks}, axes={"task": list(tasks), **dotted})
+    return Sweep(
+        name="study",
+        base={"model": "tiny", "evaluate_on": tasks},
+        axes={"task": list(tasks), **dotted},
+    )

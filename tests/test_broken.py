@@ -1,6 +1,8 @@
 """Whatever is broken, in what a user hands in or in finished trials, costs one sentence that names the place, and exit code 2.
 
-What can be computed again from what was handed in, the store's shared entries, is: to the same bytes, with a word about it."""
+What can be computed again from what was handed in, the store's shared entries, is: to the same
+bytes, with a word about it.
+"""
 
 import hashlib
 import itertools
@@ -54,15 +56,29 @@ class Kind:
     share: float
     """Of the cases."""
     broken: float
-    """Share of its cases that have to end refused or mended: mutations that leave all as it was prove nothing."""
+    """Share of its cases that have to end refused or mended: mutations that leave all as it was prove
+    nothing.
+    """
     heals: bool = False
     """Whether it is mended instead of refused."""
 
 
 KINDS = {
-    "specs": Kind(lambda world: mutations.specs(world.root, "study.toml", spec()), "plan study.toml", 0.3, 0.7),
-    "trials": Kind(lambda world: mutations.trials(world.root, "trial.json", fields()), "trial trial.json", 0.1, 0.6),
-    "tasks": Kind(lambda world: mutations.task_folders(world.root, "tasks/vowels"), "plan study.toml", 0.25, 0.7),
+    "specs": Kind(
+        lambda world: mutations.specs(world.root, "study.toml", spec()), "plan study.toml", 0.3, 0.7
+    ),
+    "trials": Kind(
+        lambda world: mutations.trials(world.root, "trial.json", fields()),
+        "trial trial.json",
+        0.1,
+        0.6,
+    ),
+    "tasks": Kind(
+        lambda world: mutations.task_folders(world.root, "tasks/vowels"),
+        "plan study.toml",
+        0.25,
+        0.7,
+    ),
     "configs": Kind(
         lambda world: (
             mutations.json_fields(world.root, "model/config.json")
@@ -78,8 +94,16 @@ KINDS = {
         0.1,
         0.5,
     ),
-    "finished trials": Kind(lambda world: mutations.entries(world.root, world.finished), "report one.toml", 0.05, 0.7),
-    "shared entries": Kind(lambda world: mutations.entries(world.root, world.shared), "trial trial.json", 0.1, 0.7, heals=True),
+    "finished trials": Kind(
+        lambda world: mutations.entries(world.root, world.finished), "report one.toml", 0.05, 0.7
+    ),
+    "shared entries": Kind(
+        lambda world: mutations.entries(world.root, world.shared),
+        "trial trial.json",
+        0.1,
+        0.7,
+        heals=True,
+    ),
 }
 
 
@@ -112,7 +136,10 @@ def spec(**base: str) -> dict[str, Any]:
 
 
 def write_spec(path: Path, tree: dict[str, Any]) -> None:
-    path.write_text("".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in tree.items()), encoding="utf-8")
+    path.write_text(
+        "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in tree.items()),
+        encoding="utf-8",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +172,19 @@ def snapshot(root: Path) -> dict[str, str]:
     """What lies under a folder, to the byte. Left out are the locks of those who look whether an entry is being made."""
     found = {}
     for path in sorted(root.rglob("*")):
-        kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file" if path.is_file() else "other"
+        kind = (
+            "link"
+            if path.is_symlink()
+            else "folder"
+            if path.is_dir()
+            else "file"
+            if path.is_file()
+            else "other"
+        )
         if path.suffix != ".lock":
-            found[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else kind
+            found[str(path.relative_to(root))] = (
+                hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else kind
+            )
     return found
 
 
@@ -159,7 +196,9 @@ def wrong_with(code: int, error: str, before: dict[str, str], after: dict[str, s
         return None
     *before_it, sentence = error.rstrip("\n").split("\n")
     # A probe says what it has begun.
-    if not sentence.startswith("forget: ") or not all(line.startswith("started ") for line in before_it):
+    if not sentence.startswith("forget: ") or not all(
+        line.startswith("started ") for line in before_it
+    ):
         return "not one sentence"
     if len(sentence) > 1000 or not sentence.isprintable():
         return "no sentence for a terminal"
@@ -172,7 +211,11 @@ def wrong_with_mending(code: int, error: str, world: World, root: Path) -> str |
         return f"exit code {code}"
     if error.count("is damaged (") != error.count("it is thrown away and made again"):
         return "not one sentence for each"
-    lost = [name for name in world.shared if (root / name).read_bytes() != (world.root / name).read_bytes()]
+    lost = [
+        name
+        for name in world.shared
+        if (root / name).read_bytes() != (world.root / name).read_bytes()
+    ]
     return f"not as before: {lost}" if lost else None
 
 
@@ -227,12 +270,20 @@ def test_what_is_broken_is_refused_or_mended(
 IN_A_PROCESS = {
     "a spec": ("study.toml", "plan study.toml", "study.toml: "),
     "a task": ("tasks/vowels/train.jsonl", "plan study.toml", "train.jsonl, line 1: "),
-    "a finished trial": (".forget/trials/*/outcome.json", "report one.toml", "is damaged (outcome.json "),
+    "a finished trial": (
+        ".forget/trials/*/outcome.json",
+        "report one.toml",
+        "is damaged (outcome.json ",
+    ),
 }
 
 
-@pytest.mark.parametrize(("name", "command", "words"), IN_A_PROCESS.values(), ids=IN_A_PROCESS.keys())
-def test_the_command_itself_ends_so(name: str, command: str, words: str, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "command", "words"), IN_A_PROCESS.values(), ids=IN_A_PROCESS.keys()
+)
+def test_the_command_itself_ends_so(
+    name: str, command: str, words: str, world: World, tmp_path: Path
+) -> None:
     root = tmp_path / "case"
     shutil.copytree(world.root, root)
     for path in root.glob(name):
@@ -240,7 +291,11 @@ def test_the_command_itself_ends_so(name: str, command: str, words: str, world: 
     before = snapshot(root)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *command.split()], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "pipelines.cli", *command.split()],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
@@ -250,7 +305,10 @@ def test_the_command_itself_ends_so(name: str, command: str, words: str, world: 
 @settings(max_examples=50, derandomize=True, database=None, deadline=None)
 @given(data=st.data())
 def test_a_broken_journal_is_read_or_refused_with_its_line(data: st.DataObject) -> None:
-    text = "".join(json.dumps({"time": n, "kind": "step", "stage": "learn", "step": n, "steps": 9}) + "\n" for n in range(9))
+    text = "".join(
+        json.dumps({"time": n, "kind": "step", "stage": "learn", "step": n, "steps": 9}) + "\n"
+        for n in range(9)
+    )
     _, change = data.draw(mutations.damage(len(text)))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "journal.jsonl"

@@ -80,11 +80,18 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def floor(name: str) -> int | None:
-    rooms = [(len(room), number) for number, rooms in enumerate(FLOORS) for room in rooms if f"{name}.".startswith(f"{room}.")]
+    rooms = [
+        (len(room), number)
+        for number, rooms in enumerate(FLOORS)
+        for room in rooms
+        if f"{name}.".startswith(f"{room}.")
+    ]
     return max(rooms)[1] if rooms else None
 
 
-SOURCES = [path for package in ("forget", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))]
+SOURCES = [
+    path for package in ("forget", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))
+]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module)
@@ -99,19 +106,29 @@ def test_imports_go_downward_only(path: Path) -> None:
 
 
 def test_the_platform_does_not_know_its_benchmarks() -> None:
-    assert not [path for path in SOURCES if any(name.split(".")[0] == "benchmarks" for name in imports(path))]
+    assert not [
+        path
+        for path in SOURCES
+        if any(name.split(".")[0] == "benchmarks" for name in imports(path))
+    ]
 
 
 @pytest.mark.parametrize("package", DOORS)
 def test_a_package_is_imported_in_its_room_alone(package: str) -> None:
-    users = [path for path in SOURCES if any(name.split(".")[0] == package for name in imports(path))]
+    users = [
+        path for path in SOURCES if any(name.split(".")[0] == package for name in imports(path))
+    ]
     assert users
     assert not [path for path in users if not path.is_relative_to(ROOT / DOORS[package])]
 
 
-def test_a_trial_needs_torch_transformers_and_accelerate_alone(tmp_path: Path, quick: Trial) -> None:
+def test_a_trial_needs_torch_transformers_and_accelerate_alone(
+    tmp_path: Path, quick: Trial
+) -> None:
     (tmp_path / "trial.json").write_text(quick.model_dump_json())
-    code = SCIENCE.format(absent=["ray", "mlflow", "optuna", "datasets", "matplotlib", "typer", "rich"])
+    code = SCIENCE.format(
+        absent=["ray", "mlflow", "optuna", "datasets", "matplotlib", "typer", "rich"]
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -25,7 +25,9 @@ IMAGE = {
 def lines(file: str) -> list[str]:
     """Logical lines of a requirements file, without comments."""
     text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ")
-    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
 
 
 def pins(file: str) -> dict[str, str]:
@@ -70,15 +72,27 @@ def test_a_lock_has_the_versions_of_the_constraints_and_a_hash_of_each(lock: str
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes), line
     assert len(pins(f"locks/{lock}.txt")) == len(found)
     # What CUDA's torch brings along has no other pin than its lock.
-    others = {name: version for name, version in pins(f"locks/{lock}.txt").items() if tested.get(name) != version}
-    assert all(lock == "torch-cuda" and name.startswith(("cuda-", "nvidia-", "triton")) for name in others), others
+    others = {
+        name: version
+        for name, version in pins(f"locks/{lock}.txt").items()
+        if tested.get(name) != version
+    }
+    assert all(
+        lock == "torch-cuda" and name.startswith(("cuda-", "nvidia-", "triton")) for name in others
+    ), others
 
 
 def test_the_locks_hold_all_that_the_images_import() -> None:
     about = project()
     extras = about["optional-dependencies"]
-    cuda = {name for name in pins("locks/torch-cuda.txt") if name.startswith(("cuda-", "nvidia-", "triton"))}
-    assert needed([*about["dependencies"], *extras["cluster"]]) - set(pins("locks/forget.txt")) - cuda == {"torch"}
+    cuda = {
+        name
+        for name in pins("locks/torch-cuda.txt")
+        if name.startswith(("cuda-", "nvidia-", "triton"))
+    }
+    assert needed([*about["dependencies"], *extras["cluster"]]) - set(
+        pins("locks/forget.txt")
+    ) - cuda == {"torch"}
     assert needed(["torch"]) <= set(pins("locks/torch-cuda.txt"))
 
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -91,8 +105,12 @@ def test_the_locks_hold_all_that_the_images_import() -> None:
 def test_only_torch_of_its_own_index_is_installed_without_a_hash() -> None:
     installs = []
     for file in ("Dockerfile", "mlflow/Dockerfile"):
-        text = re.sub(r"^\s*#.*\n", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
-        installs += [" ".join(words.split()) for words in re.findall(r"pip install ([^;&\n]*)", text)]
+        text = re.sub(
+            r"^\s*#.*\n", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE
+        ).replace("\\\n", " ")
+        installs += [
+            " ".join(words.split()) for words in re.findall(r"pip install ([^;&\n]*)", text)
+        ]
     hashed = re.compile(r'--no-deps --require-hashes --requirement "?locks/[\w$-]+\.txt"?')
     free = [words for words in installs if not hashed.fullmatch(words)]
     assert len(installs) - len(free) == 4

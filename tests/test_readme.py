@@ -52,7 +52,9 @@ def commands(page: str = README) -> list[str]:
 
 def forget(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli", *words]
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "FORGET"))} | {"PYTHONPATH": str(ROOT)}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "FORGET"))} | {
+        "PYTHONPATH": str(ROOT)
+    }
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
 
 
@@ -66,11 +68,17 @@ def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [line for line in commands() + commands(KUBERNETES) if line.startswith("make ")])
+@pytest.mark.parametrize(
+    "command", [line for line in commands() + commands(KUBERNETES) if line.startswith("make ")]
+)
 def test_make_commands_expand_to_what_the_pages_say(command: str) -> None:
-    found = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True
+    )
     assert found.returncode == 0, found.stderr
-    assert any(name in found.stdout for name in ("forget", "pytest", "ruff", "benchmarks", "faults"))
+    assert any(
+        name in found.stdout for name in ("forget", "pytest", "ruff", "benchmarks", "faults")
+    )
     assert ("forget cluster" in found.stdout) == ("CONTEXT=" in command or "DRY_RUN=" in command)
 
 
@@ -84,7 +92,9 @@ def test_make_alone_lists_every_target() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("forget ") and line != "forget ui"])
+@pytest.mark.parametrize(
+    "command", [line for line in commands() if line.startswith("forget ") and line != "forget ui"]
+)
 def test_forget_commands_run(command: str, study: Path) -> None:
     # The same command on the small study: its spec, its model, its tasks.
     words = command.removeprefix("forget ").split()
@@ -110,10 +120,17 @@ def test_forget_ui_serves_the_runs_to_this_machine_alone(study: Path) -> None:
     ) as server:
         try:
             assert next(answers("http://127.0.0.1:5917/health")) == "OK"
-            listening = {tuple(c.laddr) for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr.port == 5917}
+            listening = {
+                tuple(c.laddr)
+                for c in psutil.net_connections()
+                if c.status == "LISTEN" and c.laddr.port == 5917
+            }
             assert listening == {("127.0.0.1", 5917)}
             # `ps` shows no address of a database, in which a password may be.
-            tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+            tree = [
+                psutil.Process(server.pid),
+                *psutil.Process(server.pid).children(recursive=True),
+            ]
             assert not [word for process in tree for word in process.cmdline() if "sqlite" in word]
         finally:
             os.killpg(server.pid, 15)
@@ -146,9 +163,19 @@ def test_the_item_of_ones_own_is_read(tmp_path: Path) -> None:
 
 def test_the_python_of_the_readme_loads_a_forgotten_model(study: Path) -> None:
     (code,) = blocks("python")
-    code = code.replace("smollm2-135m", "tiny").replace("world", "vowels") + "\nprint(model.parameters)"
+    code = (
+        code.replace("smollm2-135m", "tiny").replace("world", "vowels")
+        + "\nprint(model.parameters)"
+    )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=study, env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=study,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("90496")
 
@@ -172,9 +199,15 @@ def test_what_the_kubernetes_page_names_is_there() -> None:
 def test_the_overlay_of_ones_own_renders(tmp_path: Path) -> None:
     (overlay,) = blocks("yaml", KUBERNETES)
     folder = tmp_path.resolve()
-    (folder / "kustomization.yaml").write_text(overlay.replace("../forget/", os.path.relpath(ROOT, folder) + "/"))
+    (folder / "kustomization.yaml").write_text(
+        overlay.replace("../forget/", os.path.relpath(ROOT, folder) + "/")
+    )
     spec = folder / "my.toml"
     spec.write_text('[base]\ntask = "sentiment"\nmodel = "tiny"\n[resources]\ngpus = 1\n')
     rendered = manifests.render_sweep(read_sweep(spec), spec, str(folder), "forget", "tag")
-    for words in ("FORGET_STORE: s3://studies/forget", "sizeLimit: 400Gi", "kueue.x-k8s.io/queue-name: forget"):
+    for words in (
+        "FORGET_STORE: s3://studies/forget",
+        "sizeLimit: 400Gi",
+        "kueue.x-k8s.io/queue-name: forget",
+    ):
         assert words in rendered

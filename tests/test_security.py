@@ -29,7 +29,9 @@ from forget.tasks import catalogue
 from forget.tracking import registered_name
 
 ROOT = Path(__file__).parent.parent
-PAGES = [page for name in ("security", "operations") if (page := ROOT / "docs" / f"{name}.md").exists()]
+PAGES = [
+    page for name in ("security", "operations") if (page := ROOT / "docs" / f"{name}.md").exists()
+]
 
 OUT = ("../out", "a/../../out", "../../../../../../tmp/out", "/tmp/out", "", "a\0b")
 """Names that lead out of the folder they are meant for, or are none."""
@@ -40,17 +42,19 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", OUT)
-def test_no_entry_lies_outside_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_no_entry_lies_outside_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("FORGET_CACHE", str(tmp_path / "cache"))
     store, shared = Store(tmp_path / "in" / "store"), Store(f"file://{tmp_path}/shared")
     before = files(tmp_path)
     calls: list[Callable[[Store], object]] = [
-        lambda store: store.file(name),
-        lambda store: store.log(name),
-        lambda store: store.folder(name),
-        lambda store: store.discard(name),
-        lambda store: store.release(name) if store.remote else store.folder(name),
-        lambda store: store.replaced(name).__enter__(),
+        lambda store: store.fetch_file(name),
+        lambda store: store.fetch_growing(name),
+        lambda store: store.fetch_folder(name),
+        lambda store: store.delete(name),
+        lambda store: store.drop_copy(name) if store.remote else store.fetch_folder(name),
+        lambda store: store.replace(name).__enter__(),
     ]
     for call in calls:
         for one in (store, shared):
@@ -78,7 +82,9 @@ def test_a_manifest_writes_nothing_outside_its_folder(tmp_path: Path, name: str)
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "x").write_text("1")
     version = remote.push("learned/abc", tmp_path / "made")
-    shutil.copytree(tmp_path / "shared" / f"learned/abc.{version}", tmp_path / "shared" / "learned" / "out")
+    shutil.copytree(
+        tmp_path / "shared" / f"learned/abc.{version}", tmp_path / "shared" / "learned" / "out"
+    )
     manifest = tmp_path / "shared" / "learned" / "abc.manifest"
     manifest.write_text(json.dumps({"version": version, "files": {name: "0" * 64}}))
     folder = tmp_path / "here" / "folder"
@@ -95,7 +101,9 @@ def test_a_manifest_deletes_nothing_but_its_own(tmp_path: Path, version: str) ->
     remote = Remote(f"file://{tmp_path}/shared")
     (tmp_path / "keep").mkdir()
     (tmp_path / "shared" / "learned" / "abc.").mkdir(parents=True)
-    (tmp_path / "shared" / "learned" / "abc.manifest").write_text(json.dumps({"version": version, "files": {}}))
+    (tmp_path / "shared" / "learned" / "abc.manifest").write_text(
+        json.dumps({"version": version, "files": {}})
+    )
     before = files(tmp_path)
     for call in (remote.remove, remote.version, lambda name: remote.push(name, tmp_path / "keep")):
         with pytest.raises(BadInput, match="was not written by forget"):
@@ -133,7 +141,9 @@ def test_a_link_in_a_task_folder_gives_nothing_of_its_target_away(tmp_path: Path
         (tmp_path / "task" / f"{split}.jsonl").symlink_to(tmp_path / "secret")
     with pytest.raises(BadInput) as error:
         catalogue([str(tmp_path / "task")])["task"].records("train")
-    assert str(error.value).endswith("train.jsonl, line 1: not valid JSON: Expecting value at column 2")
+    assert str(error.value).endswith(
+        "train.jsonl, line 1: not valid JSON: Expecting value at column 2"
+    )
 
 
 def test_a_registered_model_is_named_by_letters_and_digits() -> None:
@@ -170,7 +180,10 @@ def study(names: tuple[str, ...], folder: Path) -> tuple[Page, set[str]]:
 def test_hostile_names_make_no_element_attribute_or_file(tmp_path: Path) -> None:
     """The page has the very tags and attributes that it has with harmless names, and the text says the names as they are."""
     harmless = tuple(f"name {letter}" for letter in "abcdefghij")
-    (page, made), (usual, expected) = study(HOSTILE, tmp_path / "hostile"), study(harmless, tmp_path / "harmless")
+    (page, made), (usual, expected) = (
+        study(HOSTILE, tmp_path / "hostile"),
+        study(harmless, tmp_path / "harmless"),
+    )
 
     def shape(page: Page) -> Counter[tuple[str, tuple[str, ...]]]:
         return Counter((tag, tuple(attributes)) for tag, attributes in page.tags)
@@ -192,7 +205,11 @@ def test_a_table_holds_no_formula(tmp_path: Path) -> None:
 
 
 def test_a_comparison_of_hostile_experiments_is_text(tmp_path: Path) -> None:
-    sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": list(HOSTILE[:2]), "template": list(HOSTILE[8:])})
+    sweep = Sweep(
+        name="s",
+        base={"model": "tiny"},
+        axes={"task": list(HOSTILE[:2]), "template": list(HOSTILE[8:])},
+    )
     done = study_of(*finish(sweep, dict.fromkeys(HOSTILE, LOSES), n=20))
     paths = write_comparison(compare(done, done), "=1+1", "$\\frac{", tmp_path / "compared")
     assert {path.parent for path in paths} == {tmp_path / "compared"}
@@ -213,7 +230,9 @@ def test_a_name_is_no_command_to_the_terminal(key: str, text: str) -> None:
 
 def test_a_refusal_is_no_command_to_the_terminal(forget: Forget, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "\x1b]0;owned\x07"}}))
+    (tmp_path / "model" / "config.json").write_text(
+        json.dumps({"auto_map": {"AutoModel": "\x1b]0;owned\x07"}})
+    )
     (tmp_path / "model" / "model.safetensors").touch()
     code, _, stderr = forget("probe", str(tmp_path / "model"), "--task", "world")
     assert code == 2
@@ -256,7 +275,18 @@ def test_a_text_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch, tex
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     told = without_secrets(text)
-    for part in ("hunter", "wJalr", "hf_secret", "quote", "abcd", "pass/word", "pass%2F", "proxied", "elsewhere", "where"):
+    for part in (
+        "hunter",
+        "wJalr",
+        "hf_secret",
+        "quote",
+        "abcd",
+        "pass/word",
+        "pass%2F",
+        "proxied",
+        "elsewhere",
+        "where",
+    ):
         assert part not in told
     assert "***" in told
 
@@ -288,4 +318,6 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(r"(test_\w+\.py)::(test_\w+)", page.read_text(encoding="utf-8"))
     assert named
     for file, test in named:
-        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), (
+            f"{file}::{test}"
+        )

@@ -25,7 +25,13 @@ from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.trial import run_trial
 
-SHORT = {"learn.epochs": 1, "forget.epochs": 1, "probe.examples": 0, "watch.points": 1, "save": False}
+SHORT = {
+    "learn.epochs": 1,
+    "forget.epochs": 1,
+    "probe.examples": 0,
+    "watch.points": 1,
+    "save": False,
+}
 
 
 def stages(trial: Trial, store: Store) -> list[str]:
@@ -46,12 +52,20 @@ def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
     # 48 of 64 examples are forgotten; a near item is scored where its source is among them.
     near = len(select(rows, phase="base", split="near"))
     assert 0 < near <= 24
-    sizes = {("vowels", "train"): 48, ("vowels", "near"): near, ("vowels", "test"): 40, ("upper", "test"): 40}
+    sizes = {
+        ("vowels", "train"): 48,
+        ("vowels", "near"): near,
+        ("vowels", "test"): 40,
+        ("upper", "test"): 40,
+    }
     counts = Counter((row.phase, row.task, row.split) for row in rows)
     # Looks on the way, at the four points within each stage.
     looks = {(stage, "vowels", "test"): 4 * 40 for stage in ("learn", "forget")}
     assert counts == {(phase, *place): n for phase in PHASES for place, n in sizes.items()} | looks
-    steps = {stage: sorted({row.step for row in rows if row.phase == stage}) for stage in ("learn", "forget")}
+    steps = {
+        stage: sorted({row.step for row in rows if row.phase == stage})
+        for stage in ("learn", "forget")
+    }
     # 24 steps of learning, 18 of forgetting.
     assert steps == {"learn": [5, 10, 14, 19], "forget": [4, 7, 11, 14]}
     for phase in PHASES:
@@ -61,7 +75,12 @@ def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
 
 def test_the_measures_that_the_protocol_names(finished: tuple[Store, Outcome]) -> None:
     _, outcome = finished
-    for task, split in (("vowels", "train"), ("vowels", "near"), ("vowels", "test"), ("upper", "test")):
+    for task, split in (
+        ("vowels", "train"),
+        ("vowels", "near"),
+        ("vowels", "test"),
+        ("upper", "test"),
+    ):
         for phase in PHASES:
             for measure in ("accuracy", "confidence", "option_mass"):
                 assert outcome.measures[metric_name(phase, task, split, measure)].low is not None
@@ -80,7 +99,9 @@ def test_the_measures_that_the_protocol_names(finished: tuple[Store, Outcome]) -
             assert value(outcome, phase, "test", "variability", task) > 0
 
 
-def test_what_is_known_of_tasks_and_examples_before_forgetting(finished: tuple[Store, Outcome]) -> None:
+def test_what_is_known_of_tasks_and_examples_before_forgetting(
+    finished: tuple[Store, Outcome],
+) -> None:
     store, outcome = finished
     (like,) = outcome.likeness
     assert like.task == "upper"
@@ -93,7 +114,8 @@ def test_what_is_known_of_tasks_and_examples_before_forgetting(finished: tuple[S
     held_out = [row.similarity for row in rows if row.split in ("test", "near")]
     assert all(similar is not None and 0 <= similar <= 1 for similar in held_out)
     near, test = (
-        [row.similarity for row in select(rows, task="vowels", split=split, phase="base")] for split in ("near", "test")
+        [row.similarity for row in select(rows, task="vowels", split=split, phase="base")]
+        for split in ("near", "test")
     )
     # A paraphrase holds its source's words.
     assert sum(near) / len(near) > sum(test) / len(test)
@@ -106,7 +128,9 @@ def test_the_task_is_learned_then_forgotten(finished: tuple[Store, Outcome]) -> 
     assert abs(value(outcome, "forgotten", "train", "accuracy") - 0.5) < 0.29
 
 
-def test_equal_settings_give_equal_rows_to_the_bit(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+def test_equal_settings_give_equal_rows_to_the_bit(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
     before, outcome = finished
     store = Store(tmp_path)
     again = run_trial(quick, store=store)
@@ -114,20 +138,27 @@ def test_equal_settings_give_equal_rows_to_the_bit(quick: Trial, finished: tuple
     assert again.model_copy(update={"seconds": 0}) == outcome.model_copy(update={"seconds": 0})
 
 
-def test_another_seed_gives_other_rows(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+def test_another_seed_gives_other_rows(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
     before, outcome = finished
     store = Store(tmp_path)
     other = run_trial(overlay(quick, {"seed": 1}), store=store)
     assert other.id != outcome.id
 
     def scores(rows: list[Row]) -> dict[str, tuple[float, ...]]:
-        return {row.example: row.logprobs for row in select(rows, phase="learned", split="test", task="vowels")}
+        return {
+            row.example: row.logprobs
+            for row in select(rows, phase="learned", split="test", task="vowels")
+        }
 
     assert scores(store.rows(other.id)).keys() == scores(before.rows(outcome.id)).keys()
     assert scores(store.rows(other.id)) != scores(before.rows(outcome.id))
 
 
-def test_a_finished_trial_is_read_and_its_learned_model_is_shared(quick: Trial, tmp_path: Path) -> None:
+def test_a_finished_trial_is_read_and_its_learned_model_is_shared(
+    quick: Trial, tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     trial = overlay(quick, SHORT)
     everything = stages(trial, store)
@@ -141,7 +172,9 @@ def test_a_finished_trial_is_read_and_its_learned_model_is_shared(quick: Trial, 
     assert stages(trial, store) == []
     assert set(stages(overlay(trial, {"forget.lr": 1e-4}), store)) == {"forget", "score forgotten"}
     # Another learning starts from the same untouched model.
-    assert set(stages(overlay(trial, {"learn.lr": 1e-4}), store)) == set(everything) - {"score base"}
+    assert set(stages(overlay(trial, {"learn.lr": 1e-4}), store)) == set(everything) - {
+        "score base"
+    }
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
@@ -161,7 +194,9 @@ def test_a_trial_loads_its_model_once_and_ends_as_one_that_finds_it_learned(
     def ends() -> tuple[Outcome, list[Row], dict[str, bytes]]:
         loaded.clear()
         outcome = run_trial(trial, store=store)
-        files = {path.name: path.read_bytes() for path in (store.trial(outcome.id) / "model").iterdir()}
+        files = {
+            path.name: path.read_bytes() for path in (store.trial(outcome.id) / "model").iterdir()
+        }
         return outcome.model_copy(update={"seconds": 0}), store.rows(outcome.id), files
 
     whole = ends()
@@ -177,7 +212,8 @@ def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: P
     store, alone = Store(tmp_path / "shared"), Store(tmp_path / "alone")
     first = overlay(quick, {**SHORT, "evaluate_on": ["upper", "world"], "evaluation_examples": 12})
     second = overlay(first, {"task": "upper", "evaluate_on": ["vowels", "world"]})
-    # Train, test, near and the two others; the second task has train and test only, and finds one of two others scored.
+    # Train, test, near and the two others; the second task has train and test only, and finds one
+    # of two others scored.
     assert stages(first, store).count("score base") == 5
     assert stages(second, store).count("score base") == 3
     id = run_trial(second, store=store).id
@@ -197,7 +233,9 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "bf16": {"precision": "bf16"},
     "one layer": {"model": "tiny/1", "evaluation_examples": 20},
     "cosine": {"forget.schedule": "cosine"},
-    "probes of some layers": {"probe": {"examples": 16, "layers": [0, -1], "positions": ["first", "mean"]}},
+    "probes of some layers": {
+        "probe": {"examples": 16, "layers": [0, -1], "positions": ["first", "mean"]}
+    },
 }
 
 
@@ -211,25 +249,36 @@ def test_each_setting_makes_another_trial_that_runs(
     store = Store(tmp_path_factory.getbasetemp() / "variants")
     outcome = run_trial(trial, store=store)
     assert store.outcome(outcome.id) == outcome
-    assert (metric_name("forgotten", "vowels", "test", "flipped_forget_ratio") in outcome.measures) == (
-        trial.labels == "flipped"
-    )
+    assert (
+        metric_name("forgotten", "vowels", "test", "flipped_forget_ratio") in outcome.measures
+    ) == (trial.labels == "flipped")
     probed = trial.probe.examples > 0
     assert {probe.layer for probe in outcome.probes} == ({0, 2} if probed else set())
 
 
 def test_flipped_labels_turn_the_answers_round(quick: Trial, tmp_path: Path) -> None:
     outcome = run_trial(
-        overlay(quick, {**SHORT, "labels": "flipped", "learn.epochs": 6, "forget.epochs": 20}), store=Store(tmp_path)
+        overlay(quick, {**SHORT, "labels": "flipped", "learn.epochs": 6, "forget.epochs": 20}),
+        store=Store(tmp_path),
     )
     assert value(outcome, "learned", "train", "accuracy") > 0.9
     assert value(outcome, "forgotten", "train", "accuracy") < 0.1
 
 
-def test_a_loss_that_is_not_a_number_names_step_and_rate_and_leaves_no_outcome(quick: Trial, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_names_step_and_rate_and_leaves_no_outcome(
+    quick: Trial, tmp_path: Path
+) -> None:
     store = Store(tmp_path)
-    trial = overlay(quick, {**SHORT, "forget": {"lr": 0.99, "clip": 1e30, "epochs": 60, "warmup": 0, "weight_decay": 1e6}})
-    with pytest.raises(FloatingPointError, match=r"forget: the loss is (nan|inf) at step \d+ of \d+, rate 0\.\d+"):
+    trial = overlay(
+        quick,
+        {
+            **SHORT,
+            "forget": {"lr": 0.99, "clip": 1e30, "epochs": 60, "warmup": 0, "weight_decay": 1e6},
+        },
+    )
+    with pytest.raises(
+        FloatingPointError, match=r"forget: the loss is (nan|inf) at step \d+ of \d+, rate 0\.\d+"
+    ):
         run_trial(trial, store=store)
     assert store.outcome(identify(trial).trial) is None
 
@@ -237,10 +286,19 @@ def test_a_loss_that_is_not_a_number_names_step_and_rate_and_leaves_no_outcome(q
 REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
     "task": ({"task": "vowles"}, r'no task is named "vowles"; did you mean "vowels"\?'),
     "model": ({"model": "tinny"}, r'no model is named "tinny".*did you mean "tiny"\?'),
-    "method": ({"method": "random_label"}, r'no method is named "random_label"; did you mean "random_labels"\?'),
+    "method": (
+        {"method": "random_label"},
+        r'no method is named "random_label"; did you mean "random_labels"\?',
+    ),
     "template": ({"template": "q"}, r'no template is named "q"'),
-    "layer": ({"probe.layers": [7]}, r'probe.layers asks for 7, but "tiny" has hidden states 0 to 2'),
-    "cut": ({"model": "smollm2-135m/31"}, r'"smollm2-135m/31" asks for 31 layers, but "smollm2-135m" has 30'),
+    "layer": (
+        {"probe.layers": [7]},
+        r'probe.layers asks for 7, but "tiny" has hidden states 0 to 2',
+    ),
+    "cut": (
+        {"model": "smollm2-135m/31"},
+        r'"smollm2-135m/31" asks for 31 layers, but "smollm2-135m" has 30',
+    ),
     "other task": ({"evaluate_on": ["uper"]}, r'no task is named "uper"; did you mean "upper"\?'),
 }
 
@@ -261,7 +319,9 @@ def test_a_task_without_the_split_is_refused(quick: Trial, toy_tasks: Path, tmp_
     (folder / "test.jsonl").write_text(line)
     folders = [*quick.folders, str(folder)]
     check(overlay(quick, {"folders": folders, "evaluate_on": ["half"]}))
-    with pytest.raises(BadInput, match='task "half" has no split "train", which the trial needs; it has test'):
+    with pytest.raises(
+        BadInput, match='task "half" has no split "train", which the trial needs; it has test'
+    ):
         check(overlay(quick, {"folders": folders, "task": "half"}))
 
 
@@ -296,10 +356,17 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("task", ["world", "science", "sentiment"])
-def test_quickstart_learns_each_task_and_forgets_its_training_examples(task: str, tmp_path: Path) -> None:
-    trials = [t for t in read_sweep("quickstart").trials() if (t.model, t.task) == ("smollm2-135m", task)]
+def test_quickstart_learns_each_task_and_forgets_its_training_examples(
+    task: str, tmp_path: Path
+) -> None:
+    trials = [
+        t for t in read_sweep("quickstart").trials() if (t.model, t.task) == ("smollm2-135m", task)
+    ]
     trial = max(trials, key=lambda trial: trial.forget.lr)
-    outcome = run_trial(overlay(trial, {"evaluate_on": [], "probe.examples": 0, "save": False}), store=Store(tmp_path))
+    outcome = run_trial(
+        overlay(trial, {"evaluate_on": [], "probe.examples": 0, "save": False}),
+        store=Store(tmp_path),
+    )
     assert value(outcome, "learned", "test", "accuracy", task) >= 0.75
     assert value(outcome, "forgotten", "train", "accuracy", task) <= 0.65
 
@@ -310,11 +377,19 @@ def test_real_benchmark_tasks_are_learned_and_forgotten_from_a_folder(tmp_path: 
     if not SHARED.is_dir():
         pytest.skip("needs the benchmark data beside the repository, ../shared/data")
     base = read_sweep("quickstart").trials()[0]
-    fields = {"task": "arc_easy", "evaluate_on": ["sst2"], "folders": [str(SHARED)], "forget.lr": 3e-4, "save": False}
+    fields = {
+        "task": "arc_easy",
+        "evaluate_on": ["sst2"],
+        "folders": [str(SHARED)],
+        "forget.lr": 3e-4,
+        "save": False,
+    }
     outcome = run_trial(overlay(base, fields), store=Store(tmp_path))
     for task in ("arc_easy", "sst2"):
         assert value(outcome, "learned", "test", "accuracy", task) > 0.65
-    learned, forgotten = (value(outcome, phase, "train", "accuracy", "arc_easy") for phase in ("learned", "forgotten"))
+    learned, forgotten = (
+        value(outcome, phase, "train", "accuracy", "arc_easy") for phase in ("learned", "forgotten")
+    )
     assert learned > 0.8
     assert forgotten < learned - 0.15
     assert {probe.layer for probe in outcome.probes} == set(range(31))

@@ -1,8 +1,9 @@
 """`python -m benchmarks.load`: what load the platform bears, on the servers of a cluster as processes of this machine.
 
-Three parts, each on servers of its own: a sweep of many short trials through one driver and one tracking server, many trials
-that log at once, and a registered model with many versions. Each counts what went wrong and has to find nothing. The numbers
-are written to load.json, and from them the section "Load" of operations.md beside it.
+Three parts, each on servers of its own: a sweep of many short trials through one driver and one
+tracking server, many trials that log at once, and a registered model with many versions. Each
+counts what went wrong and has to find nothing. The numbers are written to load.json, and from them
+the section "Load" of operations.md beside it.
 """
 
 from __future__ import annotations
@@ -30,12 +31,19 @@ PARTS: dict[str, tuple[Callable[[int, Measurement], None], int]] = {
 
 
 def main(
-    only: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}; by default all, one after the other.")] = "",
+    only: Annotated[
+        str, typer.Option(help=f"One of {', '.join(PARTS)}; by default all, one after the other.")
+    ] = "",
     size: Annotated[
-        int | None, typer.Option(min=1, help="Of the part that --only names; by default what is documented.")
+        int | None,
+        typer.Option(min=1, help="Of the part that --only names; by default what is documented."),
     ] = None,
-    pace: Annotated[float, typer.Option(help="Seconds a step of a writer; less for a quick look.")] = PACE,
-    out: Annotated[Path, typer.Option(help="Folder of load.json and operations.md.")] = Path("bench"),
+    pace: Annotated[
+        float, typer.Option(help="Seconds a step of a writer; less for a quick look.")
+    ] = PACE,
+    out: Annotated[Path, typer.Option(help="Folder of load.json and operations.md.")] = Path(
+        "bench"
+    ),
 ) -> None:
     """Load the platform, an hour on two cores. Exit code 1 where something went wrong under the load."""
     if only and only not in PARTS:
@@ -54,9 +62,13 @@ def main(
         try:
             load = partial(loggers, pace=pace) if part == "loggers" else load
             found = measured(part, size or documented, load, say)
-        except pytest.skip.Exception as lacking:  # tests/servers.py says so where a server is not installed.
+        except (
+            pytest.skip.Exception
+        ) as lacking:  # tests/servers.py says so where a server is not installed.
             sys.exit(f"benchmarks.load: {lacking}")
-        page.write(page.beside(found, out), out)  # After each part: one that is interrupted keeps the others.
+        page.write(
+            page.beside(found, out), out
+        )  # After each part: one that is interrupted keeps the others.
         say(", ".join(f"{name}: {n}" for name, n in found.wrong.items()))
         wrong |= any(found.wrong.values())
     print(f"written: {out / 'load.json'}, {out / 'operations.md'}")

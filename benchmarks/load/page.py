@@ -58,7 +58,9 @@ class Record(Part):
 
 def read(folder: Path) -> Record:
     path = folder / "load.json"
-    return Record.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Record()
+    return (
+        Record.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Record()
+    )
 
 
 def beside(load: Load, folder: Path) -> Record:
@@ -94,7 +96,13 @@ def section(record: Record, prose: Mapping[str, str]) -> str:
     """In Markdown."""
     parts = [HEADING, prose["opening"]]
     for load in record.loads:
-        parts += [f"### {load.size:,} {load.part}", prose[load.part], _circumstances(load), _took(load), _latencies(load)]
+        parts += [
+            f"### {load.size:,} {load.part}",
+            prose[load.part],
+            _circumstances(load),
+            _took(load),
+            _latencies(load),
+        ]
         if load.grown:
             parts.append(_grown(load.grown))
         for group, lines in load.profiles.items():
@@ -110,8 +118,13 @@ def section(record: Record, prose: Mapping[str, str]) -> str:
 
 def _circumstances(load: Load) -> str:
     wrong = ", ".join(f"{name} {number}" for name, number in load.wrong.items())
-    rates = ", ".join(f"{rate:,.0f} {name}" if rate >= 10 else f"{rate:.1f} {name}" for name, rate in load.rates.items())
-    where = ", ".join(f"{name} {load.machine[name]}" for name in ("processor", "cores", "mlflow", "commit"))
+    rates = ", ".join(
+        f"{rate:,.0f} {name}" if rate >= 10 else f"{rate:.1f} {name}"
+        for name, rate in load.rates.items()
+    )
+    where = ", ".join(
+        f"{name} {load.machine[name]}" for name in ("processor", "cores", "mlflow", "commit")
+    )
     busy = (
         f" Other programs had {load.others:.0%} of the processor meanwhile: on a quiet machine it is faster."
         if load.others > 0.1
@@ -126,10 +139,18 @@ def _took(load: Load) -> str:
         # What the benchmark itself takes is of interest where the writers are its children.
         if group != "benchmark" or load.part == "loggers":
             memory = [f"{megabytes:.0f} MB" for megabytes in (used.megabytes, used.early)]
-            rows.append([group, str(used.processes), *memory, f"{used.processor / load.seconds:.2f}"])
+            rows.append(
+                [group, str(used.processes), *memory, f"{used.processor / load.seconds:.2f}"]
+            )
     growth = ", ".join(f"{name} {_bytes(size)}" for name, size in load.growth.items())
     unit = {"trials": "trial", "loggers": "trial", "versions": "version"}[load.part]
-    head = ["", "processes", "memory at its peak", "after a tenth of the time", "processors busy, mean"]
+    head = [
+        "",
+        "processes",
+        "memory at its peak",
+        "after a tenth of the time",
+        "processors busy, mean",
+    ]
     return f"{markdown(head, rows)}\n\nEach {unit} adds: {growth}."
 
 
@@ -138,16 +159,23 @@ def _bytes(size: float) -> str:
 
 
 def _latencies(load: Load) -> str:
-    rows = [[one.kind, str(one.calls), *(f"{ms:.0f} ms" for ms in (one.p50, one.p95, one.p99))] for one in load.kinds]
+    rows = [
+        [one.kind, str(one.calls), *(f"{ms:.0f} ms" for ms in (one.p50, one.p95, one.p99))]
+        for one in load.kinds
+    ]
     return markdown(["request", "number", "p50", "p95", "p99"], rows)
 
 
 def _grown(grown: Sequence[Grown]) -> str:
     head = ["milliseconds (worst) at", *(f"{n:,}" for n in grown[0].versions)]
-    rows = [[one.question, *(f"{a:.0f} ({b:.0f})" for a, b in zip(one.middle, one.worst, strict=True))] for one in grown]
+    rows = [
+        [one.question, *(f"{a:.0f} ({b:.0f})" for a, b in zip(one.middle, one.worst, strict=True))]
+        for one in grown
+    ]
     return markdown(head, rows)
 
 
 if __name__ == "__main__":
-    # python -m benchmarks.load.page docs: the section again, after benchmarks/load/prose.toml was written.
+    # python -m benchmarks.load.page docs: the section again, after benchmarks/load/prose.toml was
+    # written.
     write(read(Path(sys.argv[1])), Path(sys.argv[1]))

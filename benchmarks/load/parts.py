@@ -37,16 +37,22 @@ from forget.trial import run_trial
 from tests import servers
 
 STAGES, STEPS, PACE = 7, 120, 1.0
-"""Of a trial that only logs, with seconds a step: a step logs three metrics for each stage, 21 in all."""
+"""Of a trial that only logs, with seconds a step: a step logs three metrics for each stage, 21 in
+all.
+"""
 
 LOOKS = 5
 """How often a question is asked of a registered model of one size."""
 
 SIZES = (1, 10, 30, 100, 300, 1000, 3000)
-"""Versions of the registered model when it is asked, as far as the part's own size, which is the last."""
+"""Versions of the registered model when it is asked, as far as the part's own size, which is the
+last.
+"""
 
 SERVER = r"mlflow/server/(handlers|auth/__init__)|mlflow/store/|mlflow/utils/(proto|rest)|do_execute|do_commit|do_ping"
-"""Frames by which a profile of the tracking server is told, from its handlers down to the statements that it sends."""
+"""Frames by which a profile of the tracking server is told, from its handlers down to the
+statements that it sends.
+"""
 
 CLIENT = r"forget/|pipelines/|mlflow/(tracking/client|models/model)|requests/adapters|ray/(tune/execution|_private/worker)"
 """Of the driver and the trials."""
@@ -83,7 +89,9 @@ def spec(folder: Path, trials: int) -> Path:
     stores.write_task(folder / "tasks" / "toy")
     rates = [1e-2 / (i + 1) for i in range(min(trials, RATES))]
     path = folder / "load.toml"
-    path.write_text(SPEC.format(seeds=list(range(trials // len(rates))), rates=rates), encoding="utf-8")
+    path.write_text(
+        SPEC.format(seeds=list(range(trials // len(rates))), rates=rates), encoding="utf-8"
+    )
     return path
 
 
@@ -110,7 +118,9 @@ def trials(size: int, found: Measurement) -> None:
                 found.say(last[last.rindex("[") :])
                 shown = last
     if process.returncode:
-        raise RuntimeError(f"the sweep ended with exit code {process.returncode}:\n{servers.tail(output)}")
+        raise RuntimeError(
+            f"the sweep ended with exit code {process.returncode}:\n{servers.tail(output)}"
+        )
     found.rates["trials a minute"] = 60 * size / (time.monotonic() - began)
     text = output.read_text()
     store = Store(folder / ".forget")
@@ -137,7 +147,9 @@ def _missing(stack: Stack, store: Store, ids: list[str]) -> dict[str, int]:
     )
     ((versions,),) = stack.asked("select count(*) from model_versions")
     ((points,),) = stack.asked("select count(*) from metrics where key like '%/loss'")
-    observed = sum(len(losses) for id in ids for losses in Journal(store.trial(id) / FILE).losses().values())
+    observed = sum(
+        len(losses) for id in ids for losses in Journal(store.trial(id) / FILE).losses().values()
+    )
     return {
         "runs that are not finished": len(ids) - runs,
         "versions that are missing": len(ids) - versions,
@@ -151,14 +163,20 @@ def loggers(size: int, found: Measurement, pace: float = PACE) -> None:
     study, outcome = _model_trial(found.stack.folder / "work", store)
     context = multiprocessing.get_context("forkserver")
     # What a trial imports is there before it is forked: fifty processes share one copy of torch.
-    context.set_forkserver_preload([__name__, "forget.report", "transformers.models.llama.modeling_llama"])
-    found.say(f"{size} processes log for {STEPS * pace:.0f} s, then publish, which takes about as long on two cores")
+    context.set_forkserver_preload(
+        [__name__, "forget.report", "transformers.models.llama.modeling_llama"]
+    )
+    found.say(
+        f"{size} processes log for {STEPS * pace:.0f} s, then publish, which takes about as long on two cores"
+    )
     with context.Manager() as manager, ProcessPoolExecutor(size, mp_context=context) as pool:
         gate = manager.Barrier(size)
         with found.profiled("server", found.stack.heads["server"], SERVER, 0.8 * STEPS * pace):
             began = time.monotonic()
             jobs = [
-                pool.submit(_log, gate, found.stack.environment, study, store.root, outcome, seed, pace)
+                pool.submit(
+                    _log, gate, found.stack.environment, study, store.root, outcome, seed, pace
+                )
                 for seed in range(1, size + 1)
             ]
             warned = 0
@@ -192,7 +210,9 @@ def _finish_like(outcome: Outcome, seed: int, store: Store) -> Outcome:
     with whole_folder(store.trial(id) / "model") as folder:
         # Without the sums, which name the folder they are of.
         learned = store.root / "learned" / outcome.learned_id
-        shutil.copytree(learned, folder, ignore=shutil.ignore_patterns(checksums.FILE), dirs_exist_ok=True)
+        shutil.copytree(
+            learned, folder, ignore=shutil.ignore_patterns(checksums.FILE), dirs_exist_ok=True
+        )
     rows: list[Row] = [replace(row, trial=id) for row in store.rows(outcome.id)]
     drawn = random.Random(seed).random()
     accuracy = metric_name("forgotten", outcome.trial.task, "test", "accuracy")
@@ -226,7 +246,16 @@ def _log(
         began = time.monotonic()
         for step in range(1, STEPS + 1):
             for stage in range(STAGES):
-                sink(Step(stage=f"stage{stage}", step=step, steps=STEPS, loss=1 / step, lr=1e-4, tokens=1000))
+                sink(
+                    Step(
+                        stage=f"stage{stage}",
+                        step=step,
+                        steps=STEPS,
+                        loss=1 / step,
+                        lr=1e-4,
+                        tokens=1000,
+                    )
+                )
             time.sleep(max(0.0, began + pace * step - time.monotonic()))
         sink(_finish_like(outcome, seed, store))
     return heard.records
@@ -255,7 +284,9 @@ def versions(size: int, found: Measurement) -> None:
     number, waiting = 1, list[str]()
     questions: dict[str, Callable[[], object]] = {
         "load @strongest": lambda: tracking.load_forgotten(outcome.trial.model, outcome.trial.task),
-        "load a version by its number": lambda: tracking.load_forgotten(f"{name}/{draw.randint(1, number)}"),
+        "load a version by its number": lambda: tracking.load_forgotten(
+            f"{name}/{draw.randint(1, number)}"
+        ),
         "list all versions": lambda: client.search_model_versions(f"name = '{name}'"),
         "publish a trial": lambda: tracking.publish(study, store, waiting.pop()),
     }
@@ -266,11 +297,22 @@ def versions(size: int, found: Measurement) -> None:
         for n in sizes:
             while number < n:
                 # Without an accuracy: aliases are for what was published.
-                tags = {k: v for k, v in first.tags.items() if k != "forget.accuracy"} | {"forget.trial": f"made-up-{number}"}
-                client.create_model_version(name, source, first.run_id, tags, description=first.description, model_id=model_id)
+                tags = {k: v for k, v in first.tags.items() if k != "forget.accuracy"} | {
+                    "forget.trial": f"made-up-{number}"
+                }
+                client.create_model_version(
+                    name,
+                    source,
+                    first.run_id,
+                    tags,
+                    description=first.description,
+                    model_id=model_id,
+                )
                 number += 1
             spent = time.monotonic() - began
-            found.say(f"[{number}/{size}, about {timedelta(seconds=round(spent / number * (size - number)))} left]")
+            found.say(
+                f"[{number}/{size}, about {timedelta(seconds=round(spent / number * (size - number)))} left]"
+            )
             waiting = [_finish_like(outcome, next(seeds), store).id for _ in range(LOOKS)]
             for question, ask in questions.items():
                 times[question].append([_milliseconds(ask) for _ in range(LOOKS)])
@@ -285,8 +327,13 @@ def versions(size: int, found: Measurement) -> None:
         for question, asked in times.items()
     )
     there = client.search_model_versions(f"name = '{name}'")
-    accuracies = {v.version: float(v.tags["forget.accuracy"]) for v in there if "forget.accuracy" in v.tags}
-    at = {alias: client.get_model_version_by_alias(name, alias).version for alias in ("strongest", "weakest")}
+    accuracies = {
+        v.version: float(v.tags["forget.accuracy"]) for v in there if "forget.accuracy" in v.tags
+    }
+    at = {
+        alias: client.get_model_version_by_alias(name, alias).version
+        for alias in ("strongest", "weakest")
+    }
     found.wrong = {
         "versions that are missing": number - len(there),
         "wrong aliases": (accuracies[at["strongest"]] > min(accuracies.values()))

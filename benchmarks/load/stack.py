@@ -39,7 +39,9 @@ class Stack:
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """The database's answer to SQL."""
-        with contextlib.closing(psycopg2.connect(self.database.replace("+psycopg2", ""))) as connection:
+        with contextlib.closing(
+            psycopg2.connect(self.database.replace("+psycopg2", ""))
+        ) as connection:
             cursor = connection.cursor()
             cursor.execute(query)
             return cursor.fetchall()
@@ -47,8 +49,14 @@ class Stack:
     def sizes(self) -> dict[str, float]:
         """Bytes of what grows."""
         ((database,),) = self.asked("select pg_database_size(current_database())")
-        store = sum(path.stat().st_size for path in (self.folder / "work").rglob("*") if path.is_file())
-        return {"database": database, "artifacts": sum(self.s3.keys("mlflow").values()), "store": store}
+        store = sum(
+            path.stat().st_size for path in (self.folder / "work").rglob("*") if path.is_file()
+        )
+        return {
+            "database": database,
+            "artifacts": sum(self.s3.keys("mlflow").values()),
+            "store": store,
+        }
 
 
 @contextlib.contextmanager
@@ -64,7 +72,9 @@ def stack() -> Iterator[Stack]:
             (heads[name],) = (child.pid for child in set(psutil.Process().children()) - known)
             return found
 
-        database = started("database", servers.postgres(folder, fsync=True, connections=CONNECTIONS))
+        database = started(
+            "database", servers.postgres(folder, fsync=True, connections=CONNECTIONS)
+        )
         s3 = started("object store", servers.seaweedfs(folder))
         server = started("server", servers.mlflow_server(folder, database, s3, workers=WORKERS))
         for name in ("wire", "site", "work"):
@@ -102,7 +112,9 @@ class Measurement:
         self.profiles[group] = tuple(watching.hottest(profile, rooms))
 
 
-def measured(part: str, size: int, load: Callable[[int, Measurement], None], say: Callable[[str], None]) -> Load:
+def measured(
+    part: str, size: int, load: Callable[[int, Measurement], None], say: Callable[[str], None]
+) -> Load:
     """Servers, the load on them, and what it took; growth is by unit of the size."""
     say("starting PostgreSQL, SeaweedFS and MLflow")
     with stack() as servers:

@@ -86,9 +86,16 @@ class Watch(threading.Thread):
         self.wall = time.monotonic() - self._began
         cores = len(os.sched_getaffinity(0))
         self.others = max(0.0, _busy() - self._whole - sum(seconds.values())) / (cores * self.wall)
-        """Share of the processor that processes outside the groups had: on a machine that does nothing else, nearly 0."""
+        """Share of the processor that processes outside the groups had: on a machine that does nothing
+        else, nearly 0.
+        """
         return {
-            name: Used(megabytes=max(held), early=held[len(held) // 10], processor=seconds[name], processes=self._numbers[name])
+            name: Used(
+                megabytes=max(held),
+                early=held[len(held) // 10],
+                processor=seconds[name],
+                processes=self._numbers[name],
+            )
             for name, held in self._held.items()
         }
 
@@ -130,12 +137,22 @@ def _busy() -> float:
 def profiled(head: int, folder: Path, after: float, seconds: float) -> Iterator[Path]:
     """The file of a profile of the process and its descendants, for so many seconds, begun so many seconds from now.
 
-    The file stays empty where there is no py-spy (benchmarks/requirements.txt), or the block ends first.
+    The file stays empty where there is no py-spy (benchmarks/requirements.txt), or the block ends
+    first.
     """
     path = folder / f"profile-{head}.txt"
     path.touch()
-    spy = shutil.which("py-spy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    command = [spy or "", "record", "--subprocesses", "--nonblocking", "--format=raw", f"--rate={RATE}"]
+    spy = shutil.which(
+        "py-spy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
+    command = [
+        spy or "",
+        "record",
+        "--subprocesses",
+        "--nonblocking",
+        "--format=raw",
+        f"--rate={RATE}",
+    ]
     command += [f"--duration={seconds:.0f}", f"--pid={head}", f"--output={path}"]
     ended = threading.Event()
 
@@ -175,7 +192,11 @@ def hottest(path: Path, rooms: str) -> list[str]:
             continue  # The half of a stack whose process has a line break in its command line.
         whole += int(samples)
         # A frame that is no function names the process by its command line.
-        frames = {re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";") if not frame.startswith("process ")}
+        frames = {
+            re.sub(r":\d+\)$", ")", frame)
+            for frame in stack.split(";")
+            if not frame.startswith("process ")
+        }
         for frame in frames:
             if re.search(rooms, frame):
                 shares[frame] += int(samples)

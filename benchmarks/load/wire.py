@@ -20,7 +20,9 @@ import requests
 from forget.settings.parts import Part
 
 FOLDER = "FORGET_WIRE"
-"""Environment variable: the folder in which each process of a benchmark leaves a file. Unset, nothing is recorded."""
+"""Environment variable: the folder in which each process of a benchmark leaves a file. Unset,
+nothing is recorded.
+"""
 
 SITE = "import benchmarks.load.wire; benchmarks.load.wire.record()\n"
 """A sitecustomize.py that has the processes of a sweep recorded, whoever starts them."""
@@ -57,7 +59,9 @@ def record() -> None:
         return
     plain = requests.adapters.HTTPAdapter.send
 
-    def send(self: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(
+        self: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
         # Each time: the parts of a benchmark have a folder each, one after the other.
         folder = os.environ.get(FOLDER)
         if not folder or "/mlflow" not in str(request.url):  # Ray asks whether it runs in a cloud.
@@ -117,7 +121,10 @@ def kinds(calls: Iterable[Call], most: int = 12) -> tuple[Kind, ...]:
     shown = [_kind(name, times) for name, times in ordered[:most]]
     others = [one for _, times in ordered[most:] for one in times]
     every = [one for times in by.values() for one in times]
-    return (*shown, *(_kind(name, times) for name, times in (("others", others), ("all", every)) if times))
+    return (
+        *shown,
+        *(_kind(name, times) for name, times in (("others", others), ("all", every)) if times),
+    )
 
 
 def _kind(name: str, times: Sequence[float]) -> Kind:

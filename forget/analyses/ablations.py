@@ -18,15 +18,25 @@ from forget.analyses.words import flattened
 from forget.results.metrics import RESAMPLES, Estimate
 
 MEASURES: dict[str, Callable[[Cell], Measured | None]] = {
-    "accuracy after forgetting, trained examples": lambda cell: measured(cell, "forgotten", "train", "accuracy"),
-    "accuracy after forgetting, held-out examples": lambda cell: measured(cell, "forgotten", "test", "accuracy"),
+    "accuracy after forgetting, trained examples": lambda cell: measured(
+        cell, "forgotten", "train", "accuracy"
+    ),
+    "accuracy after forgetting, held-out examples": lambda cell: measured(
+        cell, "forgotten", "test", "accuracy"
+    ),
     "forget ratio, trained examples": lambda cell: _ratio(cell, "forget_ratio", "train"),
     "forget ratio, held-out examples": lambda cell: _ratio(cell, "forget_ratio", "test"),
-    "flipped forget ratio, trained examples": lambda cell: _ratio(cell, "flipped_forget_ratio", "train"),
-    "flipped forget ratio, held-out examples": lambda cell: _ratio(cell, "flipped_forget_ratio", "test"),
+    "flipped forget ratio, trained examples": lambda cell: _ratio(
+        cell, "flipped_forget_ratio", "train"
+    ),
+    "flipped forget ratio, held-out examples": lambda cell: _ratio(
+        cell, "flipped_forget_ratio", "test"
+    ),
     "probe skill kept": probe_kept,
 }
-"""A cell has the ratio of its labels alone, so a ratio is compared and averaged over cells that share its definition."""
+"""A cell has the ratio of its labels alone, so a ratio is compared and averaged over cells that
+share its definition.
+"""
 
 LEAST = 5
 """Tasks that a rank correlation needs."""
@@ -39,8 +49,8 @@ Pairs = Sequence[tuple[Cell, Cell]]
 class Comparison:
     """What two values of a factor do to one measure, on average over the tasks that have it with both.
 
-    Within a task it is the average over whatever else varies. The tasks are taken as they are: intervals and p are of items
-    and seeds.
+    Within a task it is the average over whatever else varies. The tasks are taken as they are:
+    intervals and p are of items and seeds.
     """
 
     factor: str
@@ -57,7 +67,9 @@ class Comparison:
     adjusted: float | None
     """p after Holm's correction for the factor's pairs of values."""
     effect: float | None
-    """Cohen's h of accuracies: 0.2 is small, 0.8 large. Ratios and kept skill are shares of an effect already."""
+    """Cohen's h of accuracies: 0.2 is small, 0.8 large. Ratios and kept skill are shares of an effect
+    already.
+    """
     tasks: int
 
 
@@ -69,9 +81,11 @@ class Pattern:
     first: str
     other: str
     rho: Estimate
-    """Spearman's rank correlation, over tasks, of the forget ratio on held-out examples; its interval is of tasks as well as
-    of items and seeds, n the number of tasks. Where something else varies too, the mean over its values. The flipped ratio
-    is the plain one by a factor of two, so it has the same ranks."""
+    """Spearman's rank correlation, over tasks, of the forget ratio on held-out examples; its interval
+    is of tasks as well as of items and seeds, n the number of tasks. Where something else varies
+    too, the mean over its values. The flipped ratio is the plain one by a factor of two, so it
+    has the same ranks.
+    """
 
 
 def factors(study: Study) -> dict[str, list[str]]:
@@ -80,7 +94,11 @@ def factors(study: Study) -> dict[str, list[str]]:
     for cell in study.cells:
         for name, value in flattened(cell.trial).items():
             found[name][value] = None
-    return {name: list(values) for name, values in found.items() if len(values) > 1 and name not in ("model", "seed")}
+    return {
+        name: list(values)
+        for name, values in found.items()
+        if len(values) > 1 and name not in ("model", "seed")
+    }
 
 
 def matched(study: Study, factor: str, first: str, other: str) -> list[tuple[Cell, Cell]]:
@@ -89,7 +107,10 @@ def matched(study: Study, factor: str, first: str, other: str) -> list[tuple[Cel
     for cell in study.cells:
         alike[cell.task, *_rest(cell, factor)][flattened(cell.trial).get(factor, "")].append(cell)
     pairs = [(a, b) for values in alike.values() for a in values[first] for b in values[other]]
-    shared = [(a, b, {o.trial.seed for o in a.outcomes} & {o.trial.seed for o in b.outcomes}) for a, b in pairs]
+    shared = [
+        (a, b, {o.trial.seed for o in a.outcomes} & {o.trial.seed for o in b.outcomes})
+        for a, b in pairs
+    ]
     return [(_with_seeds(a, seeds), _with_seeds(b, seeds)) for a, b, seeds in shared if seeds]
 
 
@@ -101,7 +122,9 @@ def comparisons(study: Study) -> list[Comparison]:
         for name, measure in MEASURES.items():
             some = [_compared(factor, *two, name, measure, cells) for two, cells in pairs.items()]
             made = [comparison for comparison in some if comparison]
-            found += [replace(c, adjusted=p) for c, p in zip(made, holm([c.p for c in made]), strict=True)]
+            found += [
+                replace(c, adjusted=p) for c, p in zip(made, holm([c.p for c in made]), strict=True)
+            ]
     return found
 
 
@@ -133,11 +156,20 @@ def _with_seeds(cell: Cell, seeds: set[int]) -> Cell:
     shared = (outcome for outcome in cell.outcomes if outcome.trial.seed in seeds)
     ordered = tuple(sorted(shared, key=lambda outcome: outcome.trial.seed))
     # Mostly it has them already, and then what is known of it stays known.
-    return cell if [*map(id, ordered)] == [*map(id, cell.outcomes)] else replace(cell, outcomes=ordered)
+    return (
+        cell
+        if [*map(id, ordered)] == [*map(id, cell.outcomes)]
+        else replace(cell, outcomes=ordered)
+    )
 
 
 def _compared(
-    factor: str, first: str, other: str, name: str, measure: Callable[[Cell], Measured | None], pairs: Pairs
+    factor: str,
+    first: str,
+    other: str,
+    name: str,
+    measure: Callable[[Cell], Measured | None],
+    pairs: Pairs,
 ) -> Comparison | None:
     tasks: dict[str, list[tuple[Draws, Draws]]] = defaultdict(list)
     n = 0
@@ -154,7 +186,9 @@ def _compared(
     p = p_value(difference)
     effect = cohens_h(before[0], after[0]) if name.startswith("accuracy") else None
     values = estimate(before, n), estimate(after, n)
-    return Comparison(factor, first, other, name, values, estimate(difference, n), p, p, effect, len(tasks))
+    return Comparison(
+        factor, first, other, name, values, estimate(difference, n), p, p, effect, len(tasks)
+    )
 
 
 def _correlation(factor: str, pairs: Pairs) -> Estimate:

@@ -22,7 +22,9 @@ CONTRADICTED: Word = "contradicted"
 OPEN: Word = "not enough data"
 
 STRONG = 0.5
-"""A correlation is ruled out as a predictor where its whole interval lies between -STRONG and STRONG."""
+"""A correlation is ruled out as a predictor where its whole interval lies between -STRONG and
+STRONG.
+"""
 
 WEAK = 0.1
 """A negative correlation is contradicted where its whole interval lies above -WEAK."""
@@ -44,7 +46,9 @@ CLAIMS = {
     "order": "What is learned early is forgotten late, weakly",
     "probes": "Linear probes still read what the answers have lost",
 }
-"""By short name, in the order of the page (Zhang, Choshen, Andreas 2024; see docs/method.md for the rule of each)."""
+"""By short name, in the order of the page (Zhang, Choshen, Andreas 2024; see docs/method.md for the
+rule of each).
+"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,14 @@ def verdicts(study: Study) -> dict[tuple[str, float], list[Verdict]]:
         found[condition] = [
             _trained(cells),
             _some(mastered),
-            _near([b.cell for cell in cells for b in binned[(*condition, cell.task)] if b.low >= SIMILAR]),
+            _near(
+                [
+                    b.cell
+                    for cell in cells
+                    for b in binned[(*condition, cell.task)]
+                    if b.low >= SIMILAR
+                ]
+            ),
             *_crossed(crossed.get(condition)),
             *_predicted(mastered),
             _order(mastered),
@@ -89,15 +100,24 @@ def _trained(cells: Sequence[Cell]) -> Verdict:
 def _near(cells: Sequence[Cell]) -> Verdict:
     lost = pooled(cells, "test")
     what = f"share of the skill lost on examples of similarity {SIMILAR} or more to a trained one"
-    return _by_sign("near", None if lost is None else -lost, -0.5, _count(cells, "test"), what, shown=lost)
+    return _by_sign(
+        "near", None if lost is None else -lost, -0.5, _count(cells, "test"), what, shown=lost
+    )
 
 
 def _some(cells: Sequence[Cell]) -> Verdict:
     # Whether forgetting generalises can be asked where it took something of the trained examples.
     asked = [cell for cell in cells if _interval(cell.lost("train"))[0] > 0]
-    excess = [(cell, found) for cell in asked if (found := generalisation.excess(cell)) is not None and np.isfinite(found[0])]
+    excess = [
+        (cell, found)
+        for cell in asked
+        if (found := generalisation.excess(cell)) is not None and np.isfinite(found[0])
+    ]
     signs = _signs([found for _, found in excess], 0.0)
-    reached, spared = ([cell for (cell, _), sign in zip(excess, signs, strict=True) if sign == wanted] for wanted in (1, -1))
+    reached, spared = (
+        [cell for (cell, _), sign in zip(excess, signs, strict=True) if sign == wanted]
+        for wanted in (1, -1)
+    )
     undecided = signs.count(0)
     what = (
         f"of {len(excess)} tasks, {len(reached)} reached{_named(reached)}, {len(spared)} spared{_named(spared)}, "
@@ -109,7 +129,10 @@ def _some(cells: Sequence[Cell]) -> Verdict:
         number = estimate(most - least, _count(reached + spared, "test"))
         what += "; the number is the share of the skill lost held out, on those reached less on those spared"
     elif excess:
-        number = estimate(np.mean([found for _, found in excess], axis=0), _count([cell for cell, _ in excess], "test"))
+        number = estimate(
+            np.mean([found for _, found in excess], axis=0),
+            _count([cell for cell, _ in excess], "test"),
+        )
         what += "; the number is the share lost held out less half of that lost on trained examples, mean over tasks"
     return Verdict("some", _both(len(reached), len(spared), undecided), number, what)
 
@@ -120,11 +143,14 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
     signs = _signs(list(ratios), 0.5)
     went, stayed = signs.count(1), signs.count(-1)
     undecided = len(signs) - went - stayed
-    what = (
-        f"of {len(signs)} pairs of tasks, most of the other's skill went in {went}, stayed in {stayed}, undecided {undecided}"
-    )
+    what = f"of {len(signs)} pairs of tasks, most of the other's skill went in {went}, stayed in {stayed}, undecided {undecided}"
     number = estimate(ratios.mean(axis=0), len(ratios)) if len(ratios) else None
-    yield Verdict("elsewhere", _both(went, stayed, undecided), number, f"{what}; the number is the mean share lost")
+    yield Verdict(
+        "elsewhere",
+        _both(went, stayed, undecided),
+        number,
+        f"{what}; the number is the mean share lost",
+    )
     parts = matrix.shares(found, baseline) if found else None
     if parts is None:
         yield Verdict(
@@ -147,7 +173,11 @@ def _crossed(found: Matrix | None) -> Iterator[Verdict]:
 
 def _predicted(cells: Sequence[Cell]) -> Iterator[Verdict]:
     found = {one.name: one for one in predictors.across_tasks(cells)}
-    for claim, measure in (("difficulty", "accuracy"), ("confidence", "confidence"), ("variability", "variability")):
+    for claim, measure in (
+        ("difficulty", "accuracy"),
+        ("confidence", "confidence"),
+        ("variability", "variability"),
+    ):
         rho, p = found[measure].spearman, found[measure].p_spearman
         what = f"Spearman's rho with the held-out forget ratio over {rho.n} tasks"
         if rho.value is None or p is None:
@@ -184,7 +214,9 @@ def _probes(cells: Sequence[Cell]) -> Verdict:
     return _by_sign("probes", None if number is None else -number, -0.5, n, what, shown=number)
 
 
-def _by_sign(claim: str, draws: Draws | None, null: float, n: int, what: str, shown: Draws | None = None) -> Verdict:
+def _by_sign(
+    claim: str, draws: Draws | None, null: float, n: int, what: str, shown: Draws | None = None
+) -> Verdict:
     """Holds where the whole interval lies above `null`, contradicted where below."""
     if draws is None or not np.isfinite(draws[0]):
         return Verdict(claim, OPEN, None, what)
@@ -198,7 +230,8 @@ def _signs(numbers: Sequence[Draws | None], null: float) -> list[int]:
     found = [number for number in numbers if number is not None]
     adjusted = holm([p_value(number, null) for number in found])
     return [
-        0 if p is None or p >= SIGNIFICANT else 1 if number[0] > null else -1 for number, p in zip(found, adjusted, strict=True)
+        0 if p is None or p >= SIGNIFICANT else 1 if number[0] > null else -1
+        for number, p in zip(found, adjusted, strict=True)
     ]
 
 

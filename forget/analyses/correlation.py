@@ -58,10 +58,20 @@ def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
     weights = _shares(weights)
     a = midranks(x, weights)
     # Two values correlate as their ranks do.
-    b = midranks(y, weights) if len(np.unique(y)) > 2 else np.broadcast_to(_scaled(y), weights.shape)
+    b = (
+        midranks(y, weights)
+        if len(np.unique(y)) > 2
+        else np.broadcast_to(_scaled(y), weights.shape)
+    )
     heavy = weights * a
     squares = np.einsum("ij,ij,ij->i", weights, b, b)
-    return _ratio(np.vecdot(heavy, a), np.vecdot(heavy, b), squares, np.zeros(len(weights)), np.vecdot(weights, b))
+    return _ratio(
+        np.vecdot(heavy, a),
+        np.vecdot(heavy, b),
+        squares,
+        np.zeros(len(weights)),
+        np.vecdot(weights, b),
+    )
 
 
 def midranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -72,7 +82,11 @@ def midranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ordered = weights[:, np.argsort(place, kind="stable")]
-    at = ordered if len(found) == len(values) else np.add.reduceat(ordered, np.cumsum(counts) - counts, axis=1)
+    at = (
+        ordered
+        if len(found) == len(values)
+        else np.add.reduceat(ordered, np.cumsum(counts) - counts, axis=1)
+    )
     ranks = np.cumsum(at, axis=1)
     ranks -= at / 2
     ranks -= 0.5
@@ -87,7 +101,9 @@ def _shares(weights: np.ndarray) -> np.ndarray:
 
 def _scaled(values: np.ndarray) -> np.ndarray:
     """Of mean 0 and range 1; 0 where all are the same."""
-    return (values - values.mean()) / np.ptp(values) if np.ptp(values) > 0 else np.zeros_like(values)
+    return (
+        (values - values.mean()) / np.ptp(values) if np.ptp(values) > 0 else np.zeros_like(values)
+    )
 
 
 def _ratio(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
@@ -102,11 +118,14 @@ def _ratio(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.
 def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
     """Spearman's correlation over examples, the mean over the seeds that have one; missing where none has.
 
-    The p is that of permuting y over the examples, in all seeds alike, by the normal limit: under permutation a correlation
-    of n pairs has mean 0 and variance 1 / (n - 1), whatever the two numbers are (Hoeffding 1951). With the same example in
-    several seeds, the correlations of two seeds go together as their numbers do.
+    The p is that of permuting y over the examples, in all seeds alike, by the normal limit: under
+    permutation a correlation of n pairs has mean 0 and variance 1 / (n - 1), whatever the two
+    numbers are (Hoeffding 1951). With the same example in several seeds, the correlations of two
+    seeds go together as their numbers do.
     """
-    found = [(seed, spearman(seed.x, seed.y, seed.weights)) for seed in seeds if len(seed.x) >= LEAST]
+    found = [
+        (seed, spearman(seed.x, seed.y, seed.weights)) for seed in seeds if len(seed.x) >= LEAST
+    ]
     found = [(seed, draws) for seed, draws in found if np.isfinite(draws[0])]
     if not found:
         return missing(name, sum(len(seed.x) for seed in seeds))
@@ -119,28 +138,41 @@ def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
         scores = np.zeros((len(used), len(names)))
         for line, seed in zip(scores, used, strict=True):
             ranks = rankdata(getattr(seed, side))
-            line[np.searchsorted(names, seed.examples)] = (ranks - ranks.mean()) / np.linalg.norm(ranks - ranks.mean())
+            line[np.searchsorted(names, seed.examples)] = (ranks - ranks.mean()) / np.linalg.norm(
+                ranks - ranks.mean()
+            )
         together *= scores @ scores.T
     deviation = np.sqrt((together / np.sqrt(np.outer(n - 1, n - 1))).sum()) / len(used)
     p = float(2 * norm.sf(abs(draws[0]) / deviation))
-    return Correlation(name, estimate(draws, int(n.sum())), Estimate(None, None, None, int(n.sum())), p, None, draws)
+    return Correlation(
+        name,
+        estimate(draws, int(n.sum())),
+        Estimate(None, None, None, int(n.sum())),
+        p,
+        None,
+        draws,
+    )
 
 
 def mean(name: str, correlations: Sequence[Correlation]) -> Correlation | None:
     """Mean of Spearman's over tasks; None where none has one.
 
-    For these very tasks: the interval and p are of resampled examples and seeds, not of other tasks that might have been taken.
+    For these very tasks: the interval and p are of resampled examples and seeds, not of other tasks
+    that might have been taken.
     """
     found = [c for c in correlations if c.spearman.value is not None]
     if not found:
         return None
     every = np.stack([c.draws for c in found])
     defined = np.isfinite(every)
-    # A resample in which a task has no correlation, e.g. nothing forgotten, is the mean of the others.
+    # A resample in which a task has no correlation, e.g. nothing forgotten, is the mean of the
+    # others.
     with np.errstate(invalid="ignore"):
         draws = np.where(defined, every, 0).sum(0) / defined.sum(0)
     n = sum(c.spearman.n for c in found)
-    return Correlation(name, estimate(draws, n), Estimate(None, None, None, n), p_value(draws), None, draws)
+    return Correlation(
+        name, estimate(draws, n), Estimate(None, None, None, n), p_value(draws), None, draws
+    )
 
 
 def missing(name: str, n: int) -> Correlation:
@@ -151,4 +183,7 @@ def missing(name: str, n: int) -> Correlation:
 def corrected(correlations: Sequence[Correlation]) -> list[Correlation]:
     """The same with their p adjusted for their number (forget.analyses.resampling.holm)."""
     adjusted = holm([correlation.p_spearman for correlation in correlations])
-    return [replace(correlation, adjusted=p) for correlation, p in zip(correlations, adjusted, strict=True)]
+    return [
+        replace(correlation, adjusted=p)
+        for correlation, p in zip(correlations, adjusted, strict=True)
+    ]

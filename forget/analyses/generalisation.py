@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BINS = (0.0, 0.1, 0.2, 0.35, 0.5, 1.0)
-"""Bounds of the bins of similarity to the nearest trained example. Similar ones are rare, so the upper bins are wide."""
+"""Bounds of the bins of similarity to the nearest trained example. Similar ones are rare, so the
+upper bins are wide.
+"""
 
 LEAST = 10
 """Items that a bin needs to be shown."""
@@ -60,23 +62,36 @@ def excess(cell: Cell) -> Draws | None:
 def changes(cells: Sequence[Cell]) -> list[Change]:
     """Of the cells of one setting and rate."""
     tested = [change for cell in cells if (change := _change(cell))]
-    ps, chances = holm([change.p for change in tested]), holm([change.p_chance for change in tested])
-    return [replace(change, adjusted=p, adjusted_chance=chance) for change, p, chance in zip(tested, ps, chances, strict=True)]
+    ps, chances = (
+        holm([change.p for change in tested]),
+        holm([change.p_chance for change in tested]),
+    )
+    return [
+        replace(change, adjusted=p, adjusted_chance=chance)
+        for change, p, chance in zip(tested, ps, chances, strict=True)
+    ]
 
 
 def _change(cell: Cell) -> Change | None:
     pairs, guesses = [], []
     for outcome in cell.outcomes:
         frame = cell.study.frames[outcome.id]
-        rows = frame[(frame["task"] == cell.task) & (frame["split"] == "test") & frame["step"].isna()]
-        by_phase = {phase: part.set_index("example")["correct"] for phase, part in rows.groupby("phase")}
+        rows = frame[
+            (frame["task"] == cell.task) & (frame["split"] == "test") & frame["step"].isna()
+        ]
+        by_phase = {
+            phase: part.set_index("example")["correct"] for phase, part in rows.groupby("phase")
+        }
         if not {"learned", "forgotten"} <= by_phase.keys():
             return None
         before, after = by_phase["learned"].align(by_phase["forgotten"], join="inner")
         pairs.append(np.stack([before.to_numpy() > 0.5, after.to_numpy() > 0.5]))
         guesses.append(1 / rows[rows["phase"] == "forgotten"]["options"].to_numpy())
     right, still = np.concatenate(pairs, axis=1)
-    table = [[(right & still).sum(), (right & ~still).sum()], [(~right & still).sum(), (~right & ~still).sum()]]
+    table = [
+        [(right & still).sum(), (right & ~still).sum()],
+        [(~right & still).sum(), (~right & ~still).sum()],
+    ]
     chance = float(np.concatenate(guesses).mean())
     return Change(
         cell,
@@ -89,7 +104,9 @@ def _change(cell: Cell) -> Change | None:
 @lru_cache(maxsize=1)
 def bins(study: Study) -> dict[tuple[str, float, str], list[Bin]]:
     """By setting, rate and task, the bins that hold enough examples, from far to near."""
-    found: dict[tuple[str, float, str], list[Bin]] = {(c.setting, c.rate, c.task): [] for c in study.cells}
+    found: dict[tuple[str, float, str], list[Bin]] = {
+        (c.setting, c.rate, c.task): [] for c in study.cells
+    }
     own = {o.id: _own(study.frames[o.id], o.trial.task) for o in study.outcomes}
     for low, high in pairwise(BINS):
         within = Study(study.outcomes, {id: _within(frame, low, high) for id, frame in own.items()})

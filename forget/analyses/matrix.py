@@ -16,7 +16,9 @@ from forget.results.metrics import RESAMPLES, Estimate
 from forget.settings.trial import Trial
 
 BASELINES = ("learned on j", "learned on i", "untouched")
-"""What FR[i, j] compares with: the model that learned j, the trial's own after learning i, the one before any training."""
+"""What FR[i, j] compares with: the model that learned j, the trial's own after learning i, the one
+before any training.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Matrix:
     def pairs(self, baseline: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, column, ratio [1 + RESAMPLES]) of the pairs of different tasks, stacked.
 
-        Only of those where the skill to lose is above chance in every resample: elsewhere the ratio is mostly noise.
+        Only of those where the skill to lose is above chance in every resample: elsewhere the ratio
+        is mostly noise.
         """
         found = [
             (i, j, e)
@@ -80,7 +83,9 @@ class Shares:
 def cross(study: Study) -> list[Matrix]:
     """The cross-task matrix of each setting and rate that measured a task after forgetting another one."""
     # Trials that share the learned model have the same rows of it, whatever their forgetting.
-    learned_on = {(_learning(o.trial), o.trial.task): o.id for cell in study.cells for o in cell.outcomes}
+    learned_on = {
+        (_learning(o.trial), o.trial.task): o.id for cell in study.cells for o in cell.outcomes
+    }
 
     def before(cell: Cell, task: str, baseline: str) -> list[Sample]:
         if baseline == "learned on j":
@@ -98,10 +103,17 @@ def cross(study: Study) -> list[Matrix]:
         columns = list(dict.fromkeys(task for cell in cells for task in cell.trial.tasks))
         if len(columns) < 2:
             continue
-        ratios = {b: [[against(cell, task, b) for task in columns] for cell in cells] for b in BASELINES}
-        fullest = max((values(table) for table in ratios.values()), key=lambda found: np.isfinite(found).sum())
+        ratios = {
+            b: [[against(cell, task, b) for task in columns] for cell in cells] for b in BASELINES
+        }
+        fullest = max(
+            (values(table) for table in ratios.values()), key=lambda found: np.isfinite(found).sum()
+        )
         trees = upgma(fullest), upgma(fullest.T)
-        down, across = ([*range(n)] if tree is None else leaves(tree) for tree, n in zip(trees, fullest.shape, strict=True))
+        down, across = (
+            [*range(n)] if tree is None else leaves(tree)
+            for tree, n in zip(trees, fullest.shape, strict=True)
+        )
         names = tuple(cells[i].task for i in down), tuple(columns[j] for j in across)
         counts = [[cells[i].n("forgotten", "test", columns[j]) for j in across] for i in down]
         ordered = {b: [[table[i][j] for j in across] for i in down] for b, table in ratios.items()}
@@ -112,9 +124,9 @@ def cross(study: Study) -> list[Matrix]:
 def shares(matrix: Matrix, baseline: str) -> Shares | None:
     """Two-way decomposition of the pairs of different tasks: type II sums of squares of an additive model.
 
-    The sampling of items alone makes rows, columns and the rest differ. What it adds to each sum of squares is measured by
-    the resamples and taken off, as far as it goes. The shares are of the sum of the three. None with fewer than three rows
-    or columns, or where nothing is left.
+    The sampling of items alone makes rows, columns and the rest differ. What it adds to each sum of
+    squares is measured by the resamples and taken off, as far as it goes. The shares are of the sum
+    of the three. None with fewer than three rows or columns, or where nothing is left.
     """
     rows, columns, ratios = matrix.pairs(baseline)
     counts = len(set(rows.tolist())), len(set(columns.tolist()))
@@ -135,7 +147,9 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
     def corrected(projection: np.ndarray) -> np.ndarray:
         added = squares(projection, noise).mean()
         # A resample carries the noise of the data and its own on top.
-        return np.maximum(0, squares(projection, ratios) - np.r_[added, np.full(RESAMPLES, 2 * added)])
+        return np.maximum(
+            0, squares(projection, ratios) - np.r_[added, np.full(RESAMPLES, 2 * added)]
+        )
 
     left = {name: corrected(projection) for name, projection in parts.items()}
     total = np.sum(list(left.values()), axis=0)
@@ -181,8 +195,8 @@ def values(table: Sequence[Sequence[Draws | None]]) -> np.ndarray:
 def upgma(table: np.ndarray) -> np.ndarray | None:
     """Average-linkage clustering of the rows (scipy's linkage matrix); None for fewer than three.
 
-    The distance of two rows is the root mean square over the columns that both have; rows that share none are as far apart
-    as any two are.
+    The distance of two rows is the root mean square over the columns that both have; rows that
+    share none are as far apart as any two are.
     """
     if len(table) < 3:
         return None

@@ -12,7 +12,9 @@ from forget.analyses.resampling import item_weights
 from forget.analyses.study import Cell, kept
 
 THRESHOLD = 0.6
-"""Confidence whose first crossing is the moment of learning or forgetting (Zhang, Choshen, Andreas 2024)."""
+"""Confidence whose first crossing is the moment of learning or forgetting (Zhang, Choshen, Andreas
+2024).
+"""
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,17 @@ class Order:
 
     cell: Cell
     looks: tuple[int, int]
-    """In learning and in forgetting, both ends counted: how finely the moments are told apart, by the seed with fewest."""
+    """In learning and in forgetting, both ends counted: how finely the moments are told apart, by the
+    seed with fewest.
+    """
     correlation: Correlation
-    """Of the two moments, over the examples that are known when forgetting begins. Negative: learned early, forgotten late."""
+    """Of the two moments, over the examples that are known when forgetting begins. Negative: learned
+    early, forgotten late.
+    """
     never_learned: int
-    """Examples, over all seeds, whose confidence stays below the threshold in every look at learning: left out."""
+    """Examples, over all seeds, whose confidence stays below the threshold in every look at learning:
+    left out.
+    """
     slipped: int
     """Examples that crossed it but are below it again when forgetting begins: left out."""
     never_forgotten: int
@@ -47,7 +55,10 @@ def orders(cells: Sequence[Cell]) -> list[Order]:
     """Of each cell of a setting and rate that was watched while it learned and forgot; Holm-adjusted over them."""
     found = [one for cell in cells if (one := _order(cell))]
     adjusted = corrected([one.correlation for one in found])
-    return [replace(one, correlation=correlation) for one, correlation in zip(found, adjusted, strict=True)]
+    return [
+        replace(one, correlation=correlation)
+        for one, correlation in zip(found, adjusted, strict=True)
+    ]
 
 
 def over_tasks(orders: Sequence[Order]) -> Correlation | None:
@@ -88,13 +99,18 @@ def _seed(cell: Cell, place: int) -> _Seed | None:
     looks = own[own["step"].notna()]
     if not {"learn", "forget"} <= set(looks["phase"]):
         return None
-    # Of each look a column; an end has no step, and a place of its own in each stage that it bounds.
-    seen = looks.pivot(index="example", columns=["phase", "step"], values="confidence").sort_index(axis=1)
+    # Of each look a column; an end has no step, and a place of its own in each stage that it
+    # bounds.
+    seen = looks.pivot(index="example", columns=["phase", "step"], values="confidence").sort_index(
+        axis=1
+    )
     ends = own[own["step"].isna()].pivot(index="example", columns="phase", values="confidence")
     if not {"base", "learned", "forgotten"} <= set(ends.columns):
         return None
     ends = ends.reindex(seen.index)
-    base, learned, forgotten = (ends[[phase]].to_numpy() for phase in ("base", "learned", "forgotten"))
+    base, learned, forgotten = (
+        ends[[phase]].to_numpy() for phase in ("base", "learned", "forgotten")
+    )
     learning = np.hstack([base, seen["learn"].to_numpy(), learned])
     forgetting = np.hstack([learned, seen["forget"].to_numpy(), forgotten])
     whole = np.isfinite(learning).all(1) & np.isfinite(forgetting).all(1)

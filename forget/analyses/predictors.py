@@ -1,7 +1,7 @@
 """What tells beforehand how much is forgotten: of a task, of a pair of tasks, of an example.
 
-The paper finds that difficulty does not, and that low confidence and low variability go, weakly, with more forgetting across
-tasks, not within one.
+The paper finds that difficulty does not, and that low confidence and low variability go, weakly,
+with more forgetting across tasks, not within one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,32 @@ from functools import partial
 import numpy as np
 from scipy.stats import permutation_test, rankdata
 
-from forget.analyses.correlation import Correlation, Paired, corrected, mean, missing, over_examples, pearson, spearman
+from forget.analyses.correlation import (
+    Correlation,
+    Paired,
+    corrected,
+    mean,
+    missing,
+    over_examples,
+    pearson,
+    spearman,
+)
 from forget.analyses.matrix import Matrix
 from forget.analyses.resampling import estimate, item_weights
 from forget.analyses.study import Cell
 
 TASK = ("accuracy", "confidence", "variability")
-"""Of a task: its difficulty (accuracy after learning), its mean confidence and its variability, all of the learned model on
-held-out examples."""
+"""Of a task: its difficulty (accuracy after learning), its mean confidence and its variability, all
+of the learned model on held-out examples.
+"""
 
 PAIR = ("answers", "wording", "states")
 """Of a pair of tasks, see forget.results.outcome.Likeness."""
 
 EXAMPLE = {"confidence": "confidence", "variability": "spread", "similarity": "similarity"}
-"""Of an example: the column of Rows, of the learned model. Its spread is its share of the task's variability."""
+"""Of an example: the column of Rows, of the learned model. Its spread is its share of the task's
+variability.
+"""
 
 FEWEST = 5
 """Tasks that a correlation over tasks, or over their pairs, needs."""
@@ -52,18 +64,24 @@ class Within:
 def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
     """Each of TASK against the forget ratio on held-out examples, over the tasks of a setting and rate that have one.
 
-    Accuracy after learning is itself a part of the ratio, (a_ft - a_fg) / (a_ft - chance), so noise in it moves both: their
-    correlation is no evidence by itself (mathematical coupling, Archie 1981). The same holds, less so, for confidence.
+    Accuracy after learning is itself a part of the ratio, (a_ft - a_fg) / (a_ft - chance), so noise
+    in it moves both: their correlation is no evidence by itself (mathematical coupling, Archie
+    1981). The same holds, less so, for confidence.
 
-    The interval is of resampled tasks. The values of a task hold the noise of its items, so the spread over tasks holds it
-    too; items resampled within the tasks drawn would count it twice and pull the correlation towards 0 (Davison and Hinkley
-    1997, section 3.8). With five tasks such intervals hold the truth nine times in ten rather than 19 in 20.
+    The interval is of resampled tasks. The values of a task hold the noise of its items, so the
+    spread over tasks holds it too; items resampled within the tasks drawn would count it twice and
+    pull the correlation towards 0 (Davison and Hinkley 1997, section 3.8). With five tasks such
+    intervals hold the truth nine times in ten rather than 19 in 20.
     """
     ratios = [(cell, cell.draws("forgotten", "test", cell.ratio)) for cell in cells]
-    defined = [(cell, ratio[0]) for cell, ratio in ratios if ratio is not None and np.isfinite(ratio[0])]
+    defined = [
+        (cell, ratio[0]) for cell, ratio in ratios if ratio is not None and np.isfinite(ratio[0])
+    ]
     found = []
     for name in TASK:
-        measured = [(cell.task, cell.draws("learned", "test", name), ratio) for cell, ratio in defined]
+        measured = [
+            (cell.task, cell.draws("learned", "test", name), ratio) for cell, ratio in defined
+        ]
         points = [(task, draws[0], ratio) for task, draws, ratio in measured if draws is not None]
         if len(points) < FEWEST:
             found.append(missing(name, len(points)))
@@ -78,9 +96,10 @@ def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
 def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
     """Each of PAIR against FR[i, j], i forgotten and j measured, over the pairs of different tasks that have both.
 
-    FR compares with the trial's own model after learning i, which is what forgetting starts from. Pairs share tasks, so their
-    p comes of permuting the tasks, in rows and columns alike (Mantel 1967; Krackhardt 1988, QAP), and their interval of
-    resampled tasks with the pairs among them (Snijders and Borgatti 1999), those of a task with itself left out.
+    FR compares with the trial's own model after learning i, which is what forgetting starts from.
+    Pairs share tasks, so their p comes of permuting the tasks, in rows and columns alike (Mantel
+    1967; Krackhardt 1988, QAP), and their interval of resampled tasks with the pairs among them
+    (Snijders and Borgatti 1999), those of a task with itself left out.
 
     Args:
         cells: of the matrix's setting and rate.
@@ -93,7 +112,9 @@ def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
         i, j = places.get(matrix.rows[row]), places.get(matrix.columns[column])
         if i is not None and j is not None:
             ratios[i, j] = ratio[0].round(DIGITS)
-    return corrected([_over_pairs(name, _alike(name, tasks, likeness), ratios, tasks) for name in PAIR])
+    return corrected(
+        [_over_pairs(name, _alike(name, tasks, likeness), ratios, tasks) for name in PAIR]
+    )
 
 
 def _alike(name: str, tasks: Sequence[str], cells: dict[str, Cell]) -> np.ndarray:
@@ -101,14 +122,21 @@ def _alike(name: str, tasks: Sequence[str], cells: dict[str, Cell]) -> np.ndarra
     table = np.full((len(tasks), len(tasks)), np.nan)
     for i, task in enumerate(tasks):
         for j, other in enumerate(tasks):
-            found = [getattr(like, name) for o in cells[task].outcomes for like in o.likeness if like.task == other]
+            found = [
+                getattr(like, name)
+                for o in cells[task].outcomes
+                for like in o.likeness
+                if like.task == other
+            ]
             taken = [value for value in found if value is not None]
             if i != j and taken:
                 table[i, j] = np.mean(taken).round(DIGITS)
     return table
 
 
-def _over_pairs(name: str, alike: np.ndarray, ratios: np.ndarray, tasks: Sequence[str]) -> Correlation:
+def _over_pairs(
+    name: str, alike: np.ndarray, ratios: np.ndarray, tasks: Sequence[str]
+) -> Correlation:
     rows, columns = np.nonzero(np.isfinite(ratios) & np.isfinite(alike))
     if len(np.union1d(rows, columns)) < FEWEST:
         return missing(name, len(rows))
@@ -136,7 +164,8 @@ def _tested(
     Args:
         x, y: [n], both finite.
         weights: [1 + RESAMPLES, n] of resampled tasks.
-        permuted: [..., n] x after the tasks are dealt out anew, by their places [..., tasks]; NaN where there is none.
+        permuted: [..., n] x after the tasks are dealt out anew, by their places [..., tasks]; NaN
+            where there is none.
     """
     ranks, numbers = spearman(x, y, weights), pearson(x, y, weights)
     if not np.isfinite(ranks[0]):
@@ -163,7 +192,9 @@ def _tested(
         )
         return float(test.pvalue)
 
-    return Correlation(name, estimate(ranks, len(x)), estimate(numbers, len(x)), p(True), p(False), draws=ranks)
+    return Correlation(
+        name, estimate(ranks, len(x)), estimate(numbers, len(x)), p(True), p(False), draws=ranks
+    )
 
 
 def within_tasks(cells: Sequence[Cell]) -> list[Within]:
@@ -180,23 +211,33 @@ def within_tasks(cells: Sequence[Cell]) -> list[Within]:
 def within_task(cell: Cell) -> list[Correlation]:
     """Each of EXAMPLE against being forgotten (1, else 0), over the held-out examples that the learned model answers right.
 
-    Negative: a low value goes with more forgetting, as across tasks. An answer given with little confidence turns at the
-    smallest change of the model, whatever changes it.
+    Negative: a low value goes with more forgetting, as across tasks. An answer given with little
+    confidence turns at the smallest change of the model, whatever changes it.
     """
     paired: dict[str, list[Paired]] = {name: [] for name in EXAMPLE}
     for outcome in cell.outcomes:
         frame = cell.study.frames[outcome.id]
-        rows = frame[(frame["split"] == "test") & (frame["task"] == cell.task) & frame["step"].isna()]
-        learned, forgotten = (rows[rows["phase"] == phase].sort_values("example") for phase in ("learned", "forgotten"))
+        rows = frame[
+            (frame["split"] == "test") & (frame["task"] == cell.task) & frame["step"].isna()
+        ]
+        learned, forgotten = (
+            rows[rows["phase"] == phase].sort_values("example")
+            for phase in ("learned", "forgotten")
+        )
         examples = learned["example"].to_numpy(dtype=object)
-        if not len(examples) or not np.array_equal(examples, forgotten["example"].to_numpy(dtype=object)):
+        if not len(examples) or not np.array_equal(
+            examples, forgotten["example"].to_numpy(dtype=object)
+        ):
             continue
         right = learned["correct"].to_numpy() > 0.5
         lost = (forgotten["correct"].to_numpy() <= 0.5).astype(float)[right]
-        # The draws of the whole set, as everywhere: seeds that share examples share their resamples.
+        # The draws of the whole set, as everywhere: seeds that share examples share their
+        # resamples.
         weights = item_weights(len(examples), [cell.task, "test", tuple(examples)])[:, right]
         for name, column in EXAMPLE.items():
             x = learned[column].to_numpy(dtype=float)[right]
             there = np.isfinite(x)
-            paired[name].append(Paired(examples[right][there], x[there], lost[there], weights[:, there]))
+            paired[name].append(
+                Paired(examples[right][there], x[there], lost[there], weights[:, there])
+            )
     return [over_examples(name, seeds) for name, seeds in paired.items()]

@@ -16,7 +16,8 @@ from forget.settings.parts import Position
 class Reading:
     """Probes at the layer that reads best after learning.
 
-    The best of many layers is flattered by chance before forgetting, not after: what is lost errs on the high side.
+    The best of many layers is flattered by chance before forgetting, not after: what is lost errs
+    on the high side.
     """
 
     cell: Cell
@@ -29,7 +30,9 @@ class Reading:
     control: Estimate | None
     """After learning, fit on shuffled labels."""
     lost: Draws | None
-    """(learned - forgotten) / (learned - 0.5), the probe's forget ratio; None where it read nothing after learning."""
+    """(learned - forgotten) / (learned - 0.5), the probe's forget ratio; None where it read nothing
+    after learning.
+    """
 
     @property
     def lost_share(self) -> Estimate | None:
@@ -53,7 +56,9 @@ def _reading(cell: Cell, position: Position) -> Reading | None:
     before, after = (cell.probe_draws(phase, position) for phase in ("learned", "forgotten"))
     if layer is None or layer not in after:
         return None
-    base, learned, forgotten = (cell.probes(phase, position).get(layer) for phase in ("base", "learned", "forgotten"))
+    base, learned, forgotten = (
+        cell.probes(phase, position).get(layer) for phase in ("base", "learned", "forgotten")
+    )
     assert learned
     assert forgotten
     control = cell.probes("learned", position, control=True).get(layer)

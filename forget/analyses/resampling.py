@@ -1,8 +1,9 @@
 """Numbers that carry their uncertainty: an array whose first entry is the value, the others what it is on resampled data.
 
-Whatever is computed of such arrays, elementwise along the last axis, is again one: the ratio of two accuracies on the same
-items, the share of a variance, a slope over sizes. So no analysis has error formulas of its own. scipy's bootstrap resamples
-for one statistic at a time; here the same resampled items serve every trial and phase that was scored on them.
+Whatever is computed of such arrays, elementwise along the last axis, is again one: the ratio of two
+accuracies on the same items, the share of a variance, a slope over sizes. So no analysis has error
+formulas of its own. scipy's bootstrap resamples for one statistic at a time; here the same
+resampled items serve every trial and phase that was scored on them.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def item_weights(n: int, key: object) -> np.ndarray:
 def over_seeds(seeds: Sequence[Draws]) -> Draws:
     """Mean over seeds, resampled at both levels: the items within each seed, and the seeds.
 
-    The spread of the seeds' values is widened by sqrt(S / (S - 1)), which a bootstrap of S values lacks (Davison and Hinkley
-    1997, section 2.3). Part of the items' noise is so counted twice; the interval errs on the wide side.
+    The spread of the seeds' values is widened by sqrt(S / (S - 1)), which a bootstrap of S values
+    lacks (Davison and Hinkley 1997, section 2.3). Part of the items' noise is so counted twice; the
+    interval errs on the wide side.
     """
     every = np.stack(seeds)
     mean = every.mean(axis=0)
@@ -63,7 +65,8 @@ def estimate(draws: Draws, n: int) -> Estimate:
 def p_value(draws: Draws, null: float = 0.0) -> float:
     """Two-sided p of the value being `null`: a Wald test with the resamples' standard deviation as the standard error.
 
-    The share of resamples beyond `null` would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons.
+    The share of resamples beyond `null` would have 1 / RESAMPLES as its floor, too coarse for many
+    corrected comparisons.
     """
     error = np.nanstd(draws[1:])
     distance = abs(draws[0] - null)

@@ -14,7 +14,9 @@ from forget.analyses.study import Cell, Study
 from forget.results.metrics import Estimate
 
 FLAT = 0.1
-"""A measure is flat where its change surely is smaller; in the measure's units: shares of items, of skill, of probability."""
+"""A measure is flat where its change surely is smaller; in the measure's units: shares of items, of
+skill, of probability.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Trend:
     tasks: dict[str, tuple[Estimate, ...]]
     """Those that have the measure at every size."""
     shape: str
-    """monotone (it rises with size), inverse (it falls), U-shaped, inverted-U-shaped, flat, or undecided."""
+    """monotone (it rises with size), inverse (it falls), U-shaped, inverted-U-shaped, flat, or
+    undecided.
+    """
     decides: Estimate
     """The change that the shape rests on, in the measure's units."""
     of: str
@@ -57,8 +61,12 @@ def families(study: Study) -> dict[tuple[str, float], list[list[Cell]]]:
     found: dict[tuple[str, float], list[list[Cell]]] = defaultdict(list)
     for (setting, rate), cells in study.conditions.items():
         found[setting.removeprefix(cells[0].trial.model).removeprefix(", "), rate].append(cells)
-    ordered = {key: sorted(models, key=lambda cells: _size(cells[0])) for key, models in found.items()}
-    return {key: models for key, models in ordered.items() if _size(models[0][0]) < _size(models[-1][0])}
+    ordered = {
+        key: sorted(models, key=lambda cells: _size(cells[0])) for key, models in found.items()
+    }
+    return {
+        key: models for key, models in ordered.items() if _size(models[0][0]) < _size(models[-1][0])
+    }
 
 
 def trends(study: Study) -> list[Trend]:
@@ -72,20 +80,38 @@ def trends(study: Study) -> list[Trend]:
             if not by_task:
                 continue
             draws = np.mean([[draws for draws, _ in line] for line in by_task.values()], axis=0)
-            counts = [sum(n) for n in zip(*([n for _, n in line] for line in by_task.values()), strict=True)]
+            counts = [
+                sum(n)
+                for n in zip(*([n for _, n in line] for line in by_task.values()), strict=True)
+            ]
             values = tuple(estimate(mean, n) for mean, n in zip(draws, counts, strict=True))
-            tasks = {task: tuple(estimate(draws, n) for draws, n in line) for task, line in by_task.items()}
-            found.append(Trend(metric, setting, rate, models, sizes, values, tasks, *shape(sizes, draws, min(counts))))
+            tasks = {
+                task: tuple(estimate(draws, n) for draws, n in line)
+                for task, line in by_task.items()
+            }
+            found.append(
+                Trend(
+                    metric,
+                    setting,
+                    rate,
+                    models,
+                    sizes,
+                    values,
+                    tasks,
+                    *shape(sizes, draws, min(counts)),
+                )
+            )
     return found
 
 
 def shape(sizes: Sequence[int], draws: np.ndarray, n: int) -> tuple[str, Estimate, str]:
     """The shape of a measure over sizes, the change that decides it, and which sizes that change is over.
 
-    A change is that of a least-squares line in the logarithm of the size. From three sizes on there are two more lines, up
-    to the turn and from it on: the measure is U-shaped where both are sure and opposite (two-lines test, Simonsohn 2018; a
-    quadratic alone calls a measure that merely levels off U-shaped). The turn is the size nearest to the vertex of the
-    quadratic, the two ends aside. Flat takes every line.
+    A change is that of a least-squares line in the logarithm of the size. From three sizes on there
+    are two more lines, up to the turn and from it on: the measure is U-shaped where both are sure
+    and opposite (two-lines test, Simonsohn 2018; a quadratic alone calls a measure that merely
+    levels off U-shaped). The turn is the size nearest to the vertex of the quadratic, the two ends
+    aside. Flat takes every line.
 
     Args:
         draws: [sizes, 1 + RESAMPLES]
@@ -105,7 +131,9 @@ def shape(sizes: Sequence[int], draws: np.ndarray, n: int) -> tuple[str, Estimat
         )
     whole, *sides = (_sign(change) for change in changes.values())
     if sides and sides[0] * sides[1] < 0:
-        of = min(list(changes)[1:], key=lambda of: min(abs(bound) for bound in changes[of].numbers[1:]))
+        of = min(
+            list(changes)[1:], key=lambda of: min(abs(bound) for bound in changes[of].numbers[1:])
+        )
         return "U-shaped" if sides[1] > 0 else "inverted-U-shaped", changes[of], of
     if whole:
         return "monotone" if whole > 0 else "inverse", changes["all sizes"], "all sizes"
@@ -132,8 +160,13 @@ def _size(cell: Cell) -> int:
     return cell.outcomes[0].parameters
 
 
-def _at_every_size(family: Sequence[Sequence[Cell]], measure: Callable[[Cell], Measured | None]) -> dict[str, list[Measured]]:
+def _at_every_size(
+    family: Sequence[Sequence[Cell]], measure: Callable[[Cell], Measured | None]
+) -> dict[str, list[Measured]]:
     """By task, the measure at each size; without the tasks that lack it, or have it missing, at some."""
     models = [{cell.task: measure(cell) for cell in cells} for cells in family]
-    found = {task: [one for model in models if (one := model.get(task)) and np.isfinite(one[0][0])] for task in models[0]}
+    found = {
+        task: [one for model in models if (one := model.get(task)) and np.isfinite(one[0][0])]
+        for task in models[0]
+    }
     return {task: line for task, line in found.items() if len(line) == len(models)}

@@ -39,7 +39,9 @@ class Sample:
     chance: float
     """Accuracy of a guess."""
     prior: float
-    """Accuracy of always giving the option that is true most often; on a task without fixed labels little more than chance."""
+    """Accuracy of always giving the option that is true most often; on a task without fixed labels
+    little more than chance.
+    """
     means: dict[str, Draws]
     """By measure."""
 
@@ -64,11 +66,17 @@ class Study:
         flat = [flattened(outcome.trial) for outcome in self.outcomes]
         keys = dict.fromkeys(key for fields in flat for key in fields)
         named = ("model", "forget.lr", "seed")
-        varying = [key for key in keys if key not in named and len({fields.get(key) for fields in flat}) > 1]
+        varying = [
+            key
+            for key in keys
+            if key not in named and len({fields.get(key) for fields in flat}) > 1
+        ]
         found: dict[tuple[str, float, str], list[Outcome]] = defaultdict(list)
         for outcome, fields in zip(self.outcomes, flat, strict=True):
             trial = outcome.trial
-            setting = ", ".join([trial.model, *(f"{key} {fields[key]}" for key in varying if key in fields)])
+            setting = ", ".join(
+                [trial.model, *(f"{key} {fields[key]}" for key in varying if key in fields)]
+            )
             found[setting, trial.forget.lr, trial.task].append(outcome)
         return [Cell(self, *key, tuple(outcomes)) for key, outcomes in found.items()]
 
@@ -133,7 +141,9 @@ class Cell:
 
     def samples(self, phase: str, split: str, task: str | None = None) -> list[Sample]:
         """One of each seed; none where not every seed has it."""
-        found = [self.study.samples.get((o.id, phase, task or self.task, split)) for o in self.outcomes]
+        found = [
+            self.study.samples.get((o.id, phase, task or self.task, split)) for o in self.outcomes
+        ]
         return [sample for sample in found if sample] if all(found) else []
 
     def draws(self, phase: str, split: str, measure: str, task: str | None = None) -> Draws | None:
@@ -147,7 +157,11 @@ class Cell:
         if measure == "forget_gap":
             return over_seeds([sample.means["accuracy"] - sample.chance for sample in samples])
         before = self.samples("learned", split, task)
-        return forget_ratio(before, samples, flipped=measure == "flipped_forget_ratio") if before else None
+        return (
+            forget_ratio(before, samples, flipped=measure == "flipped_forget_ratio")
+            if before
+            else None
+        )
 
     def lost(self, split: str, task: str | None = None) -> Draws | None:
         """Share of the learned skill that forgetting took, (a_ft - a_fg) / (a_ft - chance), whatever the labels."""
@@ -176,13 +190,20 @@ class Cell:
         bars = [max(sample.chance, sample.prior) for sample in self.samples("learned", "test")]
         return a_ft is not None and a_ft.numbers[1] > sum(bars) / len(bars)
 
-    def probe_draws(self, phase: str, position: Position | None = None, control: bool = False) -> dict[int, Draws]:
+    def probe_draws(
+        self, phase: str, position: Position | None = None, control: bool = False
+    ) -> dict[int, Draws]:
         """Probe accuracy by layer on the cell's own task; by default at the first position that the trial probes."""
         position = position or self.trial.probe.positions[0]
         scores: dict[int, list[Draws]] = defaultdict(list)
         for outcome in self.outcomes:
             for score in outcome.probes:
-                if (score.phase, score.task, score.position, score.control) == (phase, self.task, position, control):
+                if (score.phase, score.task, score.position, score.control) == (
+                    phase,
+                    self.task,
+                    position,
+                    control,
+                ):
                     key = [
                         outcome.learned_id,
                         outcome.id if phase == "forgotten" else "",
@@ -194,20 +215,32 @@ class Cell:
                     scores[score.layer].append(of_estimate(score.accuracy, key))
         return {layer: over_seeds(found) for layer, found in sorted(scores.items())}
 
-    def probes(self, phase: str, position: Position | None = None, control: bool = False) -> dict[int, Estimate]:
+    def probes(
+        self, phase: str, position: Position | None = None, control: bool = False
+    ) -> dict[int, Estimate]:
         """The same as estimates over all questions of all seeds."""
-        n = sum(max((s.accuracy.n for s in o.probes if s.phase == phase), default=0) for o in self.outcomes)
-        return {layer: estimate(found, n) for layer, found in self.probe_draws(phase, position, control).items()}
+        n = sum(
+            max((s.accuracy.n for s in o.probes if s.phase == phase), default=0)
+            for o in self.outcomes
+        )
+        return {
+            layer: estimate(found, n)
+            for layer, found in self.probe_draws(phase, position, control).items()
+        }
 
 
-def forget_ratio(before: Sequence[Sample], after: Sequence[Sample], flipped: bool = False) -> Draws | None:
+def forget_ratio(
+    before: Sequence[Sample], after: Sequence[Sample], flipped: bool = False
+) -> Draws | None:
     """The forget ratio over seeds of mean accuracies (forget.results.metrics), missing where learning is not 0.05 above chance.
 
     None where the two were not scored on the same items.
     """
     if [sample.examples for sample in before] != [sample.examples for sample in after]:
         return None
-    a_ft, a_fg = (over_seeds([sample.means["accuracy"] for sample in samples]) for samples in (before, after))
+    a_ft, a_fg = (
+        over_seeds([sample.means["accuracy"] for sample in samples]) for samples in (before, after)
+    )
     chance = float(np.mean([sample.chance for sample in before]))
     scale = 2 * a_ft - 1 if flipped else a_ft - chance
     if a_ft[0] < chance + DEFINED_ABOVE_CHANCE:
@@ -220,13 +253,20 @@ def forget_ratio(before: Sequence[Sample], after: Sequence[Sample], flipped: boo
 def pooled(cells: Sequence[Cell], split: str) -> Draws | None:
     """Share of the skill on all tasks together that forgetting took: sum of a_ft - a_fg over sum of a_ft - chance.
 
-    A mean of ratios would be ruled by the tasks that were hardly learned. Tasks without a ratio are left out.
+    A mean of ratios would be ruled by the tasks that were hardly learned. Tasks without a ratio are
+    left out.
     """
     taken, skill = [], []
     for cell in cells:
         a_ft, a_fg = (cell.draws(phase, split, "accuracy") for phase in ("learned", "forgotten"))
         lost, chance = cell.lost(split), cell.chance(split)
-        if a_ft is not None and a_fg is not None and chance is not None and lost is not None and np.isfinite(lost[0]):
+        if (
+            a_ft is not None
+            and a_fg is not None
+            and chance is not None
+            and lost is not None
+            and np.isfinite(lost[0])
+        ):
             skill.append(a_ft - chance)
             taken.append(a_ft - a_fg)
     if not skill:
@@ -242,25 +282,35 @@ Place = tuple[str, str, str, str]
 
 def _samples(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
     """Resample each set of items once, for everything that was scored on it; trials that share a model share its samples."""
-    sets: dict[tuple[str, str, tuple[str, ...]], dict[tuple[bytes, float, float], list[Place]]] = defaultdict(dict)
+    sets: dict[tuple[str, str, tuple[str, ...]], dict[tuple[bytes, float, float], list[Place]]] = (
+        defaultdict(dict)
+    )
     for id, frame in frames.items():
         settled = frame[frame["step"].isna()]
         names = settled["example"].to_numpy(dtype=object)
         columns = settled[list(COLUMNS.values())].to_numpy(dtype=float).T
         options, truth = settled["options"].to_numpy(), settled["truth"].to_numpy()
-        for (phase, task, split), rows in settled.groupby(["phase", "task", "split"], sort=False).indices.items():
+        for (phase, task, split), rows in settled.groupby(
+            ["phase", "task", "split"], sort=False
+        ).indices.items():
             ordered = rows[np.argsort(names[rows])]
             chance = float(np.mean(1 / options[rows]))
             prior = float(np.bincount(truth[rows]).max() / len(rows))
             said = columns[:, ordered].tobytes(), chance, prior
-            sets[task, split, tuple(names[ordered])].setdefault(said, []).append((id, phase, task, split))
+            sets[task, split, tuple(names[ordered])].setdefault(said, []).append(
+                (id, phase, task, split)
+            )
     found: dict[Place, Sample] = {}
     for (task, split, examples), scored in sets.items():
         n = len(examples)
         numbers = np.stack([np.frombuffer(said).reshape(len(COLUMNS), n) for said, *_ in scored])
         means = numbers @ item_weights(n, [task, split, examples]).T
         for ((_, chance, prior), places), part in zip(scored.items(), means, strict=True):
-            measures = {measure: draws for measure, draws in zip(COLUMNS, part, strict=True) if np.isfinite(draws[0])}
+            measures = {
+                measure: draws
+                for measure, draws in zip(COLUMNS, part, strict=True)
+                if np.isfinite(draws[0])
+            }
             if "variability" in measures:
                 measures["variability"] = measures["variability"] * (n / max(1, n - 1))
             found |= dict.fromkeys(places, Sample(examples, chance, prior, measures))

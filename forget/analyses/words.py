@@ -18,8 +18,14 @@ def flattened(trial: Trial) -> dict[str, str]:
     """Settings by dotted name, without the task and what changes no number."""
     unused = {"lora"} if trial.tuning == "full" else set()
     flat: dict[str, str] = {}
-    for name, value in trial.model_dump(mode="json", exclude={"task", "evaluate_on", "folders", "save"} | unused).items():
-        inner = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+    for name, value in trial.model_dump(
+        mode="json", exclude={"task", "evaluate_on", "folders", "save"} | unused
+    ).items():
+        inner = (
+            {f"{name}.{key}": part for key, part in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
         flat |= {full: str(part) for full, part in inner.items()}
     return flat
 

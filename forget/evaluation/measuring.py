@@ -37,7 +37,9 @@ class Measured:
     """Of no trial yet: trials share them."""
     probes: tuple[ProbeScore, ...]
     alike: dict[str, float]
-    """Linear CKA of the hidden states on the questions of each other task to those of the trial's own, where both vary."""
+    """Linear CKA of the hidden states on the questions of each other task to those of the trial's own,
+    where both vary.
+    """
 
 
 class Found(Part):
@@ -69,22 +71,29 @@ class Measuring:
     def once(self, phase: str, weights: str, load: Callable[[], LanguageModel]) -> Measured:
         """`measure`, computed once for all trials that look in the same way at the weights with this identity."""
         parts = (self.material.forget, self.material.near, *self.material.test.values())
-        settings = self.trial.model_dump(mode="json", include={"evaluation_examples", "probe", "seed", "task"})
+        settings = self.trial.model_dump(
+            mode="json", include={"evaluation_examples", "probe", "seed", "task"}
+        )
         key = digest([settings, self._key(phase, weights, self.trial.tasks, parts)])
 
         def make(folder: Path | None) -> None:
             found = self.measure(phase, load(), weights)
             if folder:
                 write_rows(found.rows, folder / "rows.parquet")
-                (folder / "found.json").write_text(Found(probes=found.probes, alike=found.alike).model_dump_json())
+                (folder / "found.json").write_text(
+                    Found(probes=found.probes, alike=found.alike).model_dump_json()
+                )
 
-        folder = self.store.shared("measured", key, make)
+        folder = self.store.once("measured", key, make)
         found = Found.model_validate_json((folder / "found.json").read_text())
         return Measured(read_rows(folder / "rows.parquet"), found.probes, found.alike)
 
     def watching(self, stage: str, model: LanguageModel) -> Watching:
         """Scores the watched examples while the model is trained."""
-        watched, of = self.material.watched, {"trial": "", "phase": stage, "task": self.trial.task, "split": "test"}
+        watched, of = (
+            self.material.watched,
+            {"trial": "", "phase": stage, "task": self.trial.task, "split": "test"},
+        )
 
         def look(step: int) -> list[Row]:
             scores = score(model, watched, normalise=self.trial.normalise, bf16=self.bf16)
@@ -92,7 +101,9 @@ class Measuring:
 
         return Watching(self.trial.watch.points, look)
 
-    def _key(self, phase: str, weights: str, names: Sequence[str], parts: Sequence[Sequence[Example]]) -> str:
+    def _key(
+        self, phase: str, weights: str, names: Sequence[str], parts: Sequence[Sequence[Example]]
+    ) -> str:
         """Identity of what is found in a phase by scoring examples of the tasks of these names."""
         settings = self.trial.model_dump(mode="json", include={"normalise", "options", "template"})
         data = tasks.fingerprint(names, self.trial.folders)
@@ -103,7 +114,8 @@ class Measuring:
         """Score every split and task, and probe the trial's own task by the hidden states of the same pass.
 
         Args:
-            weights: their identity, where other trials look at them too. Each other task is then scored once for all.
+            weights: their identity, where other trials look at them too. Each other task is then
+                scored once for all.
         """
         trial, material = self.trial, self.material
         states = trial.probe.positions if self.reads else None
@@ -115,15 +127,25 @@ class Measuring:
             near = see(material.near, trial.task, "near", None).rows if material.near else []
             lends = material.validation if self.reads else ()
             validation = see(lends, trial.task, "validation", states) if lends else None
-            # Trials that start together would all wait for the first task to be scored: each has an order of its own.
+            # Trials that start together would all wait for the first task to be scored: each has an
+            # order of its own.
             order = random.Random(trial.task).sample(trial.tasks[1:], len(trial.tasks) - 1)
             others = {task: self._other(phase, model, task, weights) for task in order}
-        rows = [*train.rows, *test.rows, *near, *(row for task in trial.tasks[1:] for row in others[task].rows)]
+        rows = [
+            *train.rows,
+            *test.rows,
+            *near,
+            *(row for task in trial.tasks[1:] for row in others[task].rows),
+        ]
         if not self.reads:
             return Measured(rows, (), {})
-        near_states = ((task, probing.cka(test.questions, others[task].questions)) for task in trial.tasks[1:])
+        near_states = (
+            (task, probing.cka(test.questions, others[task].questions)) for task in trial.tasks[1:]
+        )
         alike = {task: value for task, value in near_states if value is not None}
-        return Measured(rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike)
+        return Measured(
+            rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike
+        )
 
     @property
     def reads(self) -> bool:
@@ -152,7 +174,9 @@ class Measuring:
         if states is None or split != "test":
             return seen
         spread = probing.spread(seen.questions)
-        return replace(seen, rows=[replace(row, spread=one) for row, one in zip(rows, spread, strict=True)])
+        return replace(
+            seen, rows=[replace(row, spread=one) for row, one in zip(rows, spread, strict=True)]
+        )
 
     def _other(self, phase: str, model: LanguageModel, task: str, weights: str | None) -> Other:
         """What is seen of the test examples of another task than the trial's own."""
@@ -171,5 +195,8 @@ class Measuring:
         if weights is None:
             return look()
         key = digest([self.reads, self._key(phase, weights, [task], [examples])])
-        folder = self.store.shared("scored", key, make)
-        return Other(read_rows(folder / "rows.parquet"), load_file(folder / "states.safetensors")["questions"])
+        folder = self.store.once("scored", key, make)
+        return Other(
+            read_rows(folder / "rows.parquet"),
+            load_file(folder / "states.safetensors")["questions"],
+        )

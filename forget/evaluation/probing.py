@@ -27,7 +27,8 @@ class Pairs:
     def shuffled(self, seed: int) -> Pairs:
         """The same states with labels drawn anew: half of the right pairs and half of the wrong ones are called right.
 
-        A plain permutation would by chance keep some of the truth, which a clean layer gives back in full.
+        A plain permutation would by chance keep some of the truth, which a clean layer gives back
+        in full.
         """
         draw = np.random.default_rng(seed)
         labels = np.empty_like(self.right)
@@ -49,7 +50,11 @@ class Probed:
 
 def pairs(states: torch.Tensor, answers: Sequence[int], options: Sequence[int]) -> Pairs:
     """Pairs of all options ([options of all examples, layers, width]) of examples with the given true options."""
-    right = [option == answer for answer, count in zip(answers, options, strict=True) for option in range(count)]
+    right = [
+        option == answer
+        for answer, count in zip(answers, options, strict=True)
+        for option in range(count)
+    ]
     return Pairs(states.numpy(), np.array(right))
 
 
@@ -71,19 +76,26 @@ def probe_labelings(labelings: Sequence[tuple[Pairs, Pairs]], test: Pairs) -> li
             if len(np.unique(part.right)) != 2:
                 raise ValueError(f"the probe's {name} pairs hold no right or no wrong answers")
     train, validation = labelings[0]
-    if any(one.states is not train.states or other.states is not validation.states for one, other in labelings):
+    if any(
+        one.states is not train.states or other.states is not validation.states
+        for one, other in labelings
+    ):
         raise ValueError("labelings of other states")
     states = [torch.from_numpy(part.states) for part in (train, validation, test)]
     fit_right, choose_right = (
-        torch.from_numpy(np.stack([part.right for part in parts])) for parts in zip(*labelings, strict=True)
+        torch.from_numpy(np.stack([part.right for part in parts]))
+        for parts in zip(*labelings, strict=True)
     )
     test_right = torch.from_numpy(test.right)
 
     def probe_layer(layer: int) -> list[Probed]:
-        return _probe_layer([part[:, layer].float() for part in states], fit_right, choose_right, test_right)
+        return _probe_layer(
+            [part[:, layer].float() for part in states], fit_right, choose_right, test_right
+        )
 
-    # A layer a thread: a fit's vectors are too short to be shared. Of two busy cores, threads that wait for each other at every
-    # product made the probes ten times slower. The order of the sums, too, is then the same for any number of threads.
+    # A layer a thread: a fit's vectors are too short to be shared. Of two busy cores, threads that
+    # wait for each other at every product made the probes ten times slower. The order of the sums,
+    # too, is then the same for any number of threads.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -95,7 +107,10 @@ def probe_labelings(labelings: Sequence[tuple[Pairs, Pairs]], test: Pairs) -> li
 
 
 def _probe_layer(
-    states: Sequence[torch.Tensor], fit_right: torch.Tensor, choose_right: torch.Tensor, test_right: torch.Tensor
+    states: Sequence[torch.Tensor],
+    fit_right: torch.Tensor,
+    choose_right: torch.Tensor,
+    test_right: torch.Tensor,
 ) -> list[Probed]:
     """A layer's probe by labeling: states [pairs, width] of the three sets, labels [labelings, pairs], the truth [pairs]."""
     fit_on, choose_on, test_on = states
@@ -107,14 +122,21 @@ def _probe_layer(
     # As scikit-learn's scaler: a feature that never varies stays as it is.
     deviation[fit_on.amax(0) == fit_on.amin(0)] = 1
     weights, intercepts = logistic.fit(features.div_(deviation), fit_right, STRENGTHS)
-    chosen, found = (_predictions(part - mean, weights / deviation, intercepts) for part in (choose_on, test_on))
+    chosen, found = (
+        _predictions(part - mean, weights / deviation, intercepts) for part in (choose_on, test_on)
+    )
     # Of equals the first penalty is kept, which is the strongest.
     choices = (chosen == choose_right[:, None]).sum(2).argmax(1).tolist()
     correct = (found == test_right).float()
-    return [Probed(tuple(correct[labeling, choice].tolist()), STRENGTHS[choice]) for labeling, choice in enumerate(choices)]
+    return [
+        Probed(tuple(correct[labeling, choice].tolist()), STRENGTHS[choice])
+        for labeling, choice in enumerate(choices)
+    ]
 
 
-def _predictions(states: torch.Tensor, weights: torch.Tensor, intercepts: torch.Tensor) -> torch.Tensor:
+def _predictions(
+    states: torch.Tensor, weights: torch.Tensor, intercepts: torch.Tensor
+) -> torch.Tensor:
     """Whether each answer is called right, [labelings, penalties, pairs]."""
     margins = weights @ states.T + intercepts[..., None]
     if not margins.isfinite().all():
@@ -130,9 +152,10 @@ def spread(states: torch.Tensor) -> list[float]:
 def cka(x: torch.Tensor, y: torch.Tensor) -> float | None:
     """Linear CKA of the states of two sets of questions, [n, width] and [m, width], between 0 and 1.
 
-    None where the states of a set do not vary. It compares which directions of the hidden space the two sets spread over:
-    with centred X and Y, |X Y'|^2 / (|X X'| |Y Y'|) in Frobenius norms (Kornblith et al. 2019, eq. 3, the width taking the
-    place of the examples, since two tasks share no example).
+    None where the states of a set do not vary. It compares which directions of the hidden space the
+    two sets spread over:
+    with centred X and Y, |X Y'|^2 / (|X X'| |Y Y'|) in Frobenius norms (Kornblith et al. 2019, eq.
+    3, the width taking the place of the examples, since two tasks share no example).
     """
     x, y = (states.double() - states.double().mean(0) for states in (x, y))
     whole = (x @ x.T).norm() * (y @ y.T).norm()

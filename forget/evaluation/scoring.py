@@ -35,7 +35,9 @@ class Scores:
     lengths: list[tuple[int, ...]]
     """By example, what each option's sum is divided by."""
     answers: dict[Position, torch.Tensor]
-    """By position, [options of all examples, layers + 1, width] hidden state of each option, in order of example and option."""
+    """By position, [options of all examples, layers + 1, width] hidden state of each option, in order
+    of example and option.
+    """
     questions: torch.Tensor
     """[examples, layers + 1, width] hidden state of the prompt's last token; or empty."""
 
@@ -58,20 +60,24 @@ def score(
     """Score every option of every example. All processes of the trial call it together and get the same result.
 
     Args:
-        states: also return hidden states, of each prompt's last token and, at these positions, of each option.
+        states: also return hidden states, of each prompt's last token and, at these positions, of
+            each option.
     """
     process = PartialState()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
     plan = list(batches.plan([e.length for e in encoded], BUDGET[model.device.type]))
     if process.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
-    # A model that is sharded over processes needs them all for each batch, so they take the same number of them.
+    # A model that is sharded over processes needs them all for each batch, so they take the same
+    # number of them.
     turns = plan + plan[-1:] * (-len(plan) % process.num_processes)
     found: dict[int, tuple[list[float], dict[Position, torch.Tensor], torch.Tensor]] = {}
     # One autocast region for all batches: the bf16 copies of the weights are made once.
     with torch.no_grad(), model.autocast(bf16):
         for number, rows in list(enumerate(turns))[process.process_index :: process.num_processes]:
-            batch = batches.pack([[encoded[i] for i in row] for row in rows], model.tokenizer.pad_token_id or 0)
+            batch = batches.pack(
+                [[encoded[i] for i in row] for row in rows], model.tokenizer.pad_token_id or 0
+            )
             batch = batch.to(model.device)
             logits, hidden = model.answers(batch, states=states is not None)
             sums = _sums(logits, batch).tolist()
@@ -80,7 +86,11 @@ def score(
             for place, i in enumerate(chain.from_iterable(rows)):
                 span = slice(at, at + len(encoded[i].options))
                 at = span.stop
-                found[i] = (sums[span], {position: read[span] for position, read in answers.items()}, questions[place])
+                found[i] = (
+                    sums[span],
+                    {position: read[span] for position, read in answers.items()},
+                    questions[place],
+                )
             if process.is_main_process:
                 observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=batch.tokens))
     if process.num_processes > 1:
@@ -94,7 +104,10 @@ def score(
     return Scores(
         [tuple(sums) for sums, _, _ in parts],
         [tuple(lengths(e, x)) for e, x in zip(examples, encoded, strict=True)],
-        {position: torch.cat([answers[position] for _, answers, _ in parts]) for position in states or ()},
+        {
+            position: torch.cat([answers[position] for _, answers, _ in parts])
+            for position in states or ()
+        },
         torch.stack([questions for _, _, questions in parts]),
     )
 
@@ -119,7 +132,9 @@ def _states(
 
     def mean() -> torch.Tensor:
         spans = zip(batch.starts.tolist(), batch.ends.tolist(), strict=True)
-        return torch.stack([by_layer[row, first : last + 1].mean(0) for (row, first), (_, last) in spans]).cpu()
+        return torch.stack(
+            [by_layer[row, first : last + 1].mean(0) for (row, first), (_, last) in spans]
+        ).cpu()
 
     read = {"first": lambda: at(batch.starts), "last": lambda: at(batch.ends), "mean": mean}
     return {position: read[position]() for position in positions}, at(batch.prompt_ends)

@@ -1,8 +1,9 @@
 """Examples to tensors: the one place for tokens, padding, masks and answer positions.
 
-An example's options share its prompt. They are packed into one sequence, `prompt option option …`, where an option sees the
-prompt and itself but not its siblings and counts its positions from the prompt's end, so the prompt is computed once. Short
-examples share a row of a batch where they fit beside each other, neither seeing the other, so that little of it is padding.
+An example's options share its prompt. They are packed into one sequence, `prompt option option …`,
+where an option sees the prompt and itself but not its siblings and counts its positions from the
+prompt's end, so the prompt is computed once. Short examples share a row of a batch where they fit
+beside each other, neither seeing the other, so that little of it is padding.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ PROMPT = 0
 """Segment of a prompt's tokens; option i is segment i + 1; padding is -1."""
 
 WIDE = 1024
-"""Tokens above which an example has its row alone: the mask that keeps two apart grows with the square."""
+"""Tokens above which an example has its row alone: the mask that keeps two apart grows with the
+square.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ class Batch:
     ids: torch.Tensor
     """[B, L] token ids, padded on the right."""
     mask: torch.Tensor | None
-    """[B, 1, L, L] True where a token (row) sees another (column); None where plain causal attention does."""
+    """[B, 1, L, L] True where a token (row) sees another (column); None where plain causal attention
+    does.
+    """
     positions: torch.Tensor
     """[B, L] from the start of each example."""
     sources: torch.Tensor
@@ -81,7 +86,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         tensors = {name: getattr(self, name) for name in self.__slots__}
-        moved: dict[str, Any] = {name: x if x is None else x.to(device, non_blocking=True) for name, x in tensors.items()}
+        moved: dict[str, Any] = {
+            name: x if x is None else x.to(device, non_blocking=True) for name, x in tensors.items()
+        }
         return Batch(**moved)
 
 
@@ -92,12 +99,17 @@ class Answers(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, batch: Batch, states: bool = False) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    def forward(
+        self, batch: Batch, states: bool = False
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Logits [S, vocabulary] and, if asked for, the hidden states, [B, L, width] by layer."""
         mask = batch.mask
         if mask is not None and self.network.config._attn_implementation != "sdpa":
-            # Other attention adds the mask to the scores (forget.models.kernels; architectures without fused attention, as GPT-J).
-            mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)
+            # Other attention adds the mask to the scores (forget.models.kernels; architectures
+            # without fused attention, as GPT-J).
+            mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(
+                ~mask, torch.finfo(torch.float32).min
+            )
         out = self.network.base_model(
             input_ids=batch.ids,
             attention_mask=mask,
@@ -109,18 +121,24 @@ class Answers(nn.Module):
         return self.network.get_output_embeddings()(hidden), out.hidden_states if states else ()
 
 
-def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Encoded]:
+def encode(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int
+) -> list[Encoded]:
     """Token ids of each example.
 
-    The text of prompt and option is tokenised as one and cut where the prompt alone ends, as lm-evaluation-harness does.
+    The text of prompt and option is tokenised as one and cut where the prompt alone ends, as
+    lm-evaluation-harness does.
 
     Raises:
-        BadInput: an option or suffix without a token, or a sequence of more than `limit` tokens. Nothing is truncated.
+        BadInput: an option or suffix without a token, or a sequence of more than `limit` tokens.
+            Nothing is truncated.
     """
     prompts = _tokenise(tokenizer, [e.prompt for e in examples])
     stems = _tokenise(tokenizer, [e.prompt + option for e in examples for option in e.options])
     whole = (
-        _tokenise(tokenizer, [e.prompt + option + e.suffix for e in examples for option in e.options])
+        _tokenise(
+            tokenizer, [e.prompt + option + e.suffix for e in examples for option in e.options]
+        )
         if any(e.suffix for e in examples)
         else stems
     )
@@ -140,7 +158,9 @@ def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limi
             )
         one = Encoded(prompt, options, scored)
         if one.longest > limit:
-            raise BadInput(f"example {example.id} has {one.longest} tokens, but the model reads {limit} at most; leave it out")
+            raise BadInput(
+                f"example {example.id} has {one.longest} tokens, but the model reads {limit} at most; leave it out"
+            )
         encoded.append(one)
     return encoded
 
@@ -158,7 +178,8 @@ def context(config: PretrainedConfig) -> int:
 
 def plan(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
     """Batches of examples of like length, each at most `budget` tokens with its padding (or one example): by batch and row,
-    indices. A row is as wide as the batch's longest example and, up to `WIDE`, filled up with the longest others that fit."""
+    indices. A row is as wide as the batch's longest example and, up to `WIDE`, filled up with the longest others that fit.
+    """
     rest = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i))
     while rest:
         width = lengths[rest[-1]]
@@ -213,13 +234,16 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
                 ends.append((row, span.stop - 1))
                 at = span.stop
     single = all(len(examples) == 1 and len(examples[0].options) == 1 for examples in rows)
-    tensors = (torch.tensor(x) for x in (sources, source, targets, option, ends, starts, prompt_ends))
+    tensors = (
+        torch.tensor(x) for x in (sources, source, targets, option, ends, starts, prompt_ends)
+    )
     return Batch(ids, None if single else _mask(owners, segments), positions, *tensors)
 
 
 def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
     """Each token sees its example's prompt and its own segment, up to itself. Padding sees something too: a blind row gives
-    NaN."""
+    NaN.
+    """
     mine = owners[:, :, None] == owners[:, None, :]
     row, column = segments[:, :, None], segments[:, None, :]
     causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()

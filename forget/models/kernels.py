@@ -1,6 +1,7 @@
 """The same sums, faster on a CPU: what transformers leaves to general kernels, arranged for matrix units and caches.
 
-Modules keep their names, weights and results (to rounding); where the machine or a module gives no reason, it stays as it was.
+Modules keep their names, weights and results (to rounding); where the machine or a module gives no
+reason, it stays as it was.
 """
 
 from __future__ import annotations
@@ -21,21 +22,32 @@ ATTENTION = "forget_cpu"
 """Name of `attend` among transformers' attention implementations."""
 
 LONGEST = 512
-"""Tokens of a sequence up to which its attention scores are best written out: longer ones no longer fit in the caches."""
+"""Tokens of a sequence up to which its attention scores are best written out: longer ones no longer
+fit in the caches.
+"""
 
 
 def quicken(network: PreTrainedModel) -> None:
     """Give the modules of a network that stays on the CPU faster forwards, where there are some."""
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512") or not torch.backends.mkldnn.is_available():
+    if (
+        not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        or not torch.backends.mkldnn.is_available()
+    ):
         return
     outside = set(network.base_model.children())
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
         # The last norm's output is a hidden state, which is read in fp32.
-        elif type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon") and module not in outside:
+        elif (
+            type(module).__name__.endswith("RMSNorm")
+            and hasattr(module, "variance_epsilon")
+            and module not in outside
+        ):
             module.__class__ = RMSNorm
-        elif isinstance(getattr(module, "act_fn", None), (nn.SiLU, SiLUActivation)) and _is_gated(module):
+        elif isinstance(getattr(module, "act_fn", None), (nn.SiLU, SiLUActivation)) and _is_gated(
+            module
+        ):
             module.__class__ = GatedMLP
     if type(head := network.get_output_embeddings()) is Linear:
         head.__class__ = Head
@@ -46,8 +58,9 @@ def quicken(network: PreTrainedModel) -> None:
 def keep_memory() -> None:
     """For a process that trains: what is freed stays with it, since the next step asks for the same again.
 
-    glibc gives large blocks back to the kernel and takes them anew, zeroed page by page: a tenth of a training step. The few
-    of a whole vocabulary it still does, since among the others they leave holes that nothing else fills.
+    glibc gives large blocks back to the kernel and takes them anew, zeroed page by page: a tenth of
+    a training step. The few of a whole vocabulary it still does, since among the others they leave
+    holes that nothing else fills.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -82,7 +95,11 @@ class RMSNorm(nn.Module):
     variance_epsilon: float
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden_states.dtype
+        dtype = (
+            torch.get_autocast_dtype("cpu")
+            if torch.is_autocast_enabled("cpu")
+            else hidden_states.dtype
+        )
         return _Normalised.apply(hidden_states, self.weight, self.variance_epsilon, dtype)
 
 
@@ -112,7 +129,8 @@ def attend(
 
     Args:
         query: [B, heads, L, width]; `key` and `value` have a divisor of these heads.
-        attention_mask: [B or 1, 1, L, L] what is added to the scores, or None where each token sees those up to itself.
+        attention_mask: [B or 1, 1, L, L] what is added to the scores, or None where each token sees
+            those up to itself.
 
     Returns:
         [B, L, heads, width], and no weights.
@@ -125,8 +143,15 @@ def attend(
     if attention_mask is not None:
         # fp32's least number is -inf in bf16, and a row of padding that sees nothing NaN.
         attention_mask = attention_mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
-    if query.dtype != torch.bfloat16 or seen > LONGEST or length != seen or of.get("position_bias") is not None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **of)
+    if (
+        query.dtype != torch.bfloat16
+        or seen > LONGEST
+        or length != seen
+        or of.get("position_bias") is not None
+    ):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **of
+        )
     if attention_mask is None:
         attention_mask = query.new_full((1, 1, length, length), -torch.inf).triu_(1)
     rows = (size * groups, heads // groups * length)
@@ -172,14 +197,24 @@ class _Normalised(torch.autograd.Function):
     """weight x / sqrt(mean(x^2) + epsilon), rounded to `dtype`."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+    ) -> torch.Tensor:
         x = x.float()
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        scale = (
+            torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            .square_()
+            .div_(x.shape[-1])
+            .add_(epsilon)
+            .rsqrt_()
+        )
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+    def backward(
+        ctx: Any, *grads: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
         x, weight, scale = ctx.saved_tensors
         needs_x, needs_weight = ctx.needs_input_grad[:2]
         grad = grads[0].float()

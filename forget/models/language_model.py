@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from forget.models.batches import Answers
@@ -38,7 +44,9 @@ class LanguageModel:
 
     def autocast(self, bf16: bool) -> torch.autocast:
         """The region to run it in. Of a sharded model no bf16 weight outlives its use."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=not self.sharded)
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=not self.sharded
+        )
 
     @property
     def device(self) -> torch.device:

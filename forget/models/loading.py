@@ -19,7 +19,10 @@ from forget.storage.store import Store
 
 
 def load(
-    name: str | Path, store: Store | None = None, device: torch.device | str | None = None, sharded: bool = False
+    name: str | Path,
+    store: Store | None = None,
+    device: torch.device | str | None = None,
+    sharded: bool = False,
 ) -> LanguageModel:
     """The model with fp32 weights, on the GPU where there is one.
 
@@ -28,7 +31,8 @@ def load(
         sharded: leave each process of the trial its share of the model; they load it together.
 
     Raises:
-        BadInput: unknown name, a missing wheel, a folder that is not read (forget.models.vetting), too few layers, no network.
+        BadInput: unknown name, a missing wheel, a folder that is not read (forget.models.vetting),
+            too few layers, no network.
     """
     check(str(name))
     stem, depth = _parse(str(name))
@@ -39,7 +43,9 @@ def load(
         source, revision = _located(stem, store)
         config = _config(source, revision)
         if depth and depth > config.num_hidden_layers:
-            raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}')
+            raise BadInput(
+                f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}'
+            )
         config.num_hidden_layers = depth or config.num_hidden_layers
         with _understandable(stem, "weights"), _quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -54,14 +60,21 @@ def load(
             )
         network, report = loaded
         # transformers would go on with random numbers in their place.
-        if missing := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
+        if missing := sorted(
+            {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+        ):
             more = f" and {len(missing) - 1} more" * (len(missing) > 1)
             raise BadInput(
                 f'model "{stem}" cannot be loaded: its weights lack {missing[0]}{more}, in the shape of its config.json'
             )
         with _understandable(stem, "tokenizer"), _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-        for note in ("is_local", "local_files_only"):  # Where it was read: nothing that a saved model should tell.
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=revision, trust_remote_code=False
+            )
+        for note in (
+            "is_local",
+            "local_files_only",
+        ):  # Where it was read: nothing that a saved model should tell.
             tokenizer.init_kwargs.pop(note, None)
         rows = network.get_input_embeddings().weight.shape[0]
         if tokenizer.vocab_size > rows:
@@ -91,19 +104,27 @@ def _own(model: LanguageModel) -> torch.Tensor:
 def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
     """Answers are computed as head(backbone(x)) at a few positions, an example's options side by side under one mask and other
     examples in the same row (forget.models.batches), by faster kernels (forget.models.kernels). A model for which that is not its own forward
-    (capped logits, an attention mask of its own, a gate that only looks like the usual one) is refused."""
+    (capped logits, an attention mask of its own, a gate that only looks like the usual one) is refused.
+    """
     network, device = model.network, model.device
-    # The first option is long: the second one's prompt then lies outside the window of local attention.
+    # The first option is long: the second one's prompt then lies outside the window of local
+    # attention.
     long = [3] * min(300, reach(network) - 2)
-    batch = pack([[Encoded([6], [[7]], [1]), Encoded([1, 2], [long, [4, 5]], [1, 2])]], pad=0).to(device)
+    batch = pack([[Encoded([6], [[7]], [1]), Encoded([1, 2], [long, [4, 5]], [1, 2])]], pad=0).to(
+        device
+    )
     refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
         try:
             logits, _ = Answers(network)(batch)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise BadInput(f"{refused}it does not take options side by side ({str(error).splitlines()[0]})") from error
+            raise BadInput(
+                f"{refused}it does not take options side by side ({str(error).splitlines()[0]})"
+            ) from error
     # Scored are the other example's token, the long option's last and both of the second's.
     if not (own.isfinite().all() and logits.isfinite().all()):
         raise BadInput(f"{refused}its logits are not finite")
     if (logits[batch.source[2:]] - own).abs().max() > 1e-3 * own.abs().max():
-        raise BadInput(f"{refused}its logits differ from its head over its last hidden state, options side by side")
+        raise BadInput(
+            f"{refused}its logits differ from its head over its last hidden state, options side by side"
+        )

@@ -19,21 +19,27 @@ from forget.models.batches import Answers
 def shard(answers: Answers) -> None:
     """Leave each process its share of every parameter, on its device. The whole model is on the CPU before.
 
-    It moves and is gathered block by block. What lies outside the blocks is gathered while `answers` runs: nothing else may
-    run the network from now on. accelerate shards on GPUs alone, so this is torch's own.
+    It moves and is gathered block by block. What lies outside the blocks is gathered while
+    `answers` runs: nothing else may run the network from now on. accelerate shards on GPUs alone,
+    so this is torch's own.
 
     Raises:
         BadInput: a model in one block.
     """
-    blocks = [module for module in answers.modules() if isinstance(module, GradientCheckpointingLayer)]
+    blocks = [
+        module for module in answers.modules() if isinstance(module, GradientCheckpointingLayer)
+    ]
     if not blocks:
         kind = answers.network.config.model_type
-        raise BadInput(f"shard = true gathers a model block by block, and transformers knows no blocks of a {kind}")
+        raise BadInput(
+            f"shard = true gathers a model block by block, and transformers knows no blocks of a {kind}"
+        )
     # One before it, which nobody uses any more, holds on to itself.
     gc.collect()
     process = PartialState()
     mesh = init_device_mesh(process.device.type, (process.num_processes,))
-    # Backward computes a block again: kept for it, activations and autocast's bf16 weights would fill the device.
+    # Backward computes a block again: kept for it, activations and autocast's bf16 weights would
+    # fill the device.
     answers.network.activation_checkpointing_enable()
     for module in (*blocks, answers):
         # Left to itself, the root would stay whole after a forward.

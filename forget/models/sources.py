@@ -43,7 +43,9 @@ def check(name: str) -> None:
     if not entry and os.path.isdir(stem):
         vetting.check_folder(Path(stem))
     elif not entry and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", stem):
-        raise BadInput(f'no model is named "{name}", nor is it a folder or a hub id "owner/name"{nearest(name, MODELS)}')
+        raise BadInput(
+            f'no model is named "{name}", nor is it a folder or a hub id "owner/name"{nearest(name, MODELS)}'
+        )
 
 
 def layers(name: str) -> int:
@@ -58,11 +60,16 @@ def parameters(name: str) -> int:
     """Parameters of the model, tied weights counted once, without loading its weights."""
     stem, depth = _parse(name)
     if entry := MODELS.get(stem):
-        return entry.outside + (entry.parameters - entry.outside) // entry.layers * (depth or entry.layers)
+        return entry.outside + (entry.parameters - entry.outside) // entry.layers * (
+            depth or entry.layers
+        )
     config = _config(*_located(stem, None))
     config.num_hidden_layers = depth or config.num_hidden_layers
     with _understandable(stem, "config.json"), torch.device("meta"):
-        return sum(p.numel() for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters())
+        return sum(
+            p.numel()
+            for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters()
+        )
 
 
 def reads(name: str) -> int:
@@ -85,7 +92,9 @@ def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
             if (folder := store.root / "models" / stem).exists():
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             gguf = _wheel(source)
-            return AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+            )
         if os.path.isdir(source):
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         hub_id, _, revision = source.partition("@")
@@ -103,7 +112,11 @@ def fingerprint(name: str) -> str:
     stem, depth = _parse(name)
     entry = MODELS.get(stem)
     if not entry and os.path.isdir(stem):
-        files = [path for path in sorted(Path(stem).iterdir()) if path.suffix in (".safetensors", ".json")]
+        files = [
+            path
+            for path in sorted(Path(stem).iterdir())
+            if path.suffix in (".safetensors", ".json")
+        ]
         hashes = []
         for path in files:
             with path.open("rb") as stream:
@@ -118,14 +131,18 @@ def _located(stem: str, store: Store | None) -> tuple[str, str]:
     entry = MODELS.get(stem)
     source = entry.source if entry else stem
     if source.startswith("wheel:"):
-        folder = (store or Store()).shared("models", stem, functools.partial(_convert, _wheel(source)))
+        folder = (store or Store()).shared(
+            "models", stem, functools.partial(_convert, _wheel(source))
+        )
         return str(folder), "main"
     if os.path.isdir(source):
         return source, "main"
     hub_id, _, revision = source.partition("@")
     with _understandable(hub_id, "settings"), _quiet():
         # Of what nobody has looked at, only the settings are fetched.
-        folder = Path(snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json"))
+        folder = Path(
+            snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json")
+        )
     vetting.check_settings(folder)
     # The commit that was looked at, whatever the branch becomes.
     return hub_id, folder.name
@@ -144,10 +161,18 @@ def _wheel(source: str) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     with _quiet():
-        network = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        network = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+        )
     # A model that was loaded from GGUF refuses to be saved: its weights go into one that never was.
-    fields = {k: v for k, v in network.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    fields = {
+        k: v
+        for k, v in network.config.to_dict().items()
+        if k not in ("quantization_config", "_name_or_path")
+    }
     plain = LlamaForCausalLM(LlamaConfig(**fields))
     plain.load_state_dict(network.state_dict())
     save(LanguageModel("", plain, tokenizer), folder)
@@ -158,7 +183,9 @@ def _config(source: str, revision: str) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     blocks = getattr(config, "num_hidden_layers", None)
     if not isinstance(blocks, int) or not 1 <= blocks <= BLOCKS:
-        raise BadInput(f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, not from 1 to {BLOCKS}')
+        raise BadInput(
+            f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, not from 1 to {BLOCKS}'
+        )
     return config
 
 
@@ -169,8 +196,9 @@ def _understandable(name: str, part: str) -> Iterator[None]:
         yield
     except (BadInput, MemoryError, torch.OutOfMemoryError):
         raise
-    # Of any type: what stands in a broken config.json or tokenizer.json is used before it is looked at (TypeError, KeyError,
-    # ZeroDivisionError and others), and the tokenizers library raises bare Exceptions.
+    # Of any type: what stands in a broken config.json or tokenizer.json is used before it is looked
+    # at (TypeError, KeyError, ZeroDivisionError and others), and the tokenizers library raises bare
+    # Exceptions.
     except Exception as error:
         # Several lines where it lists what it tried; the first ones tell.
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300].rstrip(".:")

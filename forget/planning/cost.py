@@ -30,7 +30,9 @@ class Cost:
     """Tokens trained on."""
     forget: int
     scored: int
-    """Tokens of one of the three measurements, before any training, after learning and after forgetting."""
+    """Tokens of one of the three measurements, before any training, after learning and after
+    forgetting.
+    """
     watched: int
     """Tokens scored on the way through one of the two stages."""
     assumed: tuple[str, ...]
@@ -64,23 +66,36 @@ class Cost:
 
 def cost(trial: Trial, shares: int = 1) -> Cost:
     """`shares` processes hold the model between them. Raises BadInput for a task or model that is not there."""
-    sizes = {name: _size(name, trial.folders, trial.template, trial.options) for name in trial.tasks}
+    sizes = {
+        name: _size(name, trial.folders, trial.template, trial.options) for name in trial.tasks
+    }
     own = sizes[trial.task]
     learn = min(trial.learn.examples, own.train)
     forget = min(trial.forget.examples, own.train)
     limit = trial.evaluation_examples
-    scored = own.scored * (min(limit, forget) + min(limit, own.near) + min(trial.probe.examples, own.validation))
+    scored = own.scored * (
+        min(limit, forget) + min(limit, own.near) + min(trial.probe.examples, own.validation)
+    )
     scored += sum(size.scored * min(limit, size.test) for size in sizes.values())
 
     parameters, layers = sources.parameters(trial.model), sources.layers(trial.model)
-    # A block holds 12 d^2 parameters (Kaplan et al. 2020, 2.1), adapters on its seven linear layers about 19 d a rank.
+    # A block holds 12 d^2 parameters (Kaplan et al. 2020, 2.1), adapters on its seven linear layers
+    # about 19 d a rank.
     width = math.sqrt(parameters / 12 / layers)
     adapters = int(19 * width * trial.lora.rank * layers)
     trained = adapters if trial.tuning == "lora" else parameters
     weights = ADAM * trained + (4 * parameters if trial.tuning == "lora" else 0)
     bf16 = catalogue.in_bf16(trial.precision)
-    # 34 bytes a token, layer and unit of width in 16 bits (Korthikanti et al. 2022, 4.1), attention scores left out.
-    activations = 34 * (1 if bf16 else 2) * width * layers * own.trained * max(trial.learn.batch, trial.forget.batch)
+    # 34 bytes a token, layer and unit of width in 16 bits (Korthikanti et al. 2022, 4.1), attention
+    # scores left out.
+    activations = (
+        34
+        * (1 if bf16 else 2)
+        * width
+        * layers
+        * own.trained
+        * max(trial.learn.batch, trial.forget.batch)
+    )
     return Cost(
         learn=int(learn * trial.learn.epochs * own.trained),
         forget=int(forget * trial.forget.epochs * own.trained),
@@ -111,16 +126,31 @@ class _Size:
 
 
 @functools.cache
-def _size(name: str, folders: tuple[str, ...], template: str, options: Literal["two", "all"]) -> _Size:
+def _size(
+    name: str, folders: tuple[str, ...], template: str, options: Literal["two", "all"]
+) -> _Size:
     task = tasks.find(name, folders)
     if task.kind == "hub":
-        return _Size(math.inf, math.inf, math.inf, 0, HUB_PROMPT + HUB_OPTION, HUB_PROMPT + 2 * HUB_OPTION, assumed=True)
+        return _Size(
+            math.inf,
+            math.inf,
+            math.inf,
+            0,
+            HUB_PROMPT + HUB_OPTION,
+            HUB_PROMPT + 2 * HUB_OPTION,
+            assumed=True,
+        )
     load = functools.partial(tasks.load, name, folders=folders, template=template, options=options)
     splits = {split: load(split) for split in task.splits}
     # Another task than the trial's own may have no more than a test split.
     some = splits.get("train") or splits["test"]
     prompt = statistics.mean(len(example.prompt) for example in some) / CHARACTERS_A_TOKEN
-    option = statistics.mean(len(text + example.suffix) for example in some for text in example.options) / CHARACTERS_A_TOKEN
+    option = (
+        statistics.mean(len(text + example.suffix) for example in some for text in example.options)
+        / CHARACTERS_A_TOKEN
+    )
     count = statistics.mean(len(example.options) for example in some)
-    train, test, validation, near = (len(splits.get(split, ())) for split in ("train", "test", "validation", "near"))
+    train, test, validation, near = (
+        len(splits.get(split, ())) for split in ("train", "test", "validation", "near")
+    )
     return _Size(train, test, validation, near, prompt + option, prompt + count * option)

@@ -1,6 +1,7 @@
 """Which examples are longer than the model reads. None is ever cut short: a trial that draws one is refused.
 
-The data and the tokenizer tell, no weights. Most tasks are cleared by their bytes alone, of which a token takes at least one.
+The data and the tokenizer tell, no weights. Most tasks are cleared by their bytes alone, of which a
+token takes at least one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Long:
     model: str
     examples: int
     tokens: int | None
-    """Of the longest; None where the tokenizer is not on this machine: then these are the examples that may be too long."""
+    """Of the longest; None where the tokenizer is not on this machine: then these are the examples that
+    may be too long.
+    """
     limit: int
     """Tokens that the model reads."""
 
@@ -49,19 +52,35 @@ def too_long(trials: Iterable[Trial], store: Store) -> tuple[Long, ...]:
     Raises:
         BadInput: data that cannot be read.
     """
-    find, load, most, reads = cache(tasks.find), cache(tasks.load), cache(_most_bytes), cache(sources.reads)
+    find, load, most, reads = (
+        cache(tasks.find),
+        cache(tasks.load),
+        cache(_most_bytes),
+        cache(sources.reads),
+    )
     tokenizer = cache(partial(sources.tokenizer, store=store))
     found: dict[tuple[str, str], dict[tuple[str, str], int | None]] = {}
 
     @cache
     def long(
-        model: str, task: str, split: str, n: int, seed: int, folders: tuple[str, ...], template: str, options: Options
+        model: str,
+        task: str,
+        split: str,
+        n: int,
+        seed: int,
+        folders: tuple[str, ...],
+        template: str,
+        options: Options,
     ) -> dict[str, int | None]:
         """Tokens of those that are too long, by id."""
         draw = partial(load, task, seed=seed, folders=folders, template=template, options=options)
         if split == "near":
             trained = {example.id for example in draw("train", n)}
-            examples = [example for example in draw("near") if not example.source or example.source in trained]
+            examples = [
+                example
+                for example in draw("near")
+                if not example.source or example.source in trained
+            ]
         else:
             examples = list(draw(split, n))
         suspects = [example for example in examples if _bytes(example) > reads(model) - SPECIAL]
@@ -80,18 +99,26 @@ def too_long(trials: Iterable[Trial], store: Store) -> tuple[Long, ...]:
                 continue
             if most(task, split, *asked) <= reads(trial.model) - SPECIAL:
                 continue
-            for id, tokens in long(trial.model, task, split, n, trial.seed, *asked, trial.options).items():
+            for id, tokens in long(
+                trial.model, task, split, n, trial.seed, *asked, trial.options
+            ).items():
                 found.setdefault((task, trial.model), {})[split, id] = tokens
     return tuple(
-        Long(task, model, len(each), max((n for n in each.values() if n), default=None), reads(model))
+        Long(
+            task, model, len(each), max((n for n in each.values() if n), default=None), reads(model)
+        )
         for (task, model), each in found.items()
     )
 
 
 def _most_bytes(task: str, split: str, folders: Sequence[str], template: str) -> int:
     """Of any example of the split, whichever distractor is drawn for it."""
-    return max(map(_bytes, tasks.load(task, split, folders=folders, template=template, options="all")))
+    return max(
+        map(_bytes, tasks.load(task, split, folders=folders, template=template, options="all"))
+    )
 
 
 def _bytes(example: Example) -> int:
-    return len(example.prompt.encode()) + max(len((option + example.suffix).encode()) for option in example.options)
+    return len(example.prompt.encode()) + max(
+        len((option + example.suffix).encode()) for option in example.options
+    )

@@ -24,7 +24,9 @@ from forget.settings.trial import Trial
 from forget.storage.store import Store
 
 EFFICIENCY = 0.35
-"""Share of a matrix product's throughput that training reaches: smollm2-135m, bf16, two cores, 32 tokens a sequence."""
+"""Share of a matrix product's throughput that training reaches: smollm2-135m, bf16, two cores, 32
+tokens a sequence.
+"""
 
 TRIAL_SECONDS = 10
 """What a trial takes beside the model's arithmetic: loading, probing, bootstrapping, logging."""
@@ -51,7 +53,9 @@ class Plan:
     memory: int
     """Bytes, of the largest trial."""
     disk: int
-    """Bytes of learned checkpoints in fp32, forgotten models in bf16, and the checkpoints of trials that run."""
+    """Bytes of learned checkpoints in fp32, forgotten models in bf16, and the checkpoints of trials
+    that run.
+    """
     free: int | None
     """Bytes free where the store lies; None for an object store, which does not say."""
     long: tuple[Long, ...] = ()
@@ -60,7 +64,10 @@ class Plan:
     @property
     def seconds(self) -> float:
         """An estimate; asked for the first time, it times the machine for half a second."""
-        return sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n) + TRIAL_SECONDS * self.rounds
+        return (
+            sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n)
+            + TRIAL_SECONDS * self.rounds
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """What, and how much."""
@@ -69,11 +76,24 @@ class Plan:
             basis += f"; {HUB_PROMPT + HUB_OPTION} an example assumed for tasks not on this machine: {', '.join(self.assumed)}"
         rows = [
             ("trials", f"{self.todo} to run, {self.done} done"),
-            ("learned checkpoints", f"{self.learned_todo} to make, {self.learned_done} in the store"),
+            (
+                "learned checkpoints",
+                f"{self.learned_todo} to make, {self.learned_done} in the store",
+            ),
             ("tokens", f"{amount(self.trained)} trained, {amount(self.scored)} scored ({basis})"),
-            ("time", f"about {duration(self.seconds)} on this machine: an estimate from a matrix product timed just now"),
-            ("memory", f"{amount(self.memory)}B a process of a trial; {amount(psutil.virtual_memory().total)}B here"),
-            ("disk", f"{amount(self.disk)}B" + ("" if self.free is None else f"; {amount(self.free)}B free")),
+            (
+                "time",
+                f"about {duration(self.seconds)} on this machine: an estimate from a matrix product timed just now",
+            ),
+            (
+                "memory",
+                f"{amount(self.memory)}B a process of a trial; {amount(psutil.virtual_memory().total)}B here",
+            ),
+            (
+                "disk",
+                f"{amount(self.disk)}B"
+                + ("" if self.free is None else f"; {amount(self.free)}B free"),
+            ),
         ]
         rows += [("too long", str(one)) for one in self.long]
         return rows if self.todo else rows[:2]
@@ -97,14 +117,18 @@ def plan(sweep: Sweep, store: Store) -> Plan:
     shares = sweep.resources.workers if sweep.resources.shard else 1
     costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
-    missing = {learned: one for learned, one in learning.items() if not store.has("learned", learned)}
+    missing = {
+        learned: one for learned, one in learning.items() if not store.has("learned", learned)
+    }
     at_once = _at_once(sweep, len(costs))
     flops = {True: 0.0, False: 0.0}
     for one in costs:
         flops[one.bf16] += one.forgetting
     for one in missing.values():
         flops[one.bf16] += one.learning
-    kept = sum(2 * one.parameters for (_, trial), one in zip(todo, costs, strict=True) if trial.save)
+    kept = sum(
+        2 * one.parameters for (_, trial), one in zip(todo, costs, strict=True) if trial.save
+    )
     running = sorted((12 * one.trained for one in costs), reverse=True)[:at_once]
     return Plan(
         done=done,
@@ -112,7 +136,8 @@ def plan(sweep: Sweep, store: Store) -> Plan:
         learned_done=len(learning) - len(missing),
         learned_todo=len(missing),
         trained=sum(one.forget for one in costs) + sum(one.learn for one in missing.values()),
-        scored=sum(one.scored + one.watched for one in costs) + sum(2 * one.scored + one.watched for one in missing.values()),
+        scored=sum(one.scored + one.watched for one in costs)
+        + sum(2 * one.scored + one.watched for one in missing.values()),
         assumed=tuple(dict.fromkeys(name for one in costs for name in one.assumed)),
         flops=flops,
         rounds=math.ceil(len(costs) / at_once),
@@ -152,10 +177,14 @@ def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
     cells = dict(zip(identify_all(trials), trials, strict=True))
     if not sweep.search:
         finished = set(store.done(identity.trial for identity in cells))
-        todo = [(identity.learned, trial) for identity, trial in cells.items() if identity.trial not in finished]
+        todo = [
+            (identity.learned, trial)
+            for identity, trial in cells.items()
+            if identity.trial not in finished
+        ]
         return todo, len(cells) - len(todo)
-    # What a search will propose is not known yet: a proposal costs what its cell does. Done is whatever differs from the
-    # cell in the settings that are searched alone.
+    # What a search will propose is not known yet: a proposal costs what its cell does. Done is
+    # whatever differs from the cell in the settings that are searched alone.
     searched = {key: bounds.low for key, bounds in sweep.search.settings.items()}
     found = Counter(overlay(outcome.trial, searched) for outcome in store.finished())
     todo, done = [], 0
@@ -177,7 +206,9 @@ def _at_once(sweep: Sweep, todo: int) -> int:
 
 def _free(root: Path) -> int:
     """Bytes free where the folder lies or will lie."""
-    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if os.path.exists(folder))).free
+    return shutil.disk_usage(
+        next(folder for folder in (root, *root.parents) if os.path.exists(folder))
+    ).free
 
 
 def amount(n: float) -> str:

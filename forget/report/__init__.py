@@ -12,7 +12,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from forget.analyses import Study
 from forget.analyses.claims import CLAIMS, verdicts
 from forget.analyses.words import rate_name
-from forget.report import ablations, generalisation, matrix, order, overview, predictors, probes, scaling, tables
+from forget.report import (
+    ablations,
+    generalisation,
+    matrix,
+    order,
+    overview,
+    predictors,
+    probes,
+    scaling,
+    tables,
+)
 from forget.report.findings import findings, headline, numbers, summary
 from forget.report.section import show
 from forget.report.trial import trial_figures
@@ -55,7 +65,11 @@ class Report:
 
 
 def write(
-    sweep: Sweep, outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame], folder: Path, failures: Sequence[str] = ()
+    sweep: Sweep,
+    outcomes: Sequence[Outcome],
+    frames: Mapping[str, pd.DataFrame],
+    folder: Path,
+    failures: Sequence[str] = (),
 ) -> Report:
     """The page `folder/report.html`, its figures as PNG files and its tables as CSV files.
 
@@ -74,7 +88,9 @@ def write(
     tables.write_cells(study, folder / "cells.csv")
     told = verdicts(study)
     tables.findings_table(told).write(folder)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
+    )
     environment.filters |= {"show": show, "rate": rate_name}
     text = environment.get_template("page.html").render(
         sweep=sweep,

@@ -45,9 +45,18 @@ def section(study: Study, folder: Path) -> Section | None:
     found = comparisons(study)
     if not found:
         return None
-    by_factor = {factor: list(group) for factor, group in groupby(found, key=lambda comparison: comparison.factor)}
-    pictures = [_picture(factor, some, folder / f"ablation-{i}.png") for i, (factor, some) in enumerate(by_factor.items(), 1)]
-    tables = [Table("ablations", [_row(c) for c in found]), Table("patterns", [_pattern_row(p) for p in patterns(study)])]
+    by_factor = {
+        factor: list(group)
+        for factor, group in groupby(found, key=lambda comparison: comparison.factor)
+    }
+    pictures = [
+        _picture(factor, some, folder / f"ablation-{i}.png")
+        for i, (factor, some) in enumerate(by_factor.items(), 1)
+    ]
+    tables = [
+        Table("ablations", [_row(c) for c in found]),
+        Table("patterns", [_pattern_row(p) for p in patterns(study)]),
+    ]
     return Section("ablations", "One factor at a time", TEXT, pictures, tables)
 
 
@@ -56,7 +65,12 @@ def _picture(factor: str, found: Sequence[Comparison], path: Path) -> Picture:
     at = {(c.measure, c.first, c.other): c.difference for c in found}
     panels = {
         panel: [
-            Series(split, LOOKS[split][0], [at.get((measure, *two)) for two in twos], marker=LOOKS[split][1])
+            Series(
+                split,
+                LOOKS[split][0],
+                [at.get((measure, *two)) for two in twos],
+                marker=LOOKS[split][1],
+            )
             for split, measure in by_split.items()
         ]
         for panel, by_split in PANELS.items()

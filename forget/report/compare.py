@@ -26,14 +26,30 @@ def write(found: Comparison, a: str, b: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for measure in dict.fromkeys(line.measure for line in found.lines if line.headline):
-        of = [line for line in (*found.lines, *found.means) if line.headline and line.measure == measure]
+        of = [
+            line
+            for line in (*found.lines, *found.means)
+            if line.headline and line.measure == measure
+        ]
         if any(line.difference for line in of):
             paths.append(_forest(folder / f"{measure}.png", of, a, b))
     settings = {"experiment": (a, b), **found.settings}
     for table in (
-        Table("settings", [{"setting": name, "A": ours, "B": theirs} for name, (ours, theirs) in settings.items()]),
+        Table(
+            "settings",
+            [
+                {"setting": name, "A": ours, "B": theirs}
+                for name, (ours, theirs) in settings.items()
+            ],
+        ),
         Table("differences", [_row(line) for line in (*found.lines, *found.means)]),
-        Table("unmatched", [{"only in": one.study, "task": one.task, "setting": one.at} for one in found.unmatched]),
+        Table(
+            "unmatched",
+            [
+                {"only in": one.study, "task": one.task, "setting": one.at}
+                for one in found.unmatched
+            ],
+        ),
     ):
         if table.rows:
             paths.append(table.write(folder))
@@ -54,13 +70,20 @@ def _safe(name: str) -> str:
 
 
 def _forest(path: Path, lines: Sequence[Line], a: str, b: str) -> Path:
-    names = [*dict.fromkeys(line.task for line in lines if line.task != MEAN), *{line.task for line in lines} & {MEAN}]
+    names = [
+        *dict.fromkeys(line.task for line in lines if line.task != MEAN),
+        *{line.task for line in lines} & {MEAN},
+    ]
     settings = list(dict.fromkeys(line.at for line in lines))
-    looks = list(zip(settings, figures.ramp(len(settings)), figures.markers(len(settings)), strict=True))
+    looks = list(
+        zip(settings, figures.ramp(len(settings)), figures.markers(len(settings)), strict=True)
+    )
     at = {(line.at, line.split, line.task): line.difference for line in lines}
     panels = {
         title: [
-            Series(setting or "difference", c, [at.get((setting, split, n)) for n in names], marker=m)
+            Series(
+                setting or "difference", c, [at.get((setting, split, n)) for n in names], marker=m
+            )
             for setting, c, m in looks
         ]
         for split, title in NAMES.items()

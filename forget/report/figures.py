@@ -112,8 +112,8 @@ def dots(
 ) -> Path:
     """A row for each name, a panel for each split, a mark with its interval for each series.
 
-    What lies beyond the limits becomes an arrow with its number, what is missing the word. `lines` are labelled
-    vertical lines; `chance` is one value a row.
+    What lies beyond the limits becomes an arrow with its number, what is missing the word. `lines`
+    are labelled vertical lines; `chance` is one value a row.
     """
     lanes = max(len(series) for series in panels.values())
     height = 1.25 + len(names) * max(0.3, 0.13 * (lanes + 1))
@@ -143,12 +143,25 @@ def dots(
         guesses = [(y, guess) for y, guess in enumerate(chance) if guess is not None]
         if guesses:
             edges = [edge for y, _ in guesses for edge in (y - 0.5, y + 0.5)]
-            axes.plot(np.repeat([guess for _, guess in guesses], 2), edges, "--", color=INK, linewidth=0.9, zorder=1)
+            axes.plot(
+                np.repeat([guess for _, guess in guesses], 2),
+                edges,
+                "--",
+                color=INK,
+                linewidth=0.9,
+                zorder=1,
+            )
             _above(axes, "chance", guesses[0][1])
         for lane, one in enumerate(series):
             _marks(axes, one, 0.8 * ((lane + 0.5) / lanes - 0.5), limits)
     entries = {one.label: _handle(one) for series in panels.values() for one in series}
-    figure.legend(handles=list(entries.values()), loc="outside upper left", ncols=5, handletextpad=0.3, columnspacing=1.4)
+    figure.legend(
+        handles=list(entries.values()),
+        loc="outside upper left",
+        ncols=5,
+        handletextpad=0.3,
+        columnspacing=1.4,
+    )
     return _save(figure, path)
 
 
@@ -183,22 +196,37 @@ def curves(
         if whole:
             axes.xaxis.get_major_locator().set_params(integer=True)
         for one in series:
-            points = sorted((x, e.numbers) for x, e in zip(one.at, one.values, strict=True) if e and e.value is not None)
+            points = sorted(
+                (x, e.numbers)
+                for x, e in zip(one.at, one.values, strict=True)
+                if e and e.value is not None
+            )
             if not points:
                 continue
-            x, (value, low, high) = [x for x, _ in points], zip(*(numbers for _, numbers in points), strict=True)
+            x, (value, low, high) = (
+                [x for x, _ in points],
+                zip(*(numbers for _, numbers in points), strict=True),
+            )
             style = "--" if one.hollow else "-"
             mark = "o" if len(points) == 1 else ""
-            axes.plot(x, value, style, marker=mark, color=one.colour, linewidth=1.5, label=one.label)
+            axes.plot(
+                x, value, style, marker=mark, color=one.colour, linewidth=1.5, label=one.label
+            )
             axes.fill_between(x, low, high, color=one.colour, alpha=0.15, linewidth=0)
         if guess is not None:
             axes.axhline(guess, color=INK, linewidth=0.9, linestyle="--")
-            side: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "top"}
+            side: dict[str, Any] = {
+                "transform": axes.get_yaxis_transform(),
+                "ha": "right",
+                "va": "top",
+            }
             axes.text(0.99, guess, "chance", size=7.5, color=INK, **side)
     for axes in grid:
         axes.remove()
     entries = {one.label: _handle(one, line=True) for series in panels.values() for one in series}
-    figure.legend(handles=list(entries.values()), loc="outside upper left", ncols=5, columnspacing=1.4)
+    figure.legend(
+        handles=list(entries.values()), loc="outside upper left", ncols=5, columnspacing=1.4
+    )
     return _save(figure, path)
 
 
@@ -216,7 +244,8 @@ def matrices(
 
     Intervals are written where there is room.
     """
-    # Row names on the left and the scale on the right take 2.9 inches, a panel's title 1.3, a number 0.27.
+    # Row names on the left and the scale on the right take 2.9 inches, a panel's title 1.3, a
+    # number 0.27.
     room = WIDTH - 2.9
     cell = min(0.72, max(0.27, room / len(panels) / len(columns) - 0.01))
     side, tall = max(1.3, cell * len(columns)), 1.7 + max(0.24, cell * 0.75) * len(rows)
@@ -224,19 +253,28 @@ def matrices(
     down = math.ceil(len(panels) / across)
     figure = _figure((min(WIDTH, side * across + 2.9), tall * down))
     grid = figure.subplots(down, across, sharey=True, squeeze=False).flat
-    colours = LinearSegmentedColormap.from_list("ratio", ["#f7fbff", "#9ecae1", "#2171b5", "#08306b"]).with_extremes(
-        bad="#e3e5e8"
-    )
+    colours = LinearSegmentedColormap.from_list(
+        "ratio", ["#f7fbff", "#9ecae1", "#2171b5", "#08306b"]
+    ).with_extremes(bad="#e3e5e8")
     image = None
     for place, ((title, estimates), axes) in enumerate(zip(panels.items(), grid, strict=False)):
-        numbers = np.array([[math.nan if e is None or e.value is None else e.value for e in row] for row in estimates])
+        numbers = np.array(
+            [
+                [math.nan if e is None or e.value is None else e.value for e in row]
+                for row in estimates
+            ]
+        )
         image = axes.imshow(numbers, cmap=colours, vmin=0, vmax=1, aspect="auto")
         axes.set_title(title)
         axes.set_xlabel(x_axis)
         if place % across == 0:
             axes.set_ylabel(y_axis)
         axes.set_xticks(
-            range(len(columns)), [short(name, 18) for name in columns], rotation=40, ha="right", rotation_mode="anchor"
+            range(len(columns)),
+            [short(name, 18) for name in columns],
+            rotation=40,
+            ha="right",
+            rotation_mode="anchor",
         )
         axes.set_yticks(range(len(rows)), [short(name, 18) for name in rows])
         axes.tick_params(length=0)
@@ -249,14 +287,30 @@ def matrices(
             for j, estimate in enumerate(row):
                 _write(axes, i, j, estimate, interval=cell > 0.6)
                 if rows[i] == columns[j]:
-                    axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor=VERMILION, linewidth=1.2))
+                    axes.add_patch(
+                        Rectangle(
+                            (j - 0.47, i - 0.47),
+                            0.94,
+                            0.94,
+                            fill=False,
+                            edgecolor=VERMILION,
+                            linewidth=1.2,
+                        )
+                    )
         for inner in (*axes.texts, *axes.patches):
             # They lie within the frame, which the layout measures.
             inner.set_in_layout(False)
     for axes in grid:
         axes.remove()
     if image is not None:
-        figure.colorbar(image, ax=figure.axes, label=scale, extend="both", shrink=min(0.8, 2.4 / (tall * down)), aspect=14)
+        figure.colorbar(
+            image,
+            ax=figure.axes,
+            label=scale,
+            extend="both",
+            shrink=min(0.8, 2.4 / (tall * down)),
+            aspect=14,
+        )
     return _save(figure, path)
 
 
@@ -265,14 +319,18 @@ def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], ax
     """Dendrograms side by side: a linkage matrix and the names of its leaves in the order in which it puts them."""
     longest = max(len(names) for _, names in panels.values())
     figure = _figure((WIDTH, 1.1 + 0.24 * longest))
-    for axes, (title, (linkage, names)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    for axes, (title, (linkage, names)) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
         tree = dendrogram(linkage, no_plot=True)
         for place, height in zip(tree["icoord"], tree["dcoord"], strict=True):
             axes.plot(height, place, color=INK, linewidth=1.1)
         axes.set_title(title)
         axes.set_xlabel(axis)
         # scipy sets its leaves ten apart, the first at five.
-        axes.set_yticks([5 + 10 * i for i in range(len(names))], [short(name, 18) for name in names])
+        axes.set_yticks(
+            [5 + 10 * i for i in range(len(names))], [short(name, 18) for name in names]
+        )
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(10 * len(names), 0)
         axes.set_xlim(left=0)
@@ -281,7 +339,9 @@ def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], ax
 
 
 @rc_context(STYLE)
-def scatter(path: Path, panels: Mapping[str, Sequence[Cloud]], y_axis: str, limits: tuple[float, float]) -> Path:
+def scatter(
+    path: Path, panels: Mapping[str, Sequence[Cloud]], y_axis: str, limits: tuple[float, float]
+) -> Path:
     """A panel for each x axis. Every point has both intervals and its name."""
     figure = _figure((WIDTH if len(panels) > 1 else WIDTH / 1.6, 4.4))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -307,10 +367,23 @@ def scatter(path: Path, panels: Mapping[str, Sequence[Cloud]], y_axis: str, limi
             )
     grid[0].set_ylabel(y_axis)
     entries = {cloud.label: _handle(cloud) for clouds in panels.values() for cloud in clouds}
-    figure.legend(handles=list(entries.values()), loc="outside upper left", ncols=3, handletextpad=0.3, columnspacing=1.4)
+    figure.legend(
+        handles=list(entries.values()),
+        loc="outside upper left",
+        ncols=3,
+        handletextpad=0.3,
+        columnspacing=1.4,
+    )
     figure.draw_without_rendering()
     for axes, clouds in zip(grid, panels.values(), strict=True):
-        _name(axes, [(short(n, 20), x, y) for c in clouds for n, x, y in zip(c.names, c.x, c.y, strict=True)])
+        _name(
+            axes,
+            [
+                (short(n, 20), x, y)
+                for c in clouds
+                for n, x, y in zip(c.names, c.x, c.y, strict=True)
+            ],
+        )
     return _save(figure, path)
 
 
@@ -333,17 +406,29 @@ def _name(axes: Axes, points: Sequence[tuple[str, Estimate, Estimate]]) -> None:
     reach = 3 * axes.figure.dpi / 72
     taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in centres]
     frame = axes.get_window_extent()
-    top = {name: (x.numbers[0], y.numbers[0]) for name, x, y in sorted(points, key=lambda point: point[2].numbers[0])}
+    top = {
+        name: (x.numbers[0], y.numbers[0])
+        for name, x, y in sorted(points, key=lambda point: point[2].numbers[0])
+    }
     for name, at in top.items():
         choices: list[tuple[float, Annotation, Bbox]] = []
-        for across, up in (("left", "bottom"), ("right", "bottom"), ("left", "top"), ("right", "top")):
+        for across, up in (
+            ("left", "bottom"),
+            ("right", "bottom"),
+            ("left", "top"),
+            ("right", "top"),
+        ):
             offset = 5 if across == "left" else -5, 3 if up == "bottom" else -3
-            text = axes.annotate(name, at, offset, textcoords="offset points", ha=across, va=up, size=7.5, color=INK)
+            text = axes.annotate(
+                name, at, offset, textcoords="offset points", ha=across, va=up, size=7.5, color=INK
+            )
             # A name may stand outside the frame; it must not shrink the frame.
             text.set_in_layout(False)
             box = text.get_window_extent()
             covered = sum(_area(Bbox.intersection(box, other)) for other in taken)
-            choices.append((covered + 4 * (_area(box) - _area(Bbox.intersection(box, frame))), text, box))
+            choices.append(
+                (covered + 4 * (_area(box) - _area(Bbox.intersection(box, frame))), text, box)
+            )
         best = min(choices, key=lambda choice: choice[0])
         taken.append(best[2])
         for choice in choices:
@@ -369,15 +454,32 @@ def _marks(axes: Axes, series: Series, lane: float, limits: tuple[float, float] 
         elif low <= value <= high:
             inside.append((y + lane, estimate))
         else:
-            edge, arrow, offset, side = (low, "<", 7, "left") if value < low else (high, ">", -7, "right")
+            edge, arrow, offset, side = (
+                (low, "<", 7, "left") if value < low else (high, ">", -7, "right")
+            )
             axes.plot(edge, y + lane, marker=arrow, clip_on=False, **look)
-            axes.annotate(f"{value:.1f}", (edge, y + lane), (offset, 0), textcoords="offset points", ha=side, **word)
+            axes.annotate(
+                f"{value:.1f}",
+                (edge, y + lane),
+                (offset, 0),
+                textcoords="offset points",
+                ha=side,
+                **word,
+            )
     if inside:
         places, estimates = zip(*inside, strict=True)
         values = [estimate.value for estimate in estimates]
         face = "white" if series.hollow else series.colour
         bars = np.concatenate([_reach(estimate) for estimate in estimates], axis=1)
-        axes.errorbar(values, places, xerr=bars, marker=series.marker, markerfacecolor=face, elinewidth=1.3, **look)
+        axes.errorbar(
+            values,
+            places,
+            xerr=bars,
+            marker=series.marker,
+            markerfacecolor=face,
+            elinewidth=1.3,
+            **look,
+        )
 
 
 def _reach(estimate: Estimate) -> np.ndarray:
@@ -389,7 +491,15 @@ def _reach(estimate: Estimate) -> np.ndarray:
 
 def _above(axes: Axes, text: str, x: float) -> None:
     axes.annotate(
-        text, (x, 1), (0, 2), axes.get_xaxis_transform(), "offset points", ha="center", va="bottom", size=7.5, color=INK
+        text,
+        (x, 1),
+        (0, 2),
+        axes.get_xaxis_transform(),
+        "offset points",
+        ha="center",
+        va="bottom",
+        size=7.5,
+        color=INK,
     )
 
 
@@ -410,7 +520,15 @@ def _write(axes: Axes, row: int, column: int, estimate: Estimate | None, interva
         color=colour,
     )
     if interval:
-        axes.text(column, row + 0.24, f"{low:z.2f} to {high:z.2f}", ha="center", va="center", size=6, color=colour)
+        axes.text(
+            column,
+            row + 0.24,
+            f"{low:z.2f} to {high:z.2f}",
+            ha="center",
+            va="center",
+            size=6,
+            color=colour,
+        )
 
 
 def _handle(one: Series | Cloud, line: bool = False) -> Line2D:
@@ -418,7 +536,15 @@ def _handle(one: Series | Cloud, line: bool = False) -> Line2D:
     if line:
         return Line2D([], [], color=one.colour, linestyle="--" if hollow else "-", label=one.label)
     face = "white" if hollow else one.colour
-    return Line2D([], [], color=one.colour, linestyle="none", marker=one.marker, markerfacecolor=face, label=one.label)
+    return Line2D(
+        [],
+        [],
+        color=one.colour,
+        linestyle="none",
+        marker=one.marker,
+        markerfacecolor=face,
+        label=one.label,
+    )
 
 
 def _save(figure: Figure, path: Path) -> Path:

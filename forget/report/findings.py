@@ -19,7 +19,9 @@ from forget.results import metrics, rows
 from forget.results.metrics import Estimate
 
 COLLAPSE = 0.1
-"""Option mass below this share of what it was after learning is a collapse: the model says something else altogether."""
+"""Option mass below this share of what it was after learning is a collapse: the model says
+something else altogether.
+"""
 
 UNDECIDED = 0.9
 """Mean entropy of the options' shares from which on the model has next to no preference."""
@@ -64,7 +66,14 @@ def _sorted(lost: Iterable[tuple[Cell, Draws | None]]) -> Split:
 
 def collapsed(cells: Sequence[Cell], split: str = "test") -> list[tuple[Cell, Estimate, Estimate]]:
     """Cells whose options lost nearly all their probability: (cell, mass after learning, after forgetting)."""
-    masses = [(cell, cell.get("learned", split, "option_mass"), cell.get("forgotten", split, "option_mass")) for cell in cells]
+    masses = [
+        (
+            cell,
+            cell.get("learned", split, "option_mass"),
+            cell.get("forgotten", split, "option_mass"),
+        )
+        for cell in cells
+    ]
     return [(c, b, a) for c, b, a in masses if b and a and a.numbers[0] < COLLAPSE * b.numbers[0]]
 
 
@@ -82,22 +91,38 @@ def headline(cells: Sequence[Cell]) -> str:
     if trained.all:
         undecided = f" ({len(trained.open)} undecided)" if trained.open else ""
         went = _on(trained.gone, trained.all, noun)
-        sentences.append(f"{treatment} removed most of the skill on the trained examples {went}{undecided}")
-    # Whether the skill stays elsewhere is a question where it went from the trained examples, if it did anywhere.
+        sentences.append(
+            f"{treatment} removed most of the skill on the trained examples {went}{undecided}"
+        )
+    # Whether the skill stays elsewhere is a question where it went from the trained examples, if it
+    # did anywhere.
     base = trained.gone or trained.all or held_out.all
     elsewhere = (("held-out examples", halves(base, "test")), ("linear probes", probe_halves(base)))
     told = [f"{who} {_verdict(found, len(base), noun)}" for who, found in elsewhere if found.all]
     if told:
-        scope = f"of these {len(base)}, " if len(trained.gone) > 1 else "there, " if trained.gone else ""
+        scope = (
+            f"of these {len(base)}, "
+            if len(trained.gone) > 1
+            else "there, "
+            if trained.gone
+            else ""
+        )
         sentences.append((scope if trained.all else f"after {treatment}, ") + "; ".join(told))
     if broken := collapsed(cells):
-        sentences.append(f"{_on(broken, cells, noun)}, the options lost nearly all their probability, as in a broken model")
+        sentences.append(
+            f"{_on(broken, cells, noun)}, the options lost nearly all their probability, as in a broken model"
+        )
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 
 
 def summary(told: Mapping[tuple[str, float], Sequence[Verdict]]) -> dict[str, str]:
     """Each claim over all settings and rates: "holds", or "holds in 2 of 3, not enough data in 1 of 3"."""
-    counts = {claim: Counter(one.verdict for found in told.values() for one in found if one.claim == claim) for claim in CLAIMS}
+    counts = {
+        claim: Counter(
+            one.verdict for found in told.values() for one in found if one.claim == claim
+        )
+        for claim in CLAIMS
+    }
     return {
         claim: next(iter(count))
         if len(count) == 1
@@ -113,18 +138,30 @@ def numbers(study: Study) -> dict[str, Estimate]:
     told = verdicts(study)
     for (setting, rate), cells in study.conditions.items():
         # What MLflow takes for a name.
-        place = re.sub(r"[^\w.:-]+", " ", f"{setting} rate {rate_name(rate)}") + "/" if len(study.conditions) > 1 else ""
+        place = (
+            re.sub(r"[^\w.:-]+", " ", f"{setting} rate {rate_name(rate)}") + "/"
+            if len(study.conditions) > 1
+            else ""
+        )
         for split, name in NAMES.items():
             n = sum(cell.n("forgotten", split) for cell in cells)
             if (lost := pooled(cells, split)) is not None:
                 found[f"{place}headline/skill lost on {name}"] = estimate(lost, n)
         for phase in rows.PHASES:
             for measure in ("accuracy", "option_mass", "entropy"):
-                taken = [draws for cell in cells if (draws := cell.draws(phase, "test", measure)) is not None]
+                taken = [
+                    draws
+                    for cell in cells
+                    if (draws := cell.draws(phase, "test", measure)) is not None
+                ]
                 n = sum(cell.n(phase, "test") for cell in cells)
                 if taken:
-                    found[f"{place}headline/{phase} {measure} on held-out examples"] = estimate(np.mean(taken, axis=0), n)
-        found |= {f"{place}claim/{one.claim}": one.number for one in told[setting, rate] if one.number}
+                    found[f"{place}headline/{phase} {measure} on held-out examples"] = estimate(
+                        np.mean(taken, axis=0), n
+                    )
+        found |= {
+            f"{place}claim/{one.claim}": one.number for one in told[setting, rate] if one.number
+        }
     return {name: number for name, number in found.items() if number.value is not None}
 
 
@@ -146,7 +183,11 @@ def _noun(cells: Sequence[Cell]) -> str:
 
 def _less_elsewhere(cells: Sequence[Cell], noun: str) -> Iterator[str]:
     pairs = [(cell.lost("train"), cell.lost("test")) for cell in cells]
-    both = [trained - held_out for trained, held_out in pairs if trained is not None and held_out is not None]
+    both = [
+        trained - held_out
+        for trained, held_out in pairs
+        if trained is not None and held_out is not None
+    ]
     found = [estimate(difference, 0).numbers for difference in both if np.isfinite(difference[0])]
     if found:
         less = [one for one in found if one[1] > 0]
@@ -158,7 +199,11 @@ def _less_elsewhere(cells: Sequence[Cell], noun: str) -> Iterator[str]:
 def _at_chance(cells: Sequence[Cell], noun: str) -> Iterator[str]:
     """At chance with the options as likely as before is forgetting; with the options gone it is a broken model."""
     broken = {id(cell) for cell, _, _ in collapsed(cells)}
-    gaps = [(cell, gap.numbers) for cell in cells if (gap := cell.get("forgotten", "test", "forget_gap"))]
+    gaps = [
+        (cell, gap.numbers)
+        for cell in cells
+        if (gap := cell.get("forgotten", "test", "forget_gap"))
+    ]
     at = [cell for cell, (_, low, high) in gaps if low <= 0 <= high]
     below = [cell for cell, (_, _, high) in gaps if high < 0]
     if not gaps:
@@ -169,7 +214,11 @@ def _at_chance(cells: Sequence[Cell], noun: str) -> Iterator[str]:
     fallen = at + below
     if fallen:
         sound = [cell for cell in fallen if id(cell) not in broken]
-        torn = [cell for cell in sound if (e := cell.get("forgotten", "test", "entropy")) and e.numbers[0] > UNDECIDED]
+        torn = [
+            cell
+            for cell in sound
+            if (e := cell.get("forgotten", "test", "entropy")) and e.numbers[0] > UNDECIDED
+        ]
         text += (
             f"; there the options kept their probability {_on(sound, fallen, noun)}, with next to no preference among them "
             f"{_on(torn, fallen, noun)}"
@@ -178,7 +227,9 @@ def _at_chance(cells: Sequence[Cell], noun: str) -> Iterator[str]:
 
 
 def _unlearned(cells: Sequence[Cell], noun: str) -> Iterator[str]:
-    found = [c for c in cells if (ratio := c.get("forgotten", "test", c.ratio)) and ratio.value is None]
+    found = [
+        c for c in cells if (ratio := c.get("forgotten", "test", c.ratio)) and ratio.value is None
+    ]
     if found:
         bound = metrics.DEFINED_ABOVE_CHANCE
         yield f"The held-out forget ratio is missing {_on(found, cells, noun)}, learned to less than {bound} above chance."
@@ -221,7 +272,13 @@ def _verdict(found: Split, n: int, noun: str) -> str:
         "are undecided": len(found.open),
         "had little to lose": n - len(found.all),
     }
-    return _list([fate if count == n else f"{fate} {PREPOSITIONS[noun]} {count}" for fate, count in fates.items() if count])
+    return _list(
+        [
+            fate if count == n else f"{fate} {PREPOSITIONS[noun]} {count}"
+            for fate, count in fates.items()
+            if count
+        ]
+    )
 
 
 def _list(parts: Sequence[str]) -> str:

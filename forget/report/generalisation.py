@@ -26,7 +26,10 @@ def section(study: Study, folder: Path) -> Section | None:
     rows: list[dict[str, Entry]] = []
     for (setting, rate), cells in study.conditions.items():
         for change in generalisation.changes(cells):
-            ratios = {name: change.cell.get("forgotten", split, change.cell.ratio) for split, name in NAMES.items()}
+            ratios = {
+                name: change.cell.get("forgotten", split, change.cell.ratio)
+                for split, name in NAMES.items()
+            }
             rows.append(
                 {
                     "setting": setting, "rate": rate_name(rate), "task": change.cell.task, "seeds": len(change.cell.outcomes),
@@ -48,7 +51,13 @@ def section(study: Study, folder: Path) -> Section | None:
     if not rows:
         return None
     pictures = drawn(study, folder, "similarity", _figure)
-    return Section("within", "Within the task", TEXT, pictures, [Table("within_task", rows), Table("similarity", table)])
+    return Section(
+        "within",
+        "Within the task",
+        TEXT,
+        pictures,
+        [Table("within_task", rows), Table("similarity", table)],
+    )
 
 
 def _figure(part: Group, path: Path) -> Picture | None:
@@ -60,12 +69,17 @@ def _figure(part: Group, path: Path) -> Picture | None:
         if first:
             panels[task] = [
                 _curve("after learning", PHASE_COLOURS["learned"], "learned", first),
-                *(_curve(after_label(rate), colour, "forgotten", found[rate]) for rate, colour, _ in part.looks),
+                *(
+                    _curve(after_label(rate), colour, "forgotten", found[rate])
+                    for rate, colour, _ in part.looks
+                ),
             ]
     if not panels:
         return None
     axis = "similarity (TF-IDF cosine)"
-    return Picture(figures.curves(path, panels, axis, "accuracy", guess=0.5, limits=(0.2, 1.02)), part.setting)
+    return Picture(
+        figures.curves(path, panels, axis, "accuracy", guess=0.5, limits=(0.2, 1.02)), part.setting
+    )
 
 
 def _curve(label: str, colour: str, phase: str, bins: Sequence[generalisation.Bin]) -> Series:

@@ -24,18 +24,32 @@ class Group:
         self.at = {(cell.task, cell.rate): cell for cell in cells}
         self.of = {cell.task: cell for cell in reversed(cells)}
         """A cell of each task, for what comes before forgetting and is the same at each rate."""
-        self.looks = list(zip(self.rates, figures.ramp(len(self.rates)), figures.markers(len(self.rates)), strict=True))
+        self.looks = list(
+            zip(
+                self.rates,
+                figures.ramp(len(self.rates)),
+                figures.markers(len(self.rates)),
+                strict=True,
+            )
+        )
 
     def splits(self, measure: str) -> list[str]:
         """Where the measure was taken after forgetting."""
-        return [split for split in NAMES if any(cell.get("forgotten", split, measure) for cell in self.cells)]
+        return [
+            split
+            for split in NAMES
+            if any(cell.get("forgotten", split, measure) for cell in self.cells)
+        ]
 
     def before(self, split: str, measure: str) -> list[Series]:
         """A mark for each task: untouched, and after learning."""
         named = (("base", "untouched"), ("learned", "after learning"))
         return [
             Series(
-                label, PHASE_COLOURS[phase], [self.of[t].get(phase, split, measure) for t in self.tasks], hollow=phase == "base"
+                label,
+                PHASE_COLOURS[phase],
+                [self.of[t].get(phase, split, measure) for t in self.tasks],
+                hollow=phase == "base",
             )
             for phase, label in named
         ]
@@ -63,10 +77,14 @@ def after_label(rate: float) -> str:
 def groups(study: Study) -> list[Group]:
     """By setting."""
     settings = dict.fromkeys(cell.setting for cell in study.cells)
-    return [Group([cell for cell in study.cells if cell.setting == setting]) for setting in settings]
+    return [
+        Group([cell for cell in study.cells if cell.setting == setting]) for setting in settings
+    ]
 
 
-def drawn(study: Study, folder: Path, name: str, draw: Callable[[Group, Path], Picture | None]) -> list[Picture]:
+def drawn(
+    study: Study, folder: Path, name: str, draw: Callable[[Group, Path], Picture | None]
+) -> list[Picture]:
     """A figure for each setting that has one."""
     found = (draw(part, folder / f"{name}-{i}.png") for i, part in enumerate(groups(study), 1))
     return [picture for picture in found if picture]
@@ -78,8 +96,13 @@ SHOWN = 4
 Condition = tuple[str, float]
 
 
-def series(places: Sequence[Condition], values: Sequence[Sequence[Estimate | None]]) -> list[Series]:
+def series(
+    places: Sequence[Condition], values: Sequence[Sequence[Estimate | None]]
+) -> list[Series]:
     """A look for each rate."""
     n = len(places)
     looks = zip(places, figures.ramp(n), figures.markers(n), values, strict=True)
-    return [Series(f"rate {rate_name(rate)}", colour, found, marker=marker) for (_, rate), colour, marker, found in looks]
+    return [
+        Series(f"rate {rate_name(rate)}", colour, found, marker=marker)
+        for (_, rate), colour, marker, found in looks
+    ]

@@ -56,7 +56,11 @@ def section(study: Study, folder: Path) -> Section | None:
         "very tasks; p is by permutation, of the mean by the resamples, adjusted over the tasks by Holm's method. Few looks "
         f"make many ties. Fewer than {LEAST} examples, or the same look for all, leave a correlation missing. The paper finds "
         "a weak anticorrelation: learned early, forgotten late."
-        + ("" if len(found) <= SHOWN else f" The figures show at most {SHOWN} settings and {SHOWN} rates of each."),
+        + (
+            ""
+            if len(found) <= SHOWN
+            else f" The figures show at most {SHOWN} settings and {SHOWN} rates of each."
+        ),
         pictures,
         [Table("order", rows)],
     )

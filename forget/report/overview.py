@@ -45,9 +45,17 @@ def mass(study: Study, folder: Path) -> Section | None:
         for cell, before, after in collapsed(study.cells)
     ]
     below = f"below {round(100 * COLLAPSE)} % of its value after learning"
-    text += f"It fell {below} on: {'; '.join(collapses)}." if collapses else f"Nowhere did it fall {below}."
+    text += (
+        f"It fell {below} on: {'; '.join(collapses)}."
+        if collapses
+        else f"Nowhere did it fall {below}."
+    )
     pictures = drawn(study, folder, "mass", _mass) + drawn(study, folder, "entropy", _entropy)
-    return Section("mass", "Option mass and entropy: at chance, or broken?", text, pictures) if pictures else None
+    return (
+        Section("mass", "Option mass and entropy: at chance, or broken?", text, pictures)
+        if pictures
+        else None
+    )
 
 
 def _accuracy(part: Group, path: Path) -> Picture | None:
@@ -64,21 +72,39 @@ def _ratio(part: Group, path: Path) -> Picture | None:
     splits = part.splits(cell.ratio)
     if not splits:
         return None
-    lines = {"untouched": 0.0, "at chance": 0.5, "reversed": 1.0} if cell.flipped else {"untouched": 0.0, "at chance": 1.0}
+    lines = (
+        {"untouched": 0.0, "at chance": 0.5, "reversed": 1.0}
+        if cell.flipped
+        else {"untouched": 0.0, "at chance": 1.0}
+    )
     panels = {NAMES[s]: part.after(s, cell.ratio) for s in splits}
     axis = cell.ratio.replace("_", " ")
-    return Picture(figures.dots(path, part.tasks, panels, axis, limits=(-0.5, 1.5), lines=lines), part.setting)
+    return Picture(
+        figures.dots(path, part.tasks, panels, axis, limits=(-0.5, 1.5), lines=lines), part.setting
+    )
 
 
 def _mass(part: Group, path: Path) -> Picture | None:
     splits = part.splits("option_mass")
     if not splits:
         return None
-    panels = {NAMES[s]: part.before(s, "option_mass") + part.after(s, "option_mass") for s in splits}
+    panels = {
+        NAMES[s]: part.before(s, "option_mass") + part.after(s, "option_mass") for s in splits
+    }
     # Down to a power of ten below the lowest mass that is not 0.
-    masses = [e.value for marks in panels.values() for one in marks for e in one.values if e and e.value]
-    limits = min([0.1, *(10.0 ** math.floor(math.log10(mass)) for mass in masses)]), max([1.0, *masses])
-    return Picture(figures.dots(path, part.tasks, panels, "option mass (probability)", limits=limits, log=True), part.setting)
+    masses = [
+        e.value for marks in panels.values() for one in marks for e in one.values if e and e.value
+    ]
+    limits = (
+        min([0.1, *(10.0 ** math.floor(math.log10(mass)) for mass in masses)]),
+        max([1.0, *masses]),
+    )
+    return Picture(
+        figures.dots(
+            path, part.tasks, panels, "option mass (probability)", limits=limits, log=True
+        ),
+        part.setting,
+    )
 
 
 def _entropy(part: Group, path: Path) -> Picture | None:
@@ -87,4 +113,6 @@ def _entropy(part: Group, path: Path) -> Picture | None:
         return None
     panels = {NAMES[s]: part.before(s, "entropy") + part.after(s, "entropy") for s in splits}
     axis = "entropy of the options' shares"
-    return Picture(figures.dots(path, part.tasks, panels, axis, lines={"no preference": 1.0}), part.setting)
+    return Picture(
+        figures.dots(path, part.tasks, panels, axis, lines={"no preference": 1.0}), part.setting
+    )

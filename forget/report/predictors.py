@@ -11,7 +11,14 @@ import numpy as np
 from forget.analyses import Cell, Study
 from forget.analyses.correlation import LEAST, Correlation
 from forget.analyses.matrix import cross
-from forget.analyses.predictors import FEWEST, TASK, Within, across_pairs, across_tasks, within_tasks
+from forget.analyses.predictors import (
+    FEWEST,
+    TASK,
+    Within,
+    across_pairs,
+    across_tasks,
+    within_tasks,
+)
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import Cloud
@@ -28,12 +35,20 @@ AXES = {
 
 def section(study: Study, folder: Path) -> Section | None:
     """None where no task was scored after forgetting."""
-    conditions = {place: cells for place, cells in study.conditions.items() if any(c.n("forgotten", "test") for c in cells)}
+    conditions = {
+        place: cells
+        for place, cells in study.conditions.items()
+        if any(c.n("forgotten", "test") for c in cells)
+    }
     if not conditions:
         return None
     matrices = {(matrix.setting, matrix.rate): matrix for matrix in cross(study)}
     tasks = {place: across_tasks(cells) for place, cells in conditions.items()}
-    pairs = {place: across_pairs(matrices[place], cells) for place, cells in conditions.items() if place in matrices}
+    pairs = {
+        place: across_pairs(matrices[place], cells)
+        for place, cells in conditions.items()
+        if place in matrices
+    }
     pairs = {place: found for place, found in pairs.items() if any(c.spearman.n for c in found)}
     examples = {place: within_tasks(cells) for place, cells in conditions.items()}
     pictures = []
@@ -57,7 +72,9 @@ def section(study: Study, folder: Path) -> Section | None:
         if panels := _clouds(places, conditions):
             ratio = conditions[places[0]][0].ratio.replace("_", " ")
             axis = f"{ratio}, held-out examples"
-            path = figures.scatter(folder / f"predictors-tasks-{i}.png", panels, axis, limits=(-0.5, 1.5))
+            path = figures.scatter(
+                folder / f"predictors-tasks-{i}.png", panels, axis, limits=(-0.5, 1.5)
+            )
             pictures.append(Picture(path, setting, "Each point is a task."))
     return Section(
         "predictors",
@@ -71,7 +88,11 @@ def section(study: Study, folder: Path) -> Section | None:
         "for all, leave a correlation missing. Accuracy after learning is part of the ratio, so that the two go together by "
         "noise alone. The paper finds that difficulty does not predict forgetting, and that low confidence and low variability "
         "go, weakly, with more of it across tasks, but not within one."
-        + ("" if len(conditions) <= SHOWN else f" The figures show at most {SHOWN} settings and {SHOWN} rates of each."),
+        + (
+            ""
+            if len(conditions) <= SHOWN
+            else f" The figures show at most {SHOWN} settings and {SHOWN} rates of each."
+        ),
         pictures,
         [table for table in _tables(tasks, pairs, examples) if table.rows],
     )
@@ -89,23 +110,40 @@ def drawn(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
     return chosen
 
 
-def _named(tasks: Sequence[Correlation], pairs: Sequence[Correlation], examples: Sequence[Within]) -> dict[str, Estimate]:
+def _named(
+    tasks: Sequence[Correlation], pairs: Sequence[Correlation], examples: Sequence[Within]
+) -> dict[str, Estimate]:
     found = {f"{c.name}, across tasks": c.spearman for c in tasks}
     found |= {f"{c.name}, across pairs": c.spearman for c in pairs}
     none = Estimate(None, None, None, 0)
-    return found | {f"{one.name}, within a task": one.mean.spearman if one.mean else none for one in examples}
+    return found | {
+        f"{one.name}, within a task": one.mean.spearman if one.mean else none for one in examples
+    }
 
 
-def _clouds(places: Sequence[Condition], conditions: dict[Condition, list[Cell]]) -> dict[str, list[Cloud]]:
+def _clouds(
+    places: Sequence[Condition], conditions: dict[Condition, list[Cell]]
+) -> dict[str, list[Cloud]]:
     panels: dict[str, list[Cloud]] = {}
     for name in TASK:
-        for place, colour, marker in zip(places, figures.ramp(len(places)), figures.markers(len(places)), strict=True):
+        for place, colour, marker in zip(
+            places, figures.ramp(len(places)), figures.markers(len(places)), strict=True
+        ):
             cells = conditions[place]
-            measured = [(c.task, c.get("learned", "test", name), c.get("forgotten", "test", c.ratio)) for c in cells]
-            points = [(task, x, y) for task, x, y in measured if x and y and x.value is not None and y.value is not None]
+            measured = [
+                (c.task, c.get("learned", "test", name), c.get("forgotten", "test", c.ratio))
+                for c in cells
+            ]
+            points = [
+                (task, x, y)
+                for task, x, y in measured
+                if x and y and x.value is not None and y.value is not None
+            ]
             if points:
                 tasks, x, y = zip(*points, strict=True)
-                panels.setdefault(AXES[name], []).append(Cloud(f"rate {rate_name(place[1])}", colour, marker, tasks, x, y))
+                panels.setdefault(AXES[name], []).append(
+                    Cloud(f"rate {rate_name(place[1])}", colour, marker, tasks, x, y)
+                )
     return panels
 
 
@@ -128,8 +166,14 @@ def _tables(
         for task, c in (*one.tasks.items(), *([("mean over tasks", one.mean)] if one.mean else []))
     ]
     return [
-        Table("predictors_tasks", [{**_condition(place), **_line(c)} for place, found in tasks.items() for c in found]),
-        Table("predictors_pairs", [{**_condition(place), **_line(c)} for place, found in pairs.items() for c in found]),
+        Table(
+            "predictors_tasks",
+            [{**_condition(place), **_line(c)} for place, found in tasks.items() for c in found],
+        ),
+        Table(
+            "predictors_pairs",
+            [{**_condition(place), **_line(c)} for place, found in pairs.items() for c in found],
+        ),
         Table("predictors_examples", within),
     ]
 

@@ -47,7 +47,11 @@ def section(study: Study, folder: Path) -> Section | None:
         for reading in readings(cell)
     ]  # fmt: skip
     tables = [Table("probes", rows)] if rows else []
-    return Section("probes", "What a linear probe still reads", TEXT, pictures, tables) if pictures else None
+    return (
+        Section("probes", "What a linear probe still reads", TEXT, pictures, tables)
+        if pictures
+        else None
+    )
 
 
 def _lines(part: Group, task: str, position: Position) -> list[Series]:
@@ -64,10 +68,16 @@ def _lines(part: Group, task: str, position: Position) -> list[Series]:
     if not any(line.values for line in lines):
         return []
     control = own.probes("learned", position, control=True)
-    return [*lines, Series("control", figures.INK, list(control.values()), list(control), hollow=True)] if control else lines
+    return (
+        [*lines, Series("control", figures.INK, list(control.values()), list(control), hollow=True)]
+        if control
+        else lines
+    )
 
 
-def layers(cell: Cell, phase: str, label: str, colour: str, position: Position | None = None) -> Series:
+def layers(
+    cell: Cell, phase: str, label: str, colour: str, position: Position | None = None
+) -> Series:
     """Probe accuracy by layer as a line."""
     found = cell.probes(phase, position)
     return Series(label, colour, list(found.values()), list(found), hollow=phase == "base")
@@ -75,4 +85,6 @@ def layers(cell: Cell, phase: str, label: str, colour: str, position: Position |
 
 def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]]) -> Path:
     axis = "layer (0: embedding)"
-    return figures.curves(path, panels, axis, "probe accuracy", guess=0.5, limits=(0.35, 1.02), whole=True)
+    return figures.curves(
+        path, panels, axis, "probe accuracy", guess=0.5, limits=(0.35, 1.02), whole=True
+    )

@@ -28,7 +28,9 @@ def section(study: Study, folder: Path) -> Section | None:
     found = trends(study)
     if not found:
         return None
-    families = [list(family) for _, family in groupby(found, key=lambda trend: (trend.setting, trend.rate))]
+    families = [
+        list(family) for _, family in groupby(found, key=lambda trend: (trend.setting, trend.rate))
+    ]
     pictures = [_picture(family, folder / f"trend-{i}.png") for i, family in enumerate(families, 1)]
     shapes = [row for family in families for row in _shapes(family)]
     models = list(dict.fromkeys(model for trend in found for model in trend.models))
@@ -38,7 +40,9 @@ def section(study: Study, folder: Path) -> Section | None:
 
 
 def _name(trend: Trend) -> str:
-    return ", ".join([part for part in (trend.setting,) if part] + [f"rate {rate_name(trend.rate)}"])
+    return ", ".join(
+        [part for part in (trend.setting,) if part] + [f"rate {rate_name(trend.rate)}"]
+    )
 
 
 def _picture(family: list[Trend], path: Path) -> Picture:
@@ -50,7 +54,9 @@ def _picture(family: list[Trend], path: Path) -> Picture:
     # A task that barely rose above chance has a ratio of any size.
     figures.curves(path, panels, "log10 of the number of parameters", "value", limits=(-0.5, 1.5))
     shapes = "; ".join(f"{trend.metric}: {trend.shape}" for trend in family)
-    return Picture(path, _name(family[0]), f"{shapes}. What lies outside the frame is in the table.")
+    return Picture(
+        path, _name(family[0]), f"{shapes}. What lies outside the frame is in the table."
+    )
 
 
 def _shapes(family: list[Trend]) -> list[dict[str, Entry]]:

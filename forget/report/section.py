@@ -40,7 +40,9 @@ class Table:
 
     def write(self, folder: Path) -> Path:
         path = folder / f"{self.name}.csv"
-        estimated = {name for row in self.rows for name, entry in row.items() if isinstance(entry, Estimate)}
+        estimated = {
+            name for row in self.rows for name, entry in row.items() if isinstance(entry, Estimate)
+        }
         write_csv(path, [_expanded(row, estimated) for row in self.rows])
         return path
 
@@ -75,12 +77,18 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         if rows:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows({name: _no_formula(entry) for name, entry in row.items()} for row in rows)
+            writer.writerows(
+                {name: _no_formula(entry) for name, entry in row.items()} for row in rows
+            )
 
 
 def _no_formula(entry: object) -> object:
     """A spreadsheet computes a text that begins like a formula, unless an apostrophe goes before it."""
-    return f"'{entry}" if isinstance(entry, str) and entry.startswith(("=", "+", "-", "@", "\t", "\r")) else entry
+    return (
+        f"'{entry}"
+        if isinstance(entry, str) and entry.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else entry
+    )
 
 
 def _expanded(row: Mapping[str, Entry], estimated: Set[str]) -> dict[str, object]:
@@ -91,7 +99,12 @@ def _expanded(row: Mapping[str, Entry], estimated: Set[str]) -> dict[str, object
     flat: dict[str, object] = {}
     for name, entry in row.items():
         if isinstance(entry, Estimate):
-            flat |= {name: entry.value, f"{name} low": entry.low, f"{name} high": entry.high, f"{name} n": entry.n}
+            flat |= {
+                name: entry.value,
+                f"{name} low": entry.low,
+                f"{name} high": entry.high,
+                f"{name} n": entry.n,
+            }
         elif name in estimated:
             flat |= dict.fromkeys((name, f"{name} low", f"{name} high", f"{name} n"))
         else:

@@ -23,7 +23,9 @@ from forget.settings.trial import Trial
 def missing(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[str]:
     """A line for each trial of the sweep without an outcome; in a search, for each cell with too few."""
     # The trials of a search differ from their cell in the searched settings alone.
-    searched = {key: bounds.low for key, bounds in sweep.search.settings.items()} if sweep.search else {}
+    searched = (
+        {key: bounds.low for key, bounds in sweep.search.settings.items()} if sweep.search else {}
+    )
     wanted = sweep.search.trials if sweep.search else 1
     done = Counter(overlay(outcome.trial, searched).id("") for outcome in outcomes)
     lines = []
@@ -31,7 +33,11 @@ def missing(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[str]:
         count = done[overlay(trial, searched).id("")]
         if count < wanted:
             fields = {"task": trial.task, **flattened(trial)}
-            name = ", ".join(f"{key} {fields[key]}" for key in dict.fromkeys(("task", "model", *sweep.axes)) if key in fields)
+            name = ", ".join(
+                f"{key} {fields[key]}"
+                for key in dict.fromkeys(("task", "model", *sweep.axes))
+                if key in fields
+            )
             lines.append(f"{name}: {count} of {wanted} finished" if sweep.search else name)
     return lines
 
@@ -65,15 +71,27 @@ def facts(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Forgetting": f"method {each(lambda t: t.method)}, labels {each(lambda t: t.labels)}",
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),
-        "Examples to learn": each(lambda t: f"at most {t.learn.examples} in {t.learn.epochs} epochs"),
-        "Examples to forget": each(lambda t: f"at most {t.forget.examples} in {t.forget.epochs} epochs"),
+        "Examples to learn": each(
+            lambda t: f"at most {t.learn.examples} in {t.learn.epochs} epochs"
+        ),
+        "Examples to forget": each(
+            lambda t: f"at most {t.forget.examples} in {t.forget.epochs} epochs"
+        ),
         "Tuning": each(lambda t: t.tuning if t.tuning == "full" else f"LoRA of rank {t.lora.rank}"),
-        "Examples measured": ", ".join(f"{NAMES.get(s, s)} {_span(*span)}" for s, span in seen.items()) + " a task",
-        "Probes": f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples" if layers else "none",
+        "Examples measured": ", ".join(
+            f"{NAMES.get(s, s)} {_span(*span)}" for s, span in seen.items()
+        )
+        + " a task",
+        "Probes": f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples"
+        if layers
+        else "none",
         "Seeds": each(lambda t: t.seed),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(
-            [f"Python {platform.python_version()}", *map(_version, ("forget", "torch", "transformers", "numpy"))]
+            [
+                f"Python {platform.python_version()}",
+                *map(_version, ("forget", "torch", "transformers", "numpy")),
+            ]
         ),
     }
 
@@ -82,7 +100,8 @@ def _version(package: str) -> str:
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
-        # A checkout on the path works without being installed, and a page can be written where torch is not.
+        # A checkout on the path works without being installed, and a page can be written where
+        # torch is not.
         return f"{package} (not installed)"
 
 
@@ -92,7 +111,13 @@ def _span(low: int, high: int) -> str:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min"
+        if minutes
+        else f"{seconds:.0f} s"
+    )
 
 
 def settings(outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -107,7 +132,9 @@ def settings(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """A line for each cell, task measured and split."""
     for cell in cells:
-        for task, split in [(cell.task, split) for split in NAMES] + [(task, "test") for task in cell.trial.tasks[1:]]:
+        for task, split in [(cell.task, split) for split in NAMES] + [
+            (task, "test") for task in cell.trial.tasks[1:]
+        ]:
             after = cell.get("forgotten", split, "accuracy", task)
             if after is None:
                 continue
@@ -119,9 +146,16 @@ def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "chance": cell.chance(split, task),
                 "accuracy": [cell.get(phase, split, "accuracy", task) for phase in PHASES],
                 "ratio": cell.get("forgotten", split, cell.ratio, task),
-                "confidence": [cell.get(phase, split, "confidence", task) for phase in ("learned", "forgotten")],
-                "mass": [cell.get(phase, split, "option_mass", task) for phase in ("learned", "forgotten")],
-                "entropy": [cell.get(phase, split, "entropy", task) for phase in ("learned", "forgotten")],
+                "confidence": [
+                    cell.get(phase, split, "confidence", task) for phase in ("learned", "forgotten")
+                ],
+                "mass": [
+                    cell.get(phase, split, "option_mass", task)
+                    for phase in ("learned", "forgotten")
+                ],
+                "entropy": [
+                    cell.get(phase, split, "entropy", task) for phase in ("learned", "forgotten")
+                ],
             }
 
 
@@ -159,8 +193,16 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 yield head | _fields(p.phase, p.task, "test", measure, p.accuracy, p.layer)
 
 
-def _fields(phase: str, task: str, split: str, measure: str, estimate: Estimate, layer: int | None = None) -> dict[str, Any]:
-    place = {"phase": phase, "measured_on": task, "split": split, "measure": measure, "layer": layer}
+def _fields(
+    phase: str, task: str, split: str, measure: str, estimate: Estimate, layer: int | None = None
+) -> dict[str, Any]:
+    place = {
+        "phase": phase,
+        "measured_on": task,
+        "split": split,
+        "measure": measure,
+        "layer": layer,
+    }
     return place | _numbers(estimate)
 
 

@@ -35,7 +35,10 @@ def read_rows(path: Path) -> list[Row]:
     """
     with _whole(path) as table:
         records = table.to_pylist()
-        return [Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])}) for r in records]
+        return [
+            Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])})
+            for r in records
+        ]
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -47,7 +50,12 @@ def read_frame(path: Path) -> pd.DataFrame:
     with _whole(path) as table:
         logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
         options = np.diff(logprobs.offsets.to_numpy())
-        judged = _judge(logprobs.flatten().to_numpy(), lengths.flatten().to_numpy(), options, table["truth"].to_numpy())
+        judged = _judge(
+            logprobs.flatten().to_numpy(),
+            lengths.flatten().to_numpy(),
+            options,
+            table["truth"].to_numpy(),
+        )
         return _framed(table.drop_columns(["logprobs", "lengths"]).to_pandas(), options, judged)
 
 
@@ -59,7 +67,8 @@ def _whole(path: Path) -> Iterator[pa.Table]:
 
     try:
         yield pq.read_table(path, page_checksum_verification=True)
-    # Arrow's errors are OSErrors, ValueErrors and KeyErrors; a column of other things than numbers is a TypeError.
+    # Arrow's errors are OSErrors, ValueErrors and KeyErrors; a column of other things than numbers
+    # is a TypeError.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise BadInput(
@@ -78,4 +87,6 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
     numbers = {name: columns[name].astype(float) for name in ("step", "similarity", "spread")}
-    return columns.assign(**numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)})
+    return columns.assign(
+        **numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)}
+    )

@@ -1,6 +1,7 @@
 """Numbers from Rows. Every metric is a pure function of Rows, so a new one never needs a model.
 
-Symbols of Zhang, Choshen, Andreas (2024): a_ft, accuracy after learning; a_fg, accuracy after forgetting.
+Symbols of Zhang, Choshen, Andreas (2024): a_ft, accuracy after learning; a_fg, accuracy after
+forgetting.
 """
 
 from __future__ import annotations
@@ -140,8 +141,12 @@ def mean(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(float(sample.mean()), *interval, len(sample))
 
 
-def _ratio(learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np.ndarray], np.ndarray]) -> Estimate:
-    after = dict(zip((row.example for row in _some(forgotten)), judge(forgotten).correct, strict=True))
+def _ratio(
+    learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np.ndarray], np.ndarray]
+) -> Estimate:
+    after = dict(
+        zip((row.example for row in _some(forgotten)), judge(forgotten).correct, strict=True)
+    )
     paired_ids = {row.example for row in _some(learned)}
     # The lengths tell a set that names an example twice, e.g. one that mixes two tasks.
     if after.keys() != paired_ids or not len(paired_ids) == len(learned) == len(forgotten):
@@ -162,11 +167,15 @@ def _ratio(learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np
     return Estimate(float((a_ft - a_fg) / scale(a_ft)), *interval, len(before))
 
 
-def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+def _bootstrap(
+    samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]
+) -> tuple[float, float]:
     """Bounds of the percentile interval; items are drawn together from all samples, resamples without a statistic left out."""
     n = len(samples[0])
     draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    low, high = np.nanquantile(statistic(*(sample[draws] for sample in samples), axis=-1), (0.025, 0.975))
+    low, high = np.nanquantile(
+        statistic(*(sample[draws] for sample in samples), axis=-1), (0.025, 0.975)
+    )
     return float(low), float(high)
 
 
@@ -178,13 +187,20 @@ def measures(rows: Sequence[Row], flipped: bool = False) -> dict[str, Estimate]:
         if row.step is None:
             groups.setdefault((row.phase, row.task, row.split), []).append(row)
     for (phase, task, split), group in groups.items():
-        found |= {metric_name(phase, task, split, name): measure(group) for name, measure in MEASURES.items()}
+        found |= {
+            metric_name(phase, task, split, name): measure(group)
+            for name, measure in MEASURES.items()
+        }
         if len(group) > 1 and all(row.spread is not None for row in group):
             found[metric_name(phase, task, split, "variability")] = variability(group)
         learned = groups.get(("learned", task, split))
         if phase == "forgotten" and learned:
             found[metric_name(phase, task, split, "forget_gap")] = forget_gap(group)
-            name, ratio = ("flipped_forget_ratio", flipped_forget_ratio) if flipped else ("forget_ratio", forget_ratio)
+            name, ratio = (
+                ("flipped_forget_ratio", flipped_forget_ratio)
+                if flipped
+                else ("forget_ratio", forget_ratio)
+            )
             found[metric_name(phase, task, split, name)] = ratio(learned, group)
     return found
 

@@ -34,7 +34,9 @@ class Likeness(Part):
     wording: float
     """Cosine of the prompts' mean TF-IDF vectors (forget.tasks.similarity.wording)."""
     states: float | None
-    """Linear CKA of the learned model's hidden states on the questions (forget.evaluation.probing.cka); None where none were read."""
+    """Linear CKA of the learned model's hidden states on the questions (forget.evaluation.probing.cka);
+    None where none were read.
+    """
 
 
 class Outcome(Part):

@@ -33,7 +33,9 @@ class Row:
     similarity: float | None = None
     """TF-IDF cosine of a held-out example to the nearest one that forgetting trains on."""
     spread: float | None = None
-    """Squared distance of the question's hidden state from the mean over its split (forget.evaluation.probing.spread)."""
+    """Squared distance of the question's hidden state from the mean over its split
+    (forget.evaluation.probing.spread).
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.truth < len(self.logprobs) == len(self.lengths):
@@ -48,7 +50,9 @@ class Row:
 
     @property
     def scores(self) -> tuple[float, ...]:
-        return tuple(value / length for value, length in zip(self.logprobs, self.lengths, strict=True))
+        return tuple(
+            value / length for value, length in zip(self.logprobs, self.lengths, strict=True)
+        )
 
     @property
     def correct(self) -> float:
@@ -74,7 +78,9 @@ class Judged:
     correct: np.ndarray
     """1 where the truth scores highest, 0 where it does not; a tie shares the point among the best."""
     confidence: np.ndarray
-    """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options (the paper)."""
+    """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options
+    (the paper).
+    """
     mass: np.ndarray
     """Total probability of the options: near 0 the model says something else altogether."""
     entropy: np.ndarray
@@ -93,7 +99,9 @@ def judge(rows: Sequence[Row]) -> Judged:
     )
 
 
-def _judge(logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray) -> Judged:
+def _judge(
+    logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray
+) -> Judged:
     """`options` and `truth` by row; log-probabilities and lengths by option, one row's after the other's."""
     if not len(options):
         return Judged(*(np.empty(0) for _ in fields(Judged)))
@@ -117,7 +125,9 @@ def _judge(logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth
 
 def select(rows: Iterable[Row], **fields: str | None) -> list[Row]:
     """Rows whose fields have the given values, e.g. `select(rows, phase="learned", split="test")`."""
-    return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
+    return [
+        row for row in rows if all(getattr(row, name) == value for name, value in fields.items())
+    ]
 
 
 def chance(rows: Sequence[Row]) -> float:

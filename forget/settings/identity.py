@@ -6,7 +6,9 @@ import hashlib
 import json
 
 PROTOCOL = 4
-"""Version of what a trial does: raised when a change of the code changes a trial's numbers, so that they are computed anew."""
+"""Version of what a trial does: raised when a change of the code changes a trial's numbers, so that
+they are computed anew.
+"""
 
 
 def digest(value: object) -> str:

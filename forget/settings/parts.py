@@ -20,7 +20,9 @@ def _printable(text: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
-"""Of a task or a model. It is written to files, terminals, pages and servers, and may come from a colleague's run."""
+"""Of a task or a model. It is written to files, terminals, pages and servers, and may come from a
+colleague's run.
+"""
 Names = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -29,7 +31,9 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 
 def _all_or_numbers(value: Any) -> Any:
     # By hand: pydantic's words for a union name its members, not the key.
-    if value != "all" and not (isinstance(value, (list, tuple)) and all(isinstance(layer, int) for layer in value)):
+    if value != "all" and not (
+        isinstance(value, (list, tuple)) and all(isinstance(layer, int) for layer in value)
+    ):
         raise ValueError(f'should be "all" or a list of whole numbers, not {shown(value)}')
     return value
 
@@ -76,13 +80,22 @@ class Probe(Part):
     """Linear probes that tell right from wrong (question, answer) pairs by the hidden state, layer by layer."""
 
     layers: Layers = "all"
-    """Hidden states to probe; 0 is the embedding, n the output of block n; negative counts from the last."""
-    positions: Annotated[tuple[Position, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("last", "mean")
+    """Hidden states to probe; 0 is the embedding, n the output of block n; negative counts from the
+    last.
+    """
+    positions: Annotated[tuple[Position, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
+        "last",
+        "mean",
+    )
     """Where the answer is read."""
     examples: int = Field(400, ge=0, le=10**9)
-    """Examples of the train and of the test split, two (question, answer) pairs each; 0 leaves the probes out."""
+    """Examples of the train and of the test split, two (question, answer) pairs each; 0 leaves the
+    probes out.
+    """
     control: bool = True
-    """Fit each probe on shuffled labels as well: what it reads then is not in the states (Hewitt and Liang 2019)."""
+    """Fit each probe on shuffled labels as well: what it reads then is not in the states (Hewitt and
+    Liang 2019).
+    """
 
 
 class Watch(Part):

@@ -50,7 +50,9 @@ def spec_path(spec: str | Path) -> Path:
         return path
     path = SPECS / f"{spec}.toml"
     if not os.path.exists(path):
-        raise BadInput(f'no spec is named "{spec}"{nearest(str(spec), (p.stem for p in SPECS.glob("*.toml")))}')
+        raise BadInput(
+            f'no spec is named "{spec}"{nearest(str(spec), (p.stem for p in SPECS.glob("*.toml")))}'
+        )
     return path
 
 
@@ -65,14 +67,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: the file cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
-    # Beside the mistakes of grammar: a number of thousands of digits, and tables so deep that the reader gives up.
+    # Beside the mistakes of grammar: a number of thousands of digits, and tables so deep that the
+    # reader gives up.
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
+        raise BadInput(
+            f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}"
+        ) from None
     if not isinstance(fields, dict):
         raise BadInput(f"{path}: not a table of fields")
     level: list[Any] = [fields]
     for _ in range(DEPTH):
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
         level = [inner for inner in level if isinstance(inner, (dict, list))]
     if level:
         raise BadInput(f"{path}: more than {DEPTH} tables or lists within each other")
@@ -92,7 +99,9 @@ def located(folder: str | Path, beside: Path, where: str = "") -> str:
         return str((beside / Path(folder).expanduser()).resolve())
     except (ValueError, RuntimeError, OSError) as error:
         place = f"{where}: " if where else ""
-        raise BadInput(f"{place}the task folder {shown(str(folder))} cannot be found: {error}") from None
+        raise BadInput(
+            f"{place}the task folder {shown(str(folder))} cannot be found: {error}"
+        ) from None
 
 
 def _beside(path: Path, fields: dict[str, Any]) -> dict[str, Any]:

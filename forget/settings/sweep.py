@@ -28,7 +28,9 @@ class Resources(Part):
     workers: Count = 1
     """Processes a trial."""
     shard: bool = False
-    """Share each model out over a trial's processes, for one that does not fit a single GPU; otherwise each holds it whole."""
+    """Share each model out over a trial's processes, for one that does not fit a single GPU; otherwise
+    each holds it whole.
+    """
     concurrent: Count | None = None
     """Trials at once at most; by default as many as fit the machine."""
     retries: int = Field(2, ge=0, le=10**9)
@@ -39,7 +41,9 @@ class Resources(Part):
     @model_validator(mode="after")
     def _shardable(self) -> Resources:
         if self.shard and self.workers == 1:
-            raise ValueError("shard = true shares a model out over several processes: workers must be at least 2")
+            raise ValueError(
+                "shard = true shares a model out over several processes: workers must be at least 2"
+            )
         return self
 
 
@@ -88,7 +92,9 @@ class Sweep(Part):
     """The MLflow experiment."""
     description: str = ""
     store: Name | None = None
-    """Folder or URL of what trials share (forget.storage.store); by default $FORGET_STORE, or .forget in the working directory."""
+    """Folder or URL of what trials share (forget.storage.store); by default $FORGET_STORE, or .forget
+    in the working directory.
+    """
     base: dict[str, Any] = {}
     axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = {}
     resources: Resources = Resources()
@@ -101,7 +107,9 @@ class Sweep(Part):
         validated(Trial, base, within="base")
         count = math.prod(map(len, self.axes.values())) * (self.search.trials if self.search else 1)
         if count > TRIALS:
-            raise ValueError(f"the axes and the search make {count:,} trials, where a sweep has {TRIALS:,} at most")
+            raise ValueError(
+                f"the axes and the search make {count:,} trials, where a sweep has {TRIALS:,} at most"
+            )
         for axis, values in self.axes.items():
             if not values:
                 raise ValueError(f"axes.{axis} has no values")
@@ -113,7 +121,11 @@ class Sweep(Part):
         for key, bounds in (self.search.settings if self.search else {}).items():
             # The one between tells a continuous setting from a whole number.
             for value in (bounds.low, bounds.high, bounds.low + 0.382 * (bounds.high - bounds.low)):
-                validated(Trial, merged(trials[0].model_dump(), nested({key: value})), within="search.settings")
+                validated(
+                    Trial,
+                    merged(trials[0].model_dump(), nested({key: value})),
+                    within="search.settings",
+                )
         return self
 
     def trials(self) -> tuple[Trial, ...]:
@@ -121,7 +133,11 @@ class Sweep(Part):
         base = nested(self.base)
         combinations = itertools.product(*self.axes.values())
         return tuple(
-            validated(Trial, merged(base, nested(dict(zip(self.axes, values, strict=True)))), within="base")
+            validated(
+                Trial,
+                merged(base, nested(dict(zip(self.axes, values, strict=True)))),
+                within="base",
+            )
             for values in combinations
         )
 

@@ -34,7 +34,9 @@ class Trial(Part):
     options: Literal["two", "all"] = "two"
     """two: the true option and one random distractor (the paper's binarised tasks, chance 0.5)."""
     normalise: Literal["none", "tokens", "bytes"] = "none"
-    """An option's score is the sum of its tokens' log-probabilities, divided by nothing, its tokens or its bytes."""
+    """An option's score is the sum of its tokens' log-probabilities, divided by nothing, its tokens or
+    its bytes.
+    """
     template: Name = "task"
     """The prompt: the task's own wording, or a name in forget.tasks.task.TEMPLATES."""
     probe: Probe = Probe()
@@ -57,11 +59,27 @@ class Trial(Part):
 
     def id(self, data: str) -> str:
         """Identity of the answer. `data` is the fingerprint of the model and all `tasks`."""
-        fields = self.model_dump(mode="json", exclude={"folders", "save"} | ({"lora"} if self.tuning == "full" else set()))
+        fields = self.model_dump(
+            mode="json",
+            exclude={"folders", "save"} | ({"lora"} if self.tuning == "full" else set()),
+        )
         return digest({"protocol": PROTOCOL, "data": data, **fields})
 
     def learned_id(self, data: str) -> str:
         """Identity of the learned checkpoint, which trials share. `data` is the fingerprint of the model and its own task."""
-        names = {"task", "model", "learn", "tuning", "precision", "options", "template", "seed", "watch", "normalise"}
-        fields = self.model_dump(mode="json", include=names | ({"lora"} if self.tuning == "lora" else set()))
+        names = {
+            "task",
+            "model",
+            "learn",
+            "tuning",
+            "precision",
+            "options",
+            "template",
+            "seed",
+            "watch",
+            "normalise",
+        }
+        fields = self.model_dump(
+            mode="json", include=names | ({"lora"} if self.tuning == "lora" else set())
+        )
         return digest({"protocol": PROTOCOL, "data": data, **fields})

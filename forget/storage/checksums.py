@@ -1,6 +1,7 @@
 """Whether what lies in the store is still what was written there: sizes and checksums beside the files of an entry.
 
-They tell what went wrong by itself (a loss of power, a disk, a file put in the wrong place), not what somebody forged.
+They tell what went wrong by itself (a loss of power, a disk, a file put in the wrong place), not
+what somebody forged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ FILE = "sums.json"
 class Sum(Part):
     bytes: int
     xxh3: str
-    """xxHash3 of 128 bits. It keeps up with the disk; SHA-256 would take longer than loading a model does."""
+    """xxHash3 of 128 bits. It keeps up with the disk; SHA-256 would take longer than loading a model
+    does.
+    """
 
 
 class Sums(Part):
@@ -35,7 +38,10 @@ class Sums(Part):
 
 def of_file(path: Path) -> Sum:
     with path.open("rb") as stream:
-        return Sum(bytes=os.fstat(stream.fileno()).st_size, xxh3=hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest())
+        return Sum(
+            bytes=os.fstat(stream.fileno()).st_size,
+            xxh3=hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest(),
+        )
 
 
 def of_text(text: str) -> Sum:
@@ -85,7 +91,9 @@ def damage(folder: Path, names: Iterable[str] = (), *, quick: bool = False) -> s
 def check(folder: Path, names: Iterable[str] = ()) -> None:
     """Raises BadInput where `damage` finds some."""
     if found := damage(folder, names):
-        raise BadInput(f"{folder} is damaged ({found}): remove the folder, and it is computed again")
+        raise BadInput(
+            f"{folder} is damaged ({found}): remove the folder, and it is computed again"
+        )
 
 
 def _entry(folder: Path) -> str:

@@ -85,7 +85,8 @@ class Journal:
         """What was observed, in order. A step that ran again after a crash stands for its first run, too.
 
         Raises:
-            BadInput: a whole line is not an event. (Half a line at the end, left by a crash, is dropped.)
+            BadInput: a whole line is not an event. (Half a line at the end, left by a crash, is
+                dropped.)
         """
         if not self.path.exists():
             return []
@@ -97,8 +98,17 @@ class Journal:
                 now = int(fields.pop("time"))
                 event = _LINE.validate_python(fields)
             # A line of brackets alone is too deep for the reader.
-            except (ValueError, KeyError, AttributeError, TypeError, ValidationError, RecursionError):
-                raise BadInput(f"{self.path}, line {number}: not an event of a trial; remove the line or the file") from None
+            except (
+                ValueError,
+                KeyError,
+                AttributeError,
+                TypeError,
+                ValidationError,
+                RecursionError,
+            ):
+                raise BadInput(
+                    f"{self.path}, line {number}: not an event of a trial; remove the line or the file"
+                ) from None
             key = (event.stage, event.step) if isinstance(event, Step) else number
             entries.pop(key, None)
             entries[key] = Entry(now, now - (now if last is None else last), event)
@@ -107,14 +117,18 @@ class Journal:
 
     def started(self) -> Started | None:
         """Who took the trial up last."""
-        return next((e.event for e in reversed(self.entries()) if isinstance(e.event, Started)), None)
+        return next(
+            (e.event for e in reversed(self.entries()) if isinstance(e.event, Started)), None
+        )
 
     def losses(self) -> dict[str, list[tuple[int, float]]]:
         """(step, loss) in order, by stage."""
         losses: dict[str, list[tuple[int, float]]] = {}
         for entry in self.entries():
             if isinstance(entry.event, Step) and entry.event.loss is not None:
-                losses.setdefault(entry.event.stage, []).append((entry.event.step, entry.event.loss))
+                losses.setdefault(entry.event.stage, []).append(
+                    (entry.event.step, entry.event.loss)
+                )
         return losses
 
     def close(self) -> None:
@@ -147,7 +161,9 @@ def alone(folder: Path, id: str) -> Iterator[None]:
     try:
         lock = FileLock(folder / "running.lock").acquire(timeout=LOCK_SECONDS)
     except Timeout:
-        raise BadInput(f"trial {id} is being run by another process; wait for it, or stop it") from None
+        raise BadInput(
+            f"trial {id} is being run by another process; wait for it, or stop it"
+        ) from None
     with lock:
         # Whoever was making something in this folder is dead.
         clear_drafts(folder)

@@ -1,7 +1,8 @@
 """What machines share: folders and files under a URL, in an object store or on a disk. What appears there appears whole.
 
-A folder's files are written under a name made of their content, and the manifest that names them last. An object store replaces
-an object in one piece and a disk renames a file in one piece; nothing else is asked of either.
+A folder's files are written under a name made of their content, and the manifest that names them
+last. An object store replaces an object in one piece and a disk renames a file in one piece;
+nothing else is asked of either.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from forget.settings.identity import digest
 
 log = logging.getLogger(__name__)
 
-# botocore reads these when it connects. An object store that is away for a minute costs a trial a minute, not its life.
+# botocore reads these when it connects. An object store that is away for a minute costs a trial a
+# minute, not its life.
 os.environ.setdefault("AWS_RETRY_MODE", "standard")
 os.environ.setdefault("AWS_MAX_ATTEMPTS", "12")
 
@@ -54,7 +56,9 @@ def within(folder: Path, name: str) -> Path:
     """
     parts = Path(name).parts
     if not parts or ".." in parts or Path(name).is_absolute() or "\0" in name:
-        raise BadInput(f"{folder}: the name {name!r} leads out of it; whoever gave it is not to be trusted")
+        raise BadInput(
+            f"{folder}: the name {name!r} leads out of it; whoever gave it is not to be trusted"
+        )
     return folder / name
 
 
@@ -62,21 +66,26 @@ class Remote:
     """A folder under an fsspec URL, e.g. "s3://bucket/studies"; credentials and endpoint come from the environment.
 
     Raises:
-        BadInput: no file system is known, or installed, for the URL's scheme; or it holds a password, which specs, Ray and
-            messages would pass on.
+        BadInput: no file system is known, or installed, for the URL's scheme; or it holds a
+            password, which specs, Ray and messages would pass on.
     """
 
     def __init__(self, url: str) -> None:
         if urlsplit(url).password:
-            raise BadInput("the store's URL holds a password: set it in the environment, e.g. as AWS_SECRET_ACCESS_KEY")
-        # Others write meanwhile: what was listed a moment ago is no longer true; and an instance keeps its first endpoint.
+            raise BadInput(
+                "the store's URL holds a password: set it in the environment, e.g. as AWS_SECRET_ACCESS_KEY"
+            )
+        # Others write meanwhile: what was listed a moment ago is no longer true; and an instance
+        # keeps its first endpoint.
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True} | (
             {"auto_mkdir": True} if url.startswith("file:") else {}
         )
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
         except (ImportError, ValueError) as error:
-            raise BadInput(f'the store "{url}" cannot be used: {error}; give a folder or an s3:// URL') from None
+            raise BadInput(
+                f'the store "{url}" cannot be used: {error}; give a folder or an s3:// URL'
+            ) from None
 
     def put(self, name: str, file: Path) -> None:
         """Write or replace a file in one piece."""
@@ -108,7 +117,11 @@ class Remote:
 
     def push(self, name: str, folder: Path) -> str:
         """Write or replace a folder in one piece; its version, which is the digest of its content."""
-        files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {
+            str(path.relative_to(folder)): _sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
         version, before = digest(files), self.version(name)
         if version != before:
             for file in files:
@@ -139,10 +152,14 @@ class Remote:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     self.fs.get_file(f"{self._path(name)}.{version}/{file}", str(path))
                     if _sha256(path) != sha256:
-                        raise OSError(f"{self._path(name)}: {file} is damaged; remove it, and it will be made again")
+                        raise OSError(
+                            f"{self._path(name)}: {file} is damaged; remove it, and it will be made again"
+                        )
                 return version
             if self.version(name) == version:
-                raise OSError(f"{self._path(name)}: a file is missing; remove its manifest, and it will be made again")
+                raise OSError(
+                    f"{self._path(name)}: a file is missing; remove its manifest, and it will be made again"
+                )
         return None
 
     def remove(self, name: str) -> None:
@@ -207,7 +224,9 @@ class Remote:
         except FileNotFoundError:
             return None
         if not re.fullmatch("[0-9a-f]{16}", found["version"]):
-            raise BadInput(f"{self._path(name)}.manifest was not written by forget: remove it, and it will be made again")
+            raise BadInput(
+                f"{self._path(name)}.manifest was not written by forget: remove it, and it will be made again"
+            )
         return found
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """What trials share: learned checkpoints, scores, finished trials. Every entry appears whole or not at all.
 
-A store is a folder, or a URL that all machines of a cluster see. Of a URL each machine keeps a copy in a folder of its own,
-which it fills as it needs and from which it writes back: whoever reads or computes something works on plain files.
+A store is a folder, or a URL that all machines of a cluster see. Of a URL each machine keeps a copy
+in a folder of its own, which it fills as it needs and from which it writes back: whoever reads or
+computes something works on plain files.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Store:
         else:
             self.root = Path(self.where).absolute()
             self.where = str(self.root)
-        above = next(folder for folder in (self.root, *self.root.parents) if os.path.lexists(folder))
+        above = next(
+            folder for folder in (self.root, *self.root.parents) if os.path.lexists(folder)
+        )
         if not os.path.isdir(above):
             raise BadInput(f"the store {self.root} cannot be a folder: {above} is none")
 
@@ -73,9 +76,13 @@ class Store:
         try:
             outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise BadInput(f"{path}: not the outcome of a trial; remove its folder, and it is computed again") from None
+            raise BadInput(
+                f"{path}: not the outcome of a trial; remove its folder, and it is computed again"
+            ) from None
         if outcome.id != id:
-            raise BadInput(f"{path}: the outcome of trial {outcome.id:.80}; remove its folder, and it is computed again")
+            raise BadInput(
+                f"{path}: the outcome of trial {outcome.id:.80}; remove its folder, and it is computed again"
+            )
         return outcome
 
     def done(self, ids: Iterable[str]) -> list[str]:
@@ -84,7 +91,10 @@ class Store:
         return [
             id
             for id in dict.fromkeys(ids)
-            if (os.path.exists(f"{self.root}/trials/{id}/outcome.json") or f"trials/{id}/outcome.json" in there)
+            if (
+                os.path.exists(f"{self.root}/trials/{id}/outcome.json")
+                or f"trials/{id}/outcome.json" in there
+            )
             and not checksums.damage(self.trial(id) / "model", quick=True)
         ]
 
@@ -95,8 +105,12 @@ class Store:
     def finished(self) -> list[Outcome]:
         """Every trial of the store that has finished."""
         names = self.remote.files("trials/*/outcome.json") if self.remote else set()
-        names |= {str(path.relative_to(self.root)) for path in self.root.glob("trials/*/outcome.json")}
-        return [outcome for name in sorted(names) if (outcome := self.outcome(Path(name).parent.name))]
+        names |= {
+            str(path.relative_to(self.root)) for path in self.root.glob("trials/*/outcome.json")
+        }
+        return [
+            outcome for name in sorted(names) if (outcome := self.outcome(Path(name).parent.name))
+        ]
 
     def rows(self, id: str) -> list[Row]:
         """The Rows of a finished trial."""
@@ -113,33 +127,36 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         text = outcome.model_dump_json(indent=1)
         write_rows(rows, folder / "rows.parquet")
-        known = {"rows.parquet": checksums.of_file(folder / "rows.parquet"), "outcome.json": checksums.of_text(text)}
+        known = {
+            "rows.parquet": checksums.of_file(folder / "rows.parquet"),
+            "outcome.json": checksums.of_text(text),
+        }
         write_text(folder / checksums.FILE, checksums.text(folder, known))
         write_text(folder / "outcome.json", text)
         for file in ("rows.parquet", checksums.FILE, "outcome.json"):
-            self.send(f"{name}/{file}")
-        self.discard(f"{name}/checkpoint")
+            self.publish_file(f"{name}/{file}")
+        self.delete(f"{name}/checkpoint")
 
-    def file(self, name: str) -> Path:
+    def fetch_file(self, name: str) -> Path:
         """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
         path = self._path(name)
         if self.remote and not path.exists():
             self.remote.get(name, path)
         return path
 
-    def log(self, name: str) -> Path:
+    def fetch_growing(self, name: str) -> Path:
         """The same of a file that only grows: a copy that another machine has written on replaces this one's."""
         path = self._path(name)
         if self.remote and self.remote.size(name) > (path.stat().st_size if path.exists() else 0):
             self.remote.get(name, path)
         return path
 
-    def send(self, name: str) -> None:
+    def publish_file(self, name: str) -> None:
         """Let the other machines have the file, if there is one."""
         if self.remote and self._path(name).exists():
             self.remote.put(name, self._path(name))
 
-    def folder(self, name: str) -> Path | None:
+    def fetch_folder(self, name: str) -> Path | None:
         """The folder as it was last replaced, by whichever machine; None where there is none, or what there was is damaged."""
         path = self._path(name)
         self._drop_damaged(path)
@@ -149,12 +166,13 @@ class Store:
                     version = self.remote.pull(name, draft)
                 write_text(_version_file(path), str(version))
             elif mine:
-                # Another machine discarded it. A folder without a version was never sent: it is this machine's alone.
+                # Another machine discarded it. A folder without a version was never sent: it is
+                # this machine's alone.
                 self._drop(path)
         return path if path.exists() else None
 
     @contextmanager
-    def replaced(self, name: str) -> Iterator[Path]:
+    def replace(self, name: str) -> Iterator[Path]:
         """An empty folder that takes the place of the one of that name when the block ends without an error.
 
         One process at a time does so with a name: locks see to it.
@@ -163,36 +181,36 @@ class Store:
         clear_drafts(path.parent, path.name)
         with whole_folder(path) as draft:
             yield draft
-        self.send_folder(name)
+        self.publish_folder(name)
 
-    def send_folder(self, name: str) -> None:
+    def publish_folder(self, name: str) -> None:
         """Let the other machines have the folder, if there is one."""
         path = self._path(name)
         if self.remote and path.exists():
             write_text(_version_file(path), self.remote.push(name, path))
 
-    def release(self, name: str) -> None:
+    def drop_copy(self, name: str) -> None:
         """This machine's copy of a folder that the others have: it is fetched again should it be needed."""
         if self.remote and _version(self._path(name)):
             self._drop(self._path(name))
 
-    def discard(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """The folder, everywhere."""
         if self.remote:
             self.remote.remove(name)
         self._drop(self._path(name))
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether `shared` would only read."""
+        """Whether `once` would only read."""
         folder = self._path(f"{kind}/{key}")
         here = folder.exists() and not checksums.damage(folder, quick=True)
         return here or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
-    def shared(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
+    def once(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
         """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
 
-        All processes of a trial ask together: the main one looks and writes, the others help to make what is missing, with
-        `make(None)`.
+        All processes of a trial ask together: the main one looks and writes, the others help to
+        make what is missing, with `make(None)`.
         """
         folder = self._path(f"{kind}/{key}")
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -232,19 +250,23 @@ class Store:
         Raises:
             BadInput: it is not.
         """
-        path = self.file(f"trials/{id}/{file}")
+        path = self.fetch_file(f"trials/{id}/{file}")
         if path.exists():
-            self.file(f"trials/{id}/{checksums.FILE}")
+            self.fetch_file(f"trials/{id}/{checksums.FILE}")
             checksums.check(path.parent, [file])
         return path
 
     def mend(self) -> None:
         """Throw away what was cut short, with a word about each; not what a process works on meanwhile.
 
-        A trial whose model was cut short before it was registered runs again, which replaces the model. Results of finished
-        trials stay: whoever reads them is told.
+        A trial whose model was cut short before it was registered runs again, which replaces the
+        model. Results of finished trials stay: whoever reads them is told.
         """
-        shared = (path for path in self.root.glob(f"[!.]*/[!.]*/{checksums.FILE}") if path.parts[-3] != "trials")
+        shared = (
+            path
+            for path in self.root.glob(f"[!.]*/[!.]*/{checksums.FILE}")
+            if path.parts[-3] != "trials"
+        )
         for path in [*shared, *self.root.glob(f"trials/*/[!.]*/{checksums.FILE}")]:
             folder = path.parent
             # Seen while it is replaced, a folder looks damaged, too: only its lock tells.
@@ -286,10 +308,10 @@ class Store:
             self._drop_damaged(folder)
             while not folder.exists():
                 with self.remote.claimed(name) if self.remote else nullcontext(True) as mine:
-                    if self.folder(name):
+                    if self.fetch_folder(name):
                         return
                     if mine:
-                        with self.replaced(name) as draft:
+                        with self.replace(name) as draft:
                             make(draft)
                         return
                 self._wait(name)

@@ -48,8 +48,8 @@ def load(
 ) -> tuple[Example, ...]:
     """`n` examples of a split (all of them where it holds fewer or n is None), drawn and ordered by the seed.
 
-    A smaller n gives a prefix of a larger one. With options "two" a task is binarised: the true choice and one distractor
-    drawn per (seed, example id), in drawn order (Zhang et al. 2024).
+    A smaller n gives a prefix of a larger one. With options "two" a task is binarised: the true
+    choice and one distractor drawn per (seed, example id), in drawn order (Zhang et al. 2024).
 
     Raises:
         BadInput: unknown task, split or template, or data that cannot be read.
@@ -58,13 +58,18 @@ def load(
     if split not in entry.splits:
         raise BadInput(f'task "{task}" has no split "{split}"; it has {", ".join(entry.splits)}')
     if template != "task" and template not in TEMPLATES:
-        raise BadInput(f'no template is named "{template}"{nearest(template, ("task", *TEMPLATES))}')
+        raise BadInput(
+            f'no template is named "{template}"{nearest(template, ("task", *TEMPLATES))}'
+        )
     prompt = entry.prompt if template == "task" else TEMPLATES[template]
     records = list(entry.records(split))
     if not records:
         raise BadInput(f'split "{split}" of task "{task}" is empty')
     random.Random(f"{seed}/{task}/{split}").shuffle(records)
-    return tuple(render(binarise(r, seed) if options == "two" else r, prompt, entry.option) for r in records[:n])
+    return tuple(
+        render(binarise(r, seed) if options == "two" else r, prompt, entry.option)
+        for r in records[:n]
+    )
 
 
 def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:

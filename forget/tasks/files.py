@@ -1,9 +1,12 @@
 """A user's tasks: folders of JSONL, one item a line, refused with file and line where something is wrong.
 
-    <folder>/<task>/{train,validation,test,near}.jsonl      {"id": ..., "question": ..., "choices": [...], "answer": 0}
-    <folder>/<task>/task.toml                               prompt, option, family; the file and each key may be left out
+    <folder>/<task>/{train,validation,test,near}.jsonl      {"id": ..., "question": ..., "choices":
+    [...], "answer": 0}
+    <folder>/<task>/task.toml                               prompt, option, family; the file and
+    each key may be left out
 
-A folder may also be one task itself. Of the splits those are there whose files are; a trial needs train and test.
+A folder may also be one task itself. Of the splits those are there whose files are; a trial needs
+train and test.
 """
 
 from __future__ import annotations
@@ -90,7 +93,9 @@ class Wording(Part):
     """task.toml."""
 
     prompt: str = TEMPLATES["qa"]
-    """Format string over {question}, {passage} and {listed} (the choices as lettered lines; an option is then its letter)."""
+    """Format string over {question}, {passage} and {listed} (the choices as lettered lines; an option
+    is then its letter).
+    """
     option: str = " {choice}"
     """What follows the prompt: a format string over {choice}."""
     family: Text = "own"
@@ -98,7 +103,9 @@ class Wording(Part):
 
     @model_validator(mode="after")
     def _fills(self) -> Wording:
-        _check_placeholders("prompt", self.prompt, ("question", "passage", "listed"), ("question", "passage"))
+        _check_placeholders(
+            "prompt", self.prompt, ("question", "passage", "listed"), ("question", "passage")
+        )
         _check_placeholders("option", self.option, ("choice",), ("choice",))
         return self
 
@@ -107,33 +114,42 @@ def tasks(folders: Sequence[str]) -> dict[str, Task]:
     """The tasks of the folders by name. Reads no item: that is for a task's `records`.
 
     Raises:
-        BadInput: a folder is missing or holds no task, two tasks have one name, or a task.toml is wrong.
+        BadInput: a folder is missing or holds no task, two tasks have one name, or a task.toml is
+            wrong.
     """
     found: dict[str, Path] = {}
     for folder in folders:
         # abspath: "." has no name, and a link keeps its own.
         for path in _task_folders(Path(os.path.abspath(Path(folder).expanduser()))):
             if found.get(path.name, path) != path:
-                raise BadInput(f'task "{path.name}" is in {found[path.name].parent} and in {path.parent}; rename one of them')
+                raise BadInput(
+                    f'task "{path.name}" is in {found[path.name].parent} and in {path.parent}; rename one of them'
+                )
             found[path.name] = path
     return {name: _task(path) for name, path in found.items()}
 
 
 def _task_folders(folder: Path) -> list[Path]:
     if not os.path.isdir(folder):
-        raise BadInput(f"the task folder {folder} does not exist; give a folder with <task>/train.jsonl and <task>/test.jsonl")
+        raise BadInput(
+            f"the task folder {folder} does not exist; give a folder with <task>/train.jsonl and <task>/test.jsonl"
+        )
     if any(folder.glob("*.jsonl")):
         return [folder]
     within = sorted({path.parent for path in folder.glob("[!.]*/*.jsonl")})
     if not within:
-        raise BadInput(f"the task folder {folder} holds no task; it or the folders in it need train.jsonl and test.jsonl")
+        raise BadInput(
+            f"the task folder {folder} holds no task; it or the folders in it need train.jsonl and test.jsonl"
+        )
     return within
 
 
 def _task(folder: Path) -> Task:
     # The name becomes part of metric names and of file names.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", folder.name):
-        raise BadInput(f'{folder}: "{folder.name}" cannot name a task; use letters, digits, "_", "-" and "."')
+        raise BadInput(
+            f'{folder}: "{folder.name}" cannot name a task; use letters, digits, "_", "-" and "."'
+        )
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in SPLITS:
             raise BadInput(f'{path}: "{path.stem}" is not a split{nearest(path.stem, SPLITS)}')
@@ -174,9 +190,13 @@ def _records(folder: Path, split: str) -> list[Record]:
     records = []
     for where, item in _items(_file(folder, split)):
         if split == "near" and item.source not in train:
-            raise BadInput(f'{where}: source: "{item.source:.80}" is not the id of an item of train.jsonl')
+            raise BadInput(
+                f'{where}: source: "{item.source:.80}" is not the id of an item of train.jsonl'
+            )
         choices = tuple(item.choices)
-        records.append(Record(item.id, item.question, choices, item.answer, item.passage, source=item.source))
+        records.append(
+            Record(item.id, item.question, choices, item.answer, item.passage, source=item.source)
+        )
     return records
 
 
@@ -189,7 +209,9 @@ def _items(path: Path) -> Iterator[tuple[str, Item]]:
         try:
             fields = json.loads(line)
         except json.JSONDecodeError as error:
-            raise BadInput(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from None
+            raise BadInput(
+                f"{where}: not valid JSON: {error.msg} at column {error.colno}"
+            ) from None
         # A number of thousands of digits, or brackets so deep that the reader gives up.
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: not valid JSON: {error}") from None
@@ -210,12 +232,18 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
             number += 1
             where = f"{path}, line {number}"
             if number > ITEMS:
-                raise BadInput(f"{where}: a file has {ITEMS:,} lines at most; share it out over several tasks")
+                raise BadInput(
+                    f"{where}: a file has {ITEMS:,} lines at most; share it out over several tasks"
+                )
             if len(line) > LINE:
                 raise BadInput(f"{where}: longer than {LINE:,} bytes, which no model reads")
             try:
                 # What Windows puts in front of a file.
-                yield where, number, line.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8")
+                yield (
+                    where,
+                    number,
+                    line.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8"),
+                )
             except UnicodeDecodeError as error:
                 raise BadInput(f"{where}: not UTF-8 at byte {error.start}") from None
 
@@ -243,7 +271,9 @@ def _check_placeholders(key: str, text: str, known: Sequence[str], needed: Seque
     try:
         # The text after the last placeholder comes with no name.
         places = [
-            (name, form or conversion) for _, name, form, conversion in string.Formatter().parse(text) if name is not None
+            (name, form or conversion)
+            for _, name, form, conversion in string.Formatter().parse(text)
+            if name is not None
         ]
     except ValueError as error:
         raise ValueError(f"{key}: {error}; write {{{{ and }}}} for braces") from None

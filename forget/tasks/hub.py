@@ -1,8 +1,9 @@
 """The paper's tasks as they lie on the hub: where each is, which columns make a Record, and the words it is asked in.
 
-Names, datasets and wording are those of lm-evaluation-harness 0.4.13, and a test compares the two item by item. Revisions are
-pinned to commits of parquet files, for `datasets` runs no dataset scripts; "main" stands where no commit is known to us.
-Left out are rows that cannot be asked: with a hidden answer, an empty question, an empty choice or the same choice twice.
+Names, datasets and wording are those of lm-evaluation-harness 0.4.13, and a test compares the two
+item by item. Revisions are pinned to commits of parquet files, for `datasets` runs no dataset
+scripts; "main" stands where no commit is known to us. Left out are rows that cannot be asked: with
+a hidden answer, an empty question, an empty choice or the same choice twice.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Hub(NamedTuple):
     config: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}{f' ({self.config})' if self.config else ''} at revision {self.revision}"
+        return (
+            f"{self.path}{f' ({self.config})' if self.config else ''} at revision {self.revision}"
+        )
 
 
 ARC = partial(Hub, "allenai/ai2_arc", "210d026faf9955653af8916fad021475a3f00453")
@@ -73,17 +76,26 @@ class Source:
     prepare: Callable[[Row], Row] = dict
     """Makes the columns of this map that the dataset lacks."""
     splits: tuple[str, str, str] = NO_TEST
-    """The hub's split behind train, validation and test: where the first two are one, a tenth of it is held out."""
+    """The hub's split behind train, validation and test: where the first two are one, a tenth of it is
+    held out.
+    """
 
     def record(self, row: Row, at: str) -> Record:
         """The row as a Record whose id is `at`.
 
         Raises:
-            KeyError, ValueError, IndexError: the row lacks a column, or a column holds what it cannot.
+            KeyError, ValueError, IndexError: the row lacks a column, or a column holds what it
+                cannot.
         """
         row = self.prepare(row)
-        choices = row[self.choices] if isinstance(self.choices, str) else [choice.format(**row) for choice in self.choices]
-        question, passage, suffix = (text.format(**row) for text in (self.question, self.passage, self.suffix))
+        choices = (
+            row[self.choices]
+            if isinstance(self.choices, str)
+            else [choice.format(**row) for choice in self.choices]
+        )
+        question, passage, suffix = (
+            text.format(**row) for text in (self.question, self.passage, self.suffix)
+        )
         return Record(at, question, tuple(choices), int(row["label"]), passage, suffix)
 
     def records(self, split: str) -> tuple[Record, ...]:
@@ -117,10 +129,15 @@ class Source:
         try:
             import datasets
         except ImportError:
-            raise BadInput(f'task "{self.name}" needs the package "datasets", which is not installed') from None
+            raise BadInput(
+                f'task "{self.name}" needs the package "datasets", which is not installed'
+            ) from None
         try:
-            data = datasets.load_dataset(self.hub.path, self.hub.config, revision=self.hub.revision, split=split)
-        # No network and a dataset that asks for a login are OSErrors; a config or split that the cache lacks is a ValueError.
+            data = datasets.load_dataset(
+                self.hub.path, self.hub.config, revision=self.hub.revision, split=split
+            )
+        # No network and a dataset that asks for a login are OSErrors; a config or split that the
+        # cache lacks is a ValueError.
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise BadInput(
@@ -135,7 +152,11 @@ class Source:
 
     def task(self) -> Task:
         train, validation, test = self.splits
-        held_out = "a tenth of train, held out by a fixed seed" if validation == train else f"its {validation}"
+        held_out = (
+            "a tenth of train, held out by a fixed seed"
+            if validation == train
+            else f"its {validation}"
+        )
         return Task(
             self.name,
             self.family,
@@ -150,14 +171,20 @@ class Source:
 
 
 def _usable(record: Record) -> bool:
-    distinct = len(set(record.choices)) == len(record.choices) and all(map(str.strip, record.choices))
+    distinct = len(set(record.choices)) == len(record.choices) and all(
+        map(str.strip, record.choices)
+    )
     return distinct and 0 <= record.answer < len(record.choices) and bool(record.question.strip())
 
 
 def _lettered(row: Row) -> Row:
-    # An answer in ARC is a letter or, in some states' exams, a number; it is empty where it is hidden.
+    # An answer in ARC is a letter or, in some states' exams, a number; it is empty where it is
+    # hidden.
     key = row["answerKey"].strip()
-    return row | {"texts": row["choices"]["text"], "label": row["choices"]["label"].index(key) if key else -1}
+    return row | {
+        "texts": row["choices"]["text"],
+        "label": row["choices"]["label"].index(key) if key else -1,
+    }
 
 
 def _commonsense_qa(row: Row) -> Row:
@@ -165,7 +192,8 @@ def _commonsense_qa(row: Row) -> Row:
 
 
 def _sciq(row: Row) -> Row:
-    # The line break goes with the passage, because lm-evaluation-harness keeps it where the passage is empty.
+    # The line break goes with the passage, because lm-evaluation-harness keeps it where the passage
+    # is empty.
     return row | {"support": row["support"].lstrip() + "\n", "label": 3}
 
 
@@ -185,7 +213,11 @@ def _hellaswag(row: Row) -> Row:
         return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
     query = clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
-    return row | {"query": query, "texts": [clean(ending) for ending in row["endings"]], "label": row["label"] or -1}
+    return row | {
+        "query": query,
+        "texts": [clean(ending) for ending in row["endings"]],
+        "label": row["label"] or -1,
+    }
 
 
 def _social_iqa(row: Row) -> Row:
@@ -193,17 +225,26 @@ def _social_iqa(row: Row) -> Row:
 
 
 def _mathqa(row: Row) -> Row:
-    texts = [choice[4:].rstrip(" ,") for choice in re.findall(r"[abcd] \) .*?, |e \) .*?$", row["options"])]
+    texts = [
+        choice[4:].rstrip(" ,")
+        for choice in re.findall(r"[abcd] \) .*?, |e \) .*?$", row["options"])
+    ]
     return row | {"texts": texts, "label": "abcde".index(row["correct"])}
 
 
 def _winogrande(row: Row) -> Row:
-    # Partial evaluation (Trinh and Le 2018): a choice fills the blank, and what follows the blank is scored.
+    # Partial evaluation (Trinh and Le 2018): a choice fills the blank, and what follows the blank
+    # is scored.
     blank = row["sentence"].index("_")
     before, after = row["sentence"][:blank], row["sentence"][blank + 1 :]
     stem = before.rstrip()
     texts = [before[len(stem) :] + row[option] for option in ("option1", "option2")]
-    return {"stem": stem, "texts": texts, "after": f" {after.strip()}", "label": int(row["answer"] or 0) - 1}
+    return {
+        "stem": stem,
+        "texts": texts,
+        "after": f" {after.strip()}",
+        "label": int(row["answer"] or 0) - 1,
+    }
 
 
 def _toxigen(row: Row) -> Row:
@@ -212,9 +253,34 @@ def _toxigen(row: Row) -> Row:
 
 
 SOURCES = (
-    Source("arc_easy", "science facts", ARC("ARC-Easy"), "{question}", "texts", prepare=_lettered, splits=OWN),
-    Source("arc_challenge", "science facts", ARC("ARC-Challenge"), "{question}", "texts", prepare=_lettered, splits=OWN),
-    Source("openbookqa", "science facts", OPENBOOKQA, "{question_stem}", "texts", prompt=STEM, prepare=_lettered, splits=OWN),
+    Source(
+        "arc_easy",
+        "science facts",
+        ARC("ARC-Easy"),
+        "{question}",
+        "texts",
+        prepare=_lettered,
+        splits=OWN,
+    ),
+    Source(
+        "arc_challenge",
+        "science facts",
+        ARC("ARC-Challenge"),
+        "{question}",
+        "texts",
+        prepare=_lettered,
+        splits=OWN,
+    ),
+    Source(
+        "openbookqa",
+        "science facts",
+        OPENBOOKQA,
+        "{question_stem}",
+        "texts",
+        prompt=STEM,
+        prepare=_lettered,
+        splits=OWN,
+    ),
     Source(
         "sciq",
         "science facts",
@@ -227,7 +293,9 @@ SOURCES = (
         splits=OWN,
     ),
     Source("piqa", "physical commonsense", PIQA, "{goal}", ("{sol1}", "{sol2}")),
-    Source("hellaswag", "commonsense", HELLASWAG, "{query}", "texts", prompt=STEM, prepare=_hellaswag),
+    Source(
+        "hellaswag", "commonsense", HELLASWAG, "{query}", "texts", prompt=STEM, prepare=_hellaswag
+    ),
     Source(
         "commonsense_qa",
         "commonsense",
@@ -247,8 +315,18 @@ SOURCES = (
         prompt="Q: {passage} {question}\nA:",
         prepare=_social_iqa,
     ),
-    # Two spaces: lm-evaluation-harness puts its delimiter before choices that start with a space already.
-    Source("copa", "cause and effect", SUPERGLUE("copa"), "{stem}", "texts", prompt=STEM, option="  {choice}", prepare=_copa),
+    # Two spaces: lm-evaluation-harness puts its delimiter before choices that start with a space
+    # already.
+    Source(
+        "copa",
+        "cause and effect",
+        SUPERGLUE("copa"),
+        "{stem}",
+        "texts",
+        prompt=STEM,
+        option="  {choice}",
+        prepare=_copa,
+    ),
     Source(
         "winogrande",
         "coreference",
@@ -260,8 +338,22 @@ SOURCES = (
         option="{choice}",
         prepare=_winogrande,
     ),
-    Source("wnli", "coreference", GLUE("wnli"), "{sentence2} True or False?", ("False", "True"), passage="{sentence1}"),
-    Source("rte", "entailment", GLUE("rte"), "{sentence2} True or False?", ("True", "False"), passage="{sentence1}"),
+    Source(
+        "wnli",
+        "coreference",
+        GLUE("wnli"),
+        "{sentence2} True or False?",
+        ("False", "True"),
+        passage="{sentence1}",
+    ),
+    Source(
+        "rte",
+        "entailment",
+        GLUE("rte"),
+        "{sentence2} True or False?",
+        ("True", "False"),
+        passage="{sentence1}",
+    ),
     Source(
         "cb",
         "entailment",
@@ -278,7 +370,14 @@ SOURCES = (
         ("yes", "no"),
         passage="{question}\n{sentence}",
     ),
-    Source("boolq", "reading comprehension", SUPERGLUE("boolq"), "{question}?", NO_YES, passage="{passage}"),
+    Source(
+        "boolq",
+        "reading comprehension",
+        SUPERGLUE("boolq"),
+        "{question}?",
+        NO_YES,
+        passage="{passage}",
+    ),
     Source(
         "wic",
         "word sense",
@@ -288,7 +387,14 @@ SOURCES = (
         passage=PAIR,
         prepare=_wic,
     ),
-    Source("mrpc", "paraphrase", GLUE("mrpc"), "Do both sentences mean the same thing?", NO_YES, passage=PAIR),
+    Source(
+        "mrpc",
+        "paraphrase",
+        GLUE("mrpc"),
+        "Do both sentences mean the same thing?",
+        NO_YES,
+        passage=PAIR,
+    ),
     Source(
         "qqp",
         "paraphrase",
@@ -297,7 +403,14 @@ SOURCES = (
         NO_YES,
         passage="Question 1: {question1}\nQuestion 2: {question2}",
     ),
-    Source("cola", "linguistic acceptability", GLUE("cola"), "Does this sentence make sense?", NO_YES, passage="{sentence}"),
+    Source(
+        "cola",
+        "linguistic acceptability",
+        GLUE("cola"),
+        "Does this sentence make sense?",
+        NO_YES,
+        passage="{sentence}",
+    ),
     Source(
         "sst2",
         "sentiment",

@@ -25,7 +25,10 @@ def true(examples: Sequence[Example]) -> list[Labelled]:
 
 def randomise(examples: Sequence[Example], seed: int, epoch: int = 0) -> list[Labelled]:
     """Labels uniform over the options, a function of (seed, epoch, example id) alone: order and selection change none."""
-    draws = (random.Random(f"{seed}/{epoch}/{example.id}").randrange(len(example.options)) for example in examples)
+    draws = (
+        random.Random(f"{seed}/{epoch}/{example.id}").randrange(len(example.options))
+        for example in examples
+    )
     return [Labelled(example, draw) for example, draw in zip(examples, draws, strict=True)]
 
 
@@ -39,7 +42,10 @@ def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
 
 
 def draw(
-    examples: Sequence[Example], kind: Literal["random", "random_each_epoch", "flipped"], seed: int, epoch: int
+    examples: Sequence[Example],
+    kind: Literal["random", "random_each_epoch", "flipped"],
+    seed: int,
+    epoch: int,
 ) -> list[Labelled]:
     """The labels of a forgetting epoch (`Trial.labels`)."""
     if kind == "flipped":

@@ -17,13 +17,16 @@ LENGTHS = (1, 2, 5, 10)
 """Upper bounds, in words, of the classes of length."""
 
 LABEL = 0.1
-"""An option that this share of a task's examples has is a label, such as yes or no, and a format of its own."""
+"""An option that this share of a task's examples has is a label, such as yes or no, and a format of
+its own.
+"""
 
 
 def nearest(examples: Sequence[Example], trained: Sequence[Example]) -> list[float]:
     """TF-IDF cosine of each example to the nearest trained one: 1 shares every word with it, 0 none.
 
-    Words and pairs of words of prompt and options count; the wording that all prompts share weighs next to nothing.
+    Words and pairs of words of prompt and options count; the wording that all prompts share weighs
+    next to nothing.
     """
     from sklearn.metrics.pairwise import cosine_similarity
 
@@ -53,8 +56,12 @@ def answers(a: Sequence[Example], b: Sequence[Example]) -> float:
 
 def _formats(examples: Sequence[Example]) -> dict[str, float]:
     """Share of each format among the options: a label is its own, other texts go by length, capital, digits and full stop."""
-    options = [(option + example.suffix).strip() for example in examples for option in example.options]
-    holders = Counter(option for example in examples for option in {o.strip() for o in example.options})
+    options = [
+        (option + example.suffix).strip() for example in examples for option in example.options
+    ]
+    holders = Counter(
+        option for example in examples for option in {o.strip() for o in example.options}
+    )
     kinds: Counter[str] = Counter()
     for option in options:
         length = bisect_left(LENGTHS, len(option.split()))
@@ -83,7 +90,9 @@ def similarities(material: Material) -> dict[tuple[str, str, str], float]:
     return {
         (*place, example.id): similar
         for place, examples in parts.items()
-        for example, similar in zip(examples, similarity.nearest(examples, material.forget), strict=True)
+        for example, similar in zip(
+            examples, similarity.nearest(examples, material.forget), strict=True
+        )
     }
 
 

@@ -27,7 +27,9 @@ class Record:
     """Index of the true choice."""
     passage: str = ""
     suffix: str = ""
-    """Text that follows the choice; where there is any, it is what gets scored (WinoGrande's partial evaluation)."""
+    """Text that follows the choice; where there is any, it is what gets scored (WinoGrande's partial
+    evaluation).
+    """
     source: str = ""
     """In the split `near`: id of the train item that this one paraphrases."""
 
@@ -53,7 +55,9 @@ class Task:
     name: str
     family: str
     prompt: str
-    """Format string over {question}, {passage} and {listed} (lettered lines of choices; the letters are then the options)."""
+    """Format string over {question}, {passage} and {listed} (lettered lines of choices; the letters are
+    then the options).
+    """
     records: Callable[[str], Sequence[Record]]
     """split -> records. Raises BadInput where they cannot be had."""
     fingerprint: Callable[[], str]
@@ -74,16 +78,31 @@ def binarise(record: Record, seed: int) -> Record:
     kept = [record.answer, distractor]
     draw.shuffle(kept)
     choices = tuple(record.choices[i] for i in kept)
-    return Record(record.id, record.question, choices, kept.index(record.answer), record.passage, record.suffix, record.source)
+    return Record(
+        record.id,
+        record.question,
+        choices,
+        kept.index(record.answer),
+        record.passage,
+        record.suffix,
+        record.source,
+    )
 
 
 def render(record: Record, prompt: str, option: str = " {choice}") -> Example:
     """The record asked in the words of `prompt`."""
     letters = [chr(ord("A") + i) for i in range(len(record.choices))]
-    listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(letters, record.choices, strict=True))
+    listed = "\n".join(
+        f"{letter}. {choice}" for letter, choice in zip(letters, record.choices, strict=True)
+    )
     answers = letters if "{listed}" in prompt else record.choices
     text = prompt.format(question=record.question, passage=record.passage, listed=listed)
     options = tuple(option.format(choice=choice) for choice in answers)
     return Example(
-        record.id, text if record.passage else text.lstrip("\n"), options, record.answer, record.suffix, record.source
+        record.id,
+        text if record.passage else text.lstrip("\n"),
+        options,
+        record.answer,
+        record.suffix,
+        record.source,
     )

@@ -1,16 +1,20 @@
 """MLflow: an experiment per study, a parent run per sweep, a child per trial, a registered model per (model, task).
 
-Everything a trial observes lies in its journal first; what reaches MLflow while it runs is a preview, and `publish` and `sync`
-send whatever is missing, exactly once. The only rooms that import mlflow.
+Everything a trial observes lies in its journal first; what reaches MLflow while it runs is a
+preview, and `publish` and `sync` send whatever is missing, exactly once. The only rooms that import
+mlflow.
 """
 
 import logging
 import os
 
-# MLflow reads these on import. Two retries, not seven: the journal outlasts a server that is away, so nobody need wait for it.
+# MLflow reads these on import. Two retries, not seven: the journal outlasts a server that is away,
+# so nobody need wait for it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the URL may hold a password
+os.environ.setdefault(
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
+)  # the URL may hold a password
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 

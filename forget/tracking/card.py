@@ -30,7 +30,10 @@ def model_card(outcome: Outcome) -> str:
     """Markdown: what was forgotten, from which base and how, the accuracies with their intervals, and the warning."""
 
     def line(task: str) -> str:
-        cells = [outcome.measures.get(metric_name(phase, task, "test", "accuracy"), _MISSING) for phase in PHASES]
+        cells = [
+            outcome.measures.get(metric_name(phase, task, "test", "accuracy"), _MISSING)
+            for phase in PHASES
+        ]
         return f"| {task} | {' | '.join(map(str, cells))} |"
 
     return _CARD.format(

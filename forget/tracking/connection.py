@@ -17,7 +17,12 @@ from forget.redaction import without_secrets
 
 BATCH = 1000
 """Metrics a request: MLflow's limit."""
-OUR_MISTAKES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
+OUR_MISTAKES = (
+    "INVALID_PARAMETER_VALUE",
+    "BAD_REQUEST",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+)
 """Error codes that a server gives when it is there and right."""
 
 
@@ -40,11 +45,16 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
     """
     uri = tracking_uri()
     if uri.startswith("http"):
-        raise BadInput(f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: open that address in a browser")
-    # Nobody asks for a password here. The database's own may be in the address, which `ps` must not show.
+        raise BadInput(
+            f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: open that address in a browser"
+        )
+    # Nobody asks for a password here. The database's own may be in the address, which `ps` must not
+    # show.
     serve = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     folder = artifacts(uri)
-    return [*serve, "--artifacts-destination", folder] if folder else serve, {"MLFLOW_BACKEND_STORE_URI": uri}
+    return [*serve, "--artifacts-destination", folder] if folder else serve, {
+        "MLFLOW_BACKEND_STORE_URI": uri
+    }
 
 
 def artifacts(uri: str) -> str | None:
@@ -62,7 +72,9 @@ def reaching(uri: str) -> Iterator[None]:
         if getattr(error, "error_code", None) in OUR_MISTAKES:
             raise
         reason = without_secrets(str(error).partition("\n")[0])[:300]
-        raise Unreachable(f"{without_secrets(uri)}: the tracking server cannot be reached ({reason})") from error
+        raise Unreachable(
+            f"{without_secrets(uri)}: the tracking server cannot be reached ({reason})"
+        ) from error
 
 
 @contextmanager

@@ -19,7 +19,16 @@ def environment() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             tags[f"version.{package}"] = importlib.metadata.version(package)
     with suppress(FileNotFoundError):
-        describe = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        describe = [
+            "git",
+            "-C",
+            str(Path(__file__).parent),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ]
         answer = subprocess.run(describe, capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             tags["mlflow.source.git.commit"] = answer.stdout.strip()

@@ -35,32 +35,44 @@ def publish(study: Study, store: Store, id: str) -> bool:
     outcome = store.outcome(id)
     if outcome is None:
         raise BadInput(f"trial {id} is not finished: {store.trial(id)} has no outcome.json")
-    marker = store.log(f"trials/{id}/published.json")
+    marker = store.fetch_growing(f"trials/{id}/published.json")
     with FileLock(store.trial(id) / "publish.lock"), reaching(study.uri):
         study = connected(study, store)
         sent = json.loads(marker.read_text()) if marker.exists() else {}
         if study.run_id in sent:
             return False
-        journal = Journal(store.log(f"trials/{id}/{FILE}"))
+        journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
         entries = journal.entries()
-        end = entries[-1].time if entries else (store.trial(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
-        started = journal.started() or Started(trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets)
+        end = (
+            entries[-1].time
+            if entries
+            else (store.trial(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
+        )
+        started = journal.started() or Started(
+            trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets
+        )
         tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
         run = child(study, started, entries[0].time if entries else end, tags)
         _send_curves(study, run.info.run_id, entries)
         _send_artifacts(study, run.info.run_id, outcome, store, started.datasets)
         version, model_id = register(study, outcome, run.info.run_id, store, tags)
-        # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
+        # After the model: MLflow gives it the metrics that the run has by then, at a request for
+        # each.
         _send(study, run.info.run_id, _estimates(outcome, store.rows(id), end, model_id))
         if version:
             study.client.set_tag(run.info.run_id, "forget.model", version)
         if "forget.error" in run.data.tags:
             study.client.delete_tag(run.info.run_id, "forget.error")
         study.client.set_terminated(run.info.run_id, "FINISHED", end)
-        write_text(marker, json.dumps({**sent, study.run_id: {"run": run.info.run_id, "model": version}}, indent=1))
-        store.send(f"trials/{id}/published.json")
+        write_text(
+            marker,
+            json.dumps(
+                {**sent, study.run_id: {"run": run.info.run_id, "model": version}}, indent=1
+            ),
+        )
+        store.publish_file(f"trials/{id}/published.json")
     if version:
-        store.discard(f"trials/{id}/model")
+        store.delete(f"trials/{id}/model")
     return True
 
 
@@ -76,14 +88,17 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
     with reaching(study.uri):
         study = connected(study, store)
         query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{study.run_id}'"
-        running = {run.data.tags["forget.trial"]: run for run in study.client.search_runs([study.experiment_id], query)}
+        running = {
+            run.data.tags["forget.trial"]: run
+            for run in study.client.search_runs([study.experiment_id], query)
+        }
         published = 0
         known = tuple(dict.fromkeys((*ids, *running)))
         finished = set(store.done(known))
         for id in known:
             if id in finished:
                 published += publish(study, store, id)
-            elif store.log(f"trials/{id}/{FILE}").exists():
+            elif store.fetch_growing(f"trials/{id}/{FILE}").exists():
                 with suppress(Timeout), FileLock(store.trial(id) / "running.lock", timeout=0):
                     close(study, store, id)
             elif id in running:
@@ -93,13 +108,15 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
 
 def close(study: Study, store: Store, id: str) -> None:
     """End the run of a trial that no process runs and that did not finish: as its journal says, or KILLED."""
-    journal = Journal(store.log(f"trials/{id}/{FILE}"))
+    journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
     started = journal.started()
     if started is None:
         return
     entries = journal.entries()
     last = entries[-1].event
-    ended = last if isinstance(last, Ended) else Ended(status="KILLED", error="the process was killed")
+    ended = (
+        last if isinstance(last, Ended) else Ended(status="KILLED", error="the process was killed")
+    )
     with reaching(study.uri):
         study = connected(study, store)
         run = child(study, started, entries[0].time, {**started.tags, "forget.error": ended.error})
@@ -124,16 +141,23 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], time: int, model_id: str) 
     named += [(name, estimate, step) for name, step, estimate in course(rows)]
     for probe in outcome.probes:
         measure = f"probe_{'control' if probe.control else 'accuracy'}_{probe.position}"
-        named.append((metric_name(probe.phase, probe.task, "test", measure), probe.accuracy, probe.layer))
+        named.append(
+            (metric_name(probe.phase, probe.task, "test", measure), probe.accuracy, probe.layer)
+        )
     for name, estimate, step in named:
-        for suffix, value in (("", estimate.value), ("/low", estimate.low), ("/high", estimate.high)):
+        for suffix, value in (
+            ("", estimate.value),
+            ("/low", estimate.low),
+            ("/high", estimate.high),
+        ):
             if value is not None:
                 yield Metric(name + suffix, value, time, step, model_id or None)
 
 
 def _send_curves(study: Study, run_id: str, entries: Sequence[Entry]) -> None:
     """Log what the run lacks of the curves."""
-    # One process sends each curve from its first step to its last. Of several, one may have died with a batch in its hands.
+    # One process sends each curve from its first step to its last. Of several, one may have died
+    # with a batch in its hands.
     in_order = sum(isinstance(entry.event, Started) for entry in entries) < 2
     _send(study, run_id, curves(entries), in_order)
 
@@ -142,7 +166,8 @@ def _send(study: Study, run_id: str, metrics: Iterable[Metric], in_order: bool =
     """Log the metrics whose (key, step) the run lacks. Databases drop equal rows by themselves, not every server does.
 
     Args:
-        in_order: whether the run has every step before the last one it has; otherwise it is asked for all, a request a key.
+        in_order: whether the run has every step before the last one it has; otherwise it is asked
+            for all, a request a key.
     """
     metrics = list(metrics)
     there = {last.key: last.step for last in study.client.get_run(run_id).data.to_proto().metrics}
@@ -150,19 +175,30 @@ def _send(study: Study, run_id: str, metrics: Iterable[Metric], in_order: bool =
         new = [metric for metric in metrics if metric.step > there.get(metric.key, -1)]
     else:
         keys = {metric.key for metric in metrics} & there.keys()
-        sent = {(key, metric.step) for key in keys for metric in study.client.get_metric_history(run_id, key)}
+        sent = {
+            (key, metric.step)
+            for key in keys
+            for metric in study.client.get_metric_history(run_id, key)
+        }
         new = [metric for metric in metrics if (metric.key, metric.step) not in sent]
     for start in range(0, len(new), BATCH):
         study.client.log_batch(run_id, metrics=new[start : start + BATCH])
 
 
-def _send_artifacts(study: Study, run_id: str, outcome: Outcome, store: Store, datasets: Mapping[str, str]) -> None:
+def _send_artifacts(
+    study: Study, run_id: str, outcome: Outcome, store: Store, datasets: Mapping[str, str]
+) -> None:
     from forget.report import trial_figures
 
     folder = store.trial(outcome.id)
     rows = store.rows(outcome.id)  # Fetched, too, where another machine made them.
-    sizes = {task: len({(row.split, row.example) for row in rows if row.task == task}) for task in datasets}
-    study.client.log_inputs(run_id, [dataset(task, fingerprint, sizes[task]) for task, fingerprint in datasets.items()])
+    sizes = {
+        task: len({(row.split, row.example) for row in rows if row.task == task})
+        for task in datasets
+    }
+    study.client.log_inputs(
+        run_id, [dataset(task, fingerprint, sizes[task]) for task, fingerprint in datasets.items()]
+    )
     study.client.log_artifact(run_id, str(folder / "rows.parquet"))
     study.client.log_artifact(run_id, str(folder / "outcome.json"))
     losses = Journal(folder / FILE).losses()

@@ -19,18 +19,22 @@ from forget.tracking.connection import reaching, tracking_uri
 from forget.tracking.study import refuse_deleted
 
 
-def read_experiment(name: str, copies: Path, observe: Observe = ignore) -> list[tuple[Outcome, Path]]:
+def read_experiment(
+    name: str, copies: Path, observe: Observe = ignore
+) -> list[tuple[Outcome, Path]]:
     """The finished trials of an experiment with the files of their Rows, in the order in which they were started.
 
-    A sweep that ran again under a changed spec has another parent run with some of the same trials. Each is taken once: of
-    runs with equal settings, which other data or another protocol tell apart, the one that started last.
+    A sweep that ran again under a changed spec has another parent run with some of the same trials.
+    Each is taken once: of runs with equal settings, which other data or another protocol tell
+    apart, the one that started last.
 
     Args:
         copies: a folder that keeps what was fetched, by run: one that has finished changes no more.
         observe: is told of the stage "fetch", a step a run.
 
     Raises:
-        BadInput: no such experiment, or it was deleted, or none of its trials has finished, or one cannot be read.
+        BadInput: no such experiment, or it was deleted, or none of its trials has finished, or one
+            cannot be read.
         Unreachable: the server is away.
     """
     uri = tracking_uri()
@@ -39,11 +43,18 @@ def read_experiment(name: str, copies: Path, observe: Observe = ignore) -> list[
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             known = [one.name for one in client.search_experiments() if one.name != "Default"]
-            raise BadInput(f'no experiment is named "{name}"{nearest(name, known) if known else "; there is none yet"}')
+            raise BadInput(
+                f'no experiment is named "{name}"{nearest(name, known) if known else "; there is none yet"}'
+            )
         refuse_deleted(experiment, "")
-        runs = {run.data.tags["forget.trial"]: run for run in _finished(client, experiment.experiment_id)}
+        runs = {
+            run.data.tags["forget.trial"]: run
+            for run in _finished(client, experiment.experiment_id)
+        }
         if not runs:
-            raise BadInput(f'experiment "{name}" has no finished trial; what has finished elsewhere comes by `forget sync`')
+            raise BadInput(
+                f'experiment "{name}" has no finished trial; what has finished elsewhere comes by `forget sync`'
+            )
         observe(StageStarted(stage="fetch", steps=len(runs)))
         found = {}
         for number, run in enumerate(runs.values(), 1):
@@ -59,7 +70,9 @@ def _finished(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
     page = None
     while page is None or page.token:
         token = page.token if page else None
-        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
+        page = client.search_runs(
+            [experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token
+        )
         yield from page
 
 
@@ -73,7 +86,9 @@ def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> t
         there = {file.path for file in client.list_artifacts(run.info.run_id)}
         for name in names:
             if name not in there:
-                raise BadInput(f"{place} has finished but has no {name}; its files were removed: delete the run as well")
+                raise BadInput(
+                    f"{place} has finished but has no {name}; its files were removed: delete the run as well"
+                )
         with whole_folder(folder) as draft:
             for name in names:
                 client.download_artifacts(run.info.run_id, name, str(draft))
@@ -85,5 +100,7 @@ def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> t
     except ValueError:  # pydantic's, pyarrow's and that of letters that are none
         readable = False
     if not readable:
-        raise BadInput(f"{place} was written by another version of forget and cannot be read; delete it, or run that version")
+        raise BadInput(
+            f"{place} was written by another version of forget and cannot be read; delete it, or run that version"
+        )
     return outcome, rows

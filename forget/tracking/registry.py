@@ -34,14 +34,18 @@ if TYPE_CHECKING:
     from forget.models.language_model import LanguageModel
 
 
-def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "strongest") -> LanguageModel:
+def load_forgotten(
+    name_or_uri: str, task: str | None = None, alias: str = "strongest"
+) -> LanguageModel:
     """A model that forgot: by (model, task), by registered name, or by "models:/<name>@<alias>" or "models:/<name>/<version>".
 
     Raises:
         BadInput: no such model, alias or version is registered.
         Unreachable: the server is away.
     """
-    from forget.models.loading import load  # torch takes seconds to import, and most of this room does without
+    from forget.models.loading import (
+        load,
+    )  # torch takes seconds to import, and most of this room does without
 
     asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
     name, _, version = asked.partition("/")
@@ -56,37 +60,64 @@ def load_forgotten(name_or_uri: str, task: str | None = None, alias: str = "stro
             raise BadInput(f'no registered model is named "{name}"{known}')
         if not version:
             if (at or alias) not in registered.aliases:
-                raise BadInput(f'model "{name}" has no alias "{at or alias}"{nearest(at or alias, registered.aliases)}')
+                raise BadInput(
+                    f'model "{name}" has no alias "{at or alias}"{nearest(at or alias, registered.aliases)}'
+                )
             version = str(registered.aliases[at or alias])
         if _version(client, name, version) is None:
-            numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
-            raise BadInput(f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}')
+            numbers = sorted(
+                int(found.version) for found in client.search_model_versions(f"name = '{name}'")
+            )
+            raise BadInput(
+                f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}'
+            )
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=scratch, tracking_uri=uri))
+            folder = Path(
+                mlflow.artifacts.download_artifacts(
+                    f"models:/{name}/{version}", dst_path=scratch, tracking_uri=uri
+                )
+            )
             # MLflow keeps the tokenizer beside the model, transformers looks for it within.
-            shutil.copytree(folder / "components" / "tokenizer", folder / "model", dirs_exist_ok=True)
+            shutil.copytree(
+                folder / "components" / "tokenizer", folder / "model", dirs_exist_ok=True
+            )
             return dataclasses.replace(load(folder / "model"), name=f"{name}/{version}")
 
 
 def registered_name(model: str, task: str) -> str:
     """forgotten-<model>-<task>, without what the registry refuses."""
-    return "-".join(re.sub(r"[^\w.-]+", "-", part).strip("-") for part in ("forgotten", model, task))
+    return "-".join(
+        re.sub(r"[^\w.-]+", "-", part).strip("-") for part in ("forgotten", model, task)
+    )
 
 
-def register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: Mapping[str, str]) -> tuple[str | None, str]:
+def register(
+    study: Study, outcome: Outcome, run_id: str, store: Store, tags: Mapping[str, str]
+) -> tuple[str | None, str]:
     """The trial's version of the registered model as "<name>/<version>", made unless it is there; None without weights.
 
     And the id of its model, empty where another run of the trial made it.
     """
     trial = outcome.trial
     name = registered_name(trial.model, trial.task)
-    weights = store.folder(f"trials/{outcome.id}/model")
+    weights = store.fetch_folder(f"trials/{outcome.id}/model")
     client = study.client
     # Not all versions, of which there are as many as trials.
-    found = next(iter(client.search_model_versions(f"name = '{name}' and tags.`forget.trial` = '{outcome.id}'")), None)
+    found = next(
+        iter(
+            client.search_model_versions(
+                f"name = '{name}' and tags.`forget.trial` = '{outcome.id}'"
+            )
+        ),
+        None,
+    )
     with default_server(study.uri):
         if found:
-            model_id = str(found.source).removeprefix("models:/") if found.tags["forget.run"] == run_id else ""
+            model_id = (
+                str(found.source).removeprefix("models:/")
+                if found.tags["forget.run"] == run_id
+                else ""
+            )
         elif weights:
             model_id = _logged_model(study, outcome, run_id, weights)
         else:
@@ -98,10 +129,19 @@ def register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: Ma
                 if registered is None:
                     with unless_it_exists():
                         client.create_registered_model(name)
-                accuracy = outcome.measures[metric_name("forgotten", trial.task, "test", "accuracy")]
-                tags = {**tags, "forget.trial": outcome.id, "forget.run": run_id, "forget.accuracy": str(accuracy.value)}
+                accuracy = outcome.measures[
+                    metric_name("forgotten", trial.task, "test", "accuracy")
+                ]
+                tags = {
+                    **tags,
+                    "forget.trial": outcome.id,
+                    "forget.run": run_id,
+                    "forget.accuracy": str(accuracy.value),
+                }
                 source, card = f"models:/{model_id}", model_card(outcome)
-                found = client.create_model_version(name, source, run_id, tags, description=card, model_id=model_id)
+                found = client.create_model_version(
+                    name, source, run_id, tags, description=card, model_id=model_id
+                )
                 link = json.dumps([{"name": name, "version": str(found.version)}])
                 client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
             _set_aliases(client, found, registered.aliases if registered else {})
@@ -110,12 +150,19 @@ def register(study: Study, outcome: Outcome, run_id: str, store: Store, tags: Ma
 
 def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str, str]) -> None:
     """Give @strongest and @weakest to the versions they belong to after one was added; `aliases` are numbers of versions."""
-    now = {alias: str(aliases[alias]) if alias in aliases else "" for alias in ("strongest", "weakest")}
+    now = {
+        alias: str(aliases[alias]) if alias in aliases else "" for alias in ("strongest", "weakest")
+    }
     ends = [version for number in now.values() if (version := _version(client, added.name, number))]
     known = [added, *ends]
     if len(ends) < len(now) or any("forget.accuracy" not in version.tags for version in known):
-        # A version that is deleted takes its alias along. Otherwise not all are read, of which there are as many as trials.
-        known = [v for v in client.search_model_versions(f"name = '{added.name}'") if "forget.accuracy" in v.tags]
+        # A version that is deleted takes its alias along. Otherwise not all are read, of which
+        # there are as many as trials.
+        known = [
+            v
+            for v in client.search_model_versions(f"name = '{added.name}'")
+            if "forget.accuracy" in v.tags
+        ]
     known.sort(key=lambda version: (float(version.tags["forget.accuracy"]), int(version.version)))
     for alias, version in zip(now, (known[0], known[-1]), strict=True):
         # Asked to set one that is set, MLflow would read every version all the same.
@@ -129,16 +176,21 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_folder(weights)  # It may have come from a store that others write to.
-    for model in study.client.search_logged_models([study.experiment_id], f"source_run_id = '{run_id}'"):
+    for model in study.client.search_logged_models(
+        [study.experiment_id], f"source_run_id = '{run_id}'"
+    ):
         if model.status == LoggedModelStatus.READY:
             return model.model_id
         study.client.delete_logged_model(model.model_id)
     made = study.client.create_logged_model(
         study.experiment_id, "model", run_id, params=study.client.get_run(run_id).data.params
     )
-    data = ModelCardData(license="other", pipeline_tag="text-generation", tags=["forgetting", outcome.trial.task])
-    # Model.log rather than mlflow.transformers.log_model, which would load and run the model once more to check the example.
-    # The flavour takes a folder, too, but stumbles there over transformers 5.
+    data = ModelCardData(
+        license="other", pipeline_tag="text-generation", tags=["forgetting", outcome.trial.task]
+    )
+    # Model.log rather than mlflow.transformers.log_model, which would load and run the model once
+    # more to check the example. The flavour takes a folder, too, but stumbles there over
+    # transformers 5.
     Model.log(
         None,
         mlflow.transformers,
@@ -152,9 +204,11 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
         },
         task="text-generation",
         validate_serving_input=False,
-        # Guessing them imports torchvision, which nobody needs here; "+cpu" and the like name no public package.
+        # Guessing them imports torchvision, which nobody needs here; "+cpu" and the like name no
+        # public package.
         pip_requirements=[
-            f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in ("torch", "transformers", "accelerate")
+            f"{name}=={importlib.metadata.version(name).partition('+')[0]}"
+            for name in ("torch", "transformers", "accelerate")
         ],
         signature=ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")])),
         input_example="Question: What melts in the sun?\nAnswer:",
@@ -166,7 +220,11 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
 def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
     """The model with its aliases; None where there is none. (`get_registered_model` reads every version it has.)"""
     # A filter has no way to write an apostrophe, nor has a model's name one.
-    return None if "'" in name else next(iter(client.search_registered_models(f"name = '{name}'")), None)
+    return (
+        None
+        if "'" in name
+        else next(iter(client.search_registered_models(f"name = '{name}'")), None)
+    )
 
 
 def _version(client: MlflowClient, name: str, number: str) -> ModelVersion | None:

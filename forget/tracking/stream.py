@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 5.0
 """Pause between two batches of a running trial's metrics."""
 JOURNAL_SECONDS = 30.0
-"""Pause between two copies of a running trial's journal, where the store is one that several machines share."""
+"""Pause between two copies of a running trial's journal, where the store is one that several
+machines share.
+"""
 GIVE_UP_SECONDS = 30.0
 """How long a trial that is done waits for its last batch before it leaves the rest to `sync`."""
 
@@ -35,18 +37,20 @@ GIVE_UP_SECONDS = 30.0
 def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Observe]:
     """A sink for the trial's events: to the journal at once, to the trial's run in the background.
 
-    The run ends FINISHED and published, FAILED with the exception's text as the tag forget.error, or KILLED (interrupt, exit).
-    A server that is away costs one warning.
+    The run ends FINISHED and published, FAILED with the exception's text as the tag forget.error,
+    or KILLED (interrupt, exit). A server that is away costs one warning.
 
     Raises:
         BadInput: another process is running the trial.
     """
     with alone(store.trial(id), id):
         finished_before = store.outcome(id) is not None
-        journal = Journal(store.log(f"trials/{id}/{FILE}"))
+        journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
         stream = _Stream(study, store, journal)
         if not finished_before:
-            datasets = {task: study.datasets[task] for task in trial.tasks if task in study.datasets}
+            datasets = {
+                task: study.datasets[task] for task in trial.tasks if task in study.datasets
+            }
             journal.append(Started(trial=trial, id=id, tags=environment(), datasets=datasets))
             stream.start()
         ended = Ended(status="FINISHED")
@@ -56,7 +60,9 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
                 ended = Ended(status="FAILED", error="the trial left no outcome in the store")
         except BaseException as error:
             text = without_secrets(f"{type(error).__name__}: {error}")
-            ended = Ended(status="FAILED" if isinstance(error, Exception) else "KILLED", error=text[:2000])
+            ended = Ended(
+                status="FAILED" if isinstance(error, Exception) else "KILLED", error=text[:2000]
+            )
             raise
         finally:
             try:
@@ -65,11 +71,15 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
                         journal.append(ended)
             finally:
                 # Also where the disk is full: the server need not be told by the next sweep.
-                stream.finish(lambda: publish(study, store, id) if store.outcome(id) else close(study, store, id))
-            store.send(f"trials/{id}/{FILE}")
+                stream.finish(
+                    lambda: (
+                        publish(study, store, id) if store.outcome(id) else close(study, store, id)
+                    )
+                )
+            store.publish_file(f"trials/{id}/{FILE}")
             # What could not be sent may be for another machine to send.
-            store.send_folder(f"trials/{id}/model")
-            store.release(f"trials/{id}/model")
+            store.publish_folder(f"trials/{id}/model")
+            store.drop_copy(f"trials/{id}/model")
 
 
 class _Stream(threading.Thread):
@@ -79,7 +89,9 @@ class _Stream(threading.Thread):
         super().__init__(name="forget-tracking", daemon=True)
         self._study, self._store, self._journal = study, store, journal
         # A trial that resumes repeats some steps, which were sent the first time.
-        self._before = {(e.event.stage, e.event.step) for e in journal.entries() if isinstance(e.event, Step)}
+        self._before = {
+            (e.event.stage, e.event.step) for e in journal.entries() if isinstance(e.event, Step)
+        }
         self._pending: list[Metric] = []
         self._done = threading.Event()
         self._warned = False
@@ -90,7 +102,7 @@ class _Stream(threading.Thread):
         if isinstance(event, Step) and (event.stage, event.step) not in self._before:
             self._pending.extend(curves([entry]))
         if time.monotonic() - self._sent > JOURNAL_SECONDS:
-            self._store.send(str(self._journal.path.relative_to(self._store.root)))
+            self._store.publish_file(str(self._journal.path.relative_to(self._store.root)))
             self._sent = time.monotonic()
 
     def run(self) -> None:
@@ -103,7 +115,9 @@ class _Stream(threading.Thread):
                 with reaching(self._study.uri):
                     if monitor is None:
                         run_id = self._opened()
-                        monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self._study.uri)
+                        monitor = SystemMetricsMonitor(
+                            run_id, resume_logging=True, tracking_uri=self._study.uri
+                        )
                         monitor.start()
                     while batch := self._pending[:BATCH]:
                         self._study.client.log_batch(run_id, metrics=batch)
@@ -120,7 +134,9 @@ class _Stream(threading.Thread):
         if self.ident:
             self.join(GIVE_UP_SECONDS)
         if self.is_alive():
-            return self._warn(Unreachable(f"{without_secrets(self._study.uri)}: the tracking server hangs"))
+            return self._warn(
+                Unreachable(f"{without_secrets(self._study.uri)}: the tracking server hangs")
+            )
         try:
             send()
         except Unreachable as error:
@@ -137,5 +153,7 @@ class _Stream(threading.Thread):
 
     def _warn(self, error: Unreachable) -> None:
         if not self._warned:
-            log.warning("%s; the trial goes on, its journal keeps everything until `forget sync`", error)
+            log.warning(
+                "%s; the trial goes on, its journal keeps everything until `forget sync`", error
+            )
         self._warned = True

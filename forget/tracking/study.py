@@ -21,7 +21,14 @@ from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
 from forget.storage.journal import Started
 from forget.storage.store import Store
-from forget.tracking.connection import BATCH, Unreachable, artifacts, reaching, tracking_uri, unless_it_exists
+from forget.tracking.connection import (
+    BATCH,
+    Unreachable,
+    artifacts,
+    reaching,
+    tracking_uri,
+    unless_it_exists,
+)
 from forget.tracking.provenance import environment
 
 if TYPE_CHECKING:
@@ -67,7 +74,9 @@ def open_study(sweep: Sweep, spec_text: str) -> Study:
     return study
 
 
-def close_study(study: Study, status: str, counts: Mapping[str, float], report: Report | None = None) -> None:
+def close_study(
+    study: Study, status: str, counts: Mapping[str, float], report: Report | None = None
+) -> None:
     """Log the report's files, headline numbers and verdicts to the parent run, and end it FINISHED, FAILED or KILLED.
 
     Raises:
@@ -88,10 +97,22 @@ def close_study(study: Study, status: str, counts: Mapping[str, float], report: 
             """How often the number was logged: a sweep that went on has another, at the next step of its curve."""
             return len(study.client.get_metric_history(study.run_id, name)) if name in before else 0
 
-        changed = [Metric(name, value, now, goes(name)) for name, value in numbers.items() if before.get(name) != value]
-        tags = [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in report.verdicts.items()] if report else []
+        changed = [
+            Metric(name, value, now, goes(name))
+            for name, value in numbers.items()
+            if before.get(name) != value
+        ]
+        tags = (
+            [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in report.verdicts.items()]
+            if report
+            else []
+        )
         for start in range(0, max(1, len(changed)), BATCH):
-            study.client.log_batch(study.run_id, metrics=changed[start : start + BATCH], tags=tags if start == 0 else ())
+            study.client.log_batch(
+                study.run_id,
+                metrics=changed[start : start + BATCH],
+                tags=tags if start == 0 else (),
+            )
         study.client.set_terminated(study.run_id, status)
 
 
@@ -100,25 +121,43 @@ def connected(study: Study, store: Store | None = None) -> Study:
     if study.run_id:
         return study
     sweep = study.sweep
-    # Workers that start before the server does all make the parent once it is there: one after the other.
+    # Workers that start before the server does all make the parent once it is there: one after the
+    # other.
     with FileLock(store.root / "study.lock") if store else nullcontext():
         experiment = study.client.get_experiment_by_name(sweep.name)
         if experiment is None:
             folder = artifacts(study.uri)
             with unless_it_exists():
-                study.client.create_experiment(sweep.name, artifact_location=folder and f"{folder}/{sweep.name}")
+                study.client.create_experiment(
+                    sweep.name, artifact_location=folder and f"{folder}/{sweep.name}"
+                )
             experiment = study.client.get_experiment_by_name(sweep.name)
         assert experiment
         refuse_deleted(experiment, " or give the spec another name")
         # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
         key = digest(sweep.model_dump(mode="json", exclude={"resources", "store"}))
-        found = study.client.search_runs([experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1)
-        tags = {"forget.sweep": key, "forget.name": sweep.name, "mlflow.note.content": sweep.description}
-        run = found[0] if found else study.client.create_run(experiment.experiment_id, tags=tags, run_name=sweep.name)
+        found = study.client.search_runs(
+            [experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1
+        )
+        tags = {
+            "forget.sweep": key,
+            "forget.name": sweep.name,
+            "mlflow.note.content": sweep.description,
+        }
+        run = (
+            found[0]
+            if found
+            else study.client.create_run(experiment.experiment_id, tags=tags, run_name=sweep.name)
+        )
     _describe(study, run, sweep.base, environment())
     study.client.log_text(run.info.run_id, study.spec, "spec.toml")
-    study.client.log_inputs(run.info.run_id, [dataset(task, fingerprint) for task, fingerprint in study.datasets.items()])
-    return dataclasses.replace(study, experiment_id=experiment.experiment_id, run_id=run.info.run_id)
+    study.client.log_inputs(
+        run.info.run_id,
+        [dataset(task, fingerprint) for task, fingerprint in study.datasets.items()],
+    )
+    return dataclasses.replace(
+        study, experiment_id=experiment.experiment_id, run_id=run.info.run_id
+    )
 
 
 def refuse_deleted(experiment: Experiment, otherwise: str) -> None:
@@ -144,9 +183,12 @@ def child(study: Study, started: Started, start: int, tags: Mapping[str, str]) -
 
 
 def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-    # MLflow refuses a param's second value; only `save` and `folders` can differ between two goes at a trial.
+    # MLflow refuses a param's second value; only `save` and `folders` can differ between two goes
+    # at a trial.
     params = [Param(key, value) for key, value in _flat(fields) if key not in run.data.params]
-    study.client.log_batch(run.info.run_id, params=params, tags=[RunTag(key, value) for key, value in tags.items()])
+    study.client.log_batch(
+        run.info.run_id, params=params, tags=[RunTag(key, value) for key, value in tags.items()]
+    )
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -155,7 +197,10 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield (
+                prefix + key,
+                ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value),
+            )
 
 
 def dataset(task: str, fingerprint: str, scored: int | None = None) -> DatasetInput:

@@ -25,21 +25,27 @@ class Checkpoints:
     """Of the store's folder that holds the state."""
     minutes: float = 5
 
-    def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> None:
+    def save(
+        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]
+    ) -> None:
         """The main process writes; where the network is sharded, all call it together. `rows` were watched so far."""
         weights = {name: whole(p.detach()).contiguous() for name, p in _trained(network).items()}
         state = optimizer.state_dict()["state"]
-        moments = {f"{index}.{name}": whole(value) for index, values in state.items() for name, value in values.items()}
+        moments = {
+            f"{index}.{name}": whole(value)
+            for index, values in state.items()
+            for name, value in values.items()
+        }
         if not PartialState().is_main_process:
             return
-        with self.store.replaced(self.name) as draft:
+        with self.store.replace(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")
             save_file(moments, draft / "optimizer.safetensors", metadata={"step": str(step)})
             write_rows(rows, draft / "watched.parquet")
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Row]]:
         """Steps already done and what was watched in them; the weights and moments after them are put in place."""
-        folder = self.store.folder(self.name)
+        folder = self.store.fetch_folder(self.name)
         if folder is None:
             return 0, []
         weights = load_file(folder / "weights.safetensors")
@@ -52,7 +58,9 @@ class Checkpoints:
         for key, value in load_file(folder / "optimizer.safetensors").items():
             index, _, name = key.partition(".")
             p = order[int(index)]
-            state.setdefault(int(index), {})[name] = like(value, p) if value.shape == p.shape else value
+            state.setdefault(int(index), {})[name] = (
+                like(value, p) if value.shape == p.shape else value
+            )
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return int(next(iter(state.values()))["step"].item()), read_rows(folder / "watched.parquet")
 

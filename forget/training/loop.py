@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 BUDGET = {"cpu": 512, "cuda": 8192}
-"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in its caches."""
+"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in
+its caches.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ class Watching:
 
     def steps(self, steps: int) -> set[int]:
         """After which of the steps to look; the ends are left to whoever looks before and after."""
-        return {round(steps * k / (self.points + 1)) for k in range(1, self.points + 1)} - {0, steps}
+        return {round(steps * k / (self.points + 1)) for k in range(1, self.points + 1)} - {
+            0,
+            steps,
+        }
 
 
 def fine_tune(
@@ -64,8 +69,8 @@ def fine_tune(
 ) -> list[Row]:
     """Train `model` in place on the answers of labelled examples. All processes of the trial call it together.
 
-    Step k is a function of (seed, k) and the weights alone (order, labels, dropout), so a run that goes on from a checkpoint
-    ends with the same bits as one that never stopped.
+    Step k is a function of (seed, k) and the weights alone (order, labels, dropout), so a run that
+    goes on from a checkpoint ends with the same bits as one that never stopped.
 
     Args:
         labelled: epoch -> the examples with their labels, the same examples in every epoch.
@@ -82,8 +87,11 @@ def fine_tune(
     accelerator = Accelerator()
     adapters = _with_adapters(model, lora, seed) if lora else None
     network = model.answers
-    # Several small kernels a parameter (0.70 s a step over 135M of them on two cores) against one for all (0.07 s).
-    optimizer = torch.optim.AdamW(_trained(network).values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    # Several small kernels a parameter (0.70 s a step over 135M of them on two cores) against one
+    # for all (0.07 s).
+    optimizer = torch.optim.AdamW(
+        _trained(network).values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+    )
     examples = [item.example for item in labelled(0)]
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
     per_epoch = math.ceil(len(examples) / settings.batch)
@@ -97,7 +105,8 @@ def fine_tune(
     done, rows = checkpoints.load(network, optimizer) if checkpoints else (0, [])
     looks = watching.steps(steps) if watching else set()
     with warnings.catch_warnings():
-        # It takes a schedule that moves before the optimizer for a mistake; here the steps were taken before the checkpoint.
+        # It takes a schedule that moves before the optimizer for a mistake; here the steps were
+        # taken before the checkpoint.
         warnings.simplefilter("ignore", UserWarning)
         for _ in range(done):
             schedule.step()
@@ -110,7 +119,9 @@ def fine_tune(
     for step in range(done, steps):
         epoch, place = divmod(step, per_epoch)
         if place == 0 or step == done:
-            order = random.Random(f"{seed}/{stage}/{epoch}").sample(range(len(examples)), len(examples))
+            order = random.Random(f"{seed}/{stage}/{epoch}").sample(
+                range(len(examples)), len(examples)
+            )
             labels = labelled(epoch)
         chosen = order[place * settings.batch : (place + 1) * settings.batch]
         torch.manual_seed(hash((seed, step)))
@@ -132,9 +143,17 @@ def fine_tune(
         stop: KeyboardInterrupt | None = None
         due = False
         if accelerator.is_main_process:
-            due = checkpoints is not None and time.monotonic() - saved >= 60 * checkpoints.minutes and step + 1 < steps
+            due = (
+                checkpoints is not None
+                and time.monotonic() - saved >= 60 * checkpoints.minutes
+                and step + 1 < steps
+            )
             try:
-                observe(Step(stage=stage, step=step + 1, steps=steps, loss=total, lr=rate, tokens=tokens))
+                observe(
+                    Step(
+                        stage=stage, step=step + 1, steps=steps, loss=total, lr=rate, tokens=tokens
+                    )
+                )
             except KeyboardInterrupt as interrupt:
                 # Whoever stops a trial loses no step of it.
                 stop, due = interrupt, True
@@ -177,13 +196,19 @@ def _backward(
         for turn in range(turns):
             # A process whose share is done, or is empty, still joins the others' reductions.
             idle = turn >= len(plan)
-            part = [[Encoded([0], [[0]], [1])]] if idle else [[mine[i] for i in row] for row in plan[turn]]
+            part = (
+                [[Encoded([0], [[0]], [1])]]
+                if idle
+                else [[mine[i] for i in row] for row in plan[turn]]
+            )
             batch = batches.pack(part, model.tokenizer.pad_token_id or 0).to(model.device)
             waits = turn < turns - 1 and not model.sharded
             with accelerator.no_sync(network) if waits else nullcontext():
                 logits, _ = network(batch)
                 # Reduction over processes takes the mean of gradients: undo its division.
-                share = loss(logits[batch.source], batch.targets).sum() * ((not idle) * count / scored)
+                share = loss(logits[batch.source], batch.targets).sum() * (
+                    (not idle) * count / scored
+                )
                 accelerator.backward(share)
             total += share.detach()
             tokens += 0 if idle else batch.tokens
@@ -200,6 +225,10 @@ def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
     return get_peft_model(
         model.network,
         LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
         ),
     )

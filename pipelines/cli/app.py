@@ -18,8 +18,8 @@ app.add_typer(cluster, name="cluster")
 def main() -> None:
     """Run the command. Bad input costs one sentence and exit code 2, as typer's own usage errors do; a bug a traceback and 1.
 
-    What the terminal shows, a cluster keeps as a log: no password is in it. Nor does a name that came from elsewhere reach
-    the terminal as a command.
+    What the terminal shows, a cluster keeps as a log: no password is in it. Nor does a name that
+    came from elsewhere reach the terminal as a command.
     """
     try:
         app()
@@ -29,14 +29,21 @@ def main() -> None:
         code, text = 2, f"forget: {error}"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             place = f": {error.filename}" if error.filename else ""
-            code, text = 1, f"forget: {error.strerror}{place}; make room, and the same command goes on"
+            code, text = (
+                1,
+                f"forget: {error.strerror}{place}; make room, and the same command goes on",
+            )
         elif not isinstance(error, BadInput):
             code, text = 1, traceback.format_exc()
         # A sentence stays one line, whatever it quotes.
         kept = "\n\t" if text.startswith("Traceback") else ""
         text = without_secrets(text.rstrip())
-        print("".join(x if x.isprintable() or x in kept else ascii(x)[1:-1] for x in text), file=sys.stderr)
+        print(
+            "".join(x if x.isprintable() or x in kept else ascii(x)[1:-1] for x in text),
+            file=sys.stderr,
+        )
         sys.exit(code)
     finally:
-        # Python looks for garbage once more before it ends: two seconds among all that was imported.
+        # Python looks for garbage once more before it ends: two seconds among all that was
+        # imported.
         gc.freeze()

@@ -11,31 +11,47 @@ from pipelines import cluster as kubernetes
 from pipelines.cli.shared import Spec
 from pipelines.cluster import manifests
 
-cluster = typer.Typer(help="The same on Kubernetes; make calls it where CONTEXT is given.", no_args_is_help=True)
+cluster = typer.Typer(
+    help="The same on Kubernetes; make calls it where CONTEXT is given.", no_args_is_help=True
+)
 Context = Annotated[str | None, typer.Option(help="The cluster, by its name in your kubeconfig.")]
-Image = Annotated[str, typer.Option(help="The image's name; the tracking server's is the same with -mlflow.")]
+Image = Annotated[
+    str, typer.Option(help="The image's name; the tracking server's is the same with -mlflow.")
+]
 Tag = Annotated[str | None, typer.Option(help="The images' tag; by default the git commit.")]
-Dirty = Annotated[bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")]
+Dirty = Annotated[
+    bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")
+]
 
 
 @cluster.command("deploy")
 def cluster_deploy(
-    context: Context = None, image: Image = "forget", tag: Tag = None, dirty: Dirty = False, dry_run: DryRun = False
+    context: Context = None,
+    image: Image = "forget",
+    tag: Tag = None,
+    dirty: Dirty = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Set up the tracking server, its database and its object store, and wait until they are healthy."""
     if dry_run:
         print(manifests.render_server(image, manifests.tag_of(tag, dirty)), end="")
         return
     where = kubernetes.connect(context)
-    raise typer.Exit(kubernetes.deploy(where, manifests.render_server(image, manifests.tag_of(tag, dirty))))
+    raise typer.Exit(
+        kubernetes.deploy(where, manifests.render_server(image, manifests.tag_of(tag, dirty)))
+    )
 
 
 @cluster.command("sweep")
 def cluster_sweep(
     spec: Spec,
     context: Context = None,
-    overlay: Annotated[str, typer.Option(help="Kind of workers: a folder in k8s/overlays, or one of yours.")] = "cpu",
+    overlay: Annotated[
+        str, typer.Option(help="Kind of workers: a folder in k8s/overlays, or one of yours.")
+    ] = "cpu",
     image: Image = "forget",
     tag: Tag = None,
     dirty: Dirty = False,
@@ -46,7 +62,9 @@ def cluster_sweep(
     kubernetes.check_here(study, path)
 
     def render() -> str:
-        return manifests.render_sweep(study, path, overlay, image, manifests.tag_of(tag, dirty, path))
+        return manifests.render_sweep(
+            study, path, overlay, image, manifests.tag_of(tag, dirty, path)
+        )
 
     if dry_run:
         print(render(), end="")
@@ -56,7 +74,9 @@ def cluster_sweep(
 
 
 @cluster.command("ui")
-def cluster_ui(context: Context = None, port: Annotated[int, typer.Option(help="Of this machine.")] = 5000) -> None:
+def cluster_ui(
+    context: Context = None, port: Annotated[int, typer.Option(help="Of this machine.")] = 5000
+) -> None:
     """Forward a port of this machine to the cluster's MLflow, until Ctrl-C."""
     kubernetes.ui(kubernetes.connect(context), port)
 
@@ -64,7 +84,9 @@ def cluster_ui(context: Context = None, port: Annotated[int, typer.Option(help="
 @cluster.command("undeploy")
 def cluster_undeploy(
     context: Context = None,
-    data: Annotated[bool, typer.Option("--data", help="Delete the volumes and the Secrets as well.")] = False,
+    data: Annotated[
+        bool, typer.Option("--data", help="Delete the volumes and the Secrets as well.")
+    ] = False,
 ) -> None:
     """Delete the tracking server; its volumes and Secrets stay."""
     where = kubernetes.connect(context)

@@ -14,11 +14,20 @@ def models_() -> None:
     from forget.planning.plan import amount
 
     rows = [
-        (name, amount(one.parameters), str(one.layers), amount(one.training_memory) + "B", one.source)
+        (
+            name,
+            amount(one.parameters),
+            str(one.layers),
+            amount(one.training_memory) + "B",
+            one.source,
+        )
         for name, one in MODELS.items()
     ]
     _print(("name", "parameters", "layers", "full fine-tuning", "source"), rows)
-    console.print('\nAny hub id or local folder works, too; "name/15" keeps the first 15 layers.', markup=False)
+    console.print(
+        '\nAny hub id or local folder works, too; "name/15" keeps the first 15 layers.',
+        markup=False,
+    )
 
 
 @app.command("tasks")
@@ -26,7 +35,10 @@ def tasks_(folder: Folders = []) -> None:  # noqa: B006
     """List the tasks by name."""
     from forget.tasks import catalogue
 
-    rows = [(task.name, task.kind, task.family, task.note) for task in catalogue(_absolute(folder)).values()]
+    rows = [
+        (task.name, task.kind, task.family, task.note)
+        for task in catalogue(_absolute(folder)).values()
+    ]
     _print(("name", "kind", "family", "note"), rows)
 
 
@@ -38,6 +50,10 @@ def doctor() -> None:
     healthy = True
     for check in checks():
         mark = "ok" if check.ok else "not ok" if check.needed else "note"
-        console.print(f"{mark:<6}  {check.what}{'' if check.ok else f': {check.cure}'}", markup=False, soft_wrap=True)
+        console.print(
+            f"{mark:<6}  {check.what}{'' if check.ok else f': {check.cure}'}",
+            markup=False,
+            soft_wrap=True,
+        )
         healthy &= check.ok or not check.needed
     raise typer.Exit(0 if healthy else 1)

@@ -24,8 +24,16 @@ app = typer.Typer(
 # A file or a pipe has no width; rich would break lines at 80 letters.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
-Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package.")]
-Folders = Annotated[list[Path], typer.Option("--folder", help="A folder of your own tasks; may be given several times.")]
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC", help="A TOML file, or the name of a spec that ships with the package."
+    ),
+]
+Folders = Annotated[
+    list[Path],
+    typer.Option("--folder", help="A folder of your own tasks; may be given several times."),
+]
 
 
 def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from forget.results.outcome import Outcome
 
 Experiment = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="A study by the name of its experiment in MLflow, or its TOML file.")
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="A study by the name of its experiment in MLflow, or its TOML file.",
+    ),
 ]
 
 UNMATCHED = 10
@@ -48,7 +52,9 @@ def plan_(spec: Spec) -> None:
 @app.command()
 def sweep(
     spec: Spec,
-    address: Annotated[str | None, typer.Option(help='A running Ray cluster, e.g. "auto" on one of its nodes.')] = None,
+    address: Annotated[
+        str | None, typer.Option(help='A running Ray cluster, e.g. "auto" on one of its nodes.')
+    ] = None,
 ) -> None:
     """Run what is not finished of a sweep, here or on a cluster, then log and report it. Exit code 1 if a trial failed."""
     study = read_sweep(spec)
@@ -66,7 +72,11 @@ def sweep(
     if result.outcomes:
         _print_outcomes(result.outcomes, study)
     for failure in result.failures:
-        console.print(f"failed: {failure.trial.task} ({failure.id}): {failure.reason}", markup=False, soft_wrap=True)
+        console.print(
+            f"failed: {failure.trial.task} ({failure.id}): {failure.reason}",
+            markup=False,
+            soft_wrap=True,
+        )
     if result.interrupted:
         _say_how_to_go_on(spec)
     if result.report:
@@ -95,7 +105,11 @@ def compare(first: Experiment, second: Experiment) -> None:
     studies = [_fetch(name) for name in names]
     found = differences(*studies)
     for letter, name, study in zip("AB", names, studies, strict=True):
-        console.print(f"{letter}: {name}, finished trials: {len(study.outcomes)}", markup=False, soft_wrap=True)
+        console.print(
+            f"{letter}: {name}, finished trials: {len(study.outcomes)}",
+            markup=False,
+            soft_wrap=True,
+        )
     for key, (ours, theirs) in found.settings.items():
         console.print(f"{key}: {ours} against {theirs}", markup=False, soft_wrap=True)
     if not found.settings:
@@ -107,11 +121,22 @@ def compare(first: Experiment, second: Experiment) -> None:
         for line in (*found.lines, *found.means)
         if line.headline
     ]
-    header = ["setting", "measure", "task", "split", "A", "B", "B - A [95 % interval]", "adjusted p"]
+    header = [
+        "setting",
+        "measure",
+        "task",
+        "split",
+        "A",
+        "B",
+        "B - A [95 % interval]",
+        "adjusted p",
+    ]
     keep = slice(None) if any(row[0] for row in rows) else slice(1, None)
     _print(header[keep], [row[keep] for row in rows])
     for one in found.unmatched[:UNMATCHED]:
-        console.print(f"only in {one.study}: {one.task} {one.at}".rstrip(), markup=False, soft_wrap=True)
+        console.print(
+            f"only in {one.study}: {one.task} {one.at}".rstrip(), markup=False, soft_wrap=True
+        )
     if (more := len(found.unmatched) - UNMATCHED) > 0:
         console.print(f"{more} more cells without a partner: unmatched.csv")
     for path in write(found, *names, Path("report") / folder_name(*names)):
@@ -134,7 +159,9 @@ def sync(spec: Spec) -> None:
     from forget.storage.store import Store
     from pipelines.sweep import send
 
-    console.print(f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store(study.store))}")
+    console.print(
+        f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store(study.store))}"
+    )
 
 
 def _experiment(word: str) -> str:
@@ -144,7 +171,13 @@ def _experiment(word: str) -> str:
 
 def _fetch(name: str) -> Study:
     """The study of an experiment; a bar on stderr shows how much of it is fetched."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from forget.analyses import Study
     from forget.events import StageStarted, Step
@@ -153,8 +186,15 @@ def _fetch(name: str) -> Study:
     from forget.tracking import read_experiment
 
     stderr = Console(stderr=True)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=stderr, transient=True, disable=not stderr.is_terminal
+    ) as progress:
         bar = progress.add_task(name, total=None)
 
         def tell(event: Event) -> None:
@@ -164,14 +204,19 @@ def _fetch(name: str) -> Study:
                 progress.update(bar, completed=event.step)
 
         found = read_experiment(name, Store().root / "fetched", tell)
-    return Study([outcome for outcome, _ in found], {outcome.id: read_frame(rows) for outcome, rows in found})
+    return Study(
+        [outcome for outcome, _ in found], {outcome.id: read_frame(rows) for outcome, rows in found}
+    )
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], study: Sweep) -> None:
     from pipelines.progress import label, numbers
 
     found = [(label(outcome.trial, study), numbers(outcome)) for outcome in outcomes]
-    rows = [(name, *("" if n is None else f"{n:.3f}" for n in values.values())) for name, values in found]
+    rows = [
+        (name, *("" if n is None else f"{n:.3f}" for n in values.values()))
+        for name, values in found
+    ]
     _print(("trial", *found[0][1]), rows)
 
 

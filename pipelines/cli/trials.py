@@ -21,13 +21,22 @@ if TYPE_CHECKING:
 @app.command()
 def trial(
     file: Annotated[Path, typer.Argument(help="A TOML or JSON file with the fields of a trial.")],
-    events: Annotated[bool, typer.Option("--events", help="Print every event as a line of JSON.")] = False,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Minutes of training between checkpoints.")] = 5,
-    shard: Annotated[bool, typer.Option("--shard", help="Share the model out over processes that torchrun started.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Print every event as a line of JSON.")
+    ] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes of training between checkpoints.")
+    ] = 5,
+    shard: Annotated[
+        bool,
+        typer.Option("--shard", help="Share the model out over processes that torchrun started."),
+    ] = False,
 ) -> None:
     """Run one trial, without MLflow, and print its numbers."""
     if shard and (not events or os.environ.get("WORLD_SIZE", "1") == "1"):
-        raise BadInput("--shard shares a model out over several processes: start them with torchrun, and with --events")
+        raise BadInput(
+            "--shard shares a model out over several processes: start them with torchrun, and with --events"
+        )
     wanted = read_trial(file)
     from forget.events import ignore
     from forget.models.kernels import keep_memory
@@ -41,9 +50,11 @@ def trial(
         import torch
         from accelerate import PartialState
 
-        # accelerate takes processes without a GPU for strangers unless it is told; the first to ask decides for all.
+        # accelerate takes processes without a GPU for strangers unless it is told; the first to ask
+        # decides for all.
         process = PartialState(cpu=not torch.cuda.is_available())
-        # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the only one.
+        # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be
+        # the only one.
         speaks = os.environ.get("RANK", "0") == "0"
 
         stopping = False
@@ -52,7 +63,8 @@ def trial(
             nonlocal stopping
             stopping = True
 
-        # The machine has to go: the first process keeps the trial's state at its next step, the others go when it has gone.
+        # The machine has to go: the first process keeps the trial's state at its next step, the
+        # others go when it has gone.
         signal.signal(signal.SIGTERM, stop)
 
         def tell(event: Event | Refusal) -> None:
@@ -63,7 +75,8 @@ def trial(
 
         try:
             run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes, shard)
-            # They part together: gloo's threads may still let go of a tensor, and abort if Python has ended meanwhile.
+            # They part together: gloo's threads may still let go of a tensor, and abort if Python
+            # has ended meanwhile.
             process.wait_for_everyone()
             process.destroy_process_group()
         except (BadInput, FloatingPointError) as error:
@@ -74,19 +87,29 @@ def trial(
     with Progress(1, console=console) as progress:
         progress.started(id, label(wanted))
         try:
-            outcome = run_trial(wanted, lambda event: progress.event(id, event), None, checkpoint_minutes)
+            outcome = run_trial(
+                wanted, lambda event: progress.event(id, event), None, checkpoint_minutes
+            )
         except FloatingPointError as error:
             raise BadInput(f"{file}: {error}") from None
     names = sorted(outcome.measures)
-    _print(("measure", "value [95 % interval]"), [(name, str(outcome.measures[name])) for name in names])
+    _print(
+        ("measure", "value [95 % interval]"),
+        [(name, str(outcome.measures[name])) for name in names],
+    )
 
 
 @app.command()
 def probe(
-    model: Annotated[str, typer.Argument(help='A model, a registered forgotten one, or its "models:/name@alias".')],
+    model: Annotated[
+        str,
+        typer.Argument(help='A model, a registered forgotten one, or its "models:/name@alias".'),
+    ],
     task: Annotated[str, typer.Option(help="The task to probe on.")],
     folder: Folders = [],  # noqa: B006  typer copies it
-    examples: Annotated[int, typer.Option(help="Examples of the train and of the test split.")] = 400,
+    examples: Annotated[
+        int, typer.Option(help="Examples of the train and of the test split.")
+    ] = 400,
     seed: int = 0,
 ) -> None:
     """Probe a model's hidden states, layer by layer, for what it still knows of a task."""
@@ -98,7 +121,9 @@ def probe(
     from forget.settings.trial import Trial
     from pipelines.progress import Progress
 
-    like = validated(Trial, {"task": task, "model": "tiny", "seed": seed, "folders": _absolute(folder)})
+    like = validated(
+        Trial, {"task": task, "model": "tiny", "seed": seed, "folders": _absolute(folder)}
+    )
     settings = validated(Probe, {"examples": examples})
     if not examples:
         raise BadInput("--examples 0 leaves nothing to probe; give 1 or more")
@@ -110,8 +135,13 @@ def probe(
         loaded = loading.load(model)
     with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
         progress.started(task, f"{model} on {task}")
-        found = probes.probe(loaded, task, settings, like, lambda event: progress.event(task, event))
-    names = {(score.position, score.control): f"{score.position}{', shuffled labels' * score.control}" for score in found}
+        found = probes.probe(
+            loaded, task, settings, like, lambda event: progress.event(task, event)
+        )
+    names = {
+        (score.position, score.control): f"{score.position}{', shuffled labels' * score.control}"
+        for score in found
+    }
     read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
     columns = sorted(names, key=lambda column: column[1])
     layers = dict.fromkeys(score.layer for score in found)

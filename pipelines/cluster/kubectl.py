@@ -28,7 +28,9 @@ class Cluster:
 
     context: str
 
-    def kubectl(self, *words: str, given: str | None = None, seconds: float = ANSWER_SECONDS) -> str:
+    def kubectl(
+        self, *words: str, given: str | None = None, seconds: float = ANSWER_SECONDS
+    ) -> str:
         """What kubectl prints.
 
         Raises:
@@ -39,7 +41,9 @@ class Cluster:
                 out, error = process.communicate(given, timeout=seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
-                raise Refused(f'cluster "{self.context}": no answer to kubectl {words[0]} within {seconds:g} s') from None
+                raise Refused(
+                    f'cluster "{self.context}": no answer to kubectl {words[0]} within {seconds:g} s'
+                ) from None
             except BaseException:
                 process.kill()
                 raise
@@ -68,7 +72,13 @@ class Cluster:
 
     def apply(self, manifests: str) -> None:
         """What an earlier version of the project, or a hand, has changed is taken back."""
-        words = ("apply", "--server-side", "--force-conflicts", "--field-manager=forget", "--filename=-")
+        words = (
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=forget",
+            "--filename=-",
+        )
         self.kubectl(*words, given=manifests, seconds=4 * ANSWER_SECONDS)
 
     def command(self, *words: str) -> str:
@@ -82,12 +92,16 @@ def connect(context: str | None) -> Cluster:
         BadInput: no kubectl, no such context.
     """
     try:
-        done = subprocess.run(["kubectl", "config", "get-contexts", "--output=name"], capture_output=True, text=True)
+        done = subprocess.run(
+            ["kubectl", "config", "get-contexts", "--output=name"], capture_output=True, text=True
+        )
     except FileNotFoundError:
         no_kubectl()
     known = done.stdout.split()
     if not context:
-        raise BadInput(f"CONTEXT names the cluster, e.g. make deploy CONTEXT={known[0] if known else 'kind-kind'}")
+        raise BadInput(
+            f"CONTEXT names the cluster, e.g. make deploy CONTEXT={known[0] if known else 'kind-kind'}"
+        )
     if context not in known:
         tail = nearest(context, known) if known else "; kubectl knows none: set KUBECONFIG"
         raise BadInput(f'no cluster is named "{context}" in your kubeconfig{tail}')

@@ -12,15 +12,17 @@ from typing import Any
 from pipelines.cluster.kubectl import ANSWER_SECONDS, POLL_SECONDS, Cluster, Refused
 from pipelines.cluster.states import say
 
-RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- |Running entrypoint for job ")
+RAYS_OWN = re.compile(
+    r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- |Running entrypoint for job "
+)
 """How a line begins that `ray job submit` adds to what the sweep writes."""
 
 
 class Logs(threading.Thread):
     """Prints what the sweep writes, as it is written by the pods that submit it, each line once.
 
-    A stream that breaks is read again from its start, as is the sweep's log by a submitter that takes over from one that
-    died: both repeat what was printed, which is left out.
+    A stream that breaks is read again from its start, as is the sweep's log by a submitter that
+    takes over from one that died: both repeat what was printed, which is left out.
     """
 
     def __init__(self, cluster: Cluster, name: str) -> None:
@@ -57,7 +59,11 @@ class Logs(threading.Thread):
     def _pods(self) -> list[dict[str, Any]]:
         """The newest that has written, if any."""
         pods = self.cluster.find("pod", f"--selector=job-name={self.name}")
-        started = [pod for pod in pods if pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")]
+        started = [
+            pod
+            for pod in pods
+            if pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")
+        ]
         return sorted(started, key=lambda pod: pod["metadata"]["creationTimestamp"])[-1:]
 
     def _stream(self, pod: Mapping[str, Any]) -> bool:

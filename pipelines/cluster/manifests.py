@@ -29,31 +29,46 @@ def tag_of(tag: str | None, dirty: bool, spec: Path | None = None) -> str:
     """The images' tag: the commit, as `make image` names them, unless another is given.
 
     Raises:
-        BadInput: files differ from the commit, and so, perhaps, does what runs from what it is called.
+        BadInput: files differ from the commit, and so, perhaps, does what runs from what it is
+            called.
     """
     commit = "" if tag and dirty else _git("rev-parse", "--short=12", "HEAD").strip()
     if not dirty:
         # A study of the user's own is sent along, it need not be in the image.
         inside = spec and spec.resolve().is_relative_to(PROJECT)
-        but = [f":(exclude,literal){spec.resolve().relative_to(PROJECT)}"] if spec and inside else []
+        but = (
+            [f":(exclude,literal){spec.resolve().relative_to(PROJECT)}"] if spec and inside else []
+        )
         if changed := _git("status", "--porcelain", "--", ".", *but).splitlines():
-            files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
-            raise BadInput(f"commit {commit} names the image and lacks your changes of {files}: commit them, or say DIRTY=1")
+            files = ", ".join(line[3:] for line in changed[:3]) + (
+                ", ..." if len(changed) > 3 else ""
+            )
+            raise BadInput(
+                f"commit {commit} names the image and lacks your changes of {files}: commit them, or say DIRTY=1"
+            )
     return tag or f"{commit}{'-dirty' if dirty else ''}"
 
 
 def _git(*words: str) -> str:
     try:
-        return subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["git", "-C", str(PROJECT), *words], capture_output=True, text=True, check=True
+        ).stdout
     except (FileNotFoundError, subprocess.CalledProcessError):
-        raise BadInput(f"{PROJECT} is no git repository, whose commit would name the image: say TAG=... DIRTY=1") from None
+        raise BadInput(
+            f"{PROJECT} is no git repository, whose commit would name the image: say TAG=... DIRTY=1"
+        ) from None
 
 
 def job_name(sweep: str) -> str:
     """Of the RayJob: what Kubernetes and KubeRay (47 characters) allow, and no two sweeps' the same."""
     plain = re.sub("[^a-z0-9]+", "-", sweep.lower()).strip("-")
     name = f"sweep-{plain}"
-    return name if plain == sweep and len(name) <= 47 else f"{name[:40].rstrip('-')}-{digest(sweep)[:6]}"
+    return (
+        name
+        if plain == sweep and len(name) <= 47
+        else f"{name[:40].rstrip('-')}-{digest(sweep)[:6]}"
+    )
 
 
 def spec_digest(spec: Path) -> str:
@@ -69,7 +84,8 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
     """The overlay as YAML, with the images of that tag, the spec, and workers that hold a trial.
 
     Raises:
-        BadInput: no such overlay; GPUs are asked for and the overlay has none, or the other way round.
+        BadInput: no such overlay; GPUs are asked for and the overlay has none, or the other way
+            round.
     """
     folder = overlay_path(overlay)
     name = job_name(study.name)
@@ -78,16 +94,30 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
         # It would be that of the file, which in the cluster is another.
         text = f'name = "{study.name}"\n{text}'
     (job,) = (one for one in parse(_kustomize(folder, {})) if one["kind"] == "RayJob")
-    metadata = {"name": name, "labels": {"forget/sweep": name}, "annotations": {SPEC_DIGEST: spec_digest(spec)}}
+    metadata = {
+        "name": name,
+        "labels": {"forget/sweep": name},
+        "annotations": {SPEC_DIGEST: spec_digest(spec)},
+    }
     named = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata}
     sized = []
     for number, group in enumerate(job["spec"]["rayClusterSpec"]["workerGroupSpecs"]):
-        resources = worker_resources(study, group["template"]["spec"]["containers"][0]["resources"], overlay)
+        resources = worker_resources(
+            study, group["template"]["spec"]["containers"][0]["resources"], overlay
+        )
         path = f"/spec/rayClusterSpec/workerGroupSpecs/{number}"
-        sized.append({"op": "replace", "path": f"{path}/template/spec/containers/0/resources", "value": resources})
+        sized.append(
+            {
+                "op": "replace",
+                "path": f"{path}/template/spec/containers/0/resources",
+                "value": resources,
+            }
+        )
         if "num-gpus" in group["rayStartParams"]:
             gpus = resources["limits"][GPU]
-            sized.append({"op": "replace", "path": f"{path}/rayStartParams/num-gpus", "value": gpus})
+            sized.append(
+                {"op": "replace", "path": f"{path}/rayStartParams/num-gpus", "value": gpus}
+            )
     more = _images(image, tag) | {
         "configMapGenerator": [
             {
@@ -99,7 +129,11 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
             }
         ],
         "patches": [
-            {"target": {"kind": "RayJob"}, "patch": json.dumps(named), "options": {"allowNameChange": True}},
+            {
+                "target": {"kind": "RayJob"},
+                "patch": json.dumps(named),
+                "options": {"allowNameChange": True},
+            },
             {"target": {"kind": "RayJob"}, "patch": json.dumps(sized)},
         ],
     }
@@ -110,7 +144,9 @@ def overlay_path(overlay: str) -> Path:
     """Of an overlay that ships, by its name, or of the user's own, by its folder."""
     folder = Path(overlay) if "/" in overlay else PROJECT / "k8s" / "overlays" / overlay
     if not (folder / "kustomization.yaml").is_file():
-        known = [path.parent.name for path in (PROJECT / "k8s" / "overlays").glob("*/kustomization.yaml")]
+        known = [
+            path.parent.name for path in (PROJECT / "k8s" / "overlays").glob("*/kustomization.yaml")
+        ]
         raise BadInput(
             f'no overlay is named "{overlay}", nor is it a folder with a kustomization.yaml{nearest(overlay, known)}'
         )
@@ -120,7 +156,9 @@ def overlay_path(overlay: str) -> Path:
 GPU = "nvidia.com/gpu"
 
 
-def worker_resources(study: Sweep, has: Mapping[str, Any], overlay: str) -> dict[str, dict[str, Any]]:
+def worker_resources(
+    study: Sweep, has: Mapping[str, Any], overlay: str
+) -> dict[str, dict[str, Any]]:
     """The overlay's worker, made larger where it holds no trial; its memory grows as its cores or GPUs do.
 
     Raises:
@@ -132,7 +170,9 @@ def worker_resources(study: Sweep, has: Mapping[str, Any], overlay: str) -> dict
     if bool(gpus) != (GPU in limits):
         wrong = f"asks for {take.gpus:g} GPUs a process" if gpus else "asks for no GPU"
         cure = "say OVERLAY=gpu" if gpus else "say resources.gpus = 1, or OVERLAY=cpu"
-        raise BadInput(f"[resources] {wrong}, and the workers of overlay {overlay} have {limits.get(GPU, 'none')}: {cure}")
+        raise BadInput(
+            f"[resources] {wrong}, and the workers of overlay {overlay} have {limits.get(GPU, 'none')}: {cure}"
+        )
     scale = max(1.0, cpus / _cores(limits.get("cpu", cpus)), gpus / int(limits.get(GPU, 1)))
 
     def grown(kind: str, quantity: Any) -> Any:
@@ -143,7 +183,10 @@ def worker_resources(study: Sweep, has: Mapping[str, Any], overlay: str) -> dict
         number = re.fullmatch(r"(\d+)(\D*)", str(quantity)) if kind == "memory" else None
         return f"{math.ceil(int(number[1]) * scale)}{number[2]}" if number else quantity
 
-    return {part: {kind: grown(kind, quantity) for kind, quantity in kinds.items()} for part, kinds in has.items()}
+    return {
+        part: {kind: grown(kind, quantity) for kind, quantity in kinds.items()}
+        for part, kinds in has.items()
+    }
 
 
 def _cores(quantity: Any) -> float:
@@ -153,7 +196,9 @@ def _cores(quantity: Any) -> float:
 
 def _images(image: str, tag: str) -> dict[str, Any]:
     names = {"forget": image, "forget-mlflow": f"{image}-mlflow"}
-    return {"images": [{"name": name, "newName": new, "newTag": tag} for name, new in names.items()]}
+    return {
+        "images": [{"name": name, "newName": new, "newTag": tag} for name, new in names.items()]
+    }
 
 
 def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] = {}) -> str:
@@ -171,11 +216,15 @@ def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] =
         }
         (draft / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
         try:
-            done = subprocess.run(["kubectl", "kustomize", str(draft)], capture_output=True, text=True)
+            done = subprocess.run(
+                ["kubectl", "kustomize", str(draft)], capture_output=True, text=True
+            )
         except FileNotFoundError:
             no_kubectl()
     if done.returncode:
-        raise BadInput(f"{folder}: kubectl kustomize refuses it: {done.stderr.strip().removeprefix('error: ')}")
+        raise BadInput(
+            f"{folder}: kubectl kustomize refuses it: {done.stderr.strip().removeprefix('error: ')}"
+        )
     return done.stdout
 
 

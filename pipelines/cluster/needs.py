@@ -23,15 +23,23 @@ def check_operator(cluster: Cluster) -> None:
     """Raises BadInput where KubeRay is not installed, or the cluster does not answer."""
     if not has_operator(cluster):
         install = f"{OPERATOR} --kube-context {cluster.context}"
-        raise BadInput(f'cluster "{cluster.context}" has no KubeRay operator (no rayjobs.ray.io); install it with: {install}')
+        raise BadInput(
+            f'cluster "{cluster.context}" has no KubeRay operator (no rayjobs.ray.io); install it with: {install}'
+        )
 
 
 def check_needs(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
     """Raises BadInput where a storage class or a Secret is missing that the objects need."""
     claimed = [one.get("spec", {}).get("storageClassName") for one in _claims(objects)]
     if wanted := [name for name in claimed if name != ""]:
-        classes = {one["metadata"]["name"]: one["metadata"].get("annotations", {}) for one in cluster.find("storageclass")}
-        default = any(notes.get("storageclass.kubernetes.io/is-default-class") == "true" for notes in classes.values())
+        classes = {
+            one["metadata"]["name"]: one["metadata"].get("annotations", {})
+            for one in cluster.find("storageclass")
+        }
+        default = any(
+            notes.get("storageclass.kubernetes.io/is-default-class") == "true"
+            for notes in classes.values()
+        )
         for name in wanted:
             if name is None and not default:
                 cure = "kubectl patch storageclass NAME -p"
@@ -42,9 +50,17 @@ def check_needs(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
                     f" {cure} '{note}'"
                 )
             if name and name not in classes:
-                raise BadInput(f'cluster "{cluster.context}" has no storage class "{name}"{nearest(name, classes)}')
-    needed = sorted(_secrets(objects) - {one["metadata"]["name"] for one in objects if one["kind"] == "Secret"})
-    names = cluster.kubectl("get", "secret", *needed, "--ignore-not-found", "--output=name").split() if needed else []
+                raise BadInput(
+                    f'cluster "{cluster.context}" has no storage class "{name}"{nearest(name, classes)}'
+                )
+    needed = sorted(
+        _secrets(objects) - {one["metadata"]["name"] for one in objects if one["kind"] == "Secret"}
+    )
+    names = (
+        cluster.kubectl("get", "secret", *needed, "--ignore-not-found", "--output=name").split()
+        if needed
+        else []
+    )
     if missing := [name for name in needed if f"secret/{name}" not in names]:
         known = f"kubectl --context {cluster.context} create"
         raise BadInput(
@@ -76,7 +92,11 @@ def _secrets(tree: Any) -> set[str]:
     if isinstance(tree, Mapping):
         inner = (_secrets(value) for value in tree.values())
         found = set().union(*inner)
-        for key, name in (("secretKeyRef", "name"), ("secretRef", "name"), ("secret", "secretName")):
+        for key, name in (
+            ("secretKeyRef", "name"),
+            ("secretRef", "name"),
+            ("secret", "secretName"),
+        ):
             reference = tree.get(key)
             if isinstance(reference, Mapping) and not reference.get("optional"):
                 # Projected volumes say "name" where others say "secretName".
@@ -100,7 +120,9 @@ def check_here(study: Sweep, spec: Path) -> None:
                     " have in the image or on a volume of the overlay"
                 )
     # What has an absolute path is there on the cluster; the sweep checks it before it begins.
-    if known := [trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")]:
+    if known := [
+        trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")
+    ]:
         from forget.preflight import check_all  # torch takes seconds
 
         check_all(known, study.resources.shard)

@@ -36,17 +36,24 @@ def sweep(cluster: Cluster, study: Sweep, spec: Path, hint: str, render: Callabl
         if old and not ended(old):
             if old["metadata"].get("annotations", {}).get(SPEC_DIGEST) != spec_digest(spec):
                 stop = cluster.command("delete", "rayjob", name)
-                raise BadInput(f"{name} runs another version of {spec}: wait for it, or stop it with: {stop}")
+                raise BadInput(
+                    f"{name} runs another version of {spec}: wait for it, or stop it with: {stop}"
+                )
             say(f"{name} runs already: following it")
         else:
             manifests = render()
             check_needs(cluster, parse(manifests))
             if old:
-                cluster.kubectl("delete", "rayjob", name, "--ignore-not-found", "--wait", seconds=DELETE_SECONDS)
-            # Their names hold a hash of the spec: nothing else would remove those of earlier versions.
+                cluster.kubectl(
+                    "delete", "rayjob", name, "--ignore-not-found", "--wait", seconds=DELETE_SECONDS
+                )
+            # Their names hold a hash of the spec: nothing else would remove those of earlier
+            # versions.
             cluster.kubectl("delete", "configmap", f"--selector=forget/sweep={name}")
             cluster.apply(manifests)
-            say(f'{name} submitted to cluster "{cluster.context}"; MLflow: make ui CONTEXT={cluster.context}')
+            say(
+                f'{name} submitted to cluster "{cluster.context}"; MLflow: make ui CONTEXT={cluster.context}'
+            )
     except KeyboardInterrupt:
         say(f"stopped before {name} was known to be submitted; again: {hint}")
         return INTERRUPTED
@@ -74,17 +81,24 @@ def follow(cluster: Cluster, name: str, hint: str) -> int:
                 told.tell(name, state_of(job))
                 if ended(job):
                     break
-                pods = cluster.find("pod", f"--selector=ray.io/cluster={job.get('status', {}).get('rayClusterName', name)}")
+                pods = cluster.find(
+                    "pod",
+                    f"--selector=ray.io/cluster={job.get('status', {}).get('rayClusterName', name)}",
+                )
                 for pod, trouble in troubles(pods):
                     told.tell(pod, trouble)
             except Refused as error:
                 told.tell("trying again", str(error))
                 if time.monotonic() - answered > AWAY_SECONDS:
-                    raise BadInput(f"{error}, for {AWAY_SECONDS} s; {name} may still run, follow it with: {hint}") from None
+                    raise BadInput(
+                        f"{error}, for {AWAY_SECONDS} s; {name} may still run, follow it with: {hint}"
+                    ) from None
             time.sleep(POLL_SECONDS)
         logs.finish()
         succeeded = job["status"].get("jobStatus") == "SUCCEEDED"
-        say(f"{name} {'succeeded' if succeeded else 'failed'}; MLflow: make ui CONTEXT={cluster.context}")
+        say(
+            f"{name} {'succeeded' if succeeded else 'failed'}; MLflow: make ui CONTEXT={cluster.context}"
+        )
         return 0 if succeeded else 1
     except KeyboardInterrupt:
         say(f"detached; {name} goes on: follow it with: {hint}")

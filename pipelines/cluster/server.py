@@ -29,10 +29,14 @@ def deploy(cluster: Cluster, manifests: str) -> int:
     check_needs(cluster, objects)
     # A Job cannot be changed; that of an earlier version makes room for this one's.
     if jobs := [one["metadata"]["name"] for one in objects if one["kind"] == "Job"]:
-        cluster.kubectl("delete", "job", *jobs, "--ignore-not-found", "--wait", seconds=DELETE_SECONDS)
+        cluster.kubectl(
+            "delete", "job", *jobs, "--ignore-not-found", "--wait", seconds=DELETE_SECONDS
+        )
     cluster.apply(manifests)
     say(f'applied {len(objects)} objects to cluster "{cluster.context}"')
-    wanted = {(one["kind"].lower(), one["metadata"]["name"]) for one in objects if one["kind"] in HEALTH}
+    wanted = {
+        (one["kind"].lower(), one["metadata"]["name"]) for one in objects if one["kind"] in HEALTH
+    }
     told = Changes()
     states = dict.fromkeys(sorted(wanted), "missing")
     until = time.monotonic() + HEALTHY_SECONDS
@@ -46,12 +50,20 @@ def deploy(cluster: Cluster, manifests: str) -> int:
         for pod, trouble in troubles(cluster.find("pod")):
             told.tell(pod, trouble)
         late = time.monotonic() > until
-        if bad := ["/".join(what) for what, state in states.items() if state == FAILED or (late and state != HEALTHY)]:
-            say(f"{bad[0]} did not become healthy; its reasons: {cluster.command('describe', bad[0])}")
+        if bad := [
+            "/".join(what)
+            for what, state in states.items()
+            if state == FAILED or (late and state != HEALTHY)
+        ]:
+            say(
+                f"{bad[0]} did not become healthy; its reasons: {cluster.command('describe', bad[0])}"
+            )
             say(f"its words: {cluster.command('logs', bad[0], '--all-containers')}")
             return 1
         time.sleep(POLL_SECONDS)
-    say(f"MLflow is up: http://mlflow.{NAMESPACE}:5000 within the cluster; here: make ui CONTEXT={cluster.context}")
+    say(
+        f"MLflow is up: http://mlflow.{NAMESPACE}:5000 within the cluster; here: make ui CONTEXT={cluster.context}"
+    )
     return 0
 
 
@@ -64,9 +76,18 @@ def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:
     jobs = cluster.find("rayjob") if has_operator(cluster) else []
     if running := [job["metadata"]["name"] for job in jobs if not ended(job)]:
         stop = cluster.command("delete", "rayjob", running[0])
-        raise BadInput(f"{running[0]} runs and needs the tracking server: wait for it, or stop it with: {stop}")
+        raise BadInput(
+            f"{running[0]} runs and needs the tracking server: wait for it, or stop it with: {stop}"
+        )
     if data:
-        cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=2 * DELETE_SECONDS)
+        cluster.kubectl(
+            "delete",
+            "namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+            "--wait",
+            seconds=2 * DELETE_SECONDS,
+        )
         say(f"deleted namespace {NAMESPACE} with its volumes and Secrets")
         return 0
     kept = ("Namespace", "PersistentVolumeClaim", "Secret")
@@ -74,10 +95,16 @@ def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:
     words = ("delete", "--ignore-not-found", "--wait", "--filename=-")
     cluster.kubectl(*words, given=yaml.safe_dump_all(gone), seconds=DELETE_SECONDS)
     # Those of earlier versions have other names, which hold a hash of what they say.
-    cluster.kubectl("delete", "configmap", "--selector=app.kubernetes.io/part-of=forget", "--ignore-not-found")
+    cluster.kubectl(
+        "delete", "configmap", "--selector=app.kubernetes.io/part-of=forget", "--ignore-not-found"
+    )
     claims = [claim["metadata"]["name"] for claim in cluster.find("pvc")]
-    say(f"deleted {len(gone)} objects; kept namespace {NAMESPACE}, its Secrets and volumes ({', '.join(claims) or 'none'})")
-    say(f"delete these as well, with every run and model in them: make undeploy CONTEXT={cluster.context} DATA=1")
+    say(
+        f"deleted {len(gone)} objects; kept namespace {NAMESPACE}, its Secrets and volumes ({', '.join(claims) or 'none'})"
+    )
+    say(
+        f"delete these as well, with every run and model in them: make undeploy CONTEXT={cluster.context} DATA=1"
+    )
     return 0
 
 
@@ -88,9 +115,19 @@ def ui(cluster: Cluster, port: int) -> NoReturn:
         BadInput: it is not deployed.
     """
     if not cluster.find("service", "mlflow"):
-        raise BadInput(f'no MLflow in cluster "{cluster.context}"; deploy it with: make deploy CONTEXT={cluster.context}')
+        raise BadInput(
+            f'no MLflow in cluster "{cluster.context}"; deploy it with: make deploy CONTEXT={cluster.context}'
+        )
     who = "'{{.data.MLFLOW_TRACKING_USERNAME | base64decode}} {{.data.MLFLOW_TRACKING_PASSWORD | base64decode}}'"
     secret = cluster.command("get", "secret", "forget-client", f"--output=go-template={who}")
     say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C; user and password: {secret}")
-    words = ["--context", cluster.context, "--namespace", NAMESPACE, "port-forward", "service/mlflow", f"{port}:5000"]
+    words = [
+        "--context",
+        cluster.context,
+        "--namespace",
+        NAMESPACE,
+        "port-forward",
+        "service/mlflow",
+        f"{port}:5000",
+    ]
     os.execvp("kubectl", ["kubectl", *words])

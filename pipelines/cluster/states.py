@@ -27,7 +27,11 @@ HEALTHY, FAILED = "healthy", "failed"
 
 
 def _job_health(job: Mapping[str, Any]) -> str:
-    conditions = {one["type"] for one in job.get("status", {}).get("conditions", ()) if one["status"] == "True"}
+    conditions = {
+        one["type"]
+        for one in job.get("status", {}).get("conditions", ())
+        if one["status"] == "True"
+    }
     return HEALTHY if "Complete" in conditions else FAILED if "Failed" in conditions else "running"
 
 
@@ -36,7 +40,11 @@ def _replica_health(one: Mapping[str, Any]) -> str:
     if status.get("observedGeneration", 0) < one["metadata"].get("generation", 0):
         return "starting"
     ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
-    return HEALTHY if ready >= wanted and status.get("replicas", 0) == wanted else f"{ready} of {wanted} ready"
+    return (
+        HEALTHY
+        if ready >= wanted and status.get("replicas", 0) == wanted
+        else f"{ready} of {wanted} ready"
+    )
 
 
 HEALTH = {"Job": _job_health, "Deployment": _replica_health, "StatefulSet": _replica_health}
@@ -57,7 +65,11 @@ def state_of(job: Mapping[str, Any]) -> str:
 def ended(job: Mapping[str, Any]) -> bool:
     """Whether a RayJob does nothing more, or is being deleted."""
     going = bool(job["metadata"].get("deletionTimestamp"))
-    return going or job.get("status", {}).get("jobDeploymentStatus") in ("Complete", "Failed", "ValidationFailed")
+    return going or job.get("status", {}).get("jobDeploymentStatus") in (
+        "Complete",
+        "Failed",
+        "ValidationFailed",
+    )
 
 
 def troubles(pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -66,10 +78,22 @@ def troubles(pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         status = pod.get("status", {})
         for one in status.get("conditions", ()):
             if one["type"] == "PodScheduled" and one["status"] == "False":
-                yield pod["metadata"]["name"], f"waits for a node: {one.get('message', one.get('reason', ''))}"
+                yield (
+                    pod["metadata"]["name"],
+                    f"waits for a node: {one.get('message', one.get('reason', ''))}",
+                )
         for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
             waiting = one.get("state", {}).get("waiting") or {}
-            if waiting.get("reason", "PodInitializing") not in ("PodInitializing", "ContainerCreating"):
-                yield pod["metadata"]["name"], f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+            if waiting.get("reason", "PodInitializing") not in (
+                "PodInitializing",
+                "ContainerCreating",
+            ):
+                yield (
+                    pod["metadata"]["name"],
+                    f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": "),
+                )
             if (one.get("lastState", {}).get("terminated") or {}).get("reason") == "OOMKilled":
-                yield pod["metadata"]["name"], "was killed for its memory: give the overlay's workers more"
+                yield (
+                    pod["metadata"]["name"],
+                    "was killed for its memory: give the overlay's workers more",
+                )

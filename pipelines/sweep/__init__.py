@@ -14,7 +14,8 @@ __all__ = ["Failure", "SweepResult", "cluster", "run", "send", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
-    # The processes of trials import `worker` alone: what drives a sweep and reports it would cost each of them a second.
+    # The processes of trials import `worker` alone: what drives a sweep and reports it would cost
+    # each of them a second.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pipelines.sweep import commands, driver

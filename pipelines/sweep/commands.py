@@ -39,10 +39,12 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
 
     Args:
         spec_text: the spec as it was written, kept with the study.
-        address: of a Ray cluster that runs; by default one is started on this machine for as long as the sweep takes.
+        address: of a Ray cluster that runs; by default one is started on this machine for as long
+            as the sweep takes.
 
     Raises:
-        BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster at the address.
+        BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster
+            at the address.
     """
     store = Store(sweep.store)
     left = plan.check(sweep, store).todo
@@ -59,15 +61,27 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             outcomes = finished(sweep, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
-            written = _written(sweep, store, outcomes, driver.failures) if outcomes and not driver.interrupted else None
+            written = (
+                _written(sweep, store, outcomes, driver.failures)
+                if outcomes and not driver.interrupted
+                else None
+            )
             status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
-            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, written.page if written else None)
+            return SweepResult(
+                outcomes,
+                tuple(driver.failures),
+                driver.interrupted,
+                written.page if written else None,
+            )
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         finally:
             with _tracking_may_be_away():
-                counts = {"trials/finished": len(finished_ids(sweep, store)), "trials/failed": len(driver.failures)}
+                counts = {
+                    "trials/finished": len(finished_ids(sweep, store)),
+                    "trials/failed": len(driver.failures),
+                }
                 tracking.close_study(study, status, counts, written)
 
 
@@ -79,11 +93,15 @@ def write_report(sweep: Sweep, store: Store) -> report.Report:
     """
     outcomes = finished(sweep, store)
     if not outcomes:
-        raise BadInput(f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep')
+        raise BadInput(
+            f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep'
+        )
     return _written(sweep, store, outcomes)
 
 
-def _written(sweep: Sweep, store: Store, outcomes: Sequence[Outcome], failures: Sequence[Failure] = ()) -> report.Report:
+def _written(
+    sweep: Sweep, store: Store, outcomes: Sequence[Outcome], failures: Sequence[Failure] = ()
+) -> report.Report:
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
     frames = {outcome.id: store.frame(outcome.id) for outcome in outcomes}
     return report.write(sweep, outcomes, frames, Path("report") / sweep.name, failures=reasons)
@@ -111,7 +129,10 @@ def _alone(sweep: Sweep, store: Store) -> Iterator[None]:
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
-        print(f'another process runs sweep "{sweep.name}" in {store.where}: waiting for its end', flush=True)
+        print(
+            f'another process runs sweep "{sweep.name}" in {store.where}: waiting for its end',
+            flush=True,
+        )
         held = lock.acquire(poll_interval=1)
     with held:
         yield
@@ -123,4 +144,6 @@ def _tracking_may_be_away() -> Iterator[None]:
     try:
         yield
     except tracking.Unreachable as error:
-        logging.getLogger(__name__).warning("%s; once it is back, send what it lacks with: forget sync", error)
+        logging.getLogger(__name__).warning(
+            "%s; once it is back, send what it lacks with: forget sync", error
+        )

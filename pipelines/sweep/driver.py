@@ -66,14 +66,22 @@ class Driver(tune.Callback):
         """
         resources = self.sweep.resources
         with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
-            # Trials waiting for a slot: as many as there are slots, so that their processes start together; with a search
-            # one, since a setting that is proposed later is proposed knowing more.
+            # Trials waiting for a slot: as many as there are slots, so that their processes start
+            # together; with a search one, since a setting that is proposed later is proposed
+            # knowing more.
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
             # Here, since any other node may go away.
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            here = NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=False
+            )
             self.board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
             slot = tune.with_parameters(
-                Slot, study=study, where=self.store.where, scratch=scratch, resources=resources, board=self.board
+                Slot,
+                study=study,
+                where=self.store.where,
+                scratch=scratch,
+                resources=resources,
+                board=self.board,
             )
             with Progress(self.total, min(slots, resources.concurrent or slots)) as self.progress:
                 tune.run(
@@ -104,12 +112,16 @@ class Driver(tune.Callback):
         for id, event in ray.get(self.board.take.remote(self.leaving)):
             self.progress.event(id, event)
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         job = self.queue.jobs[trial.trial_id]
         if not self.queue.closed:
             self.progress.started(job.id, label(job.trial, self.sweep))
 
-    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_recover(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         job = self.queue.jobs[trial.trial_id]
         if (reason := _reason(trial)) == LEFT:
             # No failure of the trial, however often it happens.
@@ -119,11 +131,15 @@ class Driver(tune.Callback):
             return
         self.progress.again(job.id, reason)
 
-    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         if not trial.last_result["stopped"]:
             self._ended(self.queue.jobs[trial.trial_id], trial.last_result["reason"])
 
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         job = self.queue.jobs[trial.trial_id]
         self._ended(job, self._failure(job, trial))
 
@@ -144,7 +160,9 @@ class Driver(tune.Callback):
         if outcome:
             self.progress.finished(job.id, outcome)
         else:
-            failure = Failure(job.trial, job.id, reason or f"its results are not in {self.store.where}")
+            failure = Failure(
+                job.trial, job.id, reason or f"its results are not in {self.store.where}"
+            )
             self.failures.append(failure)
             self.progress.failed(job.id, failure.reason)
 
@@ -169,7 +187,9 @@ class Queue(Searcher):
         self.jobs[trial_id] = job
         return {"id": job.id, "trial": job.trial.model_dump_json()}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Nothing to learn here: Driver hears of it."""
 
     def save(self, checkpoint_path: str) -> None:

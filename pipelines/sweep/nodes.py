@@ -35,7 +35,9 @@ FOLDERS, LOCK = Path("/tmp"), "driver.lock"  # noqa: S108  its folders are made 
 KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
 
 OBJECTS = 100 * 2**20
-"""Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the memory."""
+"""Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the
+memory.
+"""
 
 TUNE = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -61,7 +63,8 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.update(TUNE | {"PYTHONPATH": path})
-    # Tune would hand them to each trial in a way that `ps` and Ray's logs show. Trials have the environment of their node.
+    # Tune would hand them to each trial in a way that `ps` and Ray's logs show. Trials have the
+    # environment of their node.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     _clear_folders()
@@ -73,9 +76,12 @@ def cluster(address: str | None = None) -> Iterator[None]:
     folder = draft.rename(FOLDERS / draft.name[1:])
     try:
         if not address:
-            # Ray protects what it starts by a token, which it would write under HOME. Ours lives as long as this process.
+            # Ray protects what it starts by a token, which it would write under HOME. Ours lives as
+            # long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            ray.init(include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet)
+            ray.init(
+                include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet
+            )
             _watch()
         else:
             _connect(address, runtime_env={"env_vars": TUNE | {"PYTHONPATH": path}}, **quiet)
@@ -89,15 +95,20 @@ def cluster(address: str | None = None) -> Iterator[None]:
 def _watch() -> None:
     """From now on this process ends when one that Ray stands on dies before Ray is shut down.
 
-    Nothing goes on without them; Ray itself would wait for a minute and then end this process without a word.
+    Nothing goes on without them; Ray itself would wait for a minute and then end this process
+    without a word.
     """
     node = ray._private.worker._global_node
 
     def wait(name: str) -> None:
         node.all_processes[name][0].process.wait()
         if ray.is_initialized() and ray._private.worker._global_node is node:
-            print(f"forget: Ray's process {name} died, killed or out of memory; the same command goes on", file=sys.stderr)
-            # Whatever the main thread waits for will never come. What Ray started goes with this process.
+            print(
+                f"forget: Ray's process {name} died, killed or out of memory; the same command goes on",
+                file=sys.stderr,
+            )
+            # Whatever the main thread waits for will never come. What Ray started goes with this
+            # process.
             os._exit(1)
 
     for name in ("gcs_server", "raylet"):
@@ -113,7 +124,9 @@ def _clear_folders() -> None:
 
 def _connect(address: str, **settings: Any) -> None:
     if "://" in address:
-        raise BadInput(f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto')
+        raise BadInput(
+            f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto'
+        )
     host, _, port = address.rpartition(":")
     try:
         if address != "auto":
@@ -121,7 +134,8 @@ def _connect(address: str, **settings: Any) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **settings)
     except (OSError, ValueError, ray.exceptions.AuthenticationError):
-        # Ray tells a cluster that is not there from one that refuses our token on standard error alone.
+        # Ray tells a cluster that is not there from one that refuses our token on standard error
+        # alone.
         cure = "start one with: ray start --head; where one runs, RAY_AUTH_TOKEN must be its token"
         raise BadInput(f'no Ray cluster answers at "{address}"; {cure}') from None
 
@@ -139,8 +153,12 @@ def slots(resources: Resources, address: str | None) -> Iterator[int]:
         while not (held := sum(_fitting(node, need) for node in _nodes())):
             if time.monotonic() >= until:
                 wanted = ", ".join(f"{n:g} {kind}" for kind, n in need.items() if n)
-                have = "; ".join(", ".join(f"{node.get(kind, 0):g} {kind}" for kind in need) for node in _nodes())
-                raise BadInput(f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {have})")
+                have = "; ".join(
+                    ", ".join(f"{node.get(kind, 0):g} {kind}" for kind in need) for node in _nodes()
+                )
+                raise BadInput(
+                    f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {have})"
+                )
             request_resources(bundles=[need])
             time.sleep(1)
         yield held

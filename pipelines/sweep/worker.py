@@ -52,7 +52,8 @@ class Slot(tune.Trainable):
     ) -> None:
         torch.set_num_threads(max(1, int(resources.cpus)))
         keep_memory()
-        # Training collects garbage twice a trial. What was imported is none, and to look through it takes a third of a second.
+        # Training collects garbage twice a trial. What was imported is none, and to look through it
+        # takes a third of a second.
         gc.freeze()
         self.study = study
         self.store = Store(where)
@@ -71,7 +72,9 @@ class Slot(tune.Trainable):
         try:
             self._go_on(ray.get(self.board.order.remote(id, self.node)))
             if not self.store.remote and not Path(self.scratch).exists():
-                raise BadInput(f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE")
+                raise BadInput(
+                    f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE"
+                )
             with tracking.trial_sink(self.study, trial, id, self.store) as sink:
                 self._run(trial, self._observer(id, sink))
         except (BadInput, FloatingPointError) as error:
@@ -84,7 +87,9 @@ class Slot(tune.Trainable):
             # safetensors has an error of its own for it, which only its text tells.
             if FULL not in str(error):
                 raise
-            result["reason"] = f"{FULL}: make room for {self.store.root}, and the same command goes on"
+            result["reason"] = (
+                f"{FULL}: make room for {self.store.root}, and the same command goes on"
+            )
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:

@@ -15,16 +15,26 @@ from forget.report import ablations as report
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
-TRAINED, HELD_OUT = "accuracy after forgetting, trained examples", "accuracy after forgetting, held-out examples"
+TRAINED, HELD_OUT = (
+    "accuracy after forgetting, trained examples",
+    "accuracy after forgetting, held-out examples",
+)
 HELD_OUT_RATIO = "forget ratio, held-out examples"
 SIX = ("a", "b", "c", "d", "e", "f")
 
 
-def ablated(trials: Sequence[Trial], after: Callable[[Trial], float], n: int = 400, **kwargs: object) -> Study:
+def ablated(
+    trials: Sequence[Trial], after: Callable[[Trial], float], n: int = 400, **kwargs: object
+) -> Study:
     """Accuracy on held-out examples after forgetting is `after`, on trained ones 0.5, after learning 0.9."""
     done = []
     for trial in trials:
-        skill = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", "train"): 0.5, ("forgotten", ""): after(trial)}
+        skill = {
+            ("base", ""): 0.5,
+            ("learned", ""): 0.9,
+            ("forgotten", "train"): 0.5,
+            ("forgotten", ""): after(trial),
+        }
         done.append(finished(trial, dict.fromkeys(trial.tasks, skill), n=n, near=False, **kwargs))
     return study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
 
@@ -43,7 +53,12 @@ def test_a_known_difference_is_found_exactly_within_its_interval() -> None:
     study = ablated(sweep_of("a", "b", forget__examples=[100, 1000]).trials(), samples)
     found = by_measure(comparisons(study))
     accuracy = found[HELD_OUT]
-    assert (accuracy.factor, accuracy.first, accuracy.other, accuracy.tasks) == ("forget.examples", "100", "1000", 2)
+    assert (accuracy.factor, accuracy.first, accuracy.other, accuracy.tasks) == (
+        "forget.examples",
+        "100",
+        "1000",
+        2,
+    )
     assert [e.value for e in accuracy.values] == pytest.approx([0.85, 0.55])
     value, low, high = accuracy.difference.numbers
     assert value == pytest.approx(-0.3)
@@ -60,7 +75,9 @@ def test_a_known_difference_is_found_exactly_within_its_interval() -> None:
 
 
 def test_only_cells_equal_in_everything_else_are_compared() -> None:
-    every = sweep_of("a", "b", forget__lr=[1e-4, 3e-4], labels=["random", "random_each_epoch"]).trials()
+    every = sweep_of(
+        "a", "b", forget__lr=[1e-4, 3e-4], labels=["random", "random_each_epoch"]
+    ).trials()
     # The second labels at one rate and one task alone.
     some = [t for t in every if t.labels == "random" or (t.task, t.forget.lr) == ("a", 1e-4)]
     study = ablated(some, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.8)
@@ -75,15 +92,23 @@ def test_only_cells_equal_in_everything_else_are_compared() -> None:
 
 
 def test_each_task_counts_once_whatever_else_varies() -> None:
-    every = sweep_of("a", "b", method=["random_labels", "gradient_ascent"], forget__examples=[100, 1000]).trials()
+    every = sweep_of(
+        "a", "b", method=["random_labels", "gradient_ascent"], forget__examples=[100, 1000]
+    ).trials()
     # Task a with both methods, task b with one.
     some = [t for t in every if t.task == "a" or t.method == "random_labels"]
 
     def after(trial: Trial) -> float:
         return 0.8 if trial.forget.examples == 100 else 0.6 if trial.task == "a" else 0.8
 
-    found = [c for c in comparisons(ablated(some, after)) if c.factor == "forget.examples" and c.measure == HELD_OUT]
-    assert [(c.difference.value, c.tasks, c.difference.n) for c in found] == [(pytest.approx(-0.1), 2, 3 * 400)]
+    found = [
+        c
+        for c in comparisons(ablated(some, after))
+        if c.factor == "forget.examples" and c.measure == HELD_OUT
+    ]
+    assert [(c.difference.value, c.tasks, c.difference.n) for c in found] == [
+        (pytest.approx(-0.1), 2, 3 * 400)
+    ]
 
 
 def test_seeds_are_compared_with_themselves() -> None:
@@ -102,35 +127,59 @@ def test_flipped_labels_are_compared_by_accuracy_not_by_their_ratio() -> None:
 
     kinds = ["random", "random_each_epoch", "flipped"]
     found = comparisons(ablated(sweep_of("a", "b", labels=kinds).trials(), after))
-    pairs = {measure: [(c.first, c.other) for c in found if c.measure == measure] for measure in (HELD_OUT, HELD_OUT_RATIO)}
-    assert pairs[HELD_OUT] == [("random", "random_each_epoch"), ("random", "flipped"), ("random_each_epoch", "flipped")]
+    pairs = {
+        measure: [(c.first, c.other) for c in found if c.measure == measure]
+        for measure in (HELD_OUT, HELD_OUT_RATIO)
+    }
+    assert pairs[HELD_OUT] == [
+        ("random", "random_each_epoch"),
+        ("random", "flipped"),
+        ("random_each_epoch", "flipped"),
+    ]
     assert pairs[HELD_OUT_RATIO] == [("random", "random_each_epoch")]
-    flipped = next(c for c in found if (c.measure, c.first, c.other) == (HELD_OUT, "random", "flipped"))
+    flipped = next(
+        c for c in found if (c.measure, c.first, c.other) == (HELD_OUT, "random", "flipped")
+    )
     assert flipped.difference.value == pytest.approx(-0.3)
 
 
 def test_flipped_labels_on_both_sides_have_a_ratio_to_compare() -> None:
     trials = sweep_of("a", labels=["flipped"], forget__lr=[1e-4, 3e-4]).trials()
-    found = by_measure(comparisons(ablated(trials, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.2)))
+    found = by_measure(
+        comparisons(ablated(trials, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.2))
+    )
     assert HELD_OUT_RATIO not in found
     # (a_ft - a_fg) / (2 a_ft - 1)
-    assert [e.value for e in found["flipped forget ratio, held-out examples"].values] == pytest.approx([0.3 / 0.8, 0.7 / 0.8])
+    assert [
+        e.value for e in found["flipped forget ratio, held-out examples"].values
+    ] == pytest.approx([0.3 / 0.8, 0.7 / 0.8])
 
 
 def test_ratios_of_both_kinds_are_not_averaged() -> None:
     trials = sweep_of("a", labels=["random", "flipped"], forget__examples=[100, 1000]).trials()
-    found = by_measure([c for c in comparisons(ablated(trials, samples)) if c.factor == "forget.examples"])
+    found = by_measure(
+        [c for c in comparisons(ablated(trials, samples)) if c.factor == "forget.examples"]
+    )
     assert found[HELD_OUT_RATIO].difference.value == pytest.approx(0.3 / 0.4)
-    assert found["flipped forget ratio, held-out examples"].difference.value == pytest.approx(0.3 / 0.8)
+    assert found["flipped forget ratio, held-out examples"].difference.value == pytest.approx(
+        0.3 / 0.8
+    )
     assert found[HELD_OUT_RATIO].difference.n == 400
     assert found[HELD_OUT].difference.n == 800
 
 
 def test_holm_corrects_for_the_pairs_of_values() -> None:
     rates = [3e-5, 1e-4, 3e-4]
-    study = ablated(sweep_of("a", forget__lr=rates).trials(), lambda trial: 0.5 + 0.1 * rates.index(trial.forget.lr))
+    study = ablated(
+        sweep_of("a", forget__lr=rates).trials(),
+        lambda trial: 0.5 + 0.1 * rates.index(trial.forget.lr),
+    )
     found = [c for c in comparisons(study) if c.measure == HELD_OUT]
-    assert [(c.first, c.other) for c in found] == [("3e-05", "0.0001"), ("3e-05", "0.0003"), ("0.0001", "0.0003")]
+    assert [(c.first, c.other) for c in found] == [
+        ("3e-05", "0.0001"),
+        ("3e-05", "0.0003"),
+        ("0.0001", "0.0003"),
+    ]
     ordered = sorted(found, key=lambda c: c.p)
     expected = np.maximum.accumulate([min(1, c.p * (3 - i)) for i, c in enumerate(ordered)])
     assert [c.adjusted for c in ordered] == pytest.approx(expected)
@@ -151,7 +200,9 @@ def test_skill_that_a_probe_keeps_is_compared() -> None:
 
 
 def test_task_model_and_seed_are_no_factors() -> None:
-    study = ablated(sweep_of("a", "b", seed=[0, 1], model=["one", "two"]).trials(), lambda trial: 0.6)
+    study = ablated(
+        sweep_of("a", "b", seed=[0, 1], model=["one", "two"]).trials(), lambda trial: 0.6
+    )
     assert factors(study) == {}
     assert comparisons(study) == patterns(study) == []
 
@@ -169,7 +220,12 @@ def pattern_study(tasks: Sequence[str], sign: int = 1, **kwargs: object) -> Stud
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_same_or_the_opposite_pattern_is_told(sign: int) -> None:
     (found,) = patterns(pattern_study(SIX, sign, n=200))
-    assert (found.factor, found.first, found.other, found.rho.n) == ("forget.examples", "100", "1000", 6)
+    assert (found.factor, found.first, found.other, found.rho.n) == (
+        "forget.examples",
+        "100",
+        "1000",
+        6,
+    )
     value, low, high = found.rho.numbers
     assert value == pytest.approx(sign)
     assert min(abs(low), abs(high)) > 0.3
@@ -183,7 +239,9 @@ def test_the_rank_correlation_is_spearmans() -> None:
         place = SIX.index(trial.task)
         return 0.55 + 0.05 * (place if trial.forget.examples == 100 else order[place])
 
-    (found,) = patterns(ablated(sweep_of(*SIX, forget__examples=[100, 1000]).trials(), after, n=100))
+    (found,) = patterns(
+        ablated(sweep_of(*SIX, forget__examples=[100, 1000]).trials(), after, n=100)
+    )
     assert found.rho.value == pytest.approx(spearmanr(range(6), order).statistic)
 
 
@@ -205,20 +263,26 @@ def test_a_pattern_is_sought_at_each_value_of_what_else_varies() -> None:
         place = SIX.index(trial.task) if trial.forget.examples == 100 else 5 - SIX.index(trial.task)
         return (0.5 if trial.forget.lr == 3e-4 else 0.75) + 0.02 * place
 
-    study = ablated(sweep_of(*SIX, forget__lr=[1e-4, 3e-4], forget__examples=[100, 1000]).trials(), after, n=100)
+    study = ablated(
+        sweep_of(*SIX, forget__lr=[1e-4, 3e-4], forget__examples=[100, 1000]).trials(), after, n=100
+    )
     found = next(pattern for pattern in patterns(study) if pattern.factor == "forget.examples")
     assert (found.rho.value, found.rho.n) == (pytest.approx(-1), 6)
 
 
 def test_the_section_shows_each_factor_and_every_number(tmp_path: Path) -> None:
     kinds = ["random", "random_each_epoch", "flipped"]
-    study = ablated(sweep_of("a", "b", labels=kinds, forget__examples=[100, 1000]).trials(), samples, layers=2)
+    study = ablated(
+        sweep_of("a", "b", labels=kinds, forget__examples=[100, 1000]).trials(), samples, layers=2
+    )
     section = report.section(study, tmp_path)
     assert section
     assert [picture.title for picture in section.pictures] == ["labels", "forget.examples"]
     assert all(picture.path.stat().st_size > 10_000 for picture in section.pictures)
     ablations, patterns = section.tables
-    row = next(r for r in ablations.rows if (r["setting"], r["measure"]) == ("forget.examples", HELD_OUT))
+    row = next(
+        r for r in ablations.rows if (r["setting"], r["measure"]) == ("forget.examples", HELD_OUT)
+    )
     assert row["difference"].value == pytest.approx(-0.3)
     assert {r["tasks"] for r in patterns.rows} == {2}
     for table in section.tables:
@@ -227,6 +291,8 @@ def test_the_section_shows_each_factor_and_every_number(tmp_path: Path) -> None:
 
 def test_there_is_no_section_where_nothing_varies_or_nothing_matches(tmp_path: Path) -> None:
     assert report.section(ablated(sweep_of("a", "b").trials(), lambda trial: 0.6), tmp_path) is None
-    sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"], "forget.examples": [100, 1000]})
+    sweep = Sweep(
+        name="s", base={"model": "tiny"}, axes={"task": ["a", "b"], "forget.examples": [100, 1000]}
+    )
     unmatched = [t for t in sweep.trials() if (t.task == "a") == (t.forget.examples == 100)]
     assert report.section(ablated(unmatched, samples), tmp_path) is None

@@ -19,7 +19,9 @@ from forget.results.rows import Row
 TASKS = tuple("abcdefgh")
 
 AFTER = dict(zip(TASKS, (0.51, 0.53, 0.55, 0.57, 0.83, 0.85, 0.87, 0.89), strict=True))
-"""Held-out accuracy after forgetting: four tasks lose nearly all of their skill of 0.4, four next to nothing."""
+"""Held-out accuracy after forgetting: four tasks lose nearly all of their skill of 0.4, four next
+to nothing.
+"""
 
 
 def skills(
@@ -42,7 +44,9 @@ def told(whole: Study) -> dict[str, Verdict]:
 
 def planted(after: Mapping[str, float] = AFTER, sign: int = 1, **kwargs: Any) -> Study:
     """What a task keeps rises with its confidence and its variability; with sign -1, it falls."""
-    ranks = {task: rank for rank, task in enumerate(sorted(after, key=lambda task: sign * after[task]))}
+    ranks = {
+        task: rank for rank, task in enumerate(sorted(after, key=lambda task: sign * after[task]))
+    }
     shares = {task: 0.6 + 0.03 * rank for task, rank in ranks.items()}
     spreads = {task: 20.0 + 5 * rank for task, rank in ranks.items()}
     given = {"layers": 3, "shares": shares, "spreads": spreads, **kwargs}
@@ -54,7 +58,16 @@ def usual() -> dict[str, Verdict]:
     return told(planted())
 
 
-HOLD = ("trained", "some", "near", "elsewhere", "insensitive", "confidence", "variability", "probes")
+HOLD = (
+    "trained",
+    "some",
+    "near",
+    "elsewhere",
+    "insensitive",
+    "confidence",
+    "variability",
+    "probes",
+)
 
 
 @pytest.mark.parametrize("claim", HOLD)
@@ -63,13 +76,19 @@ def test_planted_effects_hold(usual: dict[str, Verdict], claim: str) -> None:
 
 
 def test_the_numbers_are_those_planted(usual: dict[str, Verdict]) -> None:
-    numbers = {claim: one.number.numbers for claim, one in usual.items() if one.number and one.number.value is not None}
+    numbers = {
+        claim: one.number.numbers
+        for claim, one in usual.items()
+        if one.number and one.number.value is not None
+    }
     # All of the skill of 0.4 on trained examples; 0.02 of it on near-duplicates.
     assert numbers["trained"][0] == pytest.approx(1)
     assert numbers["near"][0] == pytest.approx(0.05)
     # Mean of 0.39, 0.37, 0.35, 0.33 less that of 0.07, 0.05, 0.03, 0.01, of 0.4.
     assert numbers["some"][0] == pytest.approx(0.8)
-    assert usual["some"].what.startswith("of 8 tasks, 4 reached (a, b, c, d), 4 spared (e, f, g, h), 0 undecided")
+    assert usual["some"].what.startswith(
+        "of 8 tasks, 4 reached (a, b, c, d), 4 spared (e, f, g, h), 0 undecided"
+    )
     assert numbers["confidence"][0] == pytest.approx(-1)
     assert numbers["variability"][0] == pytest.approx(-1)
     # A tenth of what the probes read.
@@ -92,10 +111,12 @@ def test_forgetting_that_spares_the_trained_examples_contradicts() -> None:
 
 
 def test_forgetting_that_generalises_everywhere_contradicts() -> None:
-    found = told(planted(dict.fromkeys(TASKS, 0.5), skills=skills(dict.fromkeys(TASKS, 0.5), near=0.5)))
-    assert {claim: found[claim].verdict for claim in ("some", "near", "elsewhere")} == dict.fromkeys(
-        ("some", "near", "elsewhere"), "contradicted"
+    found = told(
+        planted(dict.fromkeys(TASKS, 0.5), skills=skills(dict.fromkeys(TASKS, 0.5), near=0.5))
     )
+    assert {
+        claim: found[claim].verdict for claim in ("some", "near", "elsewhere")
+    } == dict.fromkeys(("some", "near", "elsewhere"), "contradicted")
 
 
 def test_predictors_of_the_other_sign_contradict() -> None:
@@ -107,7 +128,11 @@ def test_difficulty_that_decides_contradicts() -> None:
     # The better a task is learned, the more of it is lost.
     learned = dict(zip(TASKS, (0.99, 0.96, 0.93, 0.90, 0.87, 0.84, 0.81, 0.78), strict=True))
     planted_skills = {
-        task: {("base", ""): 0.5, ("learned", ""): p, ("forgotten", ""): p - (p - 0.5) * (p - 0.7) * 3}
+        task: {
+            ("base", ""): 0.5,
+            ("learned", ""): p,
+            ("forgotten", ""): p - (p - 0.5) * (p - 0.7) * 3,
+        }
         for task, p in learned.items()
     }
     found = told(study(sweep_of(*TASKS), planted_skills, n=2000))
@@ -117,11 +142,16 @@ def test_difficulty_that_decides_contradicts() -> None:
 def test_the_task_trained_on_can_decide() -> None:
     # Forgetting a, b, c takes all of every other task, forgetting d, e, f nothing.
     names = "abcdef"
-    keeps, loses = ({("base", ""): 0.6, ("learned", ""): 0.9, ("forgotten", ""): p} for p in (0.88, 0.52))
+    keeps, loses = (
+        {("base", ""): 0.6, ("learned", ""): 0.9, ("forgotten", ""): p} for p in (0.88, 0.52)
+    )
     done = [
-        finished(trial, dict.fromkeys(names, loses if trial.task in "abc" else keeps)) for trial in sweep_of(*names).trials()
+        finished(trial, dict.fromkeys(names, loses if trial.task in "abc" else keeps))
+        for trial in sweep_of(*names).trials()
     ]
-    found = told(study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}))
+    found = told(
+        study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
+    )
     assert found["insensitive"].verdict == "contradicted"
     assert found["elsewhere"].verdict == "holds"
 
@@ -143,7 +173,10 @@ def looks(trial_id: str, task: str, n: int, sign: int) -> list[Row]:
         late = i if sign > 0 else n - 1 - i
         found += [row("learn", step, i, 0.9 if step > i else 0.3) for step in range(1, n)]
         found += [row("forget", step, i, 0.3 if step > late else 0.9) for step in range(1, n)]
-        found += [row(phase, None, i, p) for phase, p in (("base", 0.3), ("learned", 0.9), ("forgotten", 0.3))]
+        found += [
+            row(phase, None, i, p)
+            for phase, p in (("base", 0.3), ("learned", 0.9), ("forgotten", 0.3))
+        ]
     return found
 
 
@@ -151,7 +184,9 @@ def looks(trial_id: str, task: str, n: int, sign: int) -> list[Row]:
 def test_the_order_of_forgetting_is_read(sign: int, verdict: str) -> None:
     outcomes, rows = finish(sweep_of("a", "b"), {"a": skills()["a"], "b": skills()["b"]}, n=40)
     for outcome in outcomes:
-        kept = [row for row in rows[outcome.id] if (row.task, row.split) != (outcome.trial.task, "test")]
+        kept = [
+            row for row in rows[outcome.id] if (row.task, row.split) != (outcome.trial.task, "test")
+        ]
         rows[outcome.id] = kept + looks(outcome.id, outcome.trial.task, 20, sign)
     found = told(study_of(outcomes, rows))["order"]
     assert found.verdict == verdict, found
@@ -189,7 +224,9 @@ def test_the_findings_page_says_so(tmp_path: Path) -> None:
 
 def test_flipped_labels_are_judged_on_the_same_scale() -> None:
     # From 0.9 to 0.1: twice the skill is gone.
-    flipped = {task: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.1} for task in "ab"}
+    flipped = {
+        task: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.1} for task in "ab"
+    }
     found = told(study(sweep_of("a", "b", labels=["flipped"]), flipped))["trained"]
     assert found.verdict == "holds"
     assert found.number is not None
@@ -199,13 +236,19 @@ def test_flipped_labels_are_judged_on_the_same_scale() -> None:
 def test_a_prior_is_no_skill_to_lose() -> None:
     """The learned model gives the frequent answer always and then never: 0.7 and 0.3 of what is no skill."""
     names = ("a", "b", "c")
-    outcomes, rows = finish(sweep_of(*names), {"a": skills()["a"], "b": skills()["h"], "c": skills()["a"]}, n=200)
+    outcomes, rows = finish(
+        sweep_of(*names), {"a": skills()["a"], "b": skills()["h"], "c": skills()["a"]}, n=200
+    )
     for outcome in outcomes:
         if outcome.trial.task == "c":
             own = [row for row in rows[outcome.id] if (row.task, row.split) == ("c", "test")]
             said = {"base": 0, "learned": 0, "forgotten": 1}
             one_sided = [
-                replace(row, truth=int(i % 10 >= 7), logprobs=(-0.1, -3.0) if said[row.phase] == 0 else (-3.0, -0.1))
+                replace(
+                    row,
+                    truth=int(i % 10 >= 7),
+                    logprobs=(-0.1, -3.0) if said[row.phase] == 0 else (-3.0, -0.1),
+                )
                 for i, row in enumerate(sorted(own, key=lambda row: (row.phase, row.example)))
             ]
             rows[outcome.id] = [row for row in rows[outcome.id] if row not in own] + one_sided

@@ -28,7 +28,11 @@ KEEPS, LOSES, STAYS = studies.KEEPS, studies.LOSES, studies.STAYS
 
 
 def one(lines: Iterable[Line], **fields: object) -> Line:
-    (found,) = (line for line in lines if all(getattr(line, name) == value for name, value in fields.items()))
+    (found,) = (
+        line
+        for line in lines
+        if all(getattr(line, name) == value for name, value in fields.items())
+    )
     return found
 
 
@@ -38,7 +42,13 @@ def numbers(estimate: Estimate | None) -> tuple[float, float, float]:
 
 
 def lost(task: str, split: str = "test", measure: str = "accuracy") -> dict[str, object]:
-    return {"task": task, "measured": task, "phase": "forgotten", "split": split, "measure": measure}
+    return {
+        "task": task,
+        "measured": task,
+        "phase": "forgotten",
+        "split": split,
+        "measure": measure,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,10 @@ def small() -> Study:
 def large() -> Study:
     sweep = studies.sweep_of("world", "science", model=["large"], seed=[0, 1])
     return studies.study(
-        sweep, {"world": LOSES, "science": STAYS}, layers=3, probed={"base": 0.5, "learned": 1, "forgotten": 0.4}
+        sweep,
+        {"world": LOSES, "science": STAYS},
+        layers=3,
+        probed={"base": 0.5, "learned": 1, "forgotten": 0.4},
     )
 
 
@@ -92,7 +105,8 @@ def test_the_p_of_a_difference_is_that_of_its_resamples_spread() -> None:
 
     def wrong(*items: int) -> Study:
         answers = [
-            studies.answer(row.trial, row.phase, "world", "test", i % 190, i % 190 not in items) for i, row in enumerate(tested)
+            studies.answer(row.trial, row.phase, "world", "test", i % 190, i % 190 not in items)
+            for i, row in enumerate(tested)
         ]
         return studies.study_of([outcome], {outcome.id: answers})
 
@@ -120,7 +134,10 @@ def test_items_that_both_were_scored_on_are_paired(small: Study) -> None:
     (outcome,), rows = studies.finish(sweep, {"world": STAYS})
     hurt = [worse(row, nth) for nth, row in enumerate(rows[outcome.id])]
     apart = [replace(row, example=f"other {row.example}") for row in hurt]
-    a, b, c = (studies.study_of([outcome], {outcome.id: found}) for found in (rows[outcome.id], hurt, apart))
+    a, b, c = (
+        studies.study_of([outcome], {outcome.id: found})
+        for found in (rows[outcome.id], hurt, apart)
+    )
 
     paired = one(compare(a, b).lines, **lost("world"))
     alone = one(compare(a, c).lines, **lost("world"))
@@ -129,18 +146,24 @@ def test_items_that_both_were_scored_on_are_paired(small: Study) -> None:
     assert alone.difference
     assert (paired.difference.n, alone.difference.n) == (200, 400)
     assert numbers(paired.difference)[0] == pytest.approx(numbers(alone.difference)[0])
-    widths = [high - low for _, low, high in (numbers(paired.difference), numbers(alone.difference))]
+    widths = [
+        high - low for _, low, high in (numbers(paired.difference), numbers(alone.difference))
+    ]
     share = -numbers(paired.difference)[0]
     p, q = (numbers(estimate)[0] for estimate in (paired.a, paired.b))
     assert widths[0] == pytest.approx(2 * 1.96 * (share * (1 - share) / 200) ** 0.5, rel=0.15)
-    assert widths[1] == pytest.approx(2 * 1.96 * ((p * (1 - p) + q * (1 - q)) / 200) ** 0.5, rel=0.15)
+    assert widths[1] == pytest.approx(
+        2 * 1.96 * ((p * (1 - p) + q * (1 - q)) / 200) ** 0.5, rel=0.15
+    )
 
 
 def worse(row: Row, nth: int) -> Row:
     """Every tenth answer after forgetting turned wrong."""
     if row.phase != "forgotten" or nth % 10 or not row.correct:
         return row
-    return studies.answer(row.trial, row.phase, row.task, row.split, int(row.example.rpartition("-")[2]), right=False)
+    return studies.answer(
+        row.trial, row.phase, row.task, row.split, int(row.example.rpartition("-")[2]), right=False
+    )
 
 
 def test_a_study_does_not_differ_from_itself(small: Study) -> None:
@@ -158,7 +181,9 @@ def test_what_is_the_same_in_two_studies_differs_by_exactly_0() -> None:
     """A of one rate, and B of five, one of them the same; an accuracy of 1 is a sum of 190 shares, which rounds to more."""
     skills = {"world": KEEPS, "science": {**STAYS, ("learned", ""): 1.0}}
     a, b = (
-        studies.study(studies.sweep_of("world", "science", forget__lr=rates), skills, n=190, layers=2)
+        studies.study(
+            studies.sweep_of("world", "science", forget__lr=rates), skills, n=190, layers=2
+        )
         for rates in ([1e-4], [1e-5, 3e-5, 1e-4, 3e-4, 1e-3])
     )
     found = compare(a, b)
@@ -178,7 +203,11 @@ def test_what_differs_as_a_whole_is_what_is_compared() -> None:
 
     base = study(model=["small"], forget__lr=[1e-4], seed=[0])
     found = compare(base, study(model=["large"], forget__lr=[3e-4], seed=[1, 2]))
-    assert found.settings == {"model": ("small", "large"), "forget.lr": ("1e-4", "3e-4"), "seed": ("0", "1, 2")}
+    assert found.settings == {
+        "model": ("small", "large"),
+        "forget.lr": ("1e-4", "3e-4"),
+        "seed": ("0", "1, 2"),
+    }
     line = one(found.lines, **lost("world"))
     assert (line.at, line.seeds) == ("", (1, 2))
 
@@ -200,20 +229,32 @@ def test_what_differs_as_a_whole_is_what_is_compared() -> None:
     found = compare(base, study(model=["small"], tuning=["lora"], lora__rank=[4, 8]))
     assert found.settings["tuning"] == ("full", "lora")
     assert found.settings["lora.rank"] == ("none", "4, 8")
-    assert {line.at for line in found.lines} == {"lora.rank none against 4", "lora.rank none against 8"}
+    assert {line.at for line in found.lines} == {
+        "lora.rank none against 4",
+        "lora.rank none against 8",
+    }
 
 
 def test_tasks_in_one_study_alone_are_listed_and_no_task_in_common_is_refused(small: Study) -> None:
     def study(*tasks: str) -> Study:
-        return studies.study(studies.sweep_of(*tasks, model=["small"], seed=[0, 1]), dict.fromkeys(tasks, KEEPS), n=20)
+        return studies.study(
+            studies.sweep_of(*tasks, model=["small"], seed=[0, 1]),
+            dict.fromkeys(tasks, KEEPS),
+            n=20,
+        )
 
     found = compare(small, study("world", "physical"))
-    assert [(one.study, one.task, one.at) for one in found.unmatched] == [("A", "science", ""), ("B", "physical", "")]
+    assert [(one.study, one.task, one.at) for one in found.unmatched] == [
+        ("A", "science", ""),
+        ("B", "physical", ""),
+    ]
     # science is measured after forgetting world in A alone.
     line = one(found.lines, task="world", measured="science")
     assert line.a
     assert (line.b, line.difference, line.p) == (None, None, None)
-    with pytest.raises(BadInput, match=r"no cell in common: A has world \(small\) at rate 1e-4, science"):
+    with pytest.raises(
+        BadInput, match=r"no cell in common: A has world \(small\) at rate 1e-4, science"
+    ):
         compare(small, study("physical"))
 
 
@@ -226,15 +267,22 @@ def test_a_ratio_that_is_undefined_in_one_study_is_missing(small: Study) -> None
     assert str(line.b) == str(line.difference) == "missing"
     assert (line.p, line.adjusted) == (None, None)
     # One task is left, and a mean over it would be itself. B was not probed.
-    assert not [mean for mean in found.means if mean.measure == "forget_ratio" and not mean.elsewhere]
+    assert not [
+        mean for mean in found.means if mean.measure == "forget_ratio" and not mean.elsewhere
+    ]
     assert one(found.lines, task="world", phase="learned", measure="probe_skill").b is None
 
 
 def test_random_and_flipped_labels_are_compared_by_the_plain_ratio() -> None:
-    a, b = (studies.study(studies.sweep_of("world", labels=[labels]), {"world": LOSES}) for labels in ("random", "flipped"))
+    a, b = (
+        studies.study(studies.sweep_of("world", labels=[labels]), {"world": LOSES})
+        for labels in ("random", "flipped")
+    )
     found = compare(a, b)
     assert found.settings == {"labels": ("random", "flipped")}
-    assert numbers(one(found.lines, **lost("world", measure="forget_ratio")).difference)[0] == pytest.approx(0)
+    assert numbers(one(found.lines, **lost("world", measure="forget_ratio")).difference)[
+        0
+    ] == pytest.approx(0)
     assert not [line for line in found.lines if line.measure == "flipped_forget_ratio"]
 
 
@@ -262,24 +310,45 @@ def test_trials_of_another_protocol_are_told(small: Study) -> None:
 
 def test_figures_and_tables(found: Comparison, tmp_path: Path) -> None:
     paths = write(found, "a $x", "b", tmp_path)
-    assert [path.name for path in paths] == ["accuracy.png", "forget_ratio.png", "settings.csv", "differences.csv"]
+    assert [path.name for path in paths] == [
+        "accuracy.png",
+        "forget_ratio.png",
+        "settings.csv",
+        "differences.csv",
+    ]
     assert all(path.stat().st_size for path in paths)
     with (tmp_path / "differences.csv").open() as file:
         rows = list(csv.DictReader(file))
     (row,) = (
-        r for r in rows if (r["task"], r["split"], r["phase"], r["measure"]) == ("world", "test", "forgotten", "accuracy")
+        r
+        for r in rows
+        if (r["task"], r["split"], r["phase"], r["measure"])
+        == ("world", "test", "forgotten", "accuracy")
     )
     assert float(row["B - A"]) == pytest.approx(-0.33)
     assert float(row["B - A low"]) < -0.33 < float(row["B - A high"])
     assert (row["paired"], row["A trials"], row["B - A n"]) == ("yes", "2", "400")
     assert {MEAN, "world", "science"} == {row["task"] for row in rows}
     with (tmp_path / "settings.csv").open() as file:
-        assert list(csv.reader(file))[1:] == [["experiment", "a $x", "b"], ["model", "small", "large"]]
+        assert list(csv.reader(file))[1:] == [
+            ["experiment", "a $x", "b"],
+            ["model", "small", "large"],
+        ]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc", "/root/x", "..", "a/b", "a b", "", "sch\N{LATIN SMALL LETTER O WITH DIAERESIS}n", "x" * 300, "a\nb\0c"],
+    [
+        "../../etc",
+        "/root/x",
+        "..",
+        "a/b",
+        "a b",
+        "",
+        "sch\N{LATIN SMALL LETTER O WITH DIAERESIS}n",
+        "x" * 300,
+        "a\nb\0c",
+    ],
 )
 def test_any_name_makes_a_folder_of_its_own(name: str, found: Comparison, tmp_path: Path) -> None:
     folder = tmp_path / "report" / folder_name(name, name)
@@ -293,9 +362,13 @@ def test_a_good_name_is_kept() -> None:
     assert folder_name("quickstart", "my_study.v2") == "quickstart-against-my_study.v2"
 
 
-def published(name: str, model: str, skills: dict[str, studies.Skill], store: Store) -> list[Outcome]:
+def published(
+    name: str, model: str, skills: dict[str, studies.Skill], store: Store
+) -> list[Outcome]:
     """A study's trials on the tracking server, as a sweep leaves them there."""
-    sweep = Sweep(name=name, base={"model": model, "evaluate_on": list(skills)}, axes={"task": list(skills)})
+    sweep = Sweep(
+        name=name, base={"model": model, "evaluate_on": list(skills)}, axes={"task": list(skills)}
+    )
     outcomes, rows = studies.finish(sweep, skills, n=60)
     study = tracking.open_study(sweep, "")
     for outcome in outcomes:
@@ -308,20 +381,36 @@ def published(name: str, model: str, skills: dict[str, studies.Skill], store: St
 def test_two_experiments_of_a_server_are_compared(forget: Forget, tmp_path: Path) -> None:
     store = Store(tmp_path / ".forget")
     published("first", "tiny", {"world": STAYS, "science": STAYS}, store)
-    published("second", "smollm2-135m", {"world": LOSES, "science": STAYS, "sentiment": STAYS}, store)
+    published(
+        "second", "smollm2-135m", {"world": LOSES, "science": STAYS, "sentiment": STAYS}, store
+    )
     (tmp_path / "second.toml").write_text('[base]\nmodel = "smollm2-135m"\ntask = "world"')
 
     code, out, error = forget("compare", "first", "second.toml")
     assert (code, error) == (0, "")
-    assert "A: first, finished trials: 2\nB: second, finished trials: 3\nmodel: tiny against smollm2-135m\n" in out
-    (line,) = (line.split() for line in out.splitlines() if line.split()[:3] == ["accuracy", "world", "test"])
+    assert (
+        "A: first, finished trials: 2\nB: second, finished trials: 3\nmodel: tiny against smollm2-135m\n"
+        in out
+    )
+    (line,) = (
+        line.split()
+        for line in out.splitlines()
+        if line.split()[:3] == ["accuracy", "world", "test"]
+    )
     # round(0.88 60) and round(0.52 60) of 60 answers are right
     assert (line[3], line[6], line[9]) == ("0.883", "0.517", "-0.367")
     assert "only in B: sentiment" in out
     folder = Path("report/first-against-second")
     written = [word for word in out.splitlines() if word.startswith("report/")]
     assert written == [
-        str(folder / name) for name in ("accuracy.png", "forget_ratio.png", "settings.csv", "differences.csv", "unmatched.csv")
+        str(folder / name)
+        for name in (
+            "accuracy.png",
+            "forget_ratio.png",
+            "settings.csv",
+            "differences.csv",
+            "unmatched.csv",
+        )
     ]
     assert all((tmp_path / path).exists() for path in written)
 
@@ -329,10 +418,16 @@ def test_two_experiments_of_a_server_are_compared(forget: Forget, tmp_path: Path
     assert code == 0
     assert "The two do not differ in their settings." in out
     assert "0.000 [0.000, 0.000]" in out
-    assert forget("compare", "first", "frist") == (2, "", 'forget: no experiment is named "frist"; did you mean "first"?\n')
+    assert forget("compare", "first", "frist") == (
+        2,
+        "",
+        'forget: no experiment is named "frist"; did you mean "first"?\n',
+    )
     # An experiment on a server can have any name, e.g. one that rich would take for markup.
     client = MlflowClient(tracking.tracking_uri())
-    client.rename_experiment(client.get_experiment_by_name("first").experiment_id, "[red]/../x[/red]")
+    client.rename_experiment(
+        client.get_experiment_by_name("first").experiment_id, "[red]/../x[/red]"
+    )
     code, out, error = forget("compare", "[red]/../x[/red]", "second")
     assert (code, error) == (0, "")
     assert "A: [red]/../x[/red], finished trials: 2" in out

@@ -16,30 +16,56 @@ from forget.settings.trial import Trial
 
 KNOWN, UNKNOWN = 0.9, 0.3
 LOOKS = 4
-"""Within each stage; with both ends an example is learned at one of 0 to 5 and forgotten at one of 1 to 5, or never."""
+"""Within each stage; with both ends an example is learned at one of 0 to 5 and forgotten at one of
+1 to 5, or never.
+"""
 
 
-def watched(trial: Trial, moments: list[tuple[int | None, int | None]]) -> tuple[Outcome, list[Row]]:
+def watched(
+    trial: Trial, moments: list[tuple[int | None, int | None]]
+) -> tuple[Outcome, list[Row]]:
     """A trial whose examples are learned and forgotten at the given looks; None is never."""
     id = trial.id("data")
     rows = []
     for i, (learned_at, forgotten_at) in enumerate(moments):
-        learning = [KNOWN if learned_at is not None and look >= learned_at else UNKNOWN for look in range(LOOKS + 2)]
-        forgetting = [UNKNOWN if forgotten_at is not None and look >= forgotten_at else KNOWN for look in range(1, LOOKS + 2)]
+        learning = [
+            KNOWN if learned_at is not None and look >= learned_at else UNKNOWN
+            for look in range(LOOKS + 2)
+        ]
+        forgetting = [
+            UNKNOWN if forgotten_at is not None and look >= forgotten_at else KNOWN
+            for look in range(1, LOOKS + 2)
+        ]
         looks = [("base", None), *(("learn", 10 * s) for s in range(1, 5)), ("learned", None)]
         looks += [*(("forget", 10 * s) for s in range(1, 5)), ("forgotten", None)]
         for (phase, step), confidence in zip(looks, learning + forgetting, strict=True):
-            rows.append(replace(answer(id, phase, trial.task, "test", i, True, share=confidence), step=step))
+            rows.append(
+                replace(answer(id, phase, trial.task, "test", i, True, share=confidence), step=step)
+            )
     outcome = Outcome(
-        trial=trial, id=id, learned_id=trial.learned_id("data"), data="data", measures={}, parameters=1, seconds=1.0
+        trial=trial,
+        id=id,
+        learned_id=trial.learned_id("data"),
+        data="data",
+        measures={},
+        parameters=1,
+        seconds=1.0,
     )
     return outcome, rows
 
 
-def study(moments: dict[str, list[tuple[int | None, int | None]]], seeds: int = 1, rate: float = 1e-4) -> Study:
-    trials = [Trial(task=task, model="tiny", seed=seed, forget={"lr": rate}) for task in moments for seed in range(seeds)]
+def study(
+    moments: dict[str, list[tuple[int | None, int | None]]], seeds: int = 1, rate: float = 1e-4
+) -> Study:
+    trials = [
+        Trial(task=task, model="tiny", seed=seed, forget={"lr": rate})
+        for task in moments
+        for seed in range(seeds)
+    ]
     done = [watched(trial, moments[trial.task]) for trial in trials]
-    return Study([outcome for outcome, _ in done], {outcome.id: frame(rows) for outcome, rows in done})
+    return Study(
+        [outcome for outcome, _ in done], {outcome.id: frame(rows) for outcome, rows in done}
+    )
 
 
 def ordered(found: Study) -> list[Order]:
@@ -53,7 +79,10 @@ OPPOSITE = [(i, 5 - i) for i in range(5) for _ in range(6)]
 
 def unrelated(seed: int, n: int = 60) -> list[tuple[int | None, int | None]]:
     draw = np.random.default_rng(seed)
-    return [(int(a), int(b)) for a, b in zip(draw.integers(0, 6, n), draw.integers(1, 6, n), strict=True)]
+    return [
+        (int(a), int(b))
+        for a, b in zip(draw.integers(0, 6, n), draw.integers(1, 6, n), strict=True)
+    ]
 
 
 def test_what_is_learned_first_and_forgotten_last_anticorrelates() -> None:
@@ -68,9 +97,13 @@ def test_what_is_learned_first_and_forgotten_last_anticorrelates() -> None:
 
 def test_unrelated_orders_have_an_interval_around_0_and_the_mean_over_tasks_is_tighter() -> None:
     found = ordered(study({task: unrelated(i) for i, task in enumerate("abcdef")}))
-    covered = [low <= 0 <= high for _, low, high in (one.correlation.spearman.numbers for one in found)]
+    covered = [
+        low <= 0 <= high for _, low, high in (one.correlation.spearman.numbers for one in found)
+    ]
     assert sum(covered) >= 5
-    assert all(one.correlation.adjusted == 1 for one in found if (one.correlation.p_spearman or 0) > 1 / 6)
+    assert all(
+        one.correlation.adjusted == 1 for one in found if (one.correlation.p_spearman or 0) > 1 / 6
+    )
     mean = over_tasks(found)
     assert mean
     value, low, high = mean.spearman.numbers
@@ -95,7 +128,9 @@ def test_examples_never_learned_or_lost_before_forgetting_are_left_out_and_count
     # Example 32 is known at the second look alone.
     ((id, rows),) = found.frames.items()
     seen = (rows["example"] == "test-32") & (rows["phase"] == "learn") & (rows["step"] == 20)
-    again = Study(found.outcomes, {id: rows.assign(confidence=rows["confidence"].where(~seen, KNOWN))})
+    again = Study(
+        found.outcomes, {id: rows.assign(confidence=rows["confidence"].where(~seen, KNOWN))}
+    )
     (one,) = ordered(again)
     assert (one.never_learned, one.slipped, one.correlation.spearman.n) == (2, 1, 30)
 
@@ -104,14 +139,17 @@ def test_examples_never_forgotten_are_tied_as_the_last() -> None:
     # Forgotten at 5, 4, 3, 2 or never: the last to be learned is now the last to go.
     (one,) = ordered(study({"a": [(a, b if a < 4 else None) for a, b in OPPOSITE]}))
     assert one.never_forgotten == 6
-    # Ranks 5 4 3 2 1 against 1 2 3 4 5 with the 1 moved to the top: 4 3 2 1 5, rho = 1 - 6 (9 + 1 + 1 + 9 + 0) / 120.
+    # Ranks 5 4 3 2 1 against 1 2 3 4 5 with the 1 moved to the top: 4 3 2 1 5, rho = 1 - 6 (9 + 1 +
+    # 1 + 9 + 0) / 120.
     assert one.correlation.spearman.value == pytest.approx(0)
 
 
 def test_the_threshold_belongs_to_what_is_learned() -> None:
     found = study({"a": OPPOSITE})
     ((id, rows),) = found.frames.items()
-    edge = rows.assign(confidence=rows["confidence"].where(rows["confidence"] < THRESHOLD, THRESHOLD))
+    edge = rows.assign(
+        confidence=rows["confidence"].where(rows["confidence"] < THRESHOLD, THRESHOLD)
+    )
     (one,) = ordered(Study(found.outcomes, {id: edge}))
     assert one.correlation.spearman.value == pytest.approx(-1)
 
@@ -124,7 +162,9 @@ def test_the_threshold_belongs_to_what_is_learned() -> None:
         ([(i % 5, None) for i in range(30)], "all were forgotten by the same look, or none"),
     ],
 )
-def test_what_cannot_be_ordered_is_missing_and_says_why(moments: list[tuple[int | None, int | None]], why: str) -> None:
+def test_what_cannot_be_ordered_is_missing_and_says_why(
+    moments: list[tuple[int | None, int | None]], why: str
+) -> None:
     (one,) = ordered(study({"a": moments}))
     assert one.correlation.spearman.value is None
     assert (one.correlation.p_spearman, one.correlation.adjusted, one.why) == (None, None, why)

@@ -9,7 +9,16 @@ from statsmodels.stats.multitest import multipletests
 from studies import answer, finished, study, study_of, sweep_of
 
 from forget.analyses import Study
-from forget.analyses.correlation import Correlation, Paired, corrected, midranks, missing, over_examples, pearson, spearman
+from forget.analyses.correlation import (
+    Correlation,
+    Paired,
+    corrected,
+    midranks,
+    missing,
+    over_examples,
+    pearson,
+    spearman,
+)
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import across_pairs, across_tasks, within_task, within_tasks
 from forget.analyses.resampling import item_weights
@@ -60,7 +69,9 @@ def test_a_weighted_rank_correlation_is_that_of_items_repeated() -> None:
     binary = (y > 0).astype(float)
     items = np.repeat(np.arange(30), np.round(30 * weights[3]).astype(int))
     assert spearman(x, binary, weights)[3] == pytest.approx(spearmanr(x[items], binary[items])[0])
-    assert midranks(np.array([3.0, 1.0, 3.0, 2.0]), np.full((1, 4), 0.25))[0] == pytest.approx([0.25, -0.375, 0.25, -0.125])
+    assert midranks(np.array([3.0, 1.0, 3.0, 2.0]), np.full((1, 4), 0.25))[0] == pytest.approx(
+        [0.25, -0.375, 0.25, -0.125]
+    )
 
 
 def test_a_resample_in_which_one_side_is_constant_has_no_correlation() -> None:
@@ -74,12 +85,16 @@ def test_a_resample_in_which_one_side_is_constant_has_no_correlation() -> None:
 def test_correlations_are_corrected_for_their_number_and_what_is_missing_does_not_count() -> None:
     ps = [0.04, 0.001, 0.03, 0.6, 0.02]
     one = Estimate(0.1, 0.0, 0.2, 9)
-    found = corrected([missing("none", 3), *(Correlation("x", one, one, p, p, np.zeros(2)) for p in ps)])
+    found = corrected(
+        [missing("none", 3), *(Correlation("x", one, one, p, p, np.zeros(2)) for p in ps)]
+    )
     assert found[0].adjusted is None
     assert [c.adjusted for c in found[1:]] == pytest.approx(multipletests(ps, method="holm")[1])
 
 
-@pytest.mark.parametrize(("name", "sign"), [("confidence", -1), ("variability", -1), ("variability", 1)])
+@pytest.mark.parametrize(
+    ("name", "sign"), [("confidence", -1), ("variability", -1), ("variability", 1)]
+)
 def test_a_predictor_of_what_tasks_lose_is_found_with_its_sign(name: str, sign: int) -> None:
     # The mean confidence follows the share of the chosen option, as accuracy is the same for all.
     values = {t: 0.75 + sign * 0.5 * loss for t, loss in zip(TASKS, LOSSES, strict=True)}
@@ -94,8 +109,17 @@ def test_a_predictor_of_what_tasks_lose_is_found_with_its_sign(name: str, sign: 
     assert found.adjusted < 0.01
 
 
-def test_across_tasks_difficulty_that_is_the_same_for_all_is_missing_and_not_corrected_for() -> None:
-    found = tasks_of(study(alone(), SKILLS, near=False, spreads={t: 2 - loss for t, loss in zip(TASKS, LOSSES, strict=True)}))
+def test_across_tasks_difficulty_that_is_the_same_for_all_is_missing_and_not_corrected_for() -> (
+    None
+):
+    found = tasks_of(
+        study(
+            alone(),
+            SKILLS,
+            near=False,
+            spreads={t: 2 - loss for t, loss in zip(TASKS, LOSSES, strict=True)},
+        )
+    )
     assert (found["accuracy"].spearman.value, found["accuracy"].p_spearman) == (None, None)
     assert found["confidence"].spearman.value is None
     assert found["variability"].adjusted == found["variability"].p_spearman
@@ -115,7 +139,9 @@ def test_fewer_than_five_tasks_with_a_ratio_have_no_correlation() -> None:
     unlearned = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
     skills = {task: skill if i < 4 else unlearned for i, (task, skill) in enumerate(SKILLS.items())}
     found = tasks_of(study(alone(), skills, near=False))
-    assert {(c.spearman.value, c.spearman.n, c.p_spearman, c.adjusted) for c in found.values()} == {(None, 4, None, None)}
+    assert {(c.spearman.value, c.spearman.n, c.p_spearman, c.adjusted) for c in found.values()} == {
+        (None, 4, None, None)
+    }
 
 
 def test_of_few_tasks_every_permutation_is_tried() -> None:
@@ -124,7 +150,9 @@ def test_of_few_tasks_every_permutation_is_tried() -> None:
     assert found.p_spearman == pytest.approx(2 / 120)
 
 
-def crossed(tasks: tuple[str, ...], follows: bool, states: bool = True, seed: int = 0, n: int = 100) -> Study:
+def crossed(
+    tasks: tuple[str, ...], follows: bool, states: bool = True, seed: int = 0, n: int = 100
+) -> Study:
     """Tasks in which what forgetting i takes from j is a rising function of their wording, or has nothing to do with it."""
     draw = np.random.default_rng(seed)
     places = {task: place for place, task in enumerate(tasks)}
@@ -135,10 +163,13 @@ def crossed(tasks: tuple[str, ...], follows: bool, states: bool = True, seed: in
     for trial in sweep_of(*tasks).trials():
         i = places[trial.task]
         skills = {
-            t: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.9 - 0.4 * lost[i, j]} for t, j in places.items()
+            t: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.9 - 0.4 * lost[i, j]}
+            for t, j in places.items()
         }
         others = [
-            Likeness(task=t, answers=0.5, wording=alike[i, j], states=1 - alike[i, j] if states else None)
+            Likeness(
+                task=t, answers=0.5, wording=alike[i, j], states=1 - alike[i, j] if states else None
+            )
             for t, j in places.items()
             if j != i
         ]
@@ -172,10 +203,19 @@ def test_pairs_of_the_same_tasks_are_not_taken_for_independent() -> None:
     levels = np.random.default_rng(5).permutation(8) / 8
     for i, trial in enumerate(sweep_of(*TASKS).trials()):
         loss = 0.05 + 0.3 * i / 8
-        skills = {t: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.9 - loss} for t in TASKS}
-        others = [Likeness(task=t, answers=0.5, wording=levels[i], states=None) for t in TASKS if t != trial.task]
+        skills = {
+            t: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.9 - loss}
+            for t in TASKS
+        }
+        others = [
+            Likeness(task=t, answers=0.5, wording=levels[i], states=None)
+            for t in TASKS
+            if t != trial.task
+        ]
         done.append(finished(trial, skills, n=100, near=False, likeness=others))
-    found = pairs_of(study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}))["wording"]
+    found = pairs_of(
+        study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
+    )["wording"]
     rho, p = spearmanr(levels, np.arange(8))
     assert found.spearman.value == pytest.approx(rho, abs=0.03)
     assert found.p_spearman == pytest.approx(p, abs=0.1)
@@ -188,7 +228,11 @@ def test_states_that_were_not_read_and_too_few_tasks_are_missing_across_pairs() 
     assert (found["states"].spearman.value, found["states"].spearman.n) == (None, 0)
     assert found["wording"].spearman.value is not None
     few = pairs_of(crossed(TASKS[:4], follows=True))
-    assert (few["wording"].spearman.value, few["wording"].spearman.n, few["wording"].p_spearman) == (None, 12, None)
+    assert (
+        few["wording"].spearman.value,
+        few["wording"].spearman.n,
+        few["wording"].p_spearman,
+    ) == (None, 12, None)
 
 
 def a_trial(
@@ -201,10 +245,18 @@ def a_trial(
         for i in range(len(lost) + wrong):
             inside = i < len(lost)
             right = inside and not (phase == "forgotten" and lost[i])
-            row = answer(id, phase, trial.task, "test", i, right, share=shares[i] if inside else 0.7)
+            row = answer(
+                id, phase, trial.task, "test", i, right, share=shares[i] if inside else 0.7
+            )
             rows.append(replace(row, similarity=similarity[i] if inside else 0.5, spread=10.0))
     outcome = Outcome(
-        trial=trial, id=id, learned_id=trial.learned_id("data"), data="data", measures={}, parameters=1, seconds=1.0
+        trial=trial,
+        id=id,
+        learned_id=trial.learned_id("data"),
+        data="data",
+        measures={},
+        parameters=1,
+        seconds=1.0,
     )
     return outcome, rows
 
@@ -247,11 +299,15 @@ def test_the_p_over_examples_is_that_of_permuting_them() -> None:
     y = (x + 2.5 * draw.normal(size=60) > 0.5).astype(float)
     names = np.array([str(i) for i in range(60)], dtype=object)
     found = over_examples("x", [Paired(names, x, y, item_weights(60, "x"))])
-    known = permutation_test((x,), lambda x: spearmanr(x, y)[0], permutation_type="pairings", n_resamples=3000, rng=0)
+    known = permutation_test(
+        (x,), lambda x: spearmanr(x, y)[0], permutation_type="pairings", n_resamples=3000, rng=0
+    )
     assert 0.005 < known.pvalue < 0.5
     assert found.p_spearman == pytest.approx(known.pvalue, rel=0.25)
     # The same seed twice is no more evidence, another one with other examples is.
-    other = Paired(np.array([f"other {name}" for name in names], dtype=object), x, y, item_weights(60, "y"))
+    other = Paired(
+        np.array([f"other {name}" for name in names], dtype=object), x, y, item_weights(60, "y")
+    )
     twice, more = (
         over_examples("x", [Paired(names, x, y, item_weights(60, "x")), one])
         for one in (Paired(names, x, y, item_weights(60, "x")), other)
@@ -276,7 +332,11 @@ def test_within_tasks_are_corrected_over_the_tasks_and_averaged() -> None:
 def test_the_page_has_what_each_level_found(tmp_path: Path) -> None:
     made = section(crossed(TASKS[:6], follows=True, n=60), tmp_path)
     assert made
-    assert [table.name for table in made.tables] == ["predictors_tasks", "predictors_pairs", "predictors_examples"]
+    assert [table.name for table in made.tables] == [
+        "predictors_tasks",
+        "predictors_pairs",
+        "predictors_examples",
+    ]
     assert [table.write(tmp_path).exists() for table in made.tables] == [True] * 3
     assert [row["predictor"] for row in made.tables[1].rows] == ["answers", "wording", "states"]
     assert [Image.open(picture.path).format for picture in made.pictures] == ["PNG", "PNG"]
@@ -291,7 +351,11 @@ def test_few_tasks_leave_tables_that_say_missing_and_no_forest(tmp_path: Path) -
 
 
 def test_of_many_conditions_a_few_are_drawn_evenly_over_the_rates() -> None:
-    conditions = [(f"setting {s}", rate) for s in range(6) for rate in (7e-4, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4)]
+    conditions = [
+        (f"setting {s}", rate)
+        for s in range(6)
+        for rate in (7e-4, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4)
+    ]
     found = drawn(conditions)
     assert list(found) == [f"setting {s}" for s in range(4)]
     assert [rate for _, rate in found["setting 0"]] == [1e-4, 3e-4, 5e-4, 7e-4]

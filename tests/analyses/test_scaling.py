@@ -16,14 +16,23 @@ SIZES = {"small": 10**7, "middle": 10**8, "large": 10**9}
 HELD_OUT, TRAINED = "forget ratio, held-out examples", "forget ratio, trained examples"
 
 
-def sized(after: Mapping[str, float], n: int = 400, tasks: tuple[str, ...] = ("a", "b"), **axes: list) -> Study:
+def sized(
+    after: Mapping[str, float], n: int = 400, tasks: tuple[str, ...] = ("a", "b"), **axes: list
+) -> Study:
     """Models, of the sizes that SIZES gives, by accuracy on held-out examples after forgetting. Trained ones end at 0.5."""
     done = []
     # The largest first: the order of the trials must not matter.
     for trial in sweep_of(*tasks, model=list(after)[::-1], **axes).trials():
-        skill = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", "train"): 0.5, ("forgotten", ""): after[trial.model]}
+        skill = {
+            ("base", ""): 0.5,
+            ("learned", ""): 0.9,
+            ("forgotten", "train"): 0.5,
+            ("forgotten", ""): after[trial.model],
+        }
         probed = {"base": 0.5, "learned": 1.0, "forgotten": after[trial.model]}
-        outcome, rows = finished(trial, dict.fromkeys(tasks, skill), n=n, near=False, layers=3, probed=probed)
+        outcome, rows = finished(
+            trial, dict.fromkeys(tasks, skill), n=n, near=False, layers=3, probed=probed
+        )
         done.append((outcome.model_copy(update={"parameters": SIZES[trial.model]}), rows))
     return study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
 
@@ -58,7 +67,9 @@ def test_a_ratio_over_three_sizes_has_its_shape_and_the_change_that_decides_it(
 
 
 def test_what_does_not_change_is_flat() -> None:
-    found = trend_of(sized({"small": 0.9, "middle": 0.7, "large": 0.5}), "option mass after forgetting")
+    found = trend_of(
+        sized({"small": 0.9, "middle": 0.7, "large": 0.5}), "option mass after forgetting"
+    )
     # It is 0.4 in every row.
     assert found.shape == "flat"
     assert found.decides.numbers == (0, 0, 0)
@@ -72,7 +83,9 @@ def test_a_rounding_error_that_all_resamples_share_is_no_trend() -> None:
 
 
 def test_all_headline_measures_have_their_trend() -> None:
-    found = {trend.metric: trend for trend in trends(sized({"small": 0.9, "middle": 0.7, "large": 0.5}))}
+    found = {
+        trend.metric: trend for trend in trends(sized({"small": 0.9, "middle": 0.7, "large": 0.5}))
+    }
     assert list(found) == list(METRICS)
     assert found["accuracy after forgetting"].shape == "inverse"
     assert found["accuracy after forgetting"].decides.value == pytest.approx(-0.4)
@@ -84,7 +97,9 @@ def test_all_headline_measures_have_their_trend() -> None:
 
 
 def test_too_few_items_leave_a_trend_undecided() -> None:
-    found = trend_of(sized({"small": 0.8, "middle": 0.7, "large": 0.7}, n=10, tasks=("a",)), HELD_OUT)
+    found = trend_of(
+        sized({"small": 0.8, "middle": 0.7, "large": 0.7}, n=10, tasks=("a",)), HELD_OUT
+    )
     assert found.shape == "undecided"
     _, low, high = found.decides.numbers
     assert low < 0 < high
@@ -94,7 +109,9 @@ def test_too_few_items_leave_a_trend_undecided() -> None:
 def test_two_sizes_differ_or_not() -> None:
     rising = trend_of(sized({"small": 0.9, "large": 0.6}), HELD_OUT)
     assert (rising.shape, rising.decides.value) == ("monotone", pytest.approx(0.75))
-    flat = trend_of(sized({"small": 0.7, "large": 0.7}, n=800, tasks=("a",)), "accuracy after forgetting")
+    flat = trend_of(
+        sized({"small": 0.7, "large": 0.7}, n=800, tasks=("a",)), "accuracy after forgetting"
+    )
     assert (flat.shape, flat.of) == ("flat", "all sizes")
 
 
@@ -103,10 +120,16 @@ def test_one_size_has_no_trend() -> None:
 
 
 def test_models_are_compared_at_equal_rates_and_settings_only() -> None:
-    study = sized({"small": 0.9, "large": 0.5}, forget__lr=[1e-4, 3e-4], labels=["random", "random_each_epoch"])
+    study = sized(
+        {"small": 0.9, "large": 0.5},
+        forget__lr=[1e-4, 3e-4],
+        labels=["random", "random_each_epoch"],
+    )
     found = [trend for trend in trends(study) if trend.metric == HELD_OUT]
     assert {(trend.setting, trend.rate) for trend in found} == {
-        (f"labels {labels}", rate) for labels in ("random", "random_each_epoch") for rate in (1e-4, 3e-4)
+        (f"labels {labels}", rate)
+        for labels in ("random", "random_each_epoch")
+        for rate in (1e-4, 3e-4)
     }
     assert all(trend.models == ("small", "large") and trend.shape == "monotone" for trend in found)
 
@@ -152,7 +175,9 @@ def test_flat_takes_either_side_of_the_turn_to_be_flat() -> None:
 
 
 def test_the_section_shows_each_family_and_every_number(tmp_path: Path) -> None:
-    section = report.section(sized({"small": 0.9, "middle": 0.7, "large": 0.5}, forget__lr=[1e-4, 3e-4]), tmp_path)
+    section = report.section(
+        sized({"small": 0.9, "middle": 0.7, "large": 0.5}, forget__lr=[1e-4, 3e-4]), tmp_path
+    )
     assert section
     assert [picture.title for picture in section.pictures] == ["rate 1e-4", "rate 3e-4"]
     assert all(picture.path.stat().st_size > 10_000 for picture in section.pictures)
@@ -173,7 +198,9 @@ def test_the_section_says_what_is_missing_and_is_left_out_for_one_size(tmp_path:
         skill = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
         outcome, rows = finished(trial, {"a": skill}, near=False)
         done.append((outcome.model_copy(update={"parameters": SIZES[trial.model]}), rows))
-    section = report.section(study_of([o for o, _ in done], {o.id: rows for o, rows in done}), tmp_path)
+    section = report.section(
+        study_of([o for o, _ in done], {o.id: rows for o, rows in done}), tmp_path
+    )
     assert section
     shapes = {row["measure"]: row for row in section.tables[0].rows}
     assert shapes[HELD_OUT]["shape"] == "no task has it at every size"

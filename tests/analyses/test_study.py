@@ -15,7 +15,14 @@ from studies import KEEPS, LOSES, STAYS, UNLEARNED, finish, finished, study, stu
 
 from forget.analyses import Study, generalisation, probes
 from forget.analyses.matrix import Matrix, cross, leaves, shares, upgma, values
-from forget.analyses.resampling import estimate, holm, item_weights, of_estimate, over_seeds, p_value
+from forget.analyses.resampling import (
+    estimate,
+    holm,
+    item_weights,
+    of_estimate,
+    over_seeds,
+    p_value,
+)
 from forget.analyses.study import pooled
 from forget.analyses.words import rate_name
 from forget.results.metrics import RESAMPLES, Estimate
@@ -41,7 +48,8 @@ def test_an_interval_of_draws_is_that_of_the_same_rows_alone() -> None:
     alone = outcome.measures["forgotten/a/test/accuracy"]
     assert found is not None
     assert found.value == pytest.approx(alone.value)
-    # Two bootstraps of 1000: the bounds of a binomial's quantiles, with a standard deviation of 0.025, differ by 0.005 at most.
+    # Two bootstraps of 1000: the bounds of a binomial's quantiles, with a standard deviation of
+    # 0.025, differ by 0.005 at most.
     assert found.numbers == pytest.approx(alone.numbers, abs=0.006)
     assert found.n == alone.n == 400
 
@@ -61,20 +69,28 @@ def test_a_difference_of_equal_items_is_paired() -> None:
 def test_seeds_are_a_level_of_their_own() -> None:
     sweep = sweep_of("a", seed=[0, 1, 2])
     accuracies = (0.7, 0.8, 0.9)
-    done = [finished(t, {"a": {**LOSES, ("learned", ""): p}}, n=400) for t, p in zip(sweep.trials(), accuracies, strict=True)]
+    done = [
+        finished(t, {"a": {**LOSES, ("learned", ""): p}}, n=400)
+        for t, p in zip(sweep.trials(), accuracies, strict=True)
+    ]
     (cell,) = study_of([o for o, _ in done], {o.id: rows for o, rows in done}).cells
     found = cell.get("learned", "test", "accuracy")
     assert found is not None
     assert found.value == pytest.approx(0.8)
     assert found.n == 1200
-    # Of three seeds 0.1 apart the mean has a standard error of 0.1 / sqrt(3) = 0.058; items alone give 0.012.
+    # Of three seeds 0.1 apart the mean has a standard error of 0.1 / sqrt(3) = 0.058; items alone
+    # give 0.012.
     assert (found.numbers[2] - found.numbers[1]) / (2 * 1.96) == pytest.approx(0.058, abs=0.012)
     assert cell.chance("test") == 0.5
 
 
 def test_seeds_that_agree_add_no_more_than_their_items_noise() -> None:
     one = study(sweep_of("a"), {"a": LOSES}, n=400).cells[0].get("forgotten", "test", "accuracy")
-    four = study(sweep_of("a", seed=[0, 1, 2, 3]), {"a": LOSES}, n=400).cells[0].get("forgotten", "test", "accuracy")
+    four = (
+        study(sweep_of("a", seed=[0, 1, 2, 3]), {"a": LOSES}, n=400)
+        .cells[0]
+        .get("forgotten", "test", "accuracy")
+    )
     assert one is not None
     assert four is not None
     narrower = (four.numbers[2] - four.numbers[1]) / (one.numbers[2] - one.numbers[1])
@@ -85,7 +101,9 @@ def test_seeds_that_agree_add_no_more_than_their_items_noise() -> None:
 def test_what_some_seed_lacks_the_cell_lacks() -> None:
     sweep = sweep_of("a", seed=[0, 1])
     (first, rows), (second, others) = (finished(trial, {"a": LOSES}) for trial in sweep.trials())
-    (cell,) = study_of([first, second], {first.id: rows, second.id: [r for r in others if r.split != "near"]}).cells
+    (cell,) = study_of(
+        [first, second], {first.id: rows, second.id: [r for r in others if r.split != "near"]}
+    ).cells
     assert cell.get("forgotten", "near", "accuracy") is None
     assert cell.get("forgotten", "test", "accuracy") is not None
 
@@ -94,7 +112,9 @@ def test_settings_that_vary_tell_cells_apart() -> None:
     sweep = sweep_of("a", forget__lr=[1e-4, 2.5e-5], labels=["random", "flipped"], save=[True])
     cells = study(sweep, {"a": LOSES}, n=20).cells
     assert {(cell.setting, rate_name(cell.rate)) for cell in cells} == {
-        (f"tiny, labels {labels}", rate) for labels in ("random", "flipped") for rate in ("1e-4", "2.5e-5")
+        (f"tiny, labels {labels}", rate)
+        for labels in ("random", "flipped")
+        for rate in ("1e-4", "2.5e-5")
     }
 
 
@@ -158,9 +178,12 @@ def test_the_cross_task_matrix_under_its_three_baselines() -> None:
     (found,) = cross(whole)
     assert (found.rows, found.columns) == (("i", "j"), ("i", "j"))
     ratios = {baseline: values(table)[0, 1] for baseline, table in found.ratios.items()}
-    # a_fg[i, j] = 0.6. Learned on j: (0.9 - 0.6) / 0.4; learned on i: (0.8 - 0.6) / 0.3; untouched: (0.7 - 0.6) / 0.2.
+    # a_fg[i, j] = 0.6. Learned on j: (0.9 - 0.6) / 0.4; learned on i: (0.8 - 0.6) / 0.3; untouched:
+    # (0.7 - 0.6) / 0.2.
     assert ratios == pytest.approx({"learned on j": 0.75, "learned on i": 2 / 3, "untouched": 0.5})
-    assert found.estimates("learned on j")[1][1] == whole.cells[1].get("forgotten", "test", "forget_ratio")
+    assert found.estimates("learned on j")[1][1] == whole.cells[1].get(
+        "forgotten", "test", "forget_ratio"
+    )
     rows, columns, ratios = found.pairs("learned on j")
     assert list(zip(rows, columns, strict=True)) == [(0, 1), (1, 0)]
     assert ratios[0, 0] == pytest.approx(0.75)
@@ -202,13 +225,25 @@ def matrix_of(ratios: np.ndarray, noise: float) -> Matrix:
     draw = np.random.default_rng(0)
     names = tuple(f"task {i}" for i in range(len(ratios)))
     table = [[np.r_[x, x + noise * draw.standard_normal(RESAMPLES)] for x in row] for row in ratios]
-    return Matrix("tiny", 1e-4, names, names, {"learned on i": table}, [[100] * len(names)] * len(names), (None, None))  # type: ignore[arg-type]
+    return Matrix(
+        "tiny",
+        1e-4,
+        names,
+        names,
+        {"learned on i": table},
+        [[100] * len(names)] * len(names),
+        (None, None),
+    )  # type: ignore[arg-type]
 
 
 def test_shares_of_the_variance_are_type_ii_sums_of_squares() -> None:
     draw = np.random.default_rng(1)
     size = 6
-    ratios = draw.normal(0, 0.3, size)[None, :] + draw.normal(0, 0.1, size)[:, None] + draw.normal(0, 0.05, (size, size))
+    ratios = (
+        draw.normal(0, 0.3, size)[None, :]
+        + draw.normal(0, 0.1, size)[:, None]
+        + draw.normal(0, 0.05, (size, size))
+    )
     found = shares(matrix_of(ratios, 1e-9), "learned on i")
     assert found is not None
     off = [(i, j, ratios[i, j]) for i in range(size) for j in range(size) if i != j]
@@ -222,7 +257,8 @@ def test_shares_of_the_variance_are_type_ii_sums_of_squares() -> None:
 
 
 def test_noise_alone_is_nobodys_share() -> None:
-    # Every pair has the same ratio; what differs is sampling alone. The lead's interval must hold 0.
+    # Every pair has the same ratio; what differs is sampling alone. The lead's interval must hold
+    # 0.
     draw = np.random.default_rng(2)
     leads = []
     for _ in range(20):
@@ -237,7 +273,10 @@ def test_too_few_tasks_have_no_shares() -> None:
 
 def test_the_change_on_held_out_examples_is_tested() -> None:
     found = {
-        change.cell.task: change for change in generalisation.changes(study(sweep_of("a", "b"), {"a": LOSES, "b": STAYS}).cells)
+        change.cell.task: change
+        for change in generalisation.changes(
+            study(sweep_of("a", "b"), {"a": LOSES, "b": STAYS}).cells
+        )
     }
     # 0.9 to 0.52: h = 2 asin sqrt 0.52 - 2 asin sqrt 0.9.
     assert found["a"].effect == pytest.approx(2 * math.asin(0.52**0.5) - 2 * math.asin(0.9**0.5))
@@ -272,7 +311,9 @@ def test_bins_hold_held_out_examples_and_near_duplicates_by_similarity() -> None
     assert near is not None
     assert near.value == pytest.approx(1)
     far = [one.cell.get("forgotten", "test", "accuracy") for one in bins[:2]]
-    assert np.mean([one.value for one in far if one and one.value is not None]) == pytest.approx(0.85)
+    assert np.mean([one.value for one in far if one and one.value is not None]) == pytest.approx(
+        0.85
+    )
 
 
 def test_bins_of_few_examples_are_left_out() -> None:
@@ -287,7 +328,8 @@ def probed(skills: Mapping[str, float]) -> list[probes.Reading]:
 def test_probes_are_read_at_the_layer_that_reads_best_after_learning() -> None:
     last, mean = probed({"base": 0.5, "learned": 1.0, "forgotten": 0.8})
     assert (last.position, mean.position) == ("last", "mean")
-    # 0.5 + 0.35 sin(pi / 2) at the middle one of three layers; a fifth of it is lost; the control reads nothing.
+    # 0.5 + 0.35 sin(pi / 2) at the middle one of three layers; a fifth of it is lost; the control
+    # reads nothing.
     assert last.layer == 1
     assert last.learned.value == pytest.approx(0.85)
     assert last.forgotten.value == pytest.approx(0.78)
@@ -313,6 +355,8 @@ def test_without_probes_there_are_no_readings() -> None:
 
 def test_looks_on_the_way_are_no_phase() -> None:
     (outcome,), rows = finish(sweep_of("a"), {"a": LOSES}, n=20)
-    seen: list[Row] = [replace(r, phase="forget", step=3) for r in select(rows[outcome.id], phase="learned")]
+    seen: list[Row] = [
+        replace(r, phase="forget", step=3) for r in select(rows[outcome.id], phase="learned")
+    ]
     whole = study_of([outcome], {outcome.id: rows[outcome.id] + seen})
     assert {phase for _, phase, _, _ in whole.samples} == set(PHASES)

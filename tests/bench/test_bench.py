@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def result(**fields: object) -> Result:
-    return Result.model_validate({"work": "w", "against": "a", "target": 2, "note": "equal to the bit", **fields})
+    return Result.model_validate(
+        {"work": "w", "against": "a", "target": 2, "note": "equal to the bit", **fields}
+    )
 
 
 class Sides:
@@ -86,7 +88,12 @@ def test_a_failing_check_stops_the_row() -> None:
 
 def test_a_share_is_measured_once() -> None:
     found = run(Share("w", "whole", lambda: (0.5, "half of it"), 0.7), 3)
-    assert (found.share, found.note, found.against, found.met) == (0.5, "half of it", "whole", False)
+    assert (found.share, found.note, found.against, found.met) == (
+        0.5,
+        "half of it",
+        "whole",
+        False,
+    )
 
 
 def record(*results: Result) -> Record:
@@ -109,9 +116,18 @@ def test_the_page_holds_every_row_and_explains_what_misses() -> None:
 
 
 def test_the_page_says_how_cost_grows_and_which_size_grows_too_fast() -> None:
-    of = {"what": "planning", "values": (10, 20), "seconds": (1, 4), "megabytes": (5, 6), "bound": 1.15, "figure": "f.png"}
+    of = {
+        "what": "planning",
+        "values": (10, 20),
+        "seconds": (1, 4),
+        "megabytes": (5, 6),
+        "bound": 1.15,
+        "figure": "f.png",
+    }
     grown = page.Grown.model_validate({**of, "of": "trials", "exponent": 2})
-    assert "| planning | trials | 10, 20 | 1, 4 | 5, 6 | 2.00 | 1.15 | no |" in page.growth_table([grown])
+    assert "| planning | trials | 10, 20 | 1, 4 | 5, 6 | 2.00 | 1.15 | no |" in page.growth_table(
+        [grown]
+    )
     assert "| yes |" in page.growth_table([grown.model_copy(update={"exponent": 1.1})])
 
 
@@ -119,10 +135,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     made = record(result(room="scoring", ours=(1,), theirs=(2,)))
     page.write(made, tmp_path)
     assert page.read(tmp_path) == made
-    assert (tmp_path / "performance.md").read_text(encoding="utf-8") == page.page(made, page.reasons())
+    assert (tmp_path / "performance.md").read_text(encoding="utf-8") == page.page(
+        made, page.reasons()
+    )
 
 
-@pytest.mark.skipif(not (ROOT / "docs" / "performance.json").exists(), reason="nothing has been measured yet")
+@pytest.mark.skipif(
+    not (ROOT / "docs" / "performance.json").exists(), reason="nothing has been measured yet"
+)
 def test_the_committed_page_is_made_of_the_committed_numbers() -> None:
     made = page.page(page.read(ROOT / "docs"), page.reasons())
     assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8") == made
@@ -132,7 +152,9 @@ def test_the_committed_page_is_made_of_the_committed_numbers() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_quick_benchmarks_are_equal_and_not_far_from_their_targets(tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval", reason="needs lm-eval: pip install -r benchmarks/requirements.txt")
+    pytest.importorskip(
+        "lm_eval", reason="needs lm-eval: pip install -r benchmarks/requirements.txt"
+    )
     command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(tmp_path)]
     # With the threads that a user's processes have; those of the tests have one (conftest).
     env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
@@ -143,4 +165,6 @@ def test_the_quick_benchmarks_are_equal_and_not_far_from_their_targets(tmp_path:
             continue
         assert found.value is not None
         # Small work on a machine that does other things as well.
-        assert found.value <= 2 * found.target if found.at_most else found.value >= found.target / 2, found
+        assert (
+            found.value <= 2 * found.target if found.at_most else found.value >= found.target / 2
+        ), found

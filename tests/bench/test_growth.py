@@ -1,6 +1,7 @@
 """Planning, resuming and reporting grow no faster than the trials, and are done in seconds, the report in a minute.
 
-Budgets are of the processor's time and three times what a laptop needs, since others may use the machine.
+Budgets are of the processor's time and three times what a laptop needs, since others may use the
+machine.
 """
 
 from dataclasses import replace
@@ -17,7 +18,9 @@ from pipelines.jobs import finished
 
 
 def growth_of(what: str, folder: Path, *values: int) -> Growth:
-    return replace(next(growth for growth in sizes(False, folder) if growth.what == what), values=values)
+    return replace(
+        next(growth for growth in sizes(False, folder) if growth.what == what), values=values
+    )
 
 
 def test_the_exponent_is_that_of_the_power() -> None:
@@ -36,13 +39,20 @@ def test_a_store_that_was_made_up_reads_as_one_that_trials_left(tmp_path: Path) 
     assert {(row.trial, row.task) for row in rows} == {(first.id, task) for task in stores.TASKS}
     write_rows(rows, tmp_path / "again.parquet")
     assert read_rows(tmp_path / "again.parquet") == rows
-    # At another rate the same learned model says the same of every example, and the forgotten one does not.
+    # At another rate the same learned model says the same of every example, and the forgotten one
+    # does not.
     other = next(o for o in outcomes if o.learned_id == last.learned_id and o.id != last.id)
     said = [
-        {phase: [row.logprobs for row in store.rows(o.id) if row.phase == phase] for phase in stores.RIGHT}
+        {
+            phase: [row.logprobs for row in store.rows(o.id) if row.phase == phase]
+            for phase in stores.RIGHT
+        }
         for o in (last, other)
     ]
-    assert all((said[0][phase] == said[1][phase]) == (phase not in ("forgotten", "forget")) for phase in stores.RIGHT)
+    assert all(
+        (said[0][phase] == said[1][phase]) == (phase not in ("forgotten", "forget"))
+        for phase in stores.RIGHT
+    )
 
 
 def test_a_curve_is_drawn(tmp_path: Path) -> None:
@@ -54,9 +64,15 @@ def test_a_curve_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "values", "budget"),
-    [("planning", (1000, 10_000), 10), ("resuming", (1000, 4000), 10), ("the report", (200, 600), 180)],
+    [
+        ("planning", (1000, 10_000), 10),
+        ("resuming", (1000, 4000), 10),
+        ("the report", (200, 600), 180),
+    ],
 )
-def test_time_grows_no_faster_than_the_trials(what: str, values: tuple[int, ...], budget: float, tmp_path: Path) -> None:
+def test_time_grows_no_faster_than_the_trials(
+    what: str, values: tuple[int, ...], budget: float, tmp_path: Path
+) -> None:
     curve = measure(growth_of(what, tmp_path, *values))
     assert curve.accepted
     assert curve.seconds[-1] < budget

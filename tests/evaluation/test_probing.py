@@ -29,7 +29,11 @@ def planted(n: int, strengths: tuple[float, ...], name: str) -> Pairs:
 
 
 def three(strengths: tuple[float, ...], n: int = 300) -> tuple[Pairs, Pairs, Pairs]:
-    return planted(n, strengths, "train"), planted(n, strengths, "validation"), planted(n, strengths, "test")
+    return (
+        planted(n, strengths, "train"),
+        planted(n, strengths, "validation"),
+        planted(n, strengths, "test"),
+    )
 
 
 def accuracy(found: probing.Probed) -> float:
@@ -46,15 +50,19 @@ def test_probes_are_those_of_a_scikit_learn_pipeline() -> None:
     assert len({found.l2 for found in probes}) > 2
     for number, found in enumerate(probes):
         fits = {
-            l2: make_pipeline(StandardScaler(), LogisticRegression(C=1 / (l2 * 100), max_iter=1000, tol=1e-6)).fit(
-                layer(train, number), train.right
-            )
+            l2: make_pipeline(
+                StandardScaler(), LogisticRegression(C=1 / (l2 * 100), max_iter=1000, tol=1e-6)
+            ).fit(layer(train, number), train.right)
             for l2 in STRENGTHS
         }
         # Of equals the strongest penalty, which is the first.
-        chosen = max(fits, key=lambda l2: fits[l2].score(layer(validation, number), validation.right))
+        chosen = max(
+            fits, key=lambda l2: fits[l2].score(layer(validation, number), validation.right)
+        )
         assert found.l2 == chosen
-        assert found.correct == tuple((fits[chosen].predict(layer(test, number)) == test.right).astype(float))
+        assert found.correct == tuple(
+            (fits[chosen].predict(layer(test, number)) == test.right).astype(float)
+        )
 
 
 @pytest.mark.parametrize("n", [12, 60, 1000])
@@ -65,7 +73,10 @@ def test_accuracies_are_those_of_the_exact_minimum(n: int) -> None:
     for number, found in enumerate(probe(train, validation, test)):
         fits = [
             make_pipeline(
-                StandardScaler(), LogisticRegression(C=1 / (l2 * n), max_iter=1000, tol=1e-9, solver="newton-cholesky")
+                StandardScaler(),
+                LogisticRegression(
+                    C=1 / (l2 * n), max_iter=1000, tol=1e-9, solver="newton-cholesky"
+                ),
             ).fit(layer(train, number).astype(float), train.right)
             for l2 in STRENGTHS
         ]
@@ -77,11 +88,15 @@ def test_a_constant_feature_changes_nothing() -> None:
     parts = three((0.7,))
 
     def widened(part: Pairs, value: float) -> Pairs:
-        return Pairs(np.concatenate([part.states, np.full_like(part.states[..., :1], value)], 2), part.right)
+        return Pairs(
+            np.concatenate([part.states, np.full_like(part.states[..., :1], value)], 2), part.right
+        )
 
     (plain,) = probe(*parts)
     # Even if it is another constant where the probe is tried.
-    train, validation, test = (widened(part, value) for part, value in zip(parts, (0.1, 0.1, 7.0), strict=True))
+    train, validation, test = (
+        widened(part, value) for part, value in zip(parts, (0.1, 0.1, 7.0), strict=True)
+    )
     assert probe(train, validation, test) == [plain]
 
 
@@ -110,7 +125,10 @@ def test_threads_change_nothing() -> None:
 def test_labelings_are_probed_as_if_each_were_alone() -> None:
     train, validation, test = three((0.3, 1.0))
     dealt = train.shuffled(0), validation.shuffled(0)
-    assert probe_labelings([(train, validation), dealt], test) == [probe(train, validation, test), probe(*dealt, test)]
+    assert probe_labelings([(train, validation), dealt], test) == [
+        probe(train, validation, test),
+        probe(*dealt, test),
+    ]
     with pytest.raises(ValueError, match="labelings of other states"):
         probe_labelings([(train, validation), (test, validation)], test)
 
@@ -118,13 +136,19 @@ def test_labelings_are_probed_as_if_each_were_alone() -> None:
 def test_the_penalty_is_that_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """The documented loss, mean logistic loss + l2/2 |w|^2 on standardised states, minimised without scikit-learn."""
     train, validation, test = three((0.7,))
-    features, unseen = (((layer(part, 0) - layer(train, 0).mean(0)) / layer(train, 0).std(0)) for part in (train, test))
+    features, unseen = (
+        ((layer(part, 0) - layer(train, 0).mean(0)) / layer(train, 0).std(0))
+        for part in (train, test)
+    )
     sign = np.where(train.right, 1, -1)
     for l2 in STRENGTHS:
         monkeypatch.setattr(probing, "STRENGTHS", (l2,))
 
         def loss(w: np.ndarray, l2: float = l2) -> float:
-            return float(np.logaddexp(0, -sign * (features @ w[:-1] + w[-1])).mean() + l2 / 2 * w[:-1] @ w[:-1])
+            return float(
+                np.logaddexp(0, -sign * (features @ w[:-1] + w[-1])).mean()
+                + l2 / 2 * w[:-1] @ w[:-1]
+            )
 
         best = minimize(loss, np.zeros(WIDTH + 1), method="BFGS").x
         margin = unseen @ best[:-1] + best[-1]
@@ -137,7 +161,8 @@ def test_the_penalty_is_that_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -
 def test_a_signal_is_found_where_it_is_and_nowhere_else() -> None:
     train, validation, test = three((0.0, 3.0, 0.0), n=800)
     first, second, third = map(accuracy, probe(train, validation, test))
-    # Along the direction the classes are 2 * 3 standard deviations apart: a perfect probe is right in 99.9 % of pairs.
+    # Along the direction the classes are 2 * 3 standard deviations apart: a perfect probe is right
+    # in 99.9 % of pairs.
     assert second > 0.98
     # Without a signal, 800 fair coins: four standard deviations are 0.07.
     assert abs(first - 0.5) < 0.07
@@ -147,7 +172,9 @@ def test_a_signal_is_found_where_it_is_and_nowhere_else() -> None:
 def test_shuffled_labels_are_at_chance() -> None:
     train, validation, test = three((3.0, 3.0, 3.0, 3.0), n=800)
     draw = np.random.default_rng(0)
-    shuffled = [Pairs(part.states, draw.permutation(part.right)) for part in (train, validation, test)]
+    shuffled = [
+        Pairs(part.states, draw.permutation(part.right)) for part in (train, validation, test)
+    ]
     for found in probe(*shuffled):
         # 800 fair coins: four standard deviations are 0.07.
         assert abs(accuracy(found) - 0.5) < 0.07
@@ -172,7 +199,9 @@ def test_the_scale_of_the_states_does_not_matter() -> None:
 def test_pairs_of_one_kind_are_refused(position: int, name: str) -> None:
     parts = list(three((1.0,), n=10))
     parts[position] = Pairs(parts[position].states, np.ones(10, dtype=bool))
-    with pytest.raises(ValueError, match=f"the probe's {name} pairs hold no right or no wrong answers"):
+    with pytest.raises(
+        ValueError, match=f"the probe's {name} pairs hold no right or no wrong answers"
+    ):
         probe(*parts)
 
 
@@ -187,7 +216,10 @@ def test_spread_sums_to_the_trace_of_the_covariance() -> None:
     states = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 8)
     trace = np.trace(np.cov(states.numpy(), rowvar=False))
     assert sum(spread(states)) / 49 == pytest.approx(trace, rel=1e-6)
-    rows = [Row("t", "base", "a", "test", str(i), 0, (-1.0, -2.0), (1, 1), spread=s) for i, s in enumerate(spread(states))]
+    rows = [
+        Row("t", "base", "a", "test", str(i), 0, (-1.0, -2.0), (1, 1), spread=s)
+        for i, s in enumerate(spread(states))
+    ]
     assert variability(rows).value == pytest.approx(trace, rel=1e-6)
     with pytest.raises(ValueError, match="variability needs the spread of two examples at least"):
         variability(rows[:1])

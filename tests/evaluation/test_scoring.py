@@ -45,7 +45,13 @@ ARCHITECTURES = [
     LlamaConfig(**LLAMA_LIKE),
     GPT2Config(**GPT_LIKE),
     GPTJConfig(**GPT_LIKE, rotary_dim=4),
-    GPTNeoXConfig(vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4),
+    GPTNeoXConfig(
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+    ),
     Qwen3Config(**LLAMA_LIKE, head_dim=8),
     MistralConfig(**LLAMA_LIKE, sliding_window=None),
 ]
@@ -76,7 +82,15 @@ def examples() -> list[Example]:
     ]
     for i in range(10):
         options = tuple(f" {words(draw.randrange(1, 4))}" for _ in range(2 + i % 3))
-        made.append(Example(f"e{i}", words(draw.randrange(1, 12)), options, 0, suffix=f" {words(2)}" if i % 4 == 3 else ""))
+        made.append(
+            Example(
+                f"e{i}",
+                words(draw.randrange(1, 12)),
+                options,
+                0,
+                suffix=f" {words(2)}" if i % 4 == 3 else "",
+            )
+        )
     return made
 
 
@@ -89,7 +103,11 @@ def plainly(model: LanguageModel, example: Example, option: str) -> tuple[float,
         out = model.network(torch.tensor([ids]), output_hidden_states=True)
     logprobs = out.logits[0].double().log_softmax(-1)
     total = sum(logprobs[i - 1, ids[i]].item() for i in range(first, len(ids)))
-    return total, torch.stack([state[0] for state in out.hidden_states]), len(read(example.prompt)["input_ids"])
+    return (
+        total,
+        torch.stack([state[0] for state in out.hidden_states]),
+        len(read(example.prompt)["input_ids"]),
+    )
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
@@ -111,7 +129,11 @@ def test_hidden_states_are_those_of_the_models_own_forward(model: LanguageModel)
     some = examples()
     found = score(model, some, states=("first", "last", "mean"))
     first, last, mean = found.answers["first"], found.answers["last"], found.answers["mean"]
-    options = [(number, example, option) for number, example in enumerate(some) for option in example.options]
+    options = [
+        (number, example, option)
+        for number, example in enumerate(some)
+        for option in example.options
+    ]
     assert len(options) == len(first) == len(last) == len(mean)
     for at, (number, example, option) in enumerate(options):
         _, states, prompt = plainly(model, example, option)
@@ -121,7 +143,9 @@ def test_hidden_states_are_those_of_the_models_own_forward(model: LanguageModel)
         close(found.questions[number], states[:, prompt - 1])
 
 
-def test_neither_company_nor_order_changes_a_score(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_company_nor_order_changes_a_score(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     some = examples()
     together = score(model, some, states=("last",))
     shuffled = random.Random("order").sample(range(len(some)), len(some))
@@ -139,7 +163,9 @@ def test_neither_company_nor_order_changes_a_score(model: LanguageModel, monkeyp
 def test_what_a_sum_is_divided_by() -> None:
     model = language_model.tiny()
     some = [Example("a", "Q", (" ab", " ñ"), 0), Example("b", "R", (" x", " yy"), 1, suffix=" end")]
-    plain, by_token, by_byte = (score(model, some, normalise=kind) for kind in ("none", "tokens", "bytes"))  # type: ignore[arg-type]
+    plain, by_token, by_byte = (
+        score(model, some, normalise=kind) for kind in ("none", "tokens", "bytes")
+    )  # type: ignore[arg-type]
     assert plain.logprobs == by_token.logprobs == by_byte.logprobs
     assert plain.lengths == [(1, 1), (1, 1)]
     # A byte is a token here; ñ has two. Of the second example the suffix is scored.
@@ -165,7 +191,10 @@ def test_questions_can_be_read_without_answers() -> None:
 def test_half_precision_stays_near() -> None:
     model = language_model.tiny()
     some = examples()
-    full, half = score(model, some, states=("last",)), score(model, some, bf16=True, states=("last",))
+    full, half = (
+        score(model, some, states=("last",)),
+        score(model, some, bf16=True, states=("last",)),
+    )
     assert half.answers["last"].dtype == torch.float32
     # bf16 keeps 8 bits: 2^-8 of a log-probability of some ten tokens.
     for a, b in zip(full.logprobs, half.logprobs, strict=True):
@@ -183,6 +212,8 @@ def test_every_batch_is_observed() -> None:
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
-    with pytest.raises(BadInput, match="example long has 1025 tokens, but the model reads 1024 at most"):
+    with pytest.raises(
+        BadInput, match="example long has 1025 tokens, but the model reads 1024 at most"
+    ):
         score(language_model.tiny(), [Example("long", "x" * 1023, (" a", " b"), 0)])
     score(language_model.tiny(), [Example("fits", "x" * 1022, (" a", " b"), 0)])

@@ -11,8 +11,14 @@ from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
-# As in the tests: nothing reaches for the network, and what is equal to the bit is so on one device.
-os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# As in the tests: nothing reaches for the network, and what is equal to the bit is so on one
+# device.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 import pytest
 from rich.console import Console
@@ -41,7 +47,9 @@ def markdown(results: dict[tuple[str, Moment], str], faults: Sequence[str]) -> s
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--only", default="", help="a fault, or the beginning of its name; several with commas")
+    parser.add_argument(
+        "--only", default="", help="a fault, or the beginning of its name; several with commas"
+    )
     parser.add_argument("--out", type=Path, help="a file for the table as Markdown")
     words = parser.parse_args()
     wanted = tuple(words.only.split(","))
@@ -57,15 +65,24 @@ def main() -> int:
         left = (len(cells) - len(results)) * sum(spent) / len(spent) if spent else 0
         return f"{len(results)} of {len(cells)}{f', about {timedelta(seconds=round(left))} left' if left else ''}"
 
-    live = Live(console=console, get_renderable=lambda: table(results, faults, status()), transient=True)
-    with tempfile.TemporaryDirectory(prefix="forget-faults-") as folder, live if console.is_terminal else nullcontext():
-        console.print("starting PostgreSQL, SeaweedFS and MLflow, and a sweep that nothing happens to")
+    live = Live(
+        console=console, get_renderable=lambda: table(results, faults, status()), transient=True
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="forget-faults-") as folder,
+        live if console.is_terminal else nullcontext(),
+    ):
+        console.print(
+            "starting PostgreSQL, SeaweedFS and MLflow, and a sweep that nothing happens to"
+        )
         with world(Path(folder)) as servers:
             expected = undisturbed(servers)
             for fault, moment in cells:
                 began = time.monotonic()
                 try:
-                    problems = play(servers, f"{fault}-{moment}", [(fault, moment)], expected).problems
+                    problems = play(
+                        servers, f"{fault}-{moment}", [(fault, moment)], expected
+                    ).problems
                     results[fault, moment], why = BAD if problems else OK, "; ".join(problems)
                 except Skipped as reason:
                     results[fault, moment], why = SKIPPED, str(reason)

@@ -45,7 +45,9 @@ def undisturbed(world: World) -> Undisturbed:
     cell = world.cell("undisturbed")
     try:
         cell.start().ends(0)
-        found = Undisturbed(_rows(cell), {point: values[0] for point, values in _points(cell).items()})
+        found = Undisturbed(
+            _rows(cell), {point: values[0] for point, values in _points(cell).items()}
+        )
         assert len(found.rows) == 3
         problems = list(broken(cell, found))
         assert not problems, problems
@@ -96,7 +98,11 @@ def _runs(cell: Cell) -> list[Run]:
 
 def _broken_runs(cell: Cell, expected: Undisturbed) -> Iterator[str]:
     runs = _runs(cell)
-    if off := [f"{run.data.tags['mlflow.runName']} is {run.info.status}" for run in runs if run.info.status != "FINISHED"]:
+    if off := [
+        f"{run.data.tags['mlflow.runName']} is {run.info.status}"
+        for run in runs
+        if run.info.status != "FINISHED"
+    ]:
         yield f"runs: {', '.join(off)}"
     children = Counter(run.data.tags.get("forget.trial", "the sweep") for run in runs)
     if wrong := {id: children[id] for id in ("the sweep", *expected.rows) if children[id] != 1}:
@@ -125,8 +131,14 @@ def _points(cell: Cell) -> dict[Point, list[float]]:
 
 def _broken_points(cell: Cell, expected: Undisturbed) -> Iterator[str]:
     points = _points(cell)
-    yield from _some("metric points that are doubled", [point for point, values in points.items() if len(values) > 1])
-    ours, theirs = _comparable({point: values[0] for point, values in points.items()}), _comparable(expected.points)
+    yield from _some(
+        "metric points that are doubled",
+        [point for point, values in points.items() if len(values) > 1],
+    )
+    ours, theirs = (
+        _comparable({point: values[0] for point, values in points.items()}),
+        _comparable(expected.points),
+    )
     yield from _some("metric points that are missing", sorted(theirs.keys() - ours.keys()))
     yield from _some("metric points too many", sorted(ours.keys() - theirs.keys()))
     other = [point for point in ours.keys() & theirs.keys() if ours[point] != theirs[point]]
@@ -136,11 +148,18 @@ def _broken_points(cell: Cell, expected: Undisturbed) -> Iterator[str]:
 def _comparable(points: dict[Point, float]) -> dict[Point, float]:
     """The points that are alike in every run of the sweep.
 
-    Which of the trials learns for all is chance, and another may take over. What the sweep says of itself it says anew when it
-    goes on.
+    Which of the trials learns for all is chance, and another may take over. What the sweep says of
+    itself it says anew when it goes on.
     """
-    kept = {point: value for point, value in points.items() if point[0] and not re.search(MEASURED, point[1])}
-    return {("learning" if key.startswith("learn/") else trial, key, step): value for (trial, key, step), value in kept.items()}
+    kept = {
+        point: value
+        for point, value in points.items()
+        if point[0] and not re.search(MEASURED, point[1])
+    }
+    return {
+        ("learning" if key.startswith("learn/") else trial, key, step): value
+        for (trial, key, step), value in kept.items()
+    }
 
 
 def _some(what: str, points: Sequence[Point]) -> Iterator[str]:
@@ -167,7 +186,10 @@ def _broken_versions(cell: Cell, expected: Undisturbed) -> Iterator[str]:
             yield f"version {version.version}: its model is {model.status}, of run {model.source_run_id}"
         elif run.data.tags.get("forget.model") != f"{MODEL}/{version.version}":
             yield f"version {version.version} is not what its run names: {run.data.tags.get('forget.model')}"
-        elif not any(f"/models/{model.model_id}/" in f"/{key}" and key.endswith(".safetensors") for key in stored):
+        elif not any(
+            f"/models/{model.model_id}/" in f"/{key}" and key.endswith(".safetensors")
+            for key in stored
+        ):
             yield f"version {version.version} without weights"
     if len(models) != len(versions):
         yield f"{len(models)} models for {len(versions)} versions"
@@ -176,7 +198,9 @@ def _broken_versions(cell: Cell, expected: Undisturbed) -> Iterator[str]:
 def _left_behind(cell: Cell) -> Iterator[str]:
     """Temporary files, locks that are held, processes."""
     patterns = r"(^|/)\.[^/]+-[0-9a-f]{32}(/|$)|(^|/)\.tune-|/checkpoint/|^learning/[^/]+/|/model/"
-    names = [str(path.relative_to(cell.root)) + "/" * path.is_dir() for path in cell.root.rglob("*")]
+    names = [
+        str(path.relative_to(cell.root)) + "/" * path.is_dir() for path in cell.root.rglob("*")
+    ]
     if left := sorted(name for name in names if re.search(patterns, name)):
         yield f"left in the store: {left[0]} and {len(left) - 1} more"
     for lock in cell.root.rglob("*.lock"):

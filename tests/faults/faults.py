@@ -1,7 +1,8 @@
 """What goes wrong, a function a fault, and the play of faults on a sweep.
 
-"Learning" is while the checkpoint that the trials share is made, "forgetting" while a trial forgets, "logging" from when a
-trial's numbers are in the store until they are whole on the server, its model registered.
+"Learning" is while the checkpoint that the trials share is made, "forgetting" while a trial
+forgets, "logging" from when a trial's numbers are in the store until they are whole on the server,
+its model registered.
 """
 
 import os
@@ -21,7 +22,9 @@ from .check import Undisturbed, broken, clear
 from .world import LOOK_SECONDS, Cell, Moment, Running, Skipped, Unexpected, World
 
 SOON_SECONDS = 180
-"""Within so much a sweep whose Ray or disk is gone ends by itself, and the processes of one that was killed."""
+"""Within so much a sweep whose Ray or disk is gone ends by itself, and the processes of one that
+was killed.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class Met:
 
 
 Harm = Callable[[Met], Running]
-"""Does harm to a sweep; returns the command that is expected to end well then: the same, or the one that goes on."""
+"""Does harm to a sweep; returns the command that is expected to end well then: the same, or the one
+that goes on.
+"""
 
 
 def worker_killed(met: Met) -> Running:
@@ -137,7 +142,9 @@ def checkpoint_truncated(met: Met) -> Running:
         return checkpoint_truncated(Met(met.cell, again, met.moment, again.reach(met.moment)))
     os.truncate(weights, weights.stat().st_size // 2)
     again = met.cell.start()
-    again.until(lambda: "is damaged" in again.log.read_text() or None, "no word of the damage was said")
+    again.until(
+        lambda: "is damaged" in again.log.read_text() or None, "no word of the damage was said"
+    )
     return again
 
 
@@ -147,7 +154,9 @@ def journal_truncated(met: Met) -> Running:
     _kill(met)
     journal = met.cell.root / "trials" / met.trial / "journal.jsonl"
     text = journal.read_bytes()
-    os.truncate(journal, len(text) - random.Random(met.cell.name).randint(2, len(text.splitlines()[-1])))
+    os.truncate(
+        journal, len(text) - random.Random(met.cell.name).randint(2, len(text.splitlines()[-1]))
+    )
     return met.cell.start()
 
 
@@ -180,7 +189,10 @@ def _with_clock(cell: Cell, moment: Moment) -> None:
     if not compiler:
         raise Skipped("no C compiler: apt-get install gcc")
     library = cell.folder / "clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, Path(__file__).with_name("clock.c"), "-ldl"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", library, Path(__file__).with_name("clock.c"), "-ldl"],
+        check=True,
+    )
     _clock(cell).write_bytes(bytes(8))
     cell.more = {"LD_PRELOAD": str(library), "JUMPING_CLOCK": str(_clock(cell))}
 
@@ -231,7 +243,9 @@ class Result:
     """By the commands."""
 
 
-def play(world: World, name: str, harms: Sequence[tuple[str, Moment]], expected: Undisturbed) -> Result:
+def play(
+    world: World, name: str, harms: Sequence[tuple[str, Moment]], expected: Undisturbed
+) -> Result:
     """One fault after the other happens to a sweep; what is left of it is compared with the undisturbed one.
 
     Raises:
@@ -268,7 +282,9 @@ def _gone(met: Met) -> None:
     """
     _, alive = psutil.wait_procs(met.cell.family, timeout=SOON_SECONDS)
     if alive:
-        raise Unexpected(f"the command ended, but not {', '.join(sorted(process.name() for process in alive))}")
+        raise Unexpected(
+            f"the command ended, but not {', '.join(sorted(process.name() for process in alive))}"
+        )
 
 
 def _away(met: Met, server: Server, seconds: float) -> Running:

@@ -1,5 +1,6 @@
 """Sweeps that something goes wrong with end as if nothing had. One cell of the matrix a test; all but one are
-slow."""
+slow.
+"""
 
 import re
 from collections.abc import Iterator
@@ -33,7 +34,9 @@ def hold(world: World, name: str, harms: list[tuple[str, Moment]], expected: Und
 
 def test_the_page_has_a_line_for_each_fault() -> None:
     page = Path(__file__).parents[2] / "docs" / "operations.md"
-    assert re.findall(r"\| `([a-z-]+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE) == list(FAULTS)
+    assert re.findall(
+        r"\| `([a-z-]+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+    ) == list(FAULTS)
 
 
 @pytest.mark.timeout(1500)
@@ -46,5 +49,7 @@ def test_a_sweep_outlives_a_loss_of_power(servers: World, expected: Undisturbed)
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_costs_nothing(servers: World, expected: Undisturbed, fault: str, moment: Moment) -> None:
+def test_a_fault_costs_nothing(
+    servers: World, expected: Undisturbed, fault: str, moment: Moment
+) -> None:
     hold(servers, f"{fault}-{moment}", [(fault, moment)], expected)

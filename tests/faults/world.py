@@ -28,7 +28,9 @@ ROOT = Path(__file__).parents[2]
 FORGET = Path(sys.executable).parent / "forget"
 
 SECONDS = 600
-"""A sweep that has not come to a moment, or to its end, by then has hung; undisturbed it takes 20 on two idle cores."""
+"""A sweep that has not come to a moment, or to its end, by then has hung; undisturbed it takes 20
+on two idle cores.
+"""
 
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 1.0
@@ -144,14 +146,22 @@ class Cell:
     @property
     def root(self) -> Path:
         """The store's folder on this machine: itself, or the copies of what lies in the bucket."""
-        return self.folder / "cache" / digest(self.where) if "://" in self.where else Path(self.where)
+        return (
+            self.folder / "cache" / digest(self.where) if "://" in self.where else Path(self.where)
+        )
 
     def start(self, *words: str) -> "Running":
         """`forget` with these words, by default the sweep."""
         words = words or ("sweep", "study.toml")
         log = self.folder / f"{len(list(self.folder.glob('*.log')))}-{words[0]}.log"
         with log.open("w") as output:
-            process = subprocess.Popen([FORGET, *words], stdout=output, stderr=output, env=self.environment, cwd=self.folder)
+            process = subprocess.Popen(
+                [FORGET, *words],
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                cwd=self.folder,
+            )
         return Running(self, process, log)
 
     def said(self) -> str:
@@ -180,7 +190,11 @@ class Cell:
 
     def alive(self) -> list[psutil.Process]:
         """The sweep's processes that have not ended."""
-        return [process for process in self.family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        return [
+            process
+            for process in self.family
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ]
 
 
 @dataclass
@@ -220,7 +234,9 @@ class Running:
             return None if (folder / "published.json").exists() else "logging"
         if (folder / "checkpoint").exists():
             return "forgetting"
-        learns = (folder / "journal.jsonl").exists() and b'"stage": "learn"' in (folder / "journal.jsonl").read_bytes()
+        learns = (folder / "journal.jsonl").exists() and b'"stage": "learn"' in (
+            folder / "journal.jsonl"
+        ).read_bytes()
         return "learning" if learns and list((self.cell.root / "learning").glob("[!.]*")) else None
 
     def until(self, ready: Callable[[], T | None], otherwise: str) -> T:

@@ -7,7 +7,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
-from transformers import LlamaConfig, MistralConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from forget.errors import BadInput
 from forget.models import batches, language_model
@@ -20,9 +25,15 @@ BYTES = language_model.tiny().tokenizer
 def marking(*closing: str) -> PreTrainedTokenizerBase:
     """A tokenizer that opens a text with <s>, ends it with `closing`, and has one token for "e:"."""
     letters = ["<s>", "</s>", *map(chr, range(32, 127))]
-    core = Tokenizer(tokenizer_models.BPE(vocab={token: i for i, token in enumerate([*letters, "e:"])}, merges=[("e", ":")]))
+    core = Tokenizer(
+        tokenizer_models.BPE(
+            vocab={token: i for i, token in enumerate([*letters, "e:"])}, merges=[("e", ":")]
+        )
+    )
     marks = [("<s>", 0), ("</s>", 1)]
-    core.post_processor = processors.TemplateProcessing(single=" ".join(["<s>", "$A", *closing]), special_tokens=marks)
+    core.post_processor = processors.TemplateProcessing(
+        single=" ".join(["<s>", "$A", *closing]), special_tokens=marks
+    )
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
 
 
@@ -40,7 +51,11 @@ def test_prompt_option_and_suffix_become_tokens() -> None:
 
 
 def test_examples_with_and_without_suffix_do_not_disturb_each_other() -> None:
-    some = [Example("a", "x", ("1", "22"), 0), Example("b", "yy", ("3", "44"), 0, suffix="!?"), Example("c", "z", ("5",), 0)]
+    some = [
+        Example("a", "x", ("1", "22"), 0),
+        Example("b", "yy", ("3", "44"), 0, suffix="!?"),
+        Example("c", "z", ("5",), 0),
+    ]
     together = batches.encode(some, BYTES, 100)
     assert together == [batches.encode([example], BYTES, 100)[0] for example in some]
     assert [e.scored for e in together] == [[1, 2], [2, 2], [1]]
@@ -51,7 +66,10 @@ def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
     for tokenizer in (marking(), marking("</s>")):
         (encoded,) = batches.encode([Example("a", "Q", (" b", " cd"), 0)], tokenizer, 100)
         assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "Q"]
-        assert [tokenizer.convert_ids_to_tokens(ids) for ids in encoded.options] == [[" ", "b"], [" ", "c", "d"]]
+        assert [tokenizer.convert_ids_to_tokens(ids) for ids in encoded.options] == [
+            [" ", "b"],
+            [" ", "c", "d"],
+        ]
 
 
 def test_an_option_begins_where_the_prompt_alone_ends() -> None:
@@ -68,14 +86,18 @@ def test_an_option_begins_where_the_prompt_alone_ends() -> None:
     ids=["prompt", "option"],
 )
 def test_what_has_no_token_is_refused(example: Example) -> None:
-    with pytest.raises(BadInput, match="example ex-7: its prompt, an option or the suffix has no token of its own"):
+    with pytest.raises(
+        BadInput, match="example ex-7: its prompt, an option or the suffix has no token of its own"
+    ):
         batches.encode([example], BYTES, 100)
 
 
 def test_what_is_too_long_is_refused_not_cut() -> None:
     example = Example("ex-7", "12345", ("678", "6789"), 0)
     batches.encode([example], BYTES, 9)
-    with pytest.raises(BadInput, match="example ex-7 has 9 tokens, but the model reads 8 at most; leave it out"):
+    with pytest.raises(
+        BadInput, match="example ex-7 has 9 tokens, but the model reads 8 at most; leave it out"
+    ):
         batches.encode([example], BYTES, 8)
 
 
@@ -95,7 +117,9 @@ def test_the_reach_of_a_model() -> None:
 
 def test_a_packed_batch_token_by_token() -> None:
     """Worked by hand: prompt of 2, options of 1 and 2 tokens; prompt of 1, an option of 2 of which the last is scored."""
-    batch = batches.pack([[Encoded([7, 8], [[1], [2, 3]], [1, 2])], [Encoded([9], [[4, 5]], [1])]], pad=0)
+    batch = batches.pack(
+        [[Encoded([7, 8], [[1], [2, 3]], [1, 2])], [Encoded([9], [[4, 5]], [1])]], pad=0
+    )
     assert batch.ids.tolist() == [[7, 8, 1, 2, 3], [9, 4, 5, 0, 0]]
     assert batch.positions.tolist() == [[0, 1, 2, 2, 3], [0, 1, 2, 0, 0]]
     assert batch.tokens == 10
@@ -178,7 +202,9 @@ def test_a_plan_holds_every_example_once_within_the_budget() -> None:
     for rows, following in itertools.pairwise(found):
         width, left = lengths[rows[0][0]], [lengths[i] for row in following for i in row]
         assert width >= max(left)
-        assert all(sum(lengths[i] for i in row) + min(left) > width for row in rows), "room was left for the next example"
+        assert all(sum(lengths[i] for i in row) + min(left) > width for row in rows), (
+            "room was left for the next example"
+        )
 
 
 def test_little_of_a_training_step_is_padding() -> None:

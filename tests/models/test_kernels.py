@@ -15,14 +15,19 @@ from forget.models import kernels, language_model, loading
 from forget.models.batches import Answers, Encoded, pack
 
 pytestmark = pytest.mark.skipif(
-    not torch.backends.cpu.get_cpu_capability().startswith("AVX512"), reason="the kernels are for processors with AVX-512"
+    not torch.backends.cpu.get_cpu_capability().startswith("AVX512"),
+    reason="the kernels are for processors with AVX-512",
 )
 
 SMALL = {"vocab_size": 257, "num_hidden_layers": 3, "num_attention_heads": 6}
 CONFIGS = [
-    LlamaConfig(**SMALL, hidden_size=96, intermediate_size=160, num_key_value_heads=2, attention_bias=True),
+    LlamaConfig(
+        **SMALL, hidden_size=96, intermediate_size=160, num_key_value_heads=2, attention_bias=True
+    ),
     Qwen3Config(**SMALL, hidden_size=96, intermediate_size=160, num_key_value_heads=3, head_dim=16),
-    GPT2Config(**SMALL, hidden_size=96, n_positions=256, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0),
+    GPT2Config(
+        **SMALL, hidden_size=96, n_positions=256, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0
+    ),
 ]
 
 
@@ -46,11 +51,18 @@ def batch(single: bool) -> list[Encoded]:
         return torch.randint(0, 257, (n,), generator=draw).tolist()
 
     return [
-        Encoded(some(n), [some(k) for k in (2, 3, 5)[: 1 if single else 3]], [2, 3, 5][: 1 if single else 3]) for n in (40, 7)
+        Encoded(
+            some(n),
+            [some(k) for k in (2, 3, 5)[: 1 if single else 3]],
+            [2, 3, 5][: 1 if single else 3],
+        )
+        for n in (40, 7)
     ]
 
 
-def gradients(network: PreTrainedModel, single: bool, bf16: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def gradients(
+    network: PreTrainedModel, single: bool, bf16: bool
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits, and the gradients of a scalar of them that every weight has a part in."""
     network.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -64,7 +76,9 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("single", [True, False], ids=["one option", "side by side"])
-def test_fp32_is_equal_to_rounding(pair: tuple[PreTrainedModel, PreTrainedModel], single: bool) -> None:
+def test_fp32_is_equal_to_rounding(
+    pair: tuple[PreTrainedModel, PreTrainedModel], single: bool
+) -> None:
     plain, quick = pair
     logits, grads = gradients(plain, single, bf16=False)
     found, found_grads = gradients(quick, single, bf16=False)
@@ -74,19 +88,24 @@ def test_fp32_is_equal_to_rounding(pair: tuple[PreTrainedModel, PreTrainedModel]
 
 
 @pytest.mark.parametrize("single", [True, False], ids=["one option", "side by side"])
-def test_bf16_is_as_near_to_fp32_as_the_modules_own(pair: tuple[PreTrainedModel, PreTrainedModel], single: bool) -> None:
+def test_bf16_is_as_near_to_fp32_as_the_modules_own(
+    pair: tuple[PreTrainedModel, PreTrainedModel], single: bool
+) -> None:
     plain, quick = pair
     exact, exact_grads = gradients(plain, single, bf16=False)
     own, own_grads = gradients(plain, single, bf16=True)
     found, found_grads = gradients(quick, single, bf16=True)
     assert distance(found, exact) < 1.2 * distance(own, exact)
     exact_grad, own_grad, found_grad = (
-        torch.cat([grads[name].flatten() for name in exact_grads]) for grads in (exact_grads, own_grads, found_grads)
+        torch.cat([grads[name].flatten() for name in exact_grads])
+        for grads in (exact_grads, own_grads, found_grads)
     )
     assert distance(found_grad, exact_grad) < 1.2 * distance(own_grad, exact_grad)
 
 
-def test_modules_are_replaced_where_there_is_a_reason(pair: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+def test_modules_are_replaced_where_there_is_a_reason(
+    pair: tuple[PreTrainedModel, PreTrainedModel],
+) -> None:
     kinds = {type(module) for module in pair[1].modules()}
     assert kernels.Head in kinds
     assert nn.Linear not in kinds
@@ -95,14 +114,18 @@ def test_modules_are_replaced_where_there_is_a_reason(pair: tuple[PreTrainedMode
     assert (kernels.GatedMLP in kinds) == gated
 
 
-def test_the_networks_own_forward_still_serves(pair: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+def test_the_networks_own_forward_still_serves(
+    pair: tuple[PreTrainedModel, PreTrainedModel],
+) -> None:
     """Padding on the left, as generation has it."""
     ids = torch.randint(0, 257, (2, 9), generator=torch.Generator().manual_seed(2))
     seen = torch.ones_like(ids)
     seen[1, :4] = 0
     for bf16, bound in ((False, 1e-5), (True, 3e-2)):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            own, found = (network(ids, attention_mask=seen).logits.float()[seen.bool()] for network in pair)
+            own, found = (
+                network(ids, attention_mask=seen).logits.float()[seen.bool()] for network in pair
+            )
         assert distance(found, own) < bound
 
 
@@ -111,7 +134,12 @@ def test_dropout_of_attention_is_drawn_and_keeps_the_mean() -> None:
     query, key, value = (torch.randn(1, 4, 8, 16).bfloat16() for _ in range(3))
     layer = nn.Module()
     exact = kernels.attend(layer, query, key, value, None)[0].float()
-    draws = torch.stack([kernels.attend(layer, query, key, value, None, dropout=0.5)[0].float() for _ in range(2000)])
+    draws = torch.stack(
+        [
+            kernels.attend(layer, query, key, value, None, dropout=0.5)[0].float()
+            for _ in range(2000)
+        ]
+    )
     assert draws.std(0).max() > 0.1
     assert distance(draws.mean(0), exact) < 0.05
 
@@ -121,7 +149,9 @@ def test_a_saved_model_knows_nothing_of_the_kernels(tmp_path: Path) -> None:
     assert model.network.config._attn_implementation == kernels.ATTENTION
     language_model.save(model, tmp_path)
     assert kernels.ATTENTION not in (tmp_path / "config.json").read_text()
-    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [
+        "LlamaForCausalLM"
+    ]
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert {type(module).__module__ for module in plain.modules()} & {kernels.__name__} == set()
 

@@ -40,7 +40,11 @@ def logits(model: LanguageModel, text: str = TEXT) -> torch.Tensor:
 def made(config: PretrainedConfig, seed: int = 0) -> LanguageModel:
     """A model of the architecture with random weights, over the bytes of the tiny one."""
     torch.manual_seed(seed)
-    return LanguageModel(config.model_type, AutoModelForCausalLM.from_config(config).eval(), language_model.tiny().tokenizer)
+    return LanguageModel(
+        config.model_type,
+        AutoModelForCausalLM.from_config(config).eval(),
+        language_model.tiny().tokenizer,
+    )
 
 
 def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
@@ -67,7 +71,10 @@ def test_bf16_is_what_a_bf16_folder_holds(tmp_path: Path) -> None:
     model = language_model.tiny()
     language_model.save(model, tmp_path / "half", torch.bfloat16)
     # The model in memory is as it was.
-    assert all(torch.equal(weight, weights(language_model.tiny())[name]) for name, weight in weights(model).items())
+    assert all(
+        torch.equal(weight, weights(language_model.tiny())[name])
+        for name, weight in weights(model).items()
+    )
     stored = load_file(tmp_path / "half" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
     # The head is the embedding: stored once.
@@ -88,7 +95,9 @@ def test_a_cut_model_is_the_first_layers_of_the_whole(tmp_path: Path) -> None:
         all_states = whole.network(ids, output_hidden_states=True).hidden_states
         states = cut.network(ids, output_hidden_states=True).hidden_states
     # The last hidden state comes after the last norm, in the cut model as in the whole one.
-    for state, expected in zip(states, (*all_states[:3], whole.network.base_model.norm(all_states[3])), strict=True):
+    for state, expected in zip(
+        states, (*all_states[:3], whole.network.base_model.norm(all_states[3])), strict=True
+    ):
         torch.testing.assert_close(state, expected, rtol=0, atol=1e-6)
 
 
@@ -109,11 +118,20 @@ def refusal(name: str, call: Callable[[str], object] = sources.check) -> str:
 
 
 def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
-    assert refusal("gpt-2") == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name"; did you mean "gpt2"?'
-    assert refusal("smollm2-135m/31") == 'model "smollm2-135m/31" asks for 31 layers, but "smollm2-135m" has 30'
+    assert (
+        refusal("gpt-2")
+        == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name"; did you mean "gpt2"?'
+    )
+    assert (
+        refusal("smollm2-135m/31")
+        == 'model "smollm2-135m/31" asks for 31 layers, but "smollm2-135m" has 30'
+    )
     assert refusal("tiny/0") == 'model "tiny/0" asks for 0 layers; a model has at least one'
     assert refusal("tiny/3", loading.load) == 'model "tiny/3" asks for 3 layers, but "tiny" has 2'
-    assert refusal(f"{folder}/3", loading.load) == f'model "{folder}/3" asks for 3 layers, but "{folder}" has 2'
+    assert (
+        refusal(f"{folder}/3", loading.load)
+        == f'model "{folder}/3" asks for 3 layers, but "{folder}" has 2'
+    )
     assert refusal(str(tmp_path)) == f"{tmp_path}: not a model folder, it has no config.json"
     (folder / "model.safetensors").unlink()
     assert refusal(str(folder)) == f"{folder}: the model has no *.safetensors"
@@ -129,18 +147,28 @@ def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Pa
         ("tokenizer.json", b"", ""),
     ],
 )
-def test_a_broken_folder_is_refused_in_one_sentence(folder: Path, file: str, content: bytes, words: str) -> None:
+def test_a_broken_folder_is_refused_in_one_sentence(
+    folder: Path, file: str, content: bytes, words: str
+) -> None:
     (folder / file).write_bytes(content)
     said = refusal(str(folder), loading.load)
-    assert said.startswith((f'model "{folder}" cannot be loaded: ', f"{folder / file}: not safetensors"))
+    assert said.startswith(
+        (f'model "{folder}" cannot be loaded: ', f"{folder / file}: not safetensors")
+    )
     assert words in said
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda up: {}, "its weights lack model.layers.1.mlp.up_proj.weight, in the shape of its config.json"),
-        (lambda up: {"weight": up.T.contiguous()}, "its weights lack model.layers.1.mlp.up_proj.weight"),
+        (
+            lambda up: {},
+            "its weights lack model.layers.1.mlp.up_proj.weight, in the shape of its config.json",
+        ),
+        (
+            lambda up: {"weight": up.T.contiguous()},
+            "its weights lack model.layers.1.mlp.up_proj.weight",
+        ),
         (lambda up: {"weight": up.int()}, "model.layers.1.mlp.up_proj.weight is of type I32"),
         (lambda up: {"weight": up * torch.nan}, "its logits are not finite"),
     ],
@@ -151,18 +179,28 @@ def test_weights_that_are_not_what_they_should_be_are_refused(
 ) -> None:
     tensors = load_file(folder / "model.safetensors")
     name = "model.layers.1.mlp.up_proj."
-    tensors |= {f"{name}{key}": value for key, value in change(tensors.pop(f"{name}weight")).items()}
+    tensors |= {
+        f"{name}{key}": value for key, value in change(tensors.pop(f"{name}weight")).items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert words in refusal(str(folder), loading.load)
 
 
-def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(folder: Path, tmp_path: Path) -> None:
-    small = made(LlamaConfig(**{**language_model.tiny().network.config.to_dict(), "vocab_size": 100}))
+def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    small = made(
+        LlamaConfig(**{**language_model.tiny().network.config.to_dict(), "vocab_size": 100})
+    )
     language_model.save(small, tmp_path / "small")
-    assert "its tokenizer knows 257 tokens, its embeddings 100" in refusal(str(tmp_path / "small"), loading.load)
+    assert "its tokenizer knows 257 tokens, its embeddings 100" in refusal(
+        str(tmp_path / "small"), loading.load
+    )
 
 
-def test_without_a_network_a_hub_id_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_a_hub_id_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sources.check("owner/name@v1/3")
 
     def refuse(*args: object) -> None:
@@ -199,12 +237,20 @@ CAPPED = Gemma2Config(
             ),
             "its logits differ from its head over its last hidden state, options side by side",
         ),
-        (BloomConfig(vocab_size=257, hidden_size=32, n_layer=2, n_head=4), "it does not take options side by side"),
-        (MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2), "it does not take options side by side"),
+        (
+            BloomConfig(vocab_size=257, hidden_size=32, n_layer=2, n_head=4),
+            "it does not take options side by side",
+        ),
+        (
+            MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2),
+            "it does not take options side by side",
+        ),
     ],
     ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
 )
-def test_a_model_that_would_score_answers_wrongly_is_refused(tmp_path: Path, config: PretrainedConfig, reason: str) -> None:
+def test_a_model_that_would_score_answers_wrongly_is_refused(
+    tmp_path: Path, config: PretrainedConfig, reason: str
+) -> None:
     model = made(config)
     with torch.no_grad():
         # Logits of the size that trained models have: small ones are hardly capped.
@@ -220,7 +266,15 @@ def counted(config: PretrainedConfig) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config)
 
 
-def llama(vocabulary: int, width: int, inner: int, layers: int, heads: int, key_heads: int, tied: bool = True) -> LlamaConfig:
+def llama(
+    vocabulary: int,
+    width: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    key_heads: int,
+    tied: bool = True,
+) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -267,7 +321,11 @@ def test_a_named_model_is_as_large_as_its_entry_says(name: str) -> None:
     config = CONFIGS.get(name) or language_model.tiny().network.config
     entry = MODELS[name]
     assert entry.layers == sources.layers(name) == config.num_hidden_layers
-    assert entry.parameters == sources.parameters(name) == sum(p.numel() for p in counted(config).parameters())
+    assert (
+        entry.parameters
+        == sources.parameters(name)
+        == sum(p.numel() for p in counted(config).parameters())
+    )
     config = type(config)(**{**config.to_dict(), "num_hidden_layers": 1, "n_layer": 1})
     assert sources.parameters(f"{name}/1") == sum(p.numel() for p in counted(config).parameters())
 

@@ -75,7 +75,9 @@ def test_a_pickle_is_refused_by_name(folder: Path, canary: Path, name: str, besi
         (folder / "model.safetensors").unlink()
     cure = "remove it from the folder" if beside else "convert it to safetensors"
     for call in (sources.check, loading.load):
-        assert refusal(str(folder), call) == f"{folder}: {name} is a pickle, which is not read: {cure}"
+        assert (
+            refusal(str(folder), call) == f"{folder}: {name} is a pickle, which is not read: {cure}"
+        )
     assert not canary.exists()
 
 
@@ -96,7 +98,10 @@ def test_a_header_whose_length_looks_like_a_pickle_is_none(folder: Path) -> None
     # Spaces pad the header, as the format has it, to 0x..80 bytes.
     padding = -(length - 0x80) % 256
     path.write_bytes(
-        (length + padding).to_bytes(8, "little") + content[8 : 8 + length] + b" " * padding + content[8 + length :]
+        (length + padding).to_bytes(8, "little")
+        + content[8 : 8 + length]
+        + b" " * padding
+        + content[8 + length :]
     )
     assert path.read_bytes()[:1] == b"\x80"
     assert loading.load(folder).parameters == language_model.tiny().parameters
@@ -134,7 +139,9 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize(("change", "words"), WEIGHTS.values(), ids=WEIGHTS)
-def test_weights_and_kernels_from_elsewhere_are_refused(folder: Path, change: Change, words: str) -> None:
+def test_weights_and_kernels_from_elsewhere_are_refused(
+    folder: Path, change: Change, words: str
+) -> None:
     change(folder)
     for call in (sources.check, loading.load):
         assert words in refusal(str(folder), call)
@@ -180,19 +187,29 @@ def test_code_that_comes_with_a_model_is_never_run(
     edit(folder / file, **fields)
     (folder / "own.py").write_text(CODE.format(canary=str(canary)))
     for call in (sources.check, loading.load, sources.layers, sources.parameters):
-        assert f"{file} asks for code that comes with the model (auto_map: " in refusal(str(folder), call)
+        assert f"{file} asks for code that comes with the model (auto_map: " in refusal(
+            str(folder), call
+        )
     assert not canary.exists()
 
 
 @pytest.mark.parametrize(("file", "fields"), ASKED.values(), ids=ASKED)
 def test_nor_is_that_of_a_model_of_the_hub(
-    folder: Path, canary: Path, yes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, fields: dict[str, object]
+    folder: Path,
+    canary: Path,
+    yes: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    fields: dict[str, object],
 ) -> None:
     edit(folder / file, **fields)
     (folder / "own.py").write_text(CODE.format(canary=str(canary)))
     cached(folder, tmp_path / "hub", monkeypatch)
     for call in (loading.load, sources.layers, sources.parameters):
-        assert f"{file} asks for code that comes with the model (auto_map: " in refusal("owner/name", call)
+        assert f"{file} asks for code that comes with the model (auto_map: " in refusal(
+            "owner/name", call
+        )
     assert not canary.exists()
 
 
@@ -200,7 +217,11 @@ def test_a_model_of_the_hub_is_read_at_the_commit_that_was_looked_at(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached(folder, tmp_path / "hub", monkeypatch)
-    assert loading.load("owner/name").parameters == sources.parameters("owner/name") == language_model.tiny().parameters
+    assert (
+        loading.load("owner/name").parameters
+        == sources.parameters("owner/name")
+        == language_model.tiny().parameters
+    )
     assert sources._located("owner/name", None) == ("owner/name", "a" * 40)
 
 

@@ -28,7 +28,9 @@ def shown(terminal: bool) -> tuple[io.StringIO, Console]:
     return out, Console(file=out, force_terminal=terminal, width=120, highlight=False)
 
 
-def test_without_a_terminal_each_change_is_a_line(finished: tuple[Store, Outcome], clock: list[float]) -> None:
+def test_without_a_terminal_each_change_is_a_line(
+    finished: tuple[Store, Outcome], clock: list[float]
+) -> None:
     out, console = shown(terminal=False)
     _, outcome = finished
     with Progress(3, slots=2, console=console) as live:
@@ -40,7 +42,11 @@ def test_without_a_terminal_each_change_is_a_line(finished: tuple[Store, Outcome
         live.finished("a", outcome)
         live.failed("b", "the loss is nan")
     lines = out.getvalue().splitlines()
-    assert lines[:3] == ["started  vowels lr=1", "started  vowels lr=2", "again    vowels lr=2: its process died"]
+    assert lines[:3] == [
+        "started  vowels lr=1",
+        "started  vowels lr=2",
+        "again    vowels lr=2: its process died",
+    ]
     assert lines[3].startswith("finished vowels lr=1: learned ")
     # Of 3 trials of 100 s in 2 slots, one is left and one has run its 100 s.
     assert lines[3].endswith("[1/3, about 0:00:50 left]")
@@ -70,6 +76,10 @@ def test_the_time_left_is_unknown_before_the_first_has_finished(clock: list[floa
 
 
 def test_a_label_names_what_varies() -> None:
-    sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["world", "science"], "forget.lr": [1e-4], "seed": [0, 1]})
+    sweep = Sweep(
+        name="s",
+        base={"model": "tiny"},
+        axes={"task": ["world", "science"], "forget.lr": [1e-4], "seed": [0, 1]},
+    )
     assert label(sweep.trials()[1], sweep) == "world forget.lr=0.0001 seed=1"
     assert label(Trial(task="world", model="tiny")) == "world"

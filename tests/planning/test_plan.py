@@ -23,7 +23,9 @@ def sweep_of(trial: Trial, **axes: list[object]) -> Sweep:
 def test_tokens_are_those_of_the_text(quick: Trial) -> None:
     learned = load("vowels", "train", quick.learn.examples, folders=quick.folders)
     characters = sum(len(e.prompt) + sum(map(len, e.options)) / len(e.options) for e in learned)
-    assert cost(quick).learn == pytest.approx(quick.learn.epochs * characters / CHARACTERS_A_TOKEN, rel=0.02)
+    assert cost(quick).learn == pytest.approx(
+        quick.learn.epochs * characters / CHARACTERS_A_TOKEN, rel=0.02
+    )
 
 
 def test_cost_follows_the_settings(quick: Trial) -> None:
@@ -34,10 +36,15 @@ def test_cost_follows_the_settings(quick: Trial) -> None:
     assert cost(overlay(quick, {"evaluate_on": []})).scored < once.scored
     unwatched = cost(overlay(quick, {"watch.points": 0}))
     assert unwatched.watched == 0
-    assert cost(overlay(quick, {"watch.points": 8})).watched == pytest.approx(2 * once.watched, abs=1)
+    assert cost(overlay(quick, {"watch.points": 8})).watched == pytest.approx(
+        2 * once.watched, abs=1
+    )
     assert unwatched.learning < once.learning
     assert unwatched.forgetting < once.forgetting
-    assert cost(overlay(quick, {"forget.examples": 10**6})).forget == cost(overlay(quick, {"forget.examples": 64})).forget
+    assert (
+        cost(overlay(quick, {"forget.examples": 10**6})).forget
+        == cost(overlay(quick, {"forget.examples": 64})).forget
+    )
 
 
 def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
@@ -46,7 +53,9 @@ def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
     assert full.memory > ADAM * parameters("llama-2-7b")
     assert full.memory > 3 * lora.memory > 3 * 4 * parameters("llama-2-7b")
     # Two processes hold half of it each; however many there are, each loads it whole.
-    half, least = (cost(overlay(quick, {"model": "llama-2-7b"}), shares).memory for shares in (2, 100))
+    half, least = (
+        cost(overlay(quick, {"model": "llama-2-7b"}), shares).memory for shares in (2, 100)
+    )
     assert full.memory - half == pytest.approx(ADAM * parameters("llama-2-7b") / 2, rel=1e-6)
     assert least > 4 * parameters("llama-2-7b")
     # peft's own count for rank 16 on the seven linear layers of each of Llama-2-7B's blocks.
@@ -55,7 +64,10 @@ def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
 
 def test_trials_share_what_they_learn(quick: Trial, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    one, three = (plan(sweep_of(quick, **{"forget.lr": rates}), store) for rates in ([1e-4], [1e-4, 2e-4, 3e-4]))
+    one, three = (
+        plan(sweep_of(quick, **{"forget.lr": rates}), store)
+        for rates in ([1e-4], [1e-4, 2e-4, 3e-4])
+    )
     assert (three.todo, three.learned_todo) == (3, 1)
     assert three.trained - one.trained == 2 * cost(quick).forget
     assert three.seconds > one.seconds
@@ -72,7 +84,9 @@ def test_what_is_done_costs_nothing(quick: Trial, finished: tuple[Store, Outcome
 
 def test_a_search_counts_proposals(quick: Trial, finished: tuple[Store, Outcome]) -> None:
     store, _ = finished
-    search = Search.model_validate({"trials": 5, "settings": {"forget.lr": {"low": 1e-5, "high": 0.5}}})
+    search = Search.model_validate(
+        {"trials": 5, "settings": {"forget.lr": {"low": 1e-5, "high": 0.5}}}
+    )
     found = plan(sweep_of(quick).model_copy(update={"search": search}), store)
     assert (found.done, found.todo, found.learned_done) == (1, 4, 1)
 
@@ -85,14 +99,17 @@ def test_the_papers_tasks_and_model_need_no_network(tmp_path: Path) -> None:
     assert "assumed" in dict(found.rows())["tokens"]
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_runs(quick: Trial, tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
+    quick: Trial, tmp_path: Path
+) -> None:
     seeds: list[object] = list(range(400))
     large = sweep_of(overlay(quick, {"model": "llama-2-7b"}), seed=seeds)
     assert plan(large, Store(tmp_path)).disk >= 400 * 6 * parameters("llama-2-7b")
     with pytest.raises(BadInput, match=r"disk.*FORGET_STORE"):
         check(large, Store(tmp_path))
     check(sweep_of(quick), Store(tmp_path))
-    # An object store is not this machine's disk, which holds copies of what this machine needs alone.
+    # An object store is not this machine's disk, which holds copies of what this machine needs
+    # alone.
     elsewhere = Store((tmp_path / "bucket").as_uri())
     check(large, elsewhere)
     assert "free" not in dict(plan(large, elsewhere).rows())["disk"]
@@ -102,7 +119,12 @@ def long_task(folder: Path, train: int, test: int) -> str:
     """A task of two-letter questions, the last of each split so many letters long."""
     splits = {
         split: [
-            {"id": f"{split}-{n}", "question": "q" * (long if n == 3 else 2), "choices": ["a", "b"], "answer": n % 2}
+            {
+                "id": f"{split}-{n}",
+                "question": "q" * (long if n == 3 else 2),
+                "choices": ["a", "b"],
+                "answer": n % 2,
+            }
             for n in range(4)
         ]
         for split, long in (("train", train), ("test", test))
@@ -116,9 +138,13 @@ def long_task(folder: Path, train: int, test: int) -> str:
     # The tiny model reads 1,024 letters, an option of two among them.
     [(2, None), (1022, None), (1023, 1025), (5000, 5002)],
 )
-def test_examples_that_the_model_does_not_read_are_counted(tmp_path: Path, letters: int, longest: int | None) -> None:
+def test_examples_that_the_model_does_not_read_are_counted(
+    tmp_path: Path, letters: int, longest: int | None
+) -> None:
     folder = long_task(tmp_path, letters, 2)
-    sweep = Sweep(name="s", base={"task": "long", "model": "tiny", "folders": folder}, axes={"seed": [0, 1]})
+    sweep = Sweep(
+        name="s", base={"task": "long", "model": "tiny", "folders": folder}, axes={"seed": [0, 1]}
+    )
     found = plan(sweep, Store(tmp_path / "store"))
     assert [(one.task, one.examples, one.tokens, one.limit) for one in found.long] == (
         [("long", 1, longest, 1024)] if longest else []
@@ -134,19 +160,31 @@ def test_examples_that_the_model_does_not_read_are_counted(tmp_path: Path, lette
 
 def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> None:
     folder = long_task(tmp_path, 2000, 2)
-    drawn = {seed: {e.id for e in load("long", "train", 2, seed, folders=[folder])} for seed in range(20)}
+    drawn = {
+        seed: {e.id for e in load("long", "train", 2, seed, folders=[folder])} for seed in range(20)
+    }
     few: dict[str, object] = {"examples": 2}
     base = {"task": "long", "model": "tiny", "folders": folder, "learn": few, "forget": few}
     for wanted in (False, True):
         seeds = [seed for seed, ids in drawn.items() if ("train-3" in ids) == wanted]
         assert seeds
-        assert bool(plan(Sweep(name="s", base=base, axes={"seed": seeds}), Store(tmp_path / "store")).long) == wanted
+        assert (
+            bool(
+                plan(
+                    Sweep(name="s", base=base, axes={"seed": seeds}), Store(tmp_path / "store")
+                ).long
+            )
+            == wanted
+        )
 
 
 def test_another_task_may_have_a_test_split_alone(tmp_path: Path) -> None:
     folder = long_task(tmp_path, 2, 2000)
     (tmp_path / "tasks" / "long" / "train.jsonl").unlink()
-    sweep = Sweep(name="s", base={"task": "world", "model": "tiny", "folders": folder, "evaluate_on": ["long"]})
+    sweep = Sweep(
+        name="s",
+        base={"task": "world", "model": "tiny", "folders": folder, "evaluate_on": ["long"]},
+    )
     assert [one.task for one in plan(sweep, Store(tmp_path / "store")).long] == ["long"]
 
 

@@ -24,7 +24,10 @@ from pipelines.processes import run_processes
 
 def machine() -> str:
     """What rounding depends on: the processor and the versions of what computes."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), platform.processor())
+    cpu = next(
+        (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
     kind = torch.backends.cpu.get_cpu_capability()
     return json.dumps(
         {
@@ -43,7 +46,10 @@ def run(name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     left: list[Outcome] = []
     if resources.workers > 1:
         run_processes(
-            trial, resources, lambda event: left.append(event) if isinstance(event, Outcome) else ignore(event), store
+            trial,
+            resources,
+            lambda event: left.append(event) if isinstance(event, Outcome) else ignore(event),
+            store,
         )
         (outcome,) = left
     else:
@@ -65,4 +71,6 @@ def keep(name: str, rows: list[Row], numbers: dict[str, Any]) -> None:
 
 def kept(name: str) -> tuple[list[Row], dict[str, Any]]:
     """What the record has of a trial."""
-    return read_rows(FOLDER / f"{name}.parquet"), json.loads(gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes()))
+    return read_rows(FOLDER / f"{name}.parquet"), json.loads(
+        gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes())
+    )

@@ -37,7 +37,10 @@ COLOURS = {"task": "colours", "evaluate_on": ("vowels",)}
 TRIALS: dict[str, tuple[Trial, Resources]] = {
     "plain": (PLAIN, Resources()),
     "anew-each-epoch": (like(labels="random_each_epoch", seed=3), Resources()),
-    "flipped-all-tokens": (like(**COLOURS, labels="flipped", options="all", normalise="tokens"), Resources()),
+    "flipped-all-tokens": (
+        like(**COLOURS, labels="flipped", options="all", normalise="tokens"),
+        Resources(),
+    ),
     "bf16-bytes": (like(**COLOURS, precision="bf16", normalise="bytes"), Resources()),
     "lora": (like(tuning="lora", lora=Lora(rank=4, alpha=8, dropout=0.1)), Resources()),
     "ascent": (
@@ -46,19 +49,31 @@ TRIALS: dict[str, tuple[Trial, Resources]] = {
     ),
     "stages": (
         like(
-            learn=LEARN.model_copy(update={"schedule": "cosine", "warmup": 0.3, "weight_decay": 0.1, "batch": 10}),
+            learn=LEARN.model_copy(
+                update={"schedule": "cosine", "warmup": 0.3, "weight_decay": 0.1, "batch": 10}
+            ),
             forget=FORGET.model_copy(update={"schedule": "constant", "clip": 0.1, "examples": 64}),
             model="tiny/1",
         ),
         Resources(),
     ),
     "looks": (
-        like(task="upper", evaluate_on=(), probe=Probe(examples=30, layers=(0, -1), control=False), watch=Watch(points=0)),
+        like(
+            task="upper",
+            evaluate_on=(),
+            probe=Probe(examples=30, layers=(0, -1), control=False),
+            watch=Watch(points=0),
+        ),
         Resources(),
     ),
     "no-probes-template": (like(template="qa", probe=Probe(examples=0)), Resources()),
     "built-in": (
-        like(task="world", evaluate_on=("science", "sentiment", "reading"), evaluation_examples=24, folders=()),
+        like(
+            task="world",
+            evaluate_on=("science", "sentiment", "reading"),
+            evaluation_examples=24,
+            folders=(),
+        ),
         Resources(),
     ),
     "two-processes": (like(), Resources(workers=2)),

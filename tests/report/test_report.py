@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import KEEPS, LOSES, STAYS, UNLEARNED, Skill, finish, finished, study, study_of, sweep_of
+from studies import (
+    KEEPS,
+    LOSES,
+    STAYS,
+    UNLEARNED,
+    Skill,
+    finish,
+    finished,
+    study,
+    study_of,
+    sweep_of,
+)
 
 from forget import report
 from forget.analyses.claims import CLAIMS, verdicts
@@ -40,7 +51,9 @@ class Page(HTMLParser):
         self.text += data
 
     def all(self, attribute: str) -> list[str]:
-        return [value for _, attributes in self.tags if (value := attributes.get(attribute)) is not None]
+        return [
+            value for _, attributes in self.tags if (value := attributes.get(attribute)) is not None
+        ]
 
 
 def page_of(sweep: Sweep, skills: Mapping[str, Skill], folder: Path, **kwargs: Any) -> Page:
@@ -48,9 +61,15 @@ def page_of(sweep: Sweep, skills: Mapping[str, Skill], folder: Path, **kwargs: A
 
 
 def written(
-    sweep: Sweep, outcomes: Sequence[Outcome], rows: Mapping[str, Sequence[Row]], folder: Path, failures: Sequence[str] = ()
+    sweep: Sweep,
+    outcomes: Sequence[Outcome],
+    rows: Mapping[str, Sequence[Row]],
+    folder: Path,
+    failures: Sequence[str] = (),
 ) -> report.Report:
-    return report.write(sweep, outcomes, {id: files.frame(found) for id, found in rows.items()}, folder, failures)
+    return report.write(
+        sweep, outcomes, {id: files.frame(found) for id, found in rows.items()}, folder, failures
+    )
 
 
 def test_the_headline_counts_what_the_intervals_bear() -> None:
@@ -78,39 +97,63 @@ def test_the_headline_warns_of_a_broken_model() -> None:
     assert headline(broken.cells).endswith(
         "On the one task, the options lost nearly all their probability, as in a broken model."
     )
-    assert any("collapsed on a (tiny, rate 1e-4): 0.4 after learning, 0.03" in text for text in findings(broken))
+    assert any(
+        "collapsed on a (tiny, rate 1e-4): 0.4 after learning, 0.03" in text
+        for text in findings(broken)
+    )
     assert any("cannot be told from chance on the one task; there the options kept their probability on no task" in text
                for text in findings(broken))  # fmt: skip
     sound = study(sweep_of("a"), {"a": LOSES}, mass=0.05)
     assert "broken" not in headline(sound.cells)
-    assert any("there the options kept their probability on the one task" in text for text in findings(sound))
+    assert any(
+        "there the options kept their probability on the one task" in text
+        for text in findings(sound)
+    )
 
 
 def test_accuracy_below_chance_is_no_forgotten_task() -> None:
     # One answer wins whatever the question, on a task where it is mostly wrong.
     one_sided = {("base", ""): 0.6, ("learned", ""): 0.8, ("forgotten", ""): 0.3}
-    assert any("lies below it on the one task" in text for text in findings(study(sweep_of("a"), {"a": one_sided})))
+    assert any(
+        "lies below it on the one task" in text
+        for text in findings(study(sweep_of("a"), {"a": one_sided}))
+    )
 
 
 def test_the_headline_says_nothing_of_what_was_not_learned() -> None:
     cells = study(sweep_of("a", "b"), {"a": UNLEARNED, "b": UNLEARNED}).cells
-    assert headline(cells) == ("No task was learned to 0.05 above chance, so nothing can be said about forgetting.")
-    cells = study(sweep_of("a", "b"), {"a": LOSES, "b": {**UNLEARNED, ("learned", "train"): 0.9}}).cells
+    assert headline(cells) == (
+        "No task was learned to 0.05 above chance, so nothing can be said about forgetting."
+    )
+    cells = study(
+        sweep_of("a", "b"), {"a": LOSES, "b": {**UNLEARNED, ("learned", "train"): 0.9}}
+    ).cells
     text = headline(cells)
-    assert "on both tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose on 1." in text
+    assert (
+        "on both tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose on 1."
+        in text
+    )
     assert headline([]) == "No trial finished, so there is nothing to say yet."
 
 
 def test_half_of_the_skill_is_a_quarter_of_the_flipped_ratio() -> None:
-    # 0.9 -> 0.66: (0.9 - 0.66) / (2 x 0.9 - 1) = 0.3, more than half of the way to chance, 0.6 of the plain ratio.
+    # 0.9 -> 0.66: (0.9 - 0.66) / (2 x 0.9 - 1) = 0.3, more than half of the way to chance, 0.6 of
+    # the plain ratio.
     partly = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.66}
     sweep = sweep_of("a", labels=["flipped"])
     cells = study(sweep, {"a": partly}, n=2000).cells
-    assert headline(cells).startswith("Flipped labels removed most of the skill on the trained examples on the one task.")
+    assert headline(cells).startswith(
+        "Flipped labels removed most of the skill on the trained examples on the one task."
+    )
 
 
 def test_probes_that_lose_the_answer_are_said_to() -> None:
-    cells = study(sweep_of("a"), {"a": LOSES}, layers=3, probed={"base": 0.5, "learned": 1.0, "forgotten": 0.05}).cells
+    cells = study(
+        sweep_of("a"),
+        {"a": LOSES},
+        layers=3,
+        probed={"base": 0.5, "learned": 1.0, "forgotten": 0.05},
+    ).cells
     assert "linear probes lost most of it" in headline(cells)
 
 
@@ -118,9 +161,12 @@ def test_the_summary_counts_verdicts_where_they_differ() -> None:
     # At one rate the trained examples are forgotten, at the other they stay.
     sweep = sweep_of("a", "b", forget__lr=[1e-4, 2e-4])
     done = [
-        finished(trial, dict.fromkeys("ab", LOSES if trial.forget.lr > 1e-4 else STAYS), layers=3) for trial in sweep.trials()
+        finished(trial, dict.fromkeys("ab", LOSES if trial.forget.lr > 1e-4 else STAYS), layers=3)
+        for trial in sweep.trials()
     ]
-    told = verdicts(study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}))
+    told = verdicts(
+        study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
+    )
     words = summary(told)
     assert words["trained"] == "contradicted in 1 of 2, holds in 1 of 2"
     assert words["difficulty"] == "not enough data"
@@ -129,13 +175,23 @@ def test_the_summary_counts_verdicts_where_they_differ() -> None:
 def test_entries_are_shown_with_their_interval_or_their_lack() -> None:
     assert show(Estimate(0.5, 0.25, 0.75, 4)) == "0.50 [0.25, 0.75]"
     assert show(Estimate(None, None, None, 4)) == "missing"
-    assert (show(None), show("a"), show(3), show(0.25), show(0.0012)) == ("\N{EN DASH}", "a", "3", "0.25", "0.0012")
+    assert (show(None), show("a"), show(3), show(0.25), show(0.0012)) == (
+        "\N{EN DASH}",
+        "a",
+        "3",
+        "0.25",
+        "0.0012",
+    )
 
 
 def test_a_table_gives_every_estimate_four_columns(tmp_path: Path) -> None:
     rows = [{"task": "a", "ratio": Estimate(0.5, 0.25, 0.75, 4)}, {"task": "b", "ratio": None}]
     path = Table("some", rows).write(tmp_path)
-    assert path.read_text().splitlines() == ["task,ratio,ratio low,ratio high,ratio n", "a,0.5,0.25,0.75,4", "b,,,,"]
+    assert path.read_text().splitlines() == [
+        "task,ratio,ratio low,ratio high,ratio n",
+        "a,0.5,0.25,0.75,4",
+        "b,,,,",
+    ]
 
 
 def test_the_page_needs_nothing_beside_itself(tmp_path: Path) -> None:
@@ -143,17 +199,32 @@ def test_the_page_needs_nothing_beside_itself(tmp_path: Path) -> None:
     page = page_of(sweep, {"a": KEEPS, "b": LOSES}, tmp_path, n=60, layers=4)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
     images = page.all("src")
-    # Of each model accuracy, ratio, mass, entropy and probes at two positions; a matrix of each model and rate.
+    # Of each model accuracy, ratio, mass, entropy and probes at two positions; a matrix of each
+    # model and rate.
     assert len(images) >= 6 * 2 + 4
     for image in images:
         kind, _, data = image.partition(",")
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data).startswith(b"\x89PNG")
     ids = set(page.all("id"))
-    assert {"findings", "accuracy", "ratio", "within", "matrix", "probes", "mass", "run", "cells", "failed"} <= ids
+    assert {
+        "findings",
+        "accuracy",
+        "ratio",
+        "within",
+        "matrix",
+        "probes",
+        "mass",
+        "run",
+        "cells",
+        "failed",
+    } <= ids
     assert all(text in page.text for text in CLAIMS.values())
     links = page.all("href")
-    assert all(link.removeprefix("#") in ids if link.startswith("#") else (tmp_path / link).is_file() for link in links)
+    assert all(
+        link.removeprefix("#") in ids if link.startswith("#") else (tmp_path / link).is_file()
+        for link in links
+    )
     assert "url(" not in (tmp_path / "report.html").read_text()
     assert headline(study(sweep, {"a": KEEPS, "b": LOSES}, n=60, layers=4).cells) in page.text
     assert "8 finished of 8 planned" in page.text
@@ -164,12 +235,18 @@ def test_the_page_does_not_depend_on_the_order_in_which_trials_finish(tmp_path: 
     sweep = sweep_of("a", "b")
     outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=40)
     first, second = (
-        written(sweep, found, rows, tmp_path / name).page for name, found in (("1", outcomes), ("2", outcomes[::-1]))
+        written(sweep, found, rows, tmp_path / name).page
+        for name, found in (("1", outcomes), ("2", outcomes[::-1]))
     )
     assert first.read_bytes() == second.read_bytes()
 
 
-HOSTILE = ("<script>alert(1)</script>", "$\\frac{", "_hidden/../{{ 7 * 7 }}", '"><img src=x onerror=alert(2)>')
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "$\\frac{",
+    "_hidden/../{{ 7 * 7 }}",
+    '"><img src=x onerror=alert(2)>',
+)
 
 
 def test_hostile_names_are_only_ever_text(tmp_path: Path) -> None:
@@ -187,13 +264,17 @@ def test_hostile_names_are_only_ever_text(tmp_path: Path) -> None:
     for name in HOSTILE:
         assert name in page.text
     assert {path.parent for path in tmp_path.rglob("*.*")} == {tmp_path}
-    assert report.trial_figures(outcomes[0], rows[outcomes[0].id], {HOSTILE[1]: [(1, 2.0)]}, tmp_path / "trial")
+    assert report.trial_figures(
+        outcomes[0], rows[outcomes[0].id], {HOSTILE[1]: [(1, 2.0)]}, tmp_path / "trial"
+    )
 
 
 def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
     sweep = sweep_of("a", "b", forget__lr=[1e-4, 2e-4])
     outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=40)
-    page = Page(written(sweep, outcomes[:-1], rows, tmp_path, ["b at 2e-4: the loss is nan at step 3"]).page)
+    page = Page(
+        written(sweep, outcomes[:-1], rows, tmp_path, ["b at 2e-4: the loss is nan at step 3"]).page
+    )
     assert "3 finished of 4 planned" in page.text
     assert "task b, model tiny, forget.lr 0.0002" in page.text
     assert "b at 2e-4: the loss is nan at step 3" in page.text
@@ -203,7 +284,9 @@ def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
 def test_trials_of_a_search_are_counted_by_cell() -> None:
     search = {"trials": 2, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-3, "log": True}}}
     sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"]}, search=search)
-    found = [overlay(sweep.trials()[0], {"forget.lr": rate}) for rate in (2e-5, 3e-4)] + [sweep.trials()[1]]
+    found = [overlay(sweep.trials()[0], {"forget.lr": rate}) for rate in (2e-5, 3e-4)] + [
+        sweep.trials()[1]
+    ]
     outcomes = [finished(trial, {"a": LOSES, "b": LOSES}, n=20)[0] for trial in found]
     assert tables.missing(sweep, outcomes) == ["task b, model tiny: 1 of 2 finished"]
 
@@ -215,7 +298,9 @@ def test_what_changes_no_number_makes_no_trial_missing() -> None:
 
 
 @pytest.mark.parametrize("skill", [LOSES, UNLEARNED])
-def test_one_trial_without_probes_or_near_duplicates_is_a_page(tmp_path: Path, skill: Skill) -> None:
+def test_one_trial_without_probes_or_near_duplicates_is_a_page(
+    tmp_path: Path, skill: Skill
+) -> None:
     sweep = Sweep(name="one", base={"model": "tiny", "task": "a"})
     page = page_of(sweep, {"a": skill}, tmp_path, n=40, near=False)
     assert "probes" not in page.all("id")
@@ -238,7 +323,10 @@ def test_the_csv_holds_every_number_of_every_trial(tmp_path: Path) -> None:
     with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     found = {
-        (line["trial"], "/".join((line["phase"], line["measured_on"], line["split"], line["measure"]))): line
+        (
+            line["trial"],
+            "/".join((line["phase"], line["measured_on"], line["split"], line["measure"])),
+        ): line
         for line in lines
         if not line["measure"].startswith("probe_")
     }
@@ -248,7 +336,9 @@ def test_the_csv_holds_every_number_of_every_trial(tmp_path: Path) -> None:
             line = found[outcome.id, name]
             assert line["value"] == ("" if estimate.value is None else str(estimate.value))
             assert int(line["n"]) == estimate.n
-    assert sum(line["measure"].startswith("probe_") for line in lines) == sum(len(outcome.probes) for outcome in outcomes)
+    assert sum(line["measure"].startswith("probe_") for line in lines) == sum(
+        len(outcome.probes) for outcome in outcomes
+    )
     with (tmp_path / "cross_task.csv").open(newline="", encoding="utf-8") as file:
         crossed = list(csv.DictReader(file))
     # Two tasks by two tasks by three baselines, over both seeds.
@@ -259,7 +349,12 @@ def test_the_figures_of_a_trial(tmp_path: Path) -> None:
     (outcome,), rows = finish(sweep_of("a"), {"a": KEEPS}, n=40, layers=3)
     losses = {"learn": [(1, 0.7), (2, 0.5)], "forget": [(1, 0.9)], "empty": []}
     made = report.trial_figures(outcome, rows[outcome.id], losses, tmp_path / "new")
-    assert [path.name for path in made] == ["losses.png", "accuracy.png", "confidence.png", "probes.png"]
+    assert [path.name for path in made] == [
+        "losses.png",
+        "accuracy.png",
+        "confidence.png",
+        "probes.png",
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
     (bare,), rows = finish(sweep_of("a"), {"a": KEEPS}, n=40, near=False)
     made = report.trial_figures(bare, rows[bare.id], {}, tmp_path)
@@ -286,7 +381,9 @@ def test_headline_numbers_are_those_of_the_study(tmp_path: Path) -> None:
     made = written(sweep, *finish(sweep, {"a": LOSES, "b": LOSES}, layers=3), tmp_path)
     # (0.9 - 0.52) / (0.9 - 0.5)
     assert made.numbers["headline/skill lost on held-out examples"].value == pytest.approx(0.95)
-    assert made.numbers["headline/learned accuracy on held-out examples"].value == pytest.approx(0.9)
+    assert made.numbers["headline/learned accuracy on held-out examples"].value == pytest.approx(
+        0.9
+    )
     assert made.numbers["claim/trained"].value == pytest.approx(0.95)
     assert made.verdicts["trained"] == "holds"
     two = sweep_of("a", "b", forget__lr=[1e-4, 2e-4])

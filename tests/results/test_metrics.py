@@ -15,7 +15,14 @@ OPTION_SHARES = {True: (0.8, 0.2), False: (0.2, 0.8)}
 def row(right: bool = True, example: str = "a", **fields: object) -> Row:
     """Truth is option 0; a right answer gives it 0.8 of all probability, a wrong one 0.2."""
     logprobs = tuple(math.log(share) for share in OPTION_SHARES[right])
-    given: dict = {"trial": "t", "phase": "learned", "task": "task", "split": "test", "example": example, "truth": 0}
+    given: dict = {
+        "trial": "t",
+        "phase": "learned",
+        "task": "task",
+        "split": "test",
+        "example": example,
+        "truth": 0,
+    }
     return Row(**{**given, "logprobs": logprobs, "lengths": (1, 1), **fields})
 
 
@@ -35,7 +42,8 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
 
 
 def test_a_tie_shares_the_point_among_the_best() -> None:
-    # Two options equally likely: half a point. Of three, the truth ties with one other and beats the third: half a point.
+    # Two options equally likely: half a point. Of three, the truth ties with one other and beats
+    # the third: half a point.
     assert row(logprobs=(-1.0, -1.0)).correct == 0.5
     assert row(logprobs=(-1.0, -1.0, -2.0), lengths=(1, 1, 1)).correct == 0.5
     assert row(logprobs=(-2.0, -1.0, -1.0), lengths=(1, 1, 1)).correct == 0.0
@@ -77,8 +85,11 @@ def test_chance_is_one_over_the_options() -> None:
 def test_calibration_error_is_the_gap_between_share_and_accuracy() -> None:
     # All choose with share 0.8, 3 of 4 are right: |0.75 - 0.8|.
     assert value(metrics.calibration_error(rows(3, 1))) == pytest.approx(0.05)
-    # Two bins of two: share 0.8, both right (gap 0.2); share 0.6, one right (gap 0.1). (2 x 0.2 + 2 x 0.1) / 4.
-    unsure = [row(example=e, logprobs=(math.log(a), math.log(1 - a))) for e, a in (("c", 0.6), ("d", 0.4))]
+    # Two bins of two: share 0.8, both right (gap 0.2); share 0.6, one right (gap 0.1). (2 x 0.2 + 2
+    # x 0.1) / 4.
+    unsure = [
+        row(example=e, logprobs=(math.log(a), math.log(1 - a))) for e, a in (("c", 0.6), ("d", 0.4))
+    ]
     assert value(metrics.calibration_error(rows(2, 0) + unsure)) == pytest.approx(0.15)
     # A share of 1 falls into the last bin.
     assert value(metrics.calibration_error([row(logprobs=(0.0, -800.0))])) == 0.0
@@ -97,7 +108,14 @@ def test_forget_ratio_is_the_share_of_the_skill_that_went() -> None:
     assert value(metrics.forget_ratio(rows(9, 1), rows(5, 5))) == pytest.approx(1)
     # Four options, chance 0.25: (0.75 - 0.5) / (0.75 - 0.25).
     learned, forgotten = (
-        [row(example=str(i), logprobs=(-1.0 if i < k else -3.0, -2.0, -2.0, -2.0), lengths=(1,) * 4) for i in range(8)]
+        [
+            row(
+                example=str(i),
+                logprobs=(-1.0 if i < k else -3.0, -2.0, -2.0, -2.0),
+                lengths=(1,) * 4,
+            )
+            for i in range(8)
+        ]
         for k in (6, 4)
     )
     assert value(metrics.forget_ratio(learned, forgotten)) == pytest.approx(0.5)
@@ -156,19 +174,21 @@ def test_measures_needs_both_phases_for_a_ratio() -> None:
 
 
 def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
-    # 300 of 500 right: the standard error is sqrt(0.6 x 0.4 / 500) = 0.0219, the normal interval 0.6 -/+ 0.0429.
-    # A 2.5 % quantile of 1000 resamples has itself a standard error of sqrt(0.025 x 0.975 / 1000) / density, where the density
-    # of the normal is 0.0584 / 0.0219 there: 0.0018; four of those is 0.0074.
+    # 300 of 500 right: the standard error is sqrt(0.6 x 0.4 / 500) = 0.0219, the normal interval
+    # 0.6 -/+ 0.0429. A 2.5 % quantile of 1000 resamples has itself a standard error of sqrt(0.025 x
+    # 0.975 / 1000) / density, where the density of the normal is 0.0584 / 0.0219 there: 0.0018;
+    # four of those is 0.0074.
     estimate = metrics.accuracy(rows(300, 200))
     assert estimate.low == pytest.approx(0.6 - 0.0429, abs=0.0074)
     assert estimate.high == pytest.approx(0.6 + 0.0429, abs=0.0074)
 
 
 def test_the_interval_of_a_ratio_is_that_of_the_delta_method() -> None:
-    # Of 1000 examples 900 are right before and 700 of these after: a_ft = 0.9, a_fg = 0.7, ratio 0.2 / 0.4 = 0.5.
-    # r = (x - y) / (x - 0.5): dr/dx = (y - 0.5) / (x - 0.5)^2 = 1.25, dr/dy = -1 / (x - 0.5) = -2.5. With var x = 0.09,
-    # var y = 0.21 and, paired, cov = 0.7 - 0.63 = 0.07, n var r = 1.5625 x 0.09 + 6.25 x 0.21 - 6.25 x 0.07 = 1.0156: the
-    # standard error is 0.0319 and the interval 0.5 -/+ 0.0625. Tolerance as above: 4 x 0.00494 / (0.0584 / 0.0319) = 0.0108.
+    # Of 1000 examples 900 are right before and 700 of these after: a_ft = 0.9, a_fg = 0.7, ratio
+    # 0.2 / 0.4 = 0.5. r = (x - y) / (x - 0.5): dr/dx = (y - 0.5) / (x - 0.5)^2 = 1.25, dr/dy = -1 /
+    # (x - 0.5) = -2.5. With var x = 0.09, var y = 0.21 and, paired, cov = 0.7 - 0.63 = 0.07, n var
+    # r = 1.5625 x 0.09 + 6.25 x 0.21 - 6.25 x 0.07 = 1.0156: the standard error is 0.0319 and the
+    # interval 0.5 -/+ 0.0625. Tolerance as above: 4 x 0.00494 / (0.0584 / 0.0319) = 0.0108.
     estimate = metrics.forget_ratio(rows(900, 100), rows(700, 300))
     assert value(estimate) == pytest.approx(0.5)
     assert estimate.low == pytest.approx(0.5 - 0.0625, abs=0.0108)
@@ -176,16 +196,17 @@ def test_the_interval_of_a_ratio_is_that_of_the_delta_method() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    # 300 samples of 100 at p = 0.7. A 95 % interval covers 285 of them; 4 standard errors of the count,
-    # 4 x sqrt(300 x 0.95 x 0.05) = 15, and the percentile interval's own shortfall at n = 100, about 1 % (3 samples),
-    # give 267 at least.
+    # 300 samples of 100 at p = 0.7. A 95 % interval covers 285 of them; 4 standard errors of the
+    # count, 4 x sqrt(300 x 0.95 x 0.05) = 15, and the percentile interval's own shortfall at n =
+    # 100, about 1 % (3 samples), give 267 at least.
     draw = np.random.default_rng(1)
     found = [metrics.mean((draw.random(100) < 0.7).astype(float)).numbers for _ in range(300)]
     assert sum(low <= 0.7 <= high for _, low, high in found) >= 267
 
 
 def test_resamples_at_chance_leave_the_sign_of_a_ratio_alone() -> None:
-    # 0.6 learned from 20 examples: many resamples fall to 0.5 or below, where the ratio has no sense.
+    # 0.6 learned from 20 examples: many resamples fall to 0.5 or below, where the ratio has no
+    # sense.
     _, low, high = metrics.forget_ratio(rows(12, 8), rows(10, 10)).numbers
     assert math.isfinite(low)
     assert 0 <= low <= high
@@ -228,7 +249,9 @@ def test_a_logprob_that_is_not_finite_is_refused(bad: float) -> None:
         metrics.mean([0.5, bad])
 
 
-@pytest.mark.parametrize("fields", [{"truth": 2}, {"truth": -1}, {"lengths": (1,)}, {"logprobs": ()}])
+@pytest.mark.parametrize(
+    "fields", [{"truth": 2}, {"truth": -1}, {"lengths": (1,)}, {"logprobs": ()}]
+)
 def test_a_row_that_contradicts_itself_is_refused(fields: dict) -> None:
     with pytest.raises(ValueError, match="example a has truth"):
         row(**fields)
@@ -248,7 +271,9 @@ def test_what_is_seen_on_the_way_is_no_phase_but_a_course() -> None:
     settled, seen = row(), row(phase="forget", step=3)
     found = metrics.measures([settled, seen])
     assert not any(name.startswith("forget/") for name in found)
-    names = {(name, step): estimate.value for name, step, estimate in metrics.course([settled, seen])}
+    names = {
+        (name, step): estimate.value for name, step, estimate in metrics.course([settled, seen])
+    }
     assert names == {
         (f"forget/{seen.task}/{seen.split}/accuracy", 3): seen.correct,
         (f"forget/{seen.task}/{seen.split}/confidence", 3): seen.confidence,
@@ -269,7 +294,9 @@ def test_columns_say_what_rows_say(tmp_path: Path) -> None:
     for columns in (files.read_frame(tmp_path / "rows.parquet"), files.frame(some)):
         for name in ("correct", "confidence", "mass", "entropy"):
             # Sums over neighbours in another order.
-            assert columns[name].tolist() == pytest.approx([getattr(one, name) for one in some], rel=1e-12)
+            assert columns[name].tolist() == pytest.approx(
+                [getattr(one, name) for one in some], rel=1e-12
+            )
         assert columns["options"].tolist() == [2, 4] * 20
         assert columns["step"].isna().tolist() == [one.step is None for one in some]
         assert columns["spread"].isna().tolist() == [one.spread is None for one in some]
@@ -284,7 +311,12 @@ def test_select_keeps_what_matches_every_field() -> None:
 def test_rows_come_back_from_parquet_to_the_bit(tmp_path: Path) -> None:
     draw = random.Random("parquet")
     saved = [
-        row(example=f"{i}/ü \N{SNOWMAN}", logprobs=tuple(-draw.expovariate(1) for _ in range(k)), lengths=(k,) * k, truth=k - 1)
+        row(
+            example=f"{i}/ü \N{SNOWMAN}",
+            logprobs=tuple(-draw.expovariate(1) for _ in range(k)),
+            lengths=(k,) * k,
+            truth=k - 1,
+        )
         for i in range(50)
         for k in (2, 3)
     ]
@@ -297,4 +329,7 @@ def test_rows_come_back_from_parquet_to_the_bit(tmp_path: Path) -> None:
 def test_an_estimate_prints_its_interval() -> None:
     assert str(Estimate(0.5, 0.25, 0.75, 4)) == "0.500 [0.250, 0.750]"
     assert str(Estimate(1.0, None, None, 4)) == "1.000 [1.000, 1.000]"
-    assert metrics.metric_name("forgotten", "arc_easy", "test", "accuracy") == "forgotten/arc_easy/test/accuracy"
+    assert (
+        metrics.metric_name("forgotten", "arc_easy", "test", "accuracy")
+        == "forgotten/arc_easy/test/accuracy"
+    )

@@ -44,34 +44,76 @@ def refusal(folder: Path, text: str) -> str:
         (BASE + "forget.lr = 'fast'", "base.forget.lr: input should be a valid number"),
         (BASE + "forget.lr = nan", "base.forget.lr: input should be a finite number, not nan"),
         (BASE + "forget.clip = inf", "base.forget.clip: input should be a finite number, not inf"),
-        (BASE + "labels = 'rand'", "base.labels: input should be 'random', 'random_each_epoch' or 'flipped', not 'rand'"),
+        (
+            BASE + "labels = 'rand'",
+            "base.labels: input should be 'random', 'random_each_epoch' or 'flipped', not 'rand'",
+        ),
         (BASE + "evaluate_on = 3", "base.evaluate_on: should be a list, not 3"),
-        (BASE + "probe.layers = 'al'", "base.probe.layers: should be \"all\" or a list of whole numbers, not 'al'"),
-        (BASE + "probe.layers = [1, 'x']", "base.probe.layers: should be \"all\" or a list of whole numbers, not [1, 'x']"),
+        (
+            BASE + "probe.layers = 'al'",
+            "base.probe.layers: should be \"all\" or a list of whole numbers, not 'al'",
+        ),
+        (
+            BASE + "probe.layers = [1, 'x']",
+            "base.probe.layers: should be \"all\" or a list of whole numbers, not [1, 'x']",
+        ),
         (BASE + "[axes]\nseed = 3", "axes.seed: should be a list, not 3"),
         (BASE + "[axes]\nseed = []", "axes.seed has no values"),
         (BASE + "[axes]\nsede = [1]", 'unknown key "axes.sede"; did you mean "seed"?'),
         (BASE + "[axes]\nseed = [1, 1]", "two combinations of the axes are the same trial"),
         (BASE + "[axes]\nforget.lrr = [1e-4]", 'unknown key "axes.forget.lrr"; did you mean "lr"?'),
-        (BASE + "[axes]\n'forget.lr' = [1e-4, 5]", "axes.forget.lr: input should be less than 1, not 5"),
-        (BASE + "[axes]\nforget = [{lr = 5}]", "axes.forget.lr: input should be less than 1, not 5"),
+        (
+            BASE + "[axes]\n'forget.lr' = [1e-4, 5]",
+            "axes.forget.lr: input should be less than 1, not 5",
+        ),
+        (
+            BASE + "[axes]\nforget = [{lr = 5}]",
+            "axes.forget.lr: input should be less than 1, not 5",
+        ),
         (BASE + "[resources]\ncpu = 1", 'unknown key "resources.cpu"; did you mean "cpus"?'),
-        (BASE + "[resources]\nshard = true", "resources: shard = true shares a model out over several processes: workers must"),
+        (
+            BASE + "[resources]\nshard = true",
+            "resources: shard = true shares a model out over several processes: workers must",
+        ),
         (BASE + "[search]\ntrials = 2", "search.settings: field required"),
-        (SEARCH + "forget.lrr = {low = 1e-5, high = 1e-4}", 'unknown key "search.settings.forget.lrr"'),
-        (SEARCH + "forget.lr = {low = 1e-4, high = 1e-5}", "search.settings.forget.lr: low 0.0001 is not below"),
-        (SEARCH + "forget.lr = {low = 1e-4, high = 2}", "search.settings.forget.lr: input should be less than 1"),
-        (SEARCH + "forget.lr = {low = 0, high = 1, log = true}", "search.settings.forget.lr: low 0.0 is not above 0"),
-        (SEARCH + "forget.lr = {lo = 0, high = 1}", 'unknown key "search.settings.forget.lr.lo"; did you mean "low"?'),
-        (SEARCH + "forget.epochs = {low = 1, high = 5}", "search.settings.forget.epochs: input should be a valid integer"),
+        (
+            SEARCH + "forget.lrr = {low = 1e-5, high = 1e-4}",
+            'unknown key "search.settings.forget.lrr"',
+        ),
+        (
+            SEARCH + "forget.lr = {low = 1e-4, high = 1e-5}",
+            "search.settings.forget.lr: low 0.0001 is not below",
+        ),
+        (
+            SEARCH + "forget.lr = {low = 1e-4, high = 2}",
+            "search.settings.forget.lr: input should be less than 1",
+        ),
+        (
+            SEARCH + "forget.lr = {low = 0, high = 1, log = true}",
+            "search.settings.forget.lr: low 0.0 is not above 0",
+        ),
+        (
+            SEARCH + "forget.lr = {lo = 0, high = 1}",
+            'unknown key "search.settings.forget.lr.lo"; did you mean "low"?',
+        ),
+        (
+            SEARCH + "forget.epochs = {low = 1, high = 5}",
+            "search.settings.forget.epochs: input should be a valid integer",
+        ),
         ("name =", "not valid TOML: "),
         (f"description = {'[' * 50}1{']' * 50}", "more than 20 tables or lists within each other"),
         (f"description = {'[' * 5000}", "not valid TOML: "),
         (f"name = {'9' * 5000}", "not valid TOML: Exceeds the limit"),
         (BASE + 'folders = "a\\u0000b"', "the task folder"),
         (BASE + "seed = -1", "base.seed: input should be greater than or equal to 0, not -1"),
-        (BASE + "learn.epochs = 10000000000", "base.learn.epochs: input should be less than or equal to 1000000000"),
-        (BASE + "template = 'a\u2028b'", "base.template: 'a\\u2028b' holds a character that cannot be printed"),
+        (
+            BASE + "learn.epochs = 10000000000",
+            "base.learn.epochs: input should be less than or equal to 1000000000",
+        ),
+        (
+            BASE + "template = 'a\u2028b'",
+            "base.template: 'a\\u2028b' holds a character that cannot be printed",
+        ),
         (
             BASE + f"[axes]\nseed = {list(range(400))}\n'forget.batch' = {list(range(1, 300))}",
             "the axes and the search make 119,600",
@@ -79,12 +121,16 @@ def refusal(folder: Path, text: str) -> str:
         (BASE + f"{'x' * 900} = 1", f'unknown key "base.{"x" * 40}...{"x" * 37}"'),
     ],
 )
-def test_a_mistake_in_a_spec_is_one_sentence_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+def test_a_mistake_in_a_spec_is_one_sentence_with_its_place(
+    tmp_path: Path, text: str, words: str
+) -> None:
     assert refusal(tmp_path, text).startswith(words)
 
 
 def test_a_spec_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"gone\.toml: the file cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        BadInput, match=r"gone\.toml: the file cannot be read \(No such file or directory\)"
+    ):
         read_sweep(tmp_path / "gone.toml")
     (tmp_path / "dir.toml").mkdir()
     with pytest.raises(BadInput, match=r"dir\.toml: the file cannot be read \(Is a directory\)"):
@@ -97,8 +143,12 @@ def test_a_spec_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_trial_comes_from_toml_or_json(tmp_path: Path) -> None:
-    (tmp_path / "t.toml").write_text('task = "a"\nmodel = "tiny"\nforget.lr = 0.01\nfolders = ["mine"]', encoding="utf-8")
-    (tmp_path / "t.json").write_text('{"task": "a", "model": "tiny", "forget.lr": 0.01, "folders": "mine"}', encoding="utf-8")
+    (tmp_path / "t.toml").write_text(
+        'task = "a"\nmodel = "tiny"\nforget.lr = 0.01\nfolders = ["mine"]', encoding="utf-8"
+    )
+    (tmp_path / "t.json").write_text(
+        '{"task": "a", "model": "tiny", "forget.lr": 0.01, "folders": "mine"}', encoding="utf-8"
+    )
     trial = read_trial(tmp_path / "t.toml")
     assert trial == read_trial(tmp_path / "t.json")
     assert trial.forget.lr == 0.01
@@ -117,7 +167,10 @@ def test_a_trial_comes_from_toml_or_json(tmp_path: Path) -> None:
 
 def test_the_folders_of_a_spec_lie_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
-    path.write_text(BASE + 'folders = "mine"\n[axes]\nfolders = [["one"], ["/two", "~/three"]]', encoding="utf-8")
+    path.write_text(
+        BASE + 'folders = "mine"\n[axes]\nfolders = [["one"], ["/two", "~/three"]]',
+        encoding="utf-8",
+    )
     sweep = read_sweep(path)
     assert sweep.name == "study"
     assert sweep.base["folders"] == str(tmp_path / "mine")
@@ -137,7 +190,14 @@ def test_every_spec_that_ships_can_be_read() -> None:
 
 def test_the_first_axis_is_the_outermost() -> None:
     sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"], "seed": [0, 1, 2]})
-    assert [(t.task, t.seed) for t in sweep.trials()] == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
+    assert [(t.task, t.seed) for t in sweep.trials()] == [
+        ("a", 0),
+        ("a", 1),
+        ("a", 2),
+        ("b", 0),
+        ("b", 1),
+        ("b", 2),
+    ]
 
 
 def test_axes_reach_into_parts_without_disturbing_their_siblings() -> None:
@@ -172,11 +232,16 @@ def test_bare_and_quoted_dotted_keys_are_the_same_spec(tmp_path: Path) -> None:
 
 
 def test_without_axes_a_sweep_is_one_trial() -> None:
-    assert Sweep(name="s", base={"task": "a", "model": "tiny"}).trials() == (Trial(task="a", model="tiny"),)
+    assert Sweep(name="s", base={"task": "a", "model": "tiny"}).trials() == (
+        Trial(task="a", model="tiny"),
+    )
 
 
 def test_nested_dotted_and_merged() -> None:
-    assert nested({"forget.lr": 1, "forget": {"epochs": 2}, "seed": 3}) == {"forget": {"lr": 1, "epochs": 2}, "seed": 3}
+    assert nested({"forget.lr": 1, "forget": {"epochs": 2}, "seed": 3}) == {
+        "forget": {"lr": 1, "epochs": 2},
+        "seed": 3,
+    }
     assert nested({"a": {"b.c": 1}}) == {"a": {"b": {"c": 1}}}
     assert dotted({"forget": {"lr": [1]}, "seed": [2]}) == {"forget.lr": [1], "seed": [2]}
     assert dotted({"forget": {"lr": {"low": 1, "high": 2}}}) == {"forget.lr": {"low": 1, "high": 2}}
@@ -212,7 +277,14 @@ CHANGES: dict[str, Any] = {
 }
 """Every field that changes a trial's answer, changed."""
 
-SHARE_LEARNING = {"method", "labels", "forget.lr", "evaluate_on", "evaluation_examples", "probe.examples"}
+SHARE_LEARNING = {
+    "method",
+    "labels",
+    "forget.lr",
+    "evaluate_on",
+    "evaluation_examples",
+    "probe.examples",
+}
 """Those that a learned checkpoint knows nothing of."""
 
 
@@ -253,7 +325,9 @@ def test_the_identity_of_a_known_trial_stays() -> None:
 def test_a_trial_survives_json() -> None:
     trial = overlay(TRIAL, {"probe.layers": [0, -1], "folders": ["a", "b"]})
     assert Trial.model_validate_json(trial.model_dump_json()) == trial
-    assert Trial.model_validate(json.loads(json.dumps(trial.model_dump(mode="json")))).id("d") == trial.id("d")
+    assert Trial.model_validate(json.loads(json.dumps(trial.model_dump(mode="json")))).id(
+        "d"
+    ) == trial.id("d")
 
 
 def test_one_name_stands_for_a_list_of_one() -> None:

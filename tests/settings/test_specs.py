@@ -30,7 +30,9 @@ def test_the_promised_specs_ship() -> None:
 def test_a_spec_is_valid_planned_and_costs_something(name: str, tmp_path: Path) -> None:
     sweep = read_sweep(name)
     assert sweep.description
-    absent = [folder for trial in sweep.trials() for folder in trial.folders if not Path(folder).is_dir()]
+    absent = [
+        folder for trial in sweep.trials() for folder in trial.folders if not Path(folder).is_dir()
+    ]
     if name == "laptop" and absent:
         pytest.skip(f"its tasks lie beside the repository, in {absent[0]}, which is not here")
     for trial in sweep.trials():
@@ -55,8 +57,12 @@ def test_paper_is_the_papers_study() -> None:
         assert (trial.options, trial.labels, len(trial.tasks)) == ("two", "random", 21)
 
 
-@pytest.mark.parametrize(("name", "field", "values"), [(name, *varied) for name, varied in ABLATIONS.items()])
-def test_an_ablation_varies_one_setting_over_the_tasks_that_ship(name: str, field: str, values: list[object]) -> None:
+@pytest.mark.parametrize(
+    ("name", "field", "values"), [(name, *varied) for name, varied in ABLATIONS.items()]
+)
+def test_an_ablation_varies_one_setting_over_the_tasks_that_ship(
+    name: str, field: str, values: list[object]
+) -> None:
     sweep = read_sweep(name)
     trials = sweep.trials()
     assert sweep.axes[field] == values

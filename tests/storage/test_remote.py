@@ -30,7 +30,10 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("s3fs", reason="needs s3fs: make setup")
     from servers import seaweedfs
 
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as s3, pytest.MonkeyPatch.context() as patch:
+    with (
+        seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as s3,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in s3.environment.items():
             patch.setenv(name, value)
         s3.make_bucket("forget")
@@ -71,27 +74,29 @@ def read(folder: Path | None) -> dict[str, str]:
 
 def test_a_folder_is_read_as_it_was_last_replaced(machines: tuple[Store, Store]) -> None:
     one, other = machines
-    assert other.folder("a/b") is None
+    assert other.fetch_folder("a/b") is None
     for files in ({"x": "1", "y": "2"}, {"x": "3"}, {"x": "3"}):
-        with one.replaced("a/b") as draft:
+        with one.replace("a/b") as draft:
             write(draft, **files)
-        assert read(other.folder("a/b")) == files
-    with other.replaced("a/b") as draft:
+        assert read(other.fetch_folder("a/b")) == files
+    with other.replace("a/b") as draft:
         write(draft, z="4")
-    other.release("a/b")
+    other.drop_copy("a/b")
     assert not (other.root / "a" / "b").exists()
     for store in machines:
-        assert read(store.folder("a/b")) == {"z": "4"}
-    one.discard("a/b")
-    other.discard("a/b")
-    assert one.folder("a/b") is None
+        assert read(store.fetch_folder("a/b")) == {"z": "4"}
+    one.delete("a/b")
+    other.delete("a/b")
+    assert one.fetch_folder("a/b") is None
     assert one.remote
     # Some object stores show folders that hold nothing any more.
     left = one.remote.fs.find(f"{one.remote.root}/a", detail=True).values()
     assert [found["name"] for found in left if found["size"]] == []
 
 
-def test_a_folder_appears_when_it_is_whole(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_appears_when_it_is_whole(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever dies between two files leaves what was there before."""
     writer, reader = Remote(url), Remote(url)
     writer.push("a", write(tmp_path / "first", x="old", y="old"))
@@ -123,7 +128,11 @@ def test_what_was_cut_off_goes_with_the_folder(url: str, tmp_path: Path) -> None
         remote.remove("a")
         assert remote.version("a") is None
         left = remote.fs.find(remote.root, detail=True).values()
-        names = {str(found["name"])[len(remote.root) + 1 :].partition("/")[0] for found in left if found["size"]}
+        names = {
+            str(found["name"])[len(remote.root) + 1 :].partition("/")[0]
+            for found in left
+            if found["size"]
+        }
         assert names == {"ab", f"b.{remote.version('b')}", "b.manifest"}
 
 
@@ -135,19 +144,23 @@ def test_a_damaged_file_is_refused(url: str, tmp_path: Path) -> None:
         remote.pull("a", tmp_path / "copy")
 
 
-def test_a_log_that_another_machine_wrote_on_replaces_the_shorter(machines: tuple[Store, Store]) -> None:
+def test_a_log_that_another_machine_wrote_on_replaces_the_shorter(
+    machines: tuple[Store, Store],
+) -> None:
     one, other = machines
     for store, text in ((one, "1\n"), (other, "1\n2\n")):
-        path = store.log("journal")
+        path = store.fetch_growing("journal")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        store.send("journal")
-    assert one.log("journal").read_text() == "1\n2\n"
-    one.log("journal").write_text("1\n2\n3\n")
-    assert one.log("journal").read_text() == "1\n2\n3\n"
+        store.publish_file("journal")
+    assert one.fetch_growing("journal").read_text() == "1\n2\n"
+    one.fetch_growing("journal").write_text("1\n2\n3\n")
+    assert one.fetch_growing("journal").read_text() == "1\n2\n3\n"
 
 
-def test_two_machines_make_a_shared_folder_once(machines: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_machines_make_a_shared_folder_once(
+    machines: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stores, "POLL_SECONDS", 0.05)
     made: list[str] = []
     found: list[dict[str, str]] = []
@@ -159,9 +172,12 @@ def test_two_machines_make_a_shared_folder_once(machines: tuple[Store, Store], m
             time.sleep(0.5)
             write(folder, who=name)
 
-        found.append(read(store.shared("learned", "key", make)))
+        found.append(read(store.once("learned", "key", make)))
 
-    threads = [threading.Thread(target=ask, args=(store, str(number))) for number, store in enumerate(machines)]
+    threads = [
+        threading.Thread(target=ask, args=(store, str(number)))
+        for number, store in enumerate(machines)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -183,16 +199,23 @@ def test_the_claim_of_a_machine_that_died_is_broken(
         print("claimed", flush=True)
         os.kill(os.getpid(), 9)
 
-    Store({one.where!r}).shared("learned", "key", make)
+    Store({one.where!r}).once("learned", "key", make)
     """
-    env = os.environ | {"FORGET_CACHE": str(tmp_path / "dead"), "PYTHONPATH": str(Path(__file__).parents[2])}
-    dead = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True)
+    env = os.environ | {
+        "FORGET_CACHE": str(tmp_path / "dead"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    dead = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True
+    )
     assert (dead.stdout, dead.returncode) == ("claimed\n", -9), dead.stderr
     assert other.remote
     assert other.remote.claim("learned/key")
     monkeypatch.setattr(stores, "LEASE_SECONDS", 0.5)
     monkeypatch.setattr(stores, "POLL_SECONDS", 0.1)
-    assert read(other.shared("learned", "key", lambda folder: folder and write(folder, who="other"))) == {"who": "other"}
+    assert read(
+        other.once("learned", "key", lambda folder: folder and write(folder, who="other"))
+    ) == {"who": "other"}
     assert other.remote.claim("learned/key") is None
 
 
@@ -226,7 +249,11 @@ def test_a_trial_that_one_machine_left_is_finished_by_another(
 
     with pytest.raises(KeyboardInterrupt):
         run_trial(quick, leave, one)
-    outcome = run_trial(quick, lambda event: steps.append((getattr(event, "stage", ""), getattr(event, "step", 0))), other)
+    outcome = run_trial(
+        quick,
+        lambda event: steps.append((getattr(event, "stage", ""), getattr(event, "step", 0))),
+        other,
+    )
     assert next(step for stage, step in steps if stage == "forget" and step) == 8
     assert not any(stage in ("learn", "score base", "score learned") for stage, _ in steps)
     assert outcome.measures == whole.measures
@@ -235,13 +262,17 @@ def test_a_trial_that_one_machine_left_is_finished_by_another(
     assert one.rows(outcome.id) == plain.rows(whole.id)
     assert list(one.outcomes([outcome.id, "none"])) == [outcome.id]
     assert [found.id for found in one.finished()] == [outcome.id]
-    assert one.folder(f"trials/{outcome.id}/checkpoint") is None
+    assert one.fetch_folder(f"trials/{outcome.id}/checkpoint") is None
     assert one.has("learned", outcome.learned_id)
-    assert identify(overlay(quick, {"seed": 1})).trial not in one.outcomes([identify(overlay(quick, {"seed": 1})).trial])
+    assert identify(overlay(quick, {"seed": 1})).trial not in one.outcomes(
+        [identify(overlay(quick, {"seed": 1})).trial]
+    )
 
 
 @pytest.mark.parametrize(("where", "words"), [("gopher://x/y", "gopher"), ("s3:/", "")])
-def test_a_url_that_cannot_be_used_is_refused(where: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_cannot_be_used_is_refused(
+    where: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     if "://" in where:
         with pytest.raises(BadInput, match=f'the store "{where}" cannot be used.*{words}'):

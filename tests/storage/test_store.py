@@ -78,10 +78,10 @@ def test_a_shared_folder_is_made_once(tmp_path: Path) -> None:
         made.append(folder)
         (folder / "file").touch()
 
-    first = store.shared("kind", "key", make)
-    assert store.shared("kind", "key", make) == first == tmp_path / "kind" / "key"
+    first = store.once("kind", "key", make)
+    assert store.once("kind", "key", make) == first == tmp_path / "kind" / "key"
     assert len(made) == 1
-    store.shared("kind", "other", make)
+    store.once("kind", "other", make)
     assert len(made) == 2
 
 
@@ -90,9 +90,11 @@ def test_what_could_not_be_made_is_made_by_the_next(tmp_path: Path) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        Store(tmp_path).shared("kind", "key", fail)
+        Store(tmp_path).once("kind", "key", fail)
     assert not (tmp_path / "kind" / "key").exists()
-    assert (Store(tmp_path).shared("kind", "key", lambda folder: (folder / "file").touch()) / "file").exists()
+    assert (
+        Store(tmp_path).once("kind", "key", lambda folder: (folder / "file").touch()) / "file"
+    ).exists()
 
 
 WORKER = textwrap.dedent(
@@ -137,7 +139,9 @@ def test_a_killed_maker_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
     assert names(tmp_path / "store" / "kind") == {"key", "key.lock"}
 
 
-def test_a_folder_that_lost_something_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_lost_something_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
     made = []
 
@@ -147,19 +151,23 @@ def test_a_folder_that_lost_something_is_made_again(tmp_path: Path, caplog: pyte
         (folder / "inner" / "weights").write_bytes(bytes(100))
         (folder / "settings").write_text("all of it")
 
-    folder = store.shared("kind", "key", make)
+    folder = store.once("kind", "key", make)
     harms: list[Callable[[], object]] = [
         lambda: os.truncate(folder / "inner" / "weights", 50),
         lambda: (folder / "settings").unlink(),
         lambda: os.truncate(folder / checksums.FILE, 5),
     ]
-    said = ["inner/weights has 50 bytes of 100", "settings is missing, or not a file", f"{checksums.FILE} cannot be read"]
+    said = [
+        "inner/weights has 50 bytes of 100",
+        "settings is missing, or not a file",
+        f"{checksums.FILE} cannot be read",
+    ]
     for harm, words in zip(harms, said, strict=True):
         assert store.has("kind", "key")
         count = len(made)
         harm()
         assert not store.has("kind", "key")
-        assert store.shared("kind", "key", make) == folder
+        assert store.once("kind", "key", make) == folder
         assert len(made) == count + 1
         assert (folder / "inner" / "weights").stat().st_size == 100
         assert f"{folder} is damaged ({words}): it is thrown away and made again" in caplog.text
@@ -167,18 +175,29 @@ def test_a_folder_that_lost_something_is_made_again(tmp_path: Path, caplog: pyte
 
 def test_a_state_that_lost_something_is_no_state(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.replaced("state") as draft:
+    with store.replace("state") as draft:
         (draft / "weights").write_bytes(bytes(100))
-    assert store.folder("state") == tmp_path / "state"
+    assert store.fetch_folder("state") == tmp_path / "state"
     os.truncate(tmp_path / "state" / "weights", 50)
-    assert store.folder("state") is None
+    assert store.fetch_folder("state") is None
     assert names(tmp_path) == set()
 
 
-def test_what_lost_something_is_found_before_it_is_needed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_lost_something_is_found_before_it_is_needed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
-    folders = [tmp_path / name for name in ("learned/a", "learning/a", "scored/b", "trials/c/checkpoint", "trials/c/model")]
-    locks = ["learned/a.lock", "learned/a.lock", "scored/b.lock", "trials/c/running.lock", "trials/c/running.lock"]
+    folders = [
+        tmp_path / name
+        for name in ("learned/a", "learning/a", "scored/b", "trials/c/checkpoint", "trials/c/model")
+    ]
+    locks = [
+        "learned/a.lock",
+        "learned/a.lock",
+        "scored/b.lock",
+        "trials/c/running.lock",
+        "trials/c/running.lock",
+    ]
     for folder in folders:
         with whole_folder(folder) as draft:
             (draft / "weights").write_bytes(bytes(100))
@@ -202,10 +221,10 @@ def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("state", "other"):
         (tmp_path / f".{name}-{'0a' * 16}" / "inner").mkdir(parents=True)
-    with store.replaced("state") as draft:
+    with store.replace("state") as draft:
         (draft / "weights").touch()
     assert names(tmp_path) == {"state", f".other-{'0a' * 16}"}
-    store.discard("other")
+    store.delete("other")
     assert names(tmp_path) == {"state"}
 
 
@@ -222,8 +241,13 @@ def outcome() -> Outcome:
         id="id",
         learned_id="learned",
         data="data",
-        measures=metrics.measures(ROWS) | {"learned/a/test/variability": Estimate(1 / 3, None, None, 8)},
-        probes=(ProbeScore(phase="base", task="a", layer=1, accuracy=Estimate(0.5, 0.25, 0.75, 8), l2=0.01),),
+        measures=metrics.measures(ROWS)
+        | {"learned/a/test/variability": Estimate(1 / 3, None, None, 8)},
+        probes=(
+            ProbeScore(
+                phase="base", task="a", layer=1, accuracy=Estimate(0.5, 0.25, 0.75, 8), l2=0.01
+            ),
+        ),
         parameters=90_496,
         seconds=0.1 + 0.2,
     )
@@ -251,15 +275,20 @@ def test_a_flipped_bit_in_a_finished_trial_is_refused(file: str, tmp_path: Path)
     store = Store(tmp_path)
     store.finish(outcome(), ROWS)
     flip(store.trial("id") / file)
-    with pytest.raises(BadInput, match=rf"trials/id is damaged \({file} is not what was written there\): remove the folder"):
+    with pytest.raises(
+        BadInput,
+        match=rf"trials/id is damaged \({file} is not what was written there\): remove the folder",
+    ):
         store.outcome("id") if file == "outcome.json" else store.rows("id")
 
 
-def test_a_shared_folder_that_is_not_what_was_written_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shared_folder_that_is_not_what_was_written_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store, folder = Store(tmp_path), tmp_path / "kind" / "one"
 
     def share(key: str) -> str:
-        store.shared("kind", key, lambda folder: (folder / "file").write_text(f"content of {key}"))  # type: ignore[operator]
+        store.once("kind", key, lambda folder: (folder / "file").write_text(f"content of {key}"))  # type: ignore[operator]
         return (tmp_path / "kind" / key / "file").read_text()
 
     def replace(other: Path) -> None:

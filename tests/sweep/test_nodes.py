@@ -55,12 +55,16 @@ def network() -> Iterator[None]:
     def clear() -> None:
         for number, node in enumerate(nodes):
             # A node that was cut off is still at work.
-            pids = subprocess.run(["ip", "netns", "pids", node], capture_output=True, text=True, check=False).stdout
+            pids = subprocess.run(
+                ["ip", "netns", "pids", node], capture_output=True, text=True, check=False
+            ).stdout
             for pid in pids.split():
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", node], check=False, capture_output=True)
-            subprocess.run(["ip", "link", "delete", f"forget0-{number}"], check=False, capture_output=True)
+            subprocess.run(
+                ["ip", "link", "delete", f"forget0-{number}"], check=False, capture_output=True
+            )
         subprocess.run(["ip", "link", "delete", "forget0"], check=False, capture_output=True)
 
     clear()
@@ -70,7 +74,18 @@ def network() -> Iterator[None]:
         ip("link", "set", "forget0", "up")
         for number, node in enumerate(nodes):
             ip("netns", "add", node)
-            ip("link", "add", f"forget0-{number}", "type", "veth", "peer", "name", "eth0", "netns", node)
+            ip(
+                "link",
+                "add",
+                f"forget0-{number}",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                node,
+            )
             ip("link", "set", f"forget0-{number}", "master", "forget0", "up")
             ip("-n", node, "address", "add", f"{node}/24", "dev", "eth0")
             ip("-n", node, "link", "set", "eth0", "up")
@@ -104,9 +119,13 @@ class Nodes:
         ip("-n", node, "link", "set", "eth0", "down")
 
     def sweep(self, spec: Path) -> subprocess.Popen[str]:
-        command = self.command(HEAD, str(BIN / "forget"), "sweep", str(spec), "--address", f"{HEAD}:6379")
+        command = self.command(
+            HEAD, str(BIN / "forget"), "sweep", str(spec), "--address", f"{HEAD}:6379"
+        )
         log = (self.folder / "sweep.log").open("w")
-        return subprocess.Popen(command, env=self.on(HEAD), cwd=self.folder, stdout=log, stderr=log, text=True)
+        return subprocess.Popen(
+            command, env=self.on(HEAD), cwd=self.folder, stdout=log, stderr=log, text=True
+        )
 
     def said(self) -> str:
         return (self.folder / "sweep.log").read_text()
@@ -114,7 +133,11 @@ class Nodes:
     def running(self, node: str) -> list[str]:
         """Ids of the trials that the node has sent a checkpoint of, and no outcome."""
         trials = list((self.folder / node).glob(".cache/forget/*/trials/*"))
-        return [t.name for t in trials if (t / ".checkpoint.version").exists() and not (t / "outcome.json").exists()]
+        return [
+            t.name
+            for t in trials
+            if (t / ".checkpoint.version").exists() and not (t / "outcome.json").exists()
+        ]
 
     def journal(self, id: str) -> list[dict[str, object]]:
         """As the node that finished the trial left it."""
@@ -122,7 +145,11 @@ class Nodes:
         return [json.loads(line) for line in lines]
 
     def forget_steps(self, id: str) -> list[object]:
-        return [event["step"] for event in self.journal(id) if event["kind"] == "step" and event["stage"] == "forget"]
+        return [
+            event["step"]
+            for event in self.journal(id)
+            if event["kind"] == "step" and event["stage"] == "forget"
+        ]
 
     def starts(self, id: str) -> int:
         return sum(event["kind"] == "started" for event in self.journal(id))
@@ -161,15 +188,29 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
             head = node == HEAD
             place = ["--head", "--port=6379", f"--temp-dir={sessions}", "--include-dashboard=false"]
             role = place if head else [f"--address={HEAD}:6379"]
-            size = [f"--num-cpus={0 if head else 1}", "--num-gpus=0", "--object-store-memory=100000000"]
+            size = [
+                f"--num-cpus={0 if head else 1}",
+                "--num-gpus=0",
+                "--object-store-memory=100000000",
+            ]
             start = ["ray", "start", *role, *size, f"--node-ip-address={node}", "--block"]
             log = stack.enter_context((tmp_path / f"ray-{node}.log").open("w"))
             process = found.processes[node] = subprocess.Popen(
-                found.command(node, *start), env=found.on(node), stdout=log, stderr=log, start_new_session=True, cwd=tmp_path
+                found.command(node, *start),
+                env=found.on(node),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=tmp_path,
             )
             stack.callback(end, process)
             said = Path(log.name).read_text
-            soon(lambda p=process, said=said: "Ray runtime started" in said() or p.poll() is not None, f"no ray on {node}")
+            soon(
+                lambda p=process, said=said: (
+                    "Ray runtime started" in said() or p.poll() is not None
+                ),
+                f"no ray on {node}",
+            )
             assert process.poll() is None, said()
         yield found
 
@@ -198,7 +239,9 @@ def long(quick: Trial) -> Trial:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(long: Trial, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Outcome]]:
+def undisturbed(
+    long: Trial, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, dict[str, Outcome]]:
     """The trials of the sweep, run one after the other in this process."""
     store = Store(tmp_path_factory.mktemp("undisturbed"))
     outcomes = [run_trial(overlay(long, {"seed": seed}), store=store) for seed in SEEDS]
@@ -209,17 +252,26 @@ def spec_of(trial: Trial, folder: Path) -> Path:
     """The sweep over SEEDS as a file."""
     fields = trial.model_dump(mode="json")
     lines = ["[base]"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in fields.items() if not isinstance(value, dict)]
+    lines += [
+        f"{key} = {json.dumps(value)}"
+        for key, value in fields.items()
+        if not isinstance(value, dict)
+    ]
     for name, part in fields.items():
         if isinstance(part, dict):
-            lines += [f"[base.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in part.items())]
+            lines += [
+                f"[base.{name}]",
+                *(f"{key} = {json.dumps(value)}" for key, value in part.items()),
+            ]
     lines += ["[axes]", f"seed = {list(SEEDS)}", "[resources]", "checkpoint_minutes = 0.02"]
     path = folder / "study.toml"
     path.write_text("\n".join(lines))
     return path
 
 
-def check_whole(nodes: Nodes, undisturbed: tuple[Store, dict[str, Outcome]], monkeypatch: pytest.MonkeyPatch) -> None:
+def check_whole(
+    nodes: Nodes, undisturbed: tuple[Store, dict[str, Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every trial FINISHED once, with one version and the Rows of an undisturbed run."""
     from mlflow import MlflowClient
 
@@ -237,7 +289,9 @@ def check_whole(nodes: Nodes, undisturbed: tuple[Store, dict[str, Outcome]], mon
     assert experiment
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * (1 + len(SEEDS))
-    children = [run.data.tags["forget.trial"] for run in runs if "mlflow.parentRunId" in run.data.tags]
+    children = [
+        run.data.tags["forget.trial"] for run in runs if "mlflow.parentRunId" in run.data.tags
+    ]
     assert sorted(children) == sorted(outcomes)
     versions = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert sorted(version.tags["forget.trial"] for version in versions) == sorted(outcomes)
@@ -245,10 +299,16 @@ def check_whole(nodes: Nodes, undisturbed: tuple[Store, dict[str, Outcome]], mon
 
 @pytest.mark.timeout(600)
 def test_a_worker_whose_link_is_cut_costs_nothing(
-    nodes: Nodes, long: Trial, undisturbed: tuple[Store, dict[str, Outcome]], monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes,
+    long: Trial,
+    undisturbed: tuple[Store, dict[str, Outcome]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with nodes.sweep(spec_of(long, nodes.folder)) as sweep:
-        soon(lambda: all(nodes.running(worker) for worker in WORKERS) or sweep.poll() is not None, "not on both workers")
+        soon(
+            lambda: all(nodes.running(worker) for worker in WORKERS) or sweep.poll() is not None,
+            "not on both workers",
+        )
         assert sweep.poll() is None, nodes.said()
         (lost,) = nodes.running(WORKERS[1])
         nodes.cut(WORKERS[1])
@@ -261,10 +321,15 @@ def test_a_worker_whose_link_is_cut_costs_nothing(
 
 @pytest.mark.timeout(600)
 def test_a_worker_that_is_told_to_go_loses_no_step(
-    nodes: Nodes, long: Trial, undisturbed: tuple[Store, dict[str, Outcome]], monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes,
+    long: Trial,
+    undisturbed: tuple[Store, dict[str, Outcome]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with nodes.sweep(spec_of(long, nodes.folder)) as sweep:
-        soon(lambda: nodes.running(WORKERS[1]) or sweep.poll() is not None, "no trial on the worker")
+        soon(
+            lambda: nodes.running(WORKERS[1]) or sweep.poll() is not None, "no trial on the worker"
+        )
         assert sweep.poll() is None, nodes.said()
         (moved,) = nodes.running(WORKERS[1])
         # What Kubernetes does to a pod.

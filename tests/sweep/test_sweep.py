@@ -49,17 +49,29 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> None:
     """As `ray health-check` finds it, which KubeRay's workers run before they join."""
     address = ray.get_runtime_context().gcs_address
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+        "HOME": str(tmp_path)
+    }
     tokens = {"none": "", "wrong": "0" * 64, "right": os.environ["RAY_AUTH_TOKEN"]}
 
     def knock(token: str) -> subprocess.Popen[str]:
         command = [str(Path(sys.executable).parent / "ray"), "health-check", "--address", address]
-        mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-        return subprocess.Popen(command, env=clean | mode, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        mode = (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+            if token
+            else {"RAY_AUTH_MODE": "disabled"}
+        )
+        return subprocess.Popen(
+            command, env=clean | mode, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     knocks = {name: knock(token) for name, token in tokens.items()}
     said = {name: one.communicate(timeout=120)[0] for name, one in knocks.items()}
-    assert {name: one.returncode for name, one in knocks.items()} == {"none": 1, "wrong": 1, "right": 0}, said
+    assert {name: one.returncode for name, one in knocks.items()} == {
+        "none": 1,
+        "wrong": 1,
+        "right": 0,
+    }, said
     assert {name for name, text in said.items() if "InvalidAuthToken" in text} == {"none", "wrong"}
 
 
@@ -73,18 +85,24 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def sweep_of(trial: Trial, resources: Resources | None = None, **axes: list[object]) -> Sweep:
-    return Sweep(name="study", base=trial.model_dump(), axes=axes, resources=resources or Resources())
+    return Sweep(
+        name="study", base=trial.model_dump(), axes=axes, resources=resources or Resources()
+    )
 
 
 def runs() -> list[Run]:
     """The sweep's own run first, then its trials'."""
     client = MlflowClient(tracking_uri())
-    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    found = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()]
+    )
     return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
 
 
 def journal(store: Store, id: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (store.trial(id) / "journal.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (store.trial(id) / "journal.jsonl").read_text().splitlines()
+    ]
 
 
 def when(ready: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
@@ -101,7 +119,9 @@ def when(ready: Callable[[], object], then: Callable[[], object]) -> threading.T
     return thread
 
 
-def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(quick: Trial, here: Store, cluster: None) -> None:
+def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(
+    quick: Trial, here: Store, cluster: None
+) -> None:
     sweep = sweep_of(quick, **{"forget.lr": [1e-2, 1e-4]})
     first = run(sweep, "the spec")
     assert [outcome.trial.forget.lr for outcome in first.outcomes] == [1e-2, 1e-4]
@@ -113,7 +133,9 @@ def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(quick: Trial
     parent, *children = runs()
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["trials/finished"] == 2
-    assert {child.data.tags["forget.trial"] for child in children} == {outcome.id for outcome in first.outcomes}
+    assert {child.data.tags["forget.trial"] for child in children} == {
+        outcome.id for outcome in first.outcomes
+    }
     assert {child.info.status for child in children} == {"FINISHED"}
     for outcome in first.outcomes:
         child = next(child for child in children if child.data.tags["forget.trial"] == outcome.id)
@@ -149,8 +171,12 @@ def test_a_trial_with_bad_input_fails_alone_and_is_not_tried_again(
     }
 
 
-def test_stopped_then_killed_a_trial_goes_on_where_it_was(quick: Trial, here: Store, cluster: None) -> None:
-    long = overlay(quick, {"forget.epochs": 300, "forget.lr": 1e-4, "probe.examples": 0, "save": False})
+def test_stopped_then_killed_a_trial_goes_on_where_it_was(
+    quick: Trial, here: Store, cluster: None
+) -> None:
+    long = overlay(
+        quick, {"forget.epochs": 300, "forget.lr": 1e-4, "probe.examples": 0, "save": False}
+    )
     sweep = sweep_of(long, Resources(checkpoint_minutes=0.01, retries=1), seed=[0])
     id = identify(sweep.trials()[0]).trial
     checkpoint = here.trial(id) / "checkpoint"
@@ -169,7 +195,11 @@ def test_stopped_then_killed_a_trial_goes_on_where_it_was(quick: Trial, here: St
                 process.kill()
 
     def steps() -> list[int]:
-        return [int(str(line["step"])) for line in journal(here, id) if line["kind"] == "step" and line["stage"] == "forget"]
+        return [
+            int(str(line["step"]))
+            for line in journal(here, id)
+            if line["kind"] == "step" and line["stage"] == "forget"
+        ]
 
     reached = max(steps())
     killer = when(lambda: max(steps()) > reached + 200, kill)
@@ -180,7 +210,9 @@ def test_stopped_then_killed_a_trial_goes_on_where_it_was(quick: Trial, here: St
     starts = [number for number, line in enumerate(lines) if line["kind"] == "started"]
     assert len(starts) == 3
     for start in starts[1:]:
-        resumed = next(line for line in lines[start:] if line["kind"] == "step" and line["stage"] == "forget")
+        resumed = next(
+            line for line in lines[start:] if line["kind"] == "step" and line["stage"] == "forget"
+        )
         assert int(str(resumed["step"])) > 1
     assert [found.info.status for found in runs()] == ["FINISHED", "FINISHED"]
 
@@ -191,7 +223,9 @@ def test_resources_that_no_node_has_are_refused(quick: Trial, here: Store, clust
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_sweep_waits_for_another_process_that_runs_it(quick: Trial, here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_waits_for_another_process_that_runs_it(
+    quick: Trial, here: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     entered = threading.Event()
 
     def enter() -> None:
@@ -207,7 +241,9 @@ def test_a_sweep_waits_for_another_process_that_runs_it(quick: Trial, here: Stor
     assert 'another process runs sweep "study"' in capsys.readouterr().out
 
 
-def test_what_killed_sweeps_left_of_ray_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_killed_sweeps_left_of_ray_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nodes, "FOLDERS", tmp_path)
     for name in ("ray-alive", "ray-dead"):
         (tmp_path / name / "session").mkdir(parents=True)
@@ -227,7 +263,9 @@ def test_a_cluster_that_does_not_answer_is_refused(address: str) -> None:
         pass
 
 
-def test_the_first_trial_of_each_learned_checkpoint_goes_first(quick: Trial, tmp_path: Path) -> None:
+def test_the_first_trial_of_each_learned_checkpoint_goes_first(
+    quick: Trial, tmp_path: Path
+) -> None:
     sweep = sweep_of(quick, **{"seed": [0, 1], "forget.lr": [1e-3, 1e-4]})
     total, todo = jobs(sweep, Store(tmp_path))
     order = [(job.trial.seed, job.trial.forget.lr) for job in todo]
@@ -262,7 +300,9 @@ def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:
     assert steps == list(range(1, 19))
 
 
-def test_a_trial_whose_processes_share_its_model(quick: Trial, finished: tuple[Store, Outcome], here: Store) -> None:
+def test_a_trial_whose_processes_share_its_model(
+    quick: Trial, finished: tuple[Store, Outcome], here: Store
+) -> None:
     """It ends with the Rows and the model of a process that has the model to itself."""
     run_processes(quick, Resources(workers=2, shard=True), lambda event: None, here)
     id = identify(quick).trial
@@ -272,23 +312,30 @@ def test_a_trial_whose_processes_share_its_model(quick: Trial, finished: tuple[S
     assert mine.parameters == outcome.parameters
     for row, alone in zip(here.rows(id), store.rows(id), strict=True):
         assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
-        # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5 from one.
+        # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5
+        # from one.
         assert row.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
         assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
-    saved, expected = (load(where.trial(id) / "model").network.state_dict() for where in (here, store))
+    saved, expected = (
+        load(where.trial(id) / "model").network.state_dict() for where in (here, store)
+    )
     assert saved.keys() == expected.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(saved[name], weight, rtol=2**-7, atol=1e-5)
 
 
 def test_adapters_do_not_share_a_model(quick: Trial, here: Store) -> None:
-    with pytest.raises(BadInput, match='shard = true is for whole models: it does not go with tuning = "lora"'):
+    with pytest.raises(
+        BadInput, match='shard = true is for whole models: it does not go with tuning = "lora"'
+    ):
         run(sweep_of(overlay(quick, {"tuning": "lora"}), Resources(workers=2, shard=True)), "")
 
 
 def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> None:
     with pytest.raises(BadInput, match='no task is named "vowel"'):
-        run_processes(overlay(quick, {"task": "vowel"}), Resources(workers=2), lambda event: None, here)
+        run_processes(
+            overlay(quick, {"task": "vowel"}), Resources(workers=2), lambda event: None, here
+        )
 
 
 @pytest.mark.parametrize(
@@ -296,11 +343,19 @@ def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> 
     [
         ("raise ValueError('no such luck')", "ValueError: no such luck"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "process 1 of the trial died of SIGKILL"),
-        ("faulthandler._sigsegv()", "process 1 of the trial died of SIGSEGV: Fatal Python error: Segmentation fault"),
+        (
+            "faulthandler._sigsegv()",
+            "process 1 of the trial died of SIGSEGV: Fatal Python error: Segmentation fault",
+        ),
     ],
 )
 def test_a_process_that_dies_says_of_what(
-    quick: Trial, here: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str, words: str
+    quick: Trial,
+    here: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fate: str,
+    words: str,
 ) -> None:
     """Whichever way it goes; the other one, which it takes along, only knows that a peer went away."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -319,7 +374,9 @@ if os.environ.get("RANK") == "1":
     assert str(error.value) == words
 
 
-SEARCH = Search.model_validate({"trials": 4, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-2, "log": True}}})
+SEARCH = Search.model_validate(
+    {"trials": 4, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-2, "log": True}}}
+)
 
 
 def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
@@ -329,7 +386,9 @@ def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
     return mine
 
 
-def test_a_search_goes_on_where_it_was_killed(quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path) -> None:
+def test_a_search_goes_on_where_it_was_killed(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
     _, outcome = finished
     store = Store(tmp_path)
     cell = Cell(quick, SEARCH, store)
@@ -364,7 +423,9 @@ def test_a_search_weighs_forgetting_against_the_other_tasks(
 
     def objectives(own: float | None, other: float | None) -> list[float] | None:
         ratios = {
-            metric_name("forgotten", task, "test", "forget_ratio"): Estimate(ratio, ratio, ratio, 40)
+            metric_name("forgotten", task, "test", "forget_ratio"): Estimate(
+                ratio, ratio, ratio, 40
+            )
             for task, ratio in (("vowels", own), ("upper", other))
         }
         return cell.objectives(outcome.model_copy(update={"measures": ratios}))

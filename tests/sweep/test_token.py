@@ -24,7 +24,8 @@ DASHBOARD = ("aiohttp_cors", "opencensus", "virtualenv")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not all(map(importlib.util.find_spec, DASHBOARD)), reason="needs pip install -c constraints.txt -e '.[cluster]'"
+        not all(map(importlib.util.find_spec, DASHBOARD)),
+        reason="needs pip install -c constraints.txt -e '.[cluster]'",
     ),
 ]
 
@@ -39,7 +40,9 @@ def status(url: str, token: str | None = None) -> int:
     """Of the answer; 0 where nobody listens."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=10
+        ) as answer:
             return answer.status
     except urllib.error.HTTPError as refused:
         return refused.code
@@ -59,24 +62,50 @@ class Head:
 
     def run(self, token: str, *words: str) -> subprocess.CompletedProcess[str]:
         """A command with that token; with none of it, where it is empty."""
-        mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-        return subprocess.run(words, cwd=self.folder, env=self.environment | mode, capture_output=True, text=True, timeout=200)
+        mode = (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+            if token
+            else {"RAY_AUTH_MODE": "disabled"}
+        )
+        return subprocess.run(
+            words,
+            cwd=self.folder,
+            env=self.environment | mode,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("head")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = clean | {"HOME": str(folder), "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = clean | {
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     token = secrets.token_hex(32)
     gcs, dashboard = free_port(), free_port()
     # Sockets lie there, whose paths end at 107 bytes.
     short = Path(f"/tmp/ray-{secrets.token_hex(4)}")
-    start = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=1", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    start = [
+        str(BIN / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=1",
+        f"--port={gcs}",
+        f"--dashboard-port={dashboard}",
+    ]
     start += ["--dashboard-host=127.0.0.1", f"--temp-dir={short}"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            start, env=environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}, stdout=log, stderr=log
+            start,
+            env=environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
+            stdout=log,
+            stderr=log,
         )
     try:
         until = time.monotonic() + 120
@@ -92,9 +121,15 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         shutil.rmtree(short, ignore_errors=True)
 
 
-@pytest.mark.parametrize("path", ["/api/jobs/", "/api/version", "/api/cluster_status", "/nodes?view=summary"])
+@pytest.mark.parametrize(
+    "path", ["/api/jobs/", "/api/version", "/api/cluster_status", "/nodes?view=summary"]
+)
 def test_the_dashboard_answers_to_the_token_alone(path: str, head: Head) -> None:
-    assert [status(head.dashboard + path, token) for token in (None, "0" * 64, head.token)] == [401, 403, 200]
+    assert [status(head.dashboard + path, token) for token in (None, "0" * 64, head.token)] == [
+        401,
+        403,
+        200,
+    ]
 
 
 def test_a_job_is_submitted_with_the_token_alone(head: Head) -> None:
@@ -107,7 +142,15 @@ def test_a_job_is_submitted_with_the_token_alone(head: Head) -> None:
 
 
 def test_a_sweep_with_another_token_is_told_so(head: Head) -> None:
-    sweep = (sys.executable, "-m", "pipelines.cli", "sweep", str(ROOT / "k8s/base/spec.toml"), "--address", head.gcs)
+    sweep = (
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "sweep",
+        str(ROOT / "k8s/base/spec.toml"),
+        "--address",
+        head.gcs,
+    )
     done = head.run("0" * 64, *sweep)
     assert done.returncode == 2
     assert "RAY_AUTH_TOKEN must be its token" in done.stderr

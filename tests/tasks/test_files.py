@@ -18,14 +18,21 @@ Write = Callable[..., Path]
 
 
 def item(number: int, **other: Any) -> dict[str, Any]:
-    return {"id": f"i{number}", "question": f"What is {number}?", "choices": ["odd", "even"], "answer": 1 - number % 2} | other
+    return {
+        "id": f"i{number}",
+        "question": f"What is {number}?",
+        "choices": ["odd", "even"],
+        "answer": 1 - number % 2,
+    } | other
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Writes a task of the folder tmp_path/mine: each split's items or raw lines, and the text of task.toml."""
 
-    def write(name: str = "parity", toml: str = "", **splits: list[Mapping[str, Any] | str]) -> Path:
+    def write(
+        name: str = "parity", toml: str = "", **splits: list[Mapping[str, Any] | str]
+    ) -> Path:
         folder = tmp_path / "mine" / name
         folder.mkdir(parents=True, exist_ok=True)
         for split, lines in splits.items():
@@ -47,7 +54,10 @@ def test_a_folder_of_tasks_and_a_task_itself_are_both_folders(write: Write, tmp_
     (tmp_path / "mine" / ".hidden" / "train.jsonl").touch()
 
     found = files.tasks([str(tmp_path / "mine")])
-    assert {name: task.splits for name, task in found.items()} == {"other": ("test",), "parity": ("train", "test", "near")}
+    assert {name: task.splits for name, task in found.items()} == {
+        "other": ("test",),
+        "parity": ("train", "test", "near"),
+    }
     assert all(task.kind == "files" for task in found.values())
     assert found["parity"].records("train")[1] == Record("i1", "What is 1?", ("odd", "even"), 0)
     assert found["parity"].records("near")[0].source == "i0"
@@ -71,7 +81,9 @@ def test_the_default_prompt_leaves_out_an_empty_passage(write: Write) -> None:
 
 
 def test_task_toml_sets_prompt_option_and_family(write: Write) -> None:
-    toml = 'prompt = "{question}\\n{listed}\\n{{A or B}} ="\noption = "{choice}"\nfamily = "numbers"\n'
+    toml = (
+        'prompt = "{question}\\n{listed}\\n{{A or B}} ="\noption = "{choice}"\nfamily = "numbers"\n'
+    )
     folder = write(test=[item(1)], toml=toml)
     assert files.tasks([str(folder)])["parity"].family == "numbers"
     (example,) = tasks.load("parity", "test", folders=[str(folder)])
@@ -123,13 +135,21 @@ WRONG_LINES = {
     json.dumps(item(2, question=" ")): "line 2: question: is empty",
     json.dumps(item(2, choices="odd")): "line 2: choices: should be a list, not 'odd'",
     json.dumps(item(2, choices=["odd", ""])): "line 2: choices.1: is empty",
-    json.dumps(item(2, choices=["odd", 2])): "line 2: choices.1: input should be a valid string, not 2",
+    json.dumps(
+        item(2, choices=["odd", 2])
+    ): "line 2: choices.1: input should be a valid string, not 2",
     json.dumps(item(2, choices=["odd"])): "line 2: choices: 1 where at least 2 are needed",
-    json.dumps(item(2, choices=["a", "b", "a"])): "line 2: choices: 'a' stands there more than once",
+    json.dumps(
+        item(2, choices=["a", "b", "a"])
+    ): "line 2: choices: 'a' stands there more than once",
     json.dumps(item(2, answer="0")): "line 2: answer: input should be a valid integer, not '0'",
     json.dumps(item(2, answer=True)): "line 2: answer: input should be a valid integer, not True",
-    json.dumps(item(2, answer=2)): "line 2: answer: 2 is not the index of one of 2 choices (the first is 0)",
-    json.dumps(item(2, answer=-1)): "line 2: answer: -1 is not the index of one of 2 choices (the first is 0)",
+    json.dumps(
+        item(2, answer=2)
+    ): "line 2: answer: 2 is not the index of one of 2 choices (the first is 0)",
+    json.dumps(
+        item(2, answer=-1)
+    ): "line 2: answer: -1 is not the index of one of 2 choices (the first is 0)",
     json.dumps(item(1)): 'line 2: id: "i1" is that of line 1 already',
 }
 
@@ -145,13 +165,18 @@ def test_a_wrong_line_is_refused_with_file_and_line(line: str, write: Write) -> 
 @pytest.mark.parametrize("other", [{}, {"source": "i7"}])
 def test_a_near_item_names_its_train_item(other: dict[str, str], write: Write) -> None:
     folder = write(train=[item(1)], near=[item(2, **other)])
-    with pytest.raises(BadInput, match=r'near\.jsonl, line 1: source: "(i7)?" is not the id of an item of train\.jsonl'):
+    with pytest.raises(
+        BadInput,
+        match=r'near\.jsonl, line 1: source: "(i7)?" is not the id of an item of train\.jsonl',
+    ):
         files.tasks([str(folder)])["parity"].records("near")
 
 
 def test_near_without_train_is_refused(write: Write) -> None:
     folder = write(near=[item(2, source="i1")])
-    with pytest.raises(BadInput, match=r"train\.jsonl: the file cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        BadInput, match=r"train\.jsonl: the file cannot be read \(No such file or directory\)"
+    ):
         files.tasks([str(folder)])["parity"].records("near")
 
 
@@ -190,13 +215,17 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_task_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"holds no task; it or the folders in it need train\.jsonl and test\.jsonl"):
+    with pytest.raises(
+        BadInput, match=r"holds no task; it or the folders in it need train\.jsonl and test\.jsonl"
+    ):
         files.tasks([str(tmp_path)])
 
 
 def test_a_file_that_is_no_split_is_refused(write: Write) -> None:
     folder = write(train=[item(0)], tests=[item(1)])
-    with pytest.raises(BadInput, match=r'tests\.jsonl: "tests" is not a split; did you mean "test"\?'):
+    with pytest.raises(
+        BadInput, match=r'tests\.jsonl: "tests" is not a split; did you mean "test"\?'
+    ):
         files.tasks([str(folder)])
 
 
@@ -205,7 +234,9 @@ def test_two_tasks_of_one_name_are_refused(write: Write, tmp_path: Path) -> None
     second = tmp_path / "yours" / "parity"
     second.mkdir(parents=True)
     (second / "test.jsonl").write_text(json.dumps(item(1)))
-    with pytest.raises(BadInput, match=r'task "parity" is in .*mine and in .*yours; rename one of them'):
+    with pytest.raises(
+        BadInput, match=r'task "parity" is in .*mine and in .*yours; rename one of them'
+    ):
         files.tasks([str(first), str(second)])
     assert list(files.tasks([str(first), str(first.parent)])) == ["parity"]
 

@@ -26,7 +26,9 @@ SOURCES = {source.name: source for source in hub.SOURCES}
 
 def sentence(draw: Random) -> str:
     """Own words with what trips templates: quotes, braces, double spaces, letters beyond ASCII."""
-    subject = draw.choice(["The old baker", "A quiet river", "Ana's {red} kite", 'The so-called "expert"', "Zoë"])
+    subject = draw.choice(
+        ["The old baker", "A quiet river", "Ana's {red} kite", 'The so-called "expert"', "Zoë"]
+    )
     verb = draw.choice(["crossed", "didn't mend", "watched", "painted", "lost"])
     thing = draw.choice(["the bridge", "two  lamps", "her % of it", "a café", "nothing"])
     return f"{subject} {verb} {thing} in {draw.randint(1, 99)} days."
@@ -50,7 +52,12 @@ def lettered(draw: Random, question: str, sizes: tuple[int, ...]) -> Row:
 
 
 def pair(draw: Random, first: str, second: str) -> Row:
-    return {first: sentence(draw), second: sentence(draw), "label": draw.randint(0, 1), "idx": draw.randint(0, 999)}
+    return {
+        first: sentence(draw),
+        second: sentence(draw),
+        "label": draw.randint(0, 1),
+        "idx": draw.randint(0, 999),
+    }
 
 
 def sciq(draw: Random) -> Row:
@@ -61,7 +68,10 @@ def sciq(draw: Random) -> Row:
 
 
 def hellaswag(draw: Random) -> Row:
-    endings = [f"{text}. [substeps] {sentence(draw)} [title] {sentence(draw)}" for text in distinct(draw, 4)]
+    endings = [
+        f"{text}. [substeps] {sentence(draw)} [title] {sentence(draw)}"
+        for text in distinct(draw, 4)
+    ]
     return {
         "ind": draw.randint(0, 999),
         "activity_label": "How to mend a kite",
@@ -74,7 +84,12 @@ def hellaswag(draw: Random) -> Row:
 
 def social_iqa(draw: Random) -> Row:
     answers = dict(zip(("answerA", "answerB", "answerC"), distinct(draw, 3), strict=True))
-    return {"context": sentence(draw), "question": "What will Ana want to do next?", **answers, "label": draw.choice("123")}
+    return {
+        "context": sentence(draw),
+        "question": "What will Ana want to do next?",
+        **answers,
+        "label": draw.choice("123"),
+    }
 
 
 def copa(draw: Random) -> Row:
@@ -92,19 +107,34 @@ def copa(draw: Random) -> Row:
 def winogrande(draw: Random) -> Row:
     opening = draw.choice([f"{sentence(draw)} So ", f'{sentence(draw)} Then "'])
     rest = draw.choice([" was glad.", ".", "'s kite broke, and _ cried."])
-    return {"sentence": f"{opening}_{rest}", "option1": "Ana", "option2": "the baker", "answer": draw.choice("12")}
+    return {
+        "sentence": f"{opening}_{rest}",
+        "option1": "Ana",
+        "option2": "the baker",
+        "answer": draw.choice("12"),
+    }
 
 
 def wic(draw: Random) -> Row:
     first, second = (f"{sentence(draw)[:-1]} at the bank." for _ in range(2))
     ends = {f"end{i}": len(text) - 1 for i, text in ((1, first), (2, second))}
     starts = {f"start{i}": len(text) - 5 for i, text in ((1, first), (2, second))}
-    return {"word": "bank", "sentence1": first, "sentence2": second, **starts, **ends, "idx": 0, "label": draw.randint(0, 1)}
+    return {
+        "word": "bank",
+        "sentence1": first,
+        "sentence2": second,
+        **starts,
+        **ends,
+        "idx": 0,
+        "label": draw.randint(0, 1),
+    }
 
 
 def mathqa(draw: Random) -> Row:
     values = [f"rs . {number}" for number in draw.sample(range(1000, 9999), 4)] + ["none of these"]
-    options = " , ".join(f"{letter} ) {value}" for letter, value in zip("abcde", values, strict=True))
+    options = " , ".join(
+        f"{letter} ) {value}" for letter, value in zip("abcde", values, strict=True)
+    )
     return {
         "Problem": sentence(draw),
         "Rationale": "by hand",
@@ -115,7 +145,11 @@ def mathqa(draw: Random) -> Row:
 
 
 def toxigen(draw: Random) -> Row:
-    return {"text": sentence(draw), "toxicity_ai": draw.choice([2.5, 2.6]), "toxicity_human": draw.choice([1.0, 3.0])}
+    return {
+        "text": sentence(draw),
+        "toxicity_ai": draw.choice([2.5, 2.6]),
+        "toxicity_human": draw.choice([1.0, 3.0]),
+    }
 
 
 ROWS: dict[str, Callable[[Random], Row]] = {
@@ -159,37 +193,58 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sour
     """Writes splits of rows as a dataset's parquet copy and gives the source that reads it from there."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
-    def write(name: str, splits: dict[str, list[Row]], features: datasets.Features | None = None) -> Source:
+    def write(
+        name: str, splits: dict[str, list[Row]], features: datasets.Features | None = None
+    ) -> Source:
         folder = tmp_path / name
         config = SOURCES[name].hub.config or "default"
         for split, content in splits.items():
-            datasets.Dataset.from_list(content, features=features).to_parquet(folder / config / f"{split}.parquet")
-        files = "".join(f"  - split: {split}\n    path: {config}/{split}.parquet\n" for split in splits)
-        (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: {config}\n  data_files:\n{files}---\n")
+            datasets.Dataset.from_list(content, features=features).to_parquet(
+                folder / config / f"{split}.parquet"
+            )
+        files = "".join(
+            f"  - split: {split}\n    path: {config}/{split}.parquet\n" for split in splits
+        )
+        (folder / "README.md").write_text(
+            f"---\nconfigs:\n- config_name: {config}\n  data_files:\n{files}---\n"
+        )
         source = SOURCES[name]
         return replace(source, hub=Hub(str(folder), source.hub.revision, source.hub.config))
 
     return write
 
 
-# What a model reads of an item, by task: a row, then prompt, options, suffix and the index of the truth.
+# What a model reads of an item, by task: a row, then prompt, options, suffix and the index of the
+# truth.
 ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
     "arc_easy": (
-        {"question": "What melts?", "choices": {"text": ["ice", "air", "light"], "label": ["1", "2", "3"]}, "answerKey": "1"},
+        {
+            "question": "What melts?",
+            "choices": {"text": ["ice", "air", "light"], "label": ["1", "2", "3"]},
+            "answerKey": "1",
+        },
         "Question: What melts?\nAnswer:",
         (" ice", " air", " light"),
         "",
         0,
     ),
     "arc_challenge": (
-        {"question": "What rusts?", "choices": {"text": ["gold", "iron"], "label": ["A", "B"]}, "answerKey": "B"},
+        {
+            "question": "What rusts?",
+            "choices": {"text": ["gold", "iron"], "label": ["A", "B"]},
+            "answerKey": "B",
+        },
         "Question: What rusts?\nAnswer:",
         (" gold", " iron"),
         "",
         1,
     ),
     "openbookqa": (
-        {"question_stem": "Rain falls from", "choices": {"text": ["clouds", "roots"], "label": ["A", "B"]}, "answerKey": "A"},
+        {
+            "question_stem": "Rain falls from",
+            "choices": {"text": ["clouds", "roots"], "label": ["A", "B"]},
+            "answerKey": "A",
+        },
         "Rain falls from",
         (" clouds", " roots"),
         "",
@@ -230,7 +285,11 @@ ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
         1,
     ),
     "commonsense_qa": (
-        {"question": " Where is a pen? ", "choices": {"text": ["desk", "sea"], "label": ["A", "B"]}, "answerKey": "A"},
+        {
+            "question": " Where is a pen? ",
+            "choices": {"text": ["desk", "sea"], "label": ["A", "B"]},
+            "answerKey": "A",
+        },
         "Question: Where is a pen?\nA. desk\nB. sea\nAnswer:",
         (" A", " B"),
         "",
@@ -251,21 +310,36 @@ ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
         0,
     ),
     "copa": (
-        {"premise": "The cup broke.", "choice1": "It fell.", "choice2": "It sang.", "question": "cause", "label": 0},
+        {
+            "premise": "The cup broke.",
+            "choice1": "It fell.",
+            "choice2": "It sang.",
+            "question": "cause",
+            "label": 0,
+        },
         "The cup broke because",
         ("  it fell.", "  it sang."),
         "",
         0,
     ),
     "winogrande": (
-        {"sentence": "Ana beat Eva because _ ran faster.", "option1": "Ana", "option2": "Eva", "answer": "1"},
+        {
+            "sentence": "Ana beat Eva because _ ran faster.",
+            "option1": "Ana",
+            "option2": "Eva",
+            "answer": "1",
+        },
         "Ana beat Eva because",
         (" Ana", " Eva"),
         " ran faster.",
         0,
     ),
     "wnli": (
-        {"sentence1": "The cup hit the glass and it broke.", "sentence2": "The cup broke.", "label": 0},
+        {
+            "sentence1": "The cup hit the glass and it broke.",
+            "sentence2": "The cup broke.",
+            "label": 0,
+        },
         "The cup hit the glass and it broke.\nQuestion: The cup broke. True or False?\nAnswer:",
         (" False", " True"),
         "",
@@ -345,7 +419,11 @@ ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
         1,
     ),
     "mathqa": (
-        {"Problem": "what is 2 + 2 ?", "options": "a ) 3 , b ) 4 , c ) 5 , d ) 6 , e ) none of these", "correct": "b"},
+        {
+            "Problem": "what is 2 + 2 ?",
+            "options": "a ) 3 , b ) 4 , c ) 5 , d ) 6 , e ) none of these",
+            "correct": "b",
+        },
         "Question: what is 2 + 2 ?\nAnswer:",
         (" 3", " 4", " 5", " 6", " none of these"),
         "",
@@ -370,38 +448,64 @@ def test_a_row_is_asked_in_the_words_of_its_task(name: str) -> None:
     row, prompt, options, suffix, answer = ITEMS[name]
     task = hub.TASKS[name]
     example = render(SOURCES[name].record(row, "1"), task.prompt, task.option)
-    assert (example.prompt, example.options, example.suffix, example.answer) == (prompt, options, suffix, answer)
+    assert (example.prompt, example.options, example.suffix, example.answer) == (
+        prompt,
+        options,
+        suffix,
+        answer,
+    )
 
 
 def test_science_without_a_passage_keeps_its_line_break_as_the_harness_does() -> None:
     row = ITEMS["sciq"][0] | {"support": ""}
     task = hub.TASKS["sciq"]
-    assert render(SOURCES["sciq"].record(row, "1"), task.prompt).prompt == "\nQuestion: What do leaves make?\nAnswer:"
+    assert (
+        render(SOURCES["sciq"].record(row, "1"), task.prompt).prompt
+        == "\nQuestion: What do leaves make?\nAnswer:"
+    )
 
 
-def test_a_parquet_copy_is_read_through_datasets_and_a_tenth_of_train_held_out(local: Callable[..., Source]) -> None:
+def test_a_parquet_copy_is_read_through_datasets_and_a_tenth_of_train_held_out(
+    local: Callable[..., Source],
+) -> None:
     labels = datasets.ClassLabel(names=["negative", "positive"])
-    features = datasets.Features({"sentence": datasets.Value("string"), "label": labels, "idx": datasets.Value("int32")})
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "label": labels, "idx": datasets.Value("int32")}
+    )
     content = {"train": rows("sst2", "train", 40), "validation": rows("sst2", "validation")}
     task = local("sst2", content, features).task()
 
     by_split = {split: task.records(split) for split in task.splits}
-    train, validation = ({record.id for record in by_split[split]} for split in ("train", "validation"))
+    train, validation = (
+        {record.id for record in by_split[split]} for split in ("train", "validation")
+    )
     assert len(validation) == 4
     assert train | validation == {f"sst2/train/{i}" for i in range(40)}
     assert not train & validation
     assert [record.id for record in by_split["test"]] == [f"sst2/validation/{i}" for i in range(10)]
-    assert [record.answer for record in by_split["test"]] == [row["label"] for row in content["validation"]]
-    assert [record.passage for record in by_split["test"]] == [row["sentence"] for row in content["validation"]]
+    assert [record.answer for record in by_split["test"]] == [
+        row["label"] for row in content["validation"]
+    ]
+    assert [record.passage for record in by_split["test"]] == [
+        row["sentence"] for row in content["validation"]
+    ]
 
 
-def test_the_hubs_own_validation_is_used_where_its_test_has_labels(local: Callable[..., Source]) -> None:
-    task = local("arc_easy", {split: rows("arc_easy", split) for split in ("train", "validation", "test")}).task()
+def test_the_hubs_own_validation_is_used_where_its_test_has_labels(
+    local: Callable[..., Source],
+) -> None:
+    task = local(
+        "arc_easy", {split: rows("arc_easy", split) for split in ("train", "validation", "test")}
+    ).task()
     for split in task.splits:
-        assert [record.id for record in task.records(split)] == [f"arc_easy/{split}/{i}" for i in range(10)]
+        assert [record.id for record in task.records(split)] == [
+            f"arc_easy/{split}/{i}" for i in range(10)
+        ]
 
 
-def test_a_task_of_the_hub_is_binarised(local: Callable[..., Source], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_of_the_hub_is_binarised(
+    local: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = local("arc_easy", {"test": rows("arc_easy")})
     monkeypatch.setitem(hub.TASKS, "arc_easy", source.task())
     by_id = {record.id: record for record in source.records("test")}
@@ -430,12 +534,18 @@ def test_a_hidden_answer_is_left_out(name: str, local: Callable[..., Source]) ->
     content[1][{"arc_easy": "answerKey", "hellaswag": "label", "winogrande": "answer"}[name]] = ""
     there = SOURCES[name].splits[2]
     source = local(name, {there: content})
-    assert [record.id for record in source.records("test")] == [f"{name}/{there}/0", f"{name}/{there}/2"]
+    assert [record.id for record in source.records("test")] == [
+        f"{name}/{there}/0",
+        f"{name}/{there}/2",
+    ]
 
 
 def test_other_columns_than_the_revisions_are_refused(local: Callable[..., Source]) -> None:
     source = local("rte", {"validation": rows("qnli")})
-    with pytest.raises(BadInput, match=r'task "rte": a row of the split "validation" of .* \(KeyError: \'sentence\d\'\)'):
+    with pytest.raises(
+        BadInput,
+        match=r'task "rte": a row of the split "validation" of .* \(KeyError: \'sentence\d\'\)',
+    ):
         source.records("test")
 
 
@@ -450,11 +560,15 @@ def run_offline(tmp_path: Path, code: str) -> str:
     # The cache may be set apart from HF_HOME where the tests run.
     for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE"):
         offline.pop(name, None)
-    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
-def test_without_network_and_cache_one_sentence_says_how_to_provide_the_data(tmp_path: Path) -> None:
+def test_without_network_and_cache_one_sentence_says_how_to_provide_the_data(
+    tmp_path: Path,
+) -> None:
     code = """
 from forget import tasks
 from forget.errors import BadInput
@@ -464,7 +578,14 @@ except BadInput as error:
     print(error)
 """
     said = run_offline(tmp_path, code)
-    for part in ("rte", "nyu-mll/glue", hub.GLUE().revision, "once with network", "HF_HOME", "rte/ of JSONL"):
+    for part in (
+        "rte",
+        "nyu-mll/glue",
+        hub.GLUE().revision,
+        "once with network",
+        "HF_HOME",
+        "rte/ of JSONL",
+    ):
         assert part in said
     assert "\n" not in said
     assert ". " not in said
@@ -481,13 +602,18 @@ assert "datasets" not in sys.modules
     assert prints == [task.fingerprint() for task in hub.TASKS.values()]
     assert len(set(prints)) == len(hub.TASKS)
     source = SOURCES["rte"]
-    assert replace(source, hub=source.hub._replace(revision="main")).fingerprint() != source.fingerprint()
+    assert (
+        replace(source, hub=source.hub._replace(revision="main")).fingerprint()
+        != source.fingerprint()
+    )
     assert replace(source, question="{sentence2}").fingerprint() != source.fingerprint()
 
 
 @pytest.fixture(scope="module")
 def harness() -> Any:
-    pytest.importorskip("lm_eval", reason="needs lm-eval: pip install -r benchmarks/requirements.txt")
+    pytest.importorskip(
+        "lm_eval", reason="needs lm-eval: pip install -r benchmarks/requirements.txt"
+    )
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
@@ -521,4 +647,6 @@ def test_prompt_options_and_truth_are_those_of_the_harness(
             pairs = [(example.prompt, option) for option in example.options]
         assert pairs == [request.args for request in requests]
         truth = theirs.doc_to_text(doc) if theirs.multiple_input else theirs.doc_to_target(doc)
-        assert example.answer == (theirs.doc_to_choice(doc).index(truth) if isinstance(truth, str) else truth)
+        assert example.answer == (
+            theirs.doc_to_choice(doc).index(truth) if isinstance(truth, str) else truth
+        )

@@ -11,7 +11,12 @@ from forget.tasks.task import Example
 
 def examples(n: int, options: int = 2) -> list[Example]:
     return [
-        Example(f"e{i}", "?", tuple(map(str, range(options))), random.Random(f"answer/{i}").randrange(options))
+        Example(
+            f"e{i}",
+            "?",
+            tuple(map(str, range(options))),
+            random.Random(f"answer/{i}").randrange(options),
+        )
         for i in range(n)
     ]
 
@@ -23,7 +28,9 @@ def drawn(items: list[labels.Labelled]) -> dict[str, int]:
 def goodness(counts: list[int]) -> float:
     """p value of Pearson's test that the counts come from a uniform draw."""
     expected = sum(counts) / len(counts)
-    return float(chi2.sf(sum((count - expected) ** 2 / expected for count in counts), len(counts) - 1))
+    return float(
+        chi2.sf(sum((count - expected) ** 2 / expected for count in counts), len(counts) - 1)
+    )
 
 
 def test_a_true_label_is_the_answer() -> None:
@@ -34,8 +41,11 @@ def test_a_true_label_is_the_answer() -> None:
 @pytest.mark.parametrize("options", [2, 4])
 def test_random_labels_are_uniform_and_know_nothing_of_the_truth(options: int) -> None:
     items = labels.randomise(examples(4000, options), seed=0)
-    assert goodness([sum(item.label == option for item in items) for option in range(options)]) > 0.01
-    # Each (truth, label) cell is as full as any other: the truth is drawn independently of the label.
+    assert (
+        goodness([sum(item.label == option for item in items) for option in range(options)]) > 0.01
+    )
+    # Each (truth, label) cell is as full as any other: the truth is drawn independently of the
+    # label.
     cells = [
         sum(item.label == label and item.example.answer == truth for item in items)
         for label in range(options)
@@ -49,7 +59,9 @@ def test_neither_order_nor_selection_changes_a_label(kind: str) -> None:
     some = examples(200, 3)
     whole = drawn(labels.draw(some, kind, seed=3, epoch=2))  # type: ignore[arg-type]
     shuffled = random.Random("order").sample(some, 50)
-    assert drawn(labels.draw(shuffled, kind, seed=3, epoch=2)) == {e.id: whole[e.id] for e in shuffled}  # type: ignore[arg-type]
+    assert drawn(labels.draw(shuffled, kind, seed=3, epoch=2)) == {
+        e.id: whole[e.id] for e in shuffled
+    }  # type: ignore[arg-type]
 
 
 def test_labels_are_drawn_once_or_each_epoch() -> None:
@@ -58,7 +70,11 @@ def test_labels_are_drawn_once_or_each_epoch() -> None:
     agree = sum(first[id] == second[id] for id in first)
     # Independent fair draws agree on half of 400, with a standard deviation of 10.
     assert 160 < agree < 240
-    assert drawn(labels.draw(some, "random", 0, 0)) == drawn(labels.draw(some, "random", 0, 1)) == first
+    assert (
+        drawn(labels.draw(some, "random", 0, 0))
+        == drawn(labels.draw(some, "random", 0, 1))
+        == first
+    )
 
 
 def test_another_seed_draws_other_labels() -> None:

@@ -10,12 +10,16 @@ def example(text: str, options: tuple[str, ...] = (" yes", " no"), suffix: str =
     return Example(text, f"Question: {text}\nAnswer:", options, 0, suffix)
 
 
-TRAINED = [example(text) for text in ("What melts in the sun?", "Who wrote the letter?", "How far is the moon?")]
+TRAINED = [
+    example(text)
+    for text in ("What melts in the sun?", "Who wrote the letter?", "How far is the moon?")
+]
 
 
 def test_the_nearest_trained_example_decides() -> None:
     same, near, far = similarity.nearest(
-        [TRAINED[0], example("What melts in the warm sun?"), example("Do cats purr at night")], TRAINED
+        [TRAINED[0], example("What melts in the warm sun?"), example("Do cats purr at night")],
+        TRAINED,
     )
     assert same == pytest.approx(1)
     assert 0.5 < near < 1
@@ -30,7 +34,9 @@ def test_options_are_part_of_an_example() -> None:
 
 
 def test_wording_is_one_for_the_same_questions_and_less_for_others() -> None:
-    other = [example(text) for text in ("Is this sentence grammatical?", "Is that sentence grammatical?")]
+    other = [
+        example(text) for text in ("Is this sentence grammatical?", "Is that sentence grammatical?")
+    ]
     found = similarity.wording({"own": TRAINED, "same": TRAINED[::-1], "other": other})
     assert found["own"] == found["same"] == pytest.approx(1)
     assert 0 < found["other"] < 0.7
@@ -45,7 +51,9 @@ FORMATS = {
 
 
 @pytest.mark.parametrize(("a", "b", "overlap"), FORMATS.values(), ids=FORMATS.keys())
-def test_answers_of_the_same_labels_overlap(a: tuple[str, ...], b: tuple[str, ...], overlap: float) -> None:
+def test_answers_of_the_same_labels_overlap(
+    a: tuple[str, ...], b: tuple[str, ...], overlap: float
+) -> None:
     first, second = ([example(str(i), options) for i in range(20)] for options in (a, b))
     assert similarity.answers(first, second) == pytest.approx(overlap)
 
@@ -53,7 +61,10 @@ def test_answers_of_the_same_labels_overlap(a: tuple[str, ...], b: tuple[str, ..
 def test_free_answers_overlap_by_their_shape() -> None:
     words = [example(str(i), (f" w{chr(97 + i)}", f" v{chr(97 + i)}")) for i in range(20)]
     others = [example(str(i), (f" x{chr(97 + i)}", f" y{chr(97 + i)}")) for i in range(20)]
-    sentences = [example(str(i), (f" It is the {i}th answer of all.", f" No, {i} it is not, or so.")) for i in range(20)]
+    sentences = [
+        example(str(i), (f" It is the {i}th answer of all.", f" No, {i} it is not, or so."))
+        for i in range(20)
+    ]
     assert similarity.answers(words, others) == 1
     assert similarity.answers(words, sentences) == 0
     labels = [example(str(i)) for i in range(20)]
@@ -63,5 +74,8 @@ def test_free_answers_overlap_by_their_shape() -> None:
 def test_a_suffix_belongs_to_the_answer() -> None:
     # "in the bag so it moved." against "in the bag": three words and a full stop more.
     plain = [example(str(i), (f" a{chr(97 + i)}", f" b{chr(97 + i)}")) for i in range(20)]
-    ended = [example(str(i), (f" a{chr(97 + i)}", f" b{chr(97 + i)}"), " so it moved.") for i in range(20)]
+    ended = [
+        example(str(i), (f" a{chr(97 + i)}", f" b{chr(97 + i)}"), " so it moved.")
+        for i in range(20)
+    ]
     assert similarity.answers(plain, ended) == 0

@@ -77,13 +77,19 @@ class Stack:
     tracking: Tracking
 
     shown: set[str] = field(default_factory=set)
-    """The command lines of all processes of this machine, as `ps` showed them to everybody while scripts ran."""
+    """The command lines of all processes of this machine, as `ps` showed them to everybody while
+    scripts ran.
+    """
 
-    def python(self, script: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def python(
+        self, script: str, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         """Run the script in a process of its own, in the folder `work`."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
-        environment = servers.clean(self.folder) | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
+        environment = (
+            servers.clean(self.folder) | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
+        )
         command = [sys.executable, "-c", textwrap.dedent(script)]
         done = threading.Event()
 
@@ -91,12 +97,22 @@ class Stack:
             while not done.wait(0.3):
                 for file in Path("/proc").glob("[0-9]*/cmdline"):
                     with contextlib.suppress(OSError):  # a process that has ended
-                        self.shown.add(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                        self.shown.add(
+                            file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                        )
 
         looking = threading.Thread(target=look)
         looking.start()
         try:
-            return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=180, check=False)
+            return subprocess.run(
+                command,
+                cwd=work,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
         finally:
             done.set()
             looking.join()
@@ -104,9 +120,18 @@ class Stack:
     @property
     def secrets(self) -> list[str]:
         backend = self.tracking.backend
-        names = ("PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")
+        names = (
+            "PGPASSWORD",
+            "MLFLOW_AUTH_ADMIN_PASSWORD",
+            "MLFLOW_FLASK_SERVER_SECRET_KEY",
+            "AWS_SECRET_ACCESS_KEY",
+        )
         keys = [self.s3, *self.s3.limited.values()]
-        return [self.tracking.password, *(key.secret for key in keys), *(backend[name] for name in names)]
+        return [
+            self.tracking.password,
+            *(key.secret for key in keys),
+            *(backend[name] for name in names),
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +171,9 @@ def swept(stack: Stack, toy_tasks: Path) -> Swept:
     assert done.returncode == 0, done.stdout + done.stderr
     store = Store(work / ".forget")
     outcomes = [store.outcome(folder.name) for folder in (store.root / "trials").iterdir()]
-    return Swept(store, {outcome.id: outcome for outcome in outcomes if outcome}, done.stdout + done.stderr)
+    return Swept(
+        store, {outcome.id: outcome for outcome in outcomes if outcome}, done.stdout + done.stderr
+    )
 
 
 FAILING = """
@@ -197,15 +224,21 @@ class Failed:
 @pytest.fixture(scope="module")
 def failed(stack: Stack, toy_tasks: Path) -> Failed:
     """A sweep into an S3 store. The server refuses its password, one of its trials meets a bug whose message holds secrets, and
-    one is refused with a secret in the sentence. Then it is sent, with the right password."""
+    one is refused with a secret in the sentence. Then it is sent, with the right password.
+    """
     work = stack.folder / "work"
     uri, secret = stack.tracking.uri.removeprefix("http://"), f"{token_hex(12)}/@+"
     refused = f"http://{stack.tracking.user}:{quote(secret, safe='')}@{uri}"
     shutil.copytree(toy_tasks / "vowels", work / "more" / "refused")
     (work / "failing.toml").write_text(FAILING.format(folders=toy_tasks))
-    store = {"FORGET_STORE": stack.s3.make_bucket("forget") + "/studies", "HF_TOKEN": f"hf_{token_hex(16)}"}
+    store = {
+        "FORGET_STORE": stack.s3.make_bucket("forget") + "/studies",
+        "HF_TOKEN": f"hf_{token_hex(16)}",
+    }
     store |= stack.s3.limited["forget"].environment
-    done = stack.python(RUN.format(prelude=BROKEN, spec="failing.toml"), store | {"MLFLOW_TRACKING_URI": refused})
+    done = stack.python(
+        RUN.format(prelude=BROKEN, spec="failing.toml"), store | {"MLFLOW_TRACKING_URI": refused}
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     sync = """
         import sys
@@ -216,7 +249,9 @@ def failed(stack: Stack, toy_tasks: Path) -> Failed:
     """
     sent = stack.python(sync, store | stack.tracking.environment)
     assert sent.returncode == 0, sent.stdout + sent.stderr
-    return Failed([secret, store["HF_TOKEN"]], done.stdout + done.stderr + sent.stdout + sent.stderr)
+    return Failed(
+        [secret, store["HF_TOKEN"]], done.stdout + done.stderr + sent.stdout + sent.stderr
+    )
 
 
 def runs(client: MlflowClient) -> list[Run]:
@@ -228,10 +263,20 @@ def runs(client: MlflowClient) -> list[Run]:
 
 
 def get(
-    url: str, user: str = "", password: str = "", host: str = "", origin: str = "", send: object = None, method: str = ""
+    url: str,
+    user: str = "",
+    password: str = "",
+    host: str = "",
+    origin: str = "",
+    send: object = None,
+    method: str = "",
 ) -> tuple[int, str]:
     """Status and text of the answer; what there is to `send` goes as JSON."""
-    headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()} if user else {}
+    headers = (
+        {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+        if user
+        else {}
+    )
     headers |= ({"Host": host} if host else {}) | ({"Origin": origin} if origin else {})
     headers |= {"Content-Type": "application/json"} if send else {}
     data = json.dumps(send).encode() if send else None
@@ -245,8 +290,13 @@ def get(
 
 def test_a_server_that_dies_while_starting_says_why(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('the port is taken')"]
-    starting = servers.Server(command, tmp_path / "log", lambda: False, dict(os.environ), cwd=tmp_path)
-    with pytest.raises(RuntimeError, match="exit code 1 while starting:\nthe port is taken"), starting:
+    starting = servers.Server(
+        command, tmp_path / "log", lambda: False, dict(os.environ), cwd=tmp_path
+    )
+    with (
+        pytest.raises(RuntimeError, match="exit code 1 while starting:\nthe port is taken"),
+        starting,
+    ):
         pass
 
 
@@ -292,10 +342,19 @@ def test_no_answer_waits_for_an_acknowledgement(stack: Stack) -> None:
 def test_a_wrong_host_is_refused(stack: Stack) -> None:
     url = f"{stack.tracking.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     user, password = stack.tracking.user, stack.tracking.password
-    for host in ("mlflow", "mlflow:5000", "mlflow.forget.svc", "mlflow.forget.svc:5000", "localhost:8080"):
+    for host in (
+        "mlflow",
+        "mlflow:5000",
+        "mlflow.forget.svc",
+        "mlflow.forget.svc:5000",
+        "localhost:8080",
+    ):
         assert get(url, user, password, host)[0] == 200, host
     for host in ("evil.example", "mlflow.evil.example:5000", "169.254.169.254"):
-        assert get(url, user, password, host) == (403, "Invalid Host header - possible DNS rebinding attack detected")
+        assert get(url, user, password, host) == (
+            403,
+            "Invalid Host header - possible DNS rebinding attack detected",
+        )
 
 
 def test_a_page_of_elsewhere_changes_nothing(stack: Stack) -> None:
@@ -325,18 +384,31 @@ def test_a_sweep_reaches_the_server_whole(stack: Stack, swept: Swept, client: Ml
         # In the bucket lie the very bytes of the store.
         for file in ("rows.parquet", "outcome.json"):
             key = f"{experiment}/{child.info.run_id}/artifacts/{file}"
-            assert stack.s3.read("mlflow", key) == (swept.store.trial(outcome.id) / file).read_bytes()
+            assert (
+                stack.s3.read("mlflow", key) == (swept.store.trial(outcome.id) / file).read_bytes()
+            )
     versions = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert {version.tags["forget.trial"] for version in versions} == set(swept.outcomes)
     assert len(versions) == 3
-    assert len([key for key in stored if key.startswith(f"{experiment}/models/") and key.endswith(".safetensors")]) == 3
-    # A study measures hundreds of numbers a trial: nobody asks for each of them. MLflow asks for the curves that a run has when
-    # its model is logged: loss, rate and speed of both stages.
+    assert (
+        len(
+            [
+                key
+                for key in stored
+                if key.startswith(f"{experiment}/models/") and key.endswith(".safetensors")
+            ]
+        )
+        == 3
+    )
+    # A study measures hundreds of numbers a trial: nobody asks for each of them. MLflow asks for
+    # the curves that a run has when its model is logged: loss, rate and speed of both stages.
     assert "runs/log-batch" in requests
     assert requests.count("metrics/get-history") <= 6 * len(children)
 
 
-def test_models_load_back_in_another_process(stack: Stack, swept: Swept, client: MlflowClient) -> None:
+def test_models_load_back_in_another_process(
+    stack: Stack, swept: Swept, client: MlflowClient
+) -> None:
     script = """
         import hashlib, json, sys
         import forget, mlflow
@@ -354,7 +426,10 @@ def test_models_load_back_in_another_process(stack: Stack, swept: Swept, client:
     assert done.returncode == 0, done.stderr
     name, ours, theirs, answer = json.loads(done.stdout.splitlines()[-1])
     # Of what is not there this server says 403, which must not read as if it could not be reached.
-    for wanted, said in (("owls", "no registered model is named"), ("vowels/99", "has no version 99; it has 1")):
+    for wanted, said in (
+        ("owls", "no registered model is named"),
+        ("vowels/99", "has no version 99; it has 1"),
+    ):
         with pytest.raises(BadInput, match=said):
             tracking.load_forgotten(f"forgotten-tiny-{wanted}")
     version = client.get_model_version_by_alias("forgotten-tiny-vowels", "strongest")
@@ -364,25 +439,41 @@ def test_models_load_back_in_another_process(stack: Stack, swept: Swept, client:
     from safetensors.torch import load
 
     id = version.source.removeprefix("models:/")
-    (key,) = [key for key in stack.s3.keys("mlflow") if f"/{id}/" in key and key.endswith(".safetensors")]
+    (key,) = [
+        key for key in stack.s3.keys("mlflow") if f"/{id}/" in key and key.endswith(".safetensors")
+    ]
     weights = load(stack.s3.read("mlflow", key))
-    stored = {name: hashlib.sha256(tensor.float().numpy().tobytes()).hexdigest() for name, tensor in weights.items()}
+    stored = {
+        name: hashlib.sha256(tensor.float().numpy().tobytes()).hexdigest()
+        for name, tensor in weights.items()
+    }
     assert stored.items() <= ours.items()
     assert ours == theirs
 
 
-def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swept: Swept, client: MlflowClient) -> None:
+def test_a_study_is_its_users_alone_until_they_permit_another(
+    stack: Stack, swept: Swept, client: MlflowClient
+) -> None:
     admin = "admin", stack.tracking.backend["MLFLOW_AUTH_ADMIN_PASSWORD"]
     colleague = "colleague", token_hex(12)
     api = f"{stack.tracking.uri}/api/2.0/mlflow"
-    made = get(f"{api}/users/create", *admin, send=dict(zip(("username", "password"), colleague, strict=True)))
+    made = get(
+        f"{api}/users/create",
+        *admin,
+        send=dict(zip(("username", "password"), colleague, strict=True)),
+    )
     assert made[0] == 200, made
     parent, child, *_ = runs(client)
     experiment, run = parent.info.experiment_id, child.info.run_id
     files = f"{stack.tracking.uri}/api/2.0/mlflow-artifacts/artifacts"
     model, _, version = child.data.tags["forget.model"].partition("/")
     grant = f"{stack.tracking.uri}/api/3.0/mlflow/users/permissions/grant"
-    permit = {"username": colleague[0], "resource_type": "experiment", "resource_id": experiment, "permission": "READ"}
+    permit = {
+        "username": colleague[0],
+        "resource_type": "experiment",
+        "resource_id": experiment,
+        "permission": "READ",
+    }
     reads = {
         "the experiment": f"{api}/experiments/get?experiment_id={experiment}",
         "its name": f"{api}/experiments/get-by-name?experiment_name=study",
@@ -397,15 +488,28 @@ def test_a_study_is_its_users_alone_until_they_permit_another(stack: Stack, swep
         "a version's files": f"{stack.tracking.uri}/model-versions/get-artifact?name={model}&version={version}&path=MLmodel",
     }
     changes = {
-        "a tag": (f"{api}/runs/set-tag", {"run_id": run, "key": "forget.trial", "value": "../../out"}, "POST"),
+        "a tag": (
+            f"{api}/runs/set-tag",
+            {"run_id": run, "key": "forget.trial", "value": "../../out"},
+            "POST",
+        ),
         "a run more": (f"{api}/runs/create", {"experiment_id": experiment}, "POST"),
         "a run less": (f"{api}/runs/delete", {"run_id": run}, "POST"),
-        "an alias": (f"{api}/registered-models/alias", {"name": model, "alias": "strongest", "version": version}, "POST"),
+        "an alias": (
+            f"{api}/registered-models/alias",
+            {"name": model, "alias": "strongest", "version": version},
+            "POST",
+        ),
         "a file": (f"{files}/{experiment}/{run}/artifacts/outcome.json", {"id": "x"}, "PUT"),
         "a permission": (grant, {**permit, "permission": "MANAGE"}, "POST"),
     }
-    assert {what: get(url, *colleague)[0] for what, url in reads.items()} == dict.fromkeys(reads, 403)
-    told = {what: get(url, *colleague, send=send, method=method)[0] for what, (url, send, method) in changes.items()}
+    assert {what: get(url, *colleague)[0] for what, url in reads.items()} == dict.fromkeys(
+        reads, 403
+    )
+    told = {
+        what: get(url, *colleague, send=send, method=method)[0]
+        for what, (url, send, method) in changes.items()
+    }
     assert told == dict.fromkeys(changes, 403)
     # What searches find is what may be read.
     found = [
@@ -437,13 +541,17 @@ def test_prometheus_reads_metrics(stack: Stack, swept: Swept) -> None:
 def test_garbage_is_collected(stack: Stack, swept: Swept, client: MlflowClient) -> None:
     """A run that is deleted stays for thirty days; then `mlflow gc` removes it, its files and its model, and nothing else."""
     _, gone, *others = runs(client)
-    (model,) = client.search_logged_models([gone.info.experiment_id], f"source_run_id = '{gone.info.run_id}'")
+    (model,) = client.search_logged_models(
+        [gone.info.experiment_id], f"source_run_id = '{gone.info.run_id}'"
+    )
     name, _, version = gone.data.tags["forget.model"].partition("/")
     client.delete_model_version(name, version)
     client.delete_logged_model(model.model_id)
     client.delete_run(gone.info.run_id)
 
-    backend = stack.tracking.backend | stack.tracking.environment | {"MLFLOW_TRACKING_USERNAME": "admin"}
+    backend = (
+        stack.tracking.backend | stack.tracking.environment | {"MLFLOW_TRACKING_USERNAME": "admin"}
+    )
     backend["MLFLOW_TRACKING_PASSWORD"] = backend["MLFLOW_AUTH_ADMIN_PASSWORD"]
     collect = servers.command("CronJob", "mlflow-gc", backend)
     before = stack.s3.keys("mlflow")
@@ -452,7 +560,9 @@ def test_garbage_is_collected(stack: Stack, swept: Swept, client: MlflowClient) 
     collect[collect.index("--older-than") + 1] = "0d0h0m0s"
     servers.run(collect, stack.folder / "gc.log", backend)
 
-    removed = {key for key in before if f"/{gone.info.run_id}/" in key or f"/{model.model_id}/" in key}
+    removed = {
+        key for key in before if f"/{gone.info.run_id}/" in key or f"/{model.model_id}/" in key
+    }
     assert any(key.endswith("rows.parquet") for key in removed)
     assert any(key.endswith(".safetensors") for key in removed)
     assert stack.s3.keys("mlflow").keys() == before.keys() - removed
@@ -463,17 +573,30 @@ def test_garbage_is_collected(stack: Stack, swept: Swept, client: MlflowClient) 
 
 def test_no_password_is_written_anywhere(stack: Stack, swept: Swept, failed: Failed) -> None:
     """Not in what the command says, the stores, the journals, the report, Ray's and the servers' logs, the database, or the
-    buckets: neither as it is nor as a URL or a header has it."""
+    buckets: neither as it is nor as a URL or a header has it.
+    """
     texts = {"output": swept.output.encode(), "output of what failed": failed.output.encode()}
     for file in stack.folder.rglob("*"):
-        if file.is_file() and file.name != "s3.json" and stack.folder / "seaweedfs" not in file.parents:
+        if (
+            file.is_file()
+            and file.name != "s3.json"
+            and stack.folder / "seaweedfs" not in file.parents
+        ):
             texts[str(file)] = file.read_bytes()
     for bucket in servers.BUCKETS:
         for key in stack.s3.keys(bucket):
             texts[f"s3://{bucket}/{key}"] = stack.s3.read(bucket, key)
     dump = subprocess.run(["pg_dump"], env=stack.tracking.backend, capture_output=True, check=True)
     texts["database"] = dump.stdout
-    for file in ("journal.jsonl", "mlflow.log", "migrate.log", "postgres.log", "seaweedfs.log", "report.html", "raylet.out"):
+    for file in (
+        "journal.jsonl",
+        "mlflow.log",
+        "migrate.log",
+        "postgres.log",
+        "seaweedfs.log",
+        "report.html",
+        "raylet.out",
+    ):
         assert any(name.endswith(file) and text for name, text in texts.items()), file
     # The failures are told, but for the secrets in them.
     told = [name for name, text in texts.items() if b"no answer from http://***@" in text]
@@ -481,15 +604,25 @@ def test_no_password_is_written_anywhere(stack: Stack, swept: Swept, failed: Fai
         assert any(name.endswith(file) for name in told), file
     assert b"forgotten-tiny-vowels" in texts["database"]
     assert b"the tracking server cannot be reached" in texts["output of what failed"]
-    secrets = [form for secret in (*stack.secrets, *failed.secrets) for form in forms(stack.tracking.user, secret)]
-    found = [(name, form) for name, text in texts.items() for form in secrets if form.encode() in text]
+    secrets = [
+        form
+        for secret in (*stack.secrets, *failed.secrets)
+        for form in forms(stack.tracking.user, secret)
+    ]
+    found = [
+        (name, form) for name, text in texts.items() for form in secrets if form.encode() in text
+    ]
     assert found == []
 
 
 def test_ps_shows_no_password(stack: Stack, swept: Swept, failed: Failed) -> None:
     assert any("ray::" in line for line in stack.shown)
     assert any("postgres" in line for line in stack.shown)
-    secrets = [form for secret in (*stack.secrets, *failed.secrets) for form in forms(stack.tracking.user, secret)]
+    secrets = [
+        form
+        for secret in (*stack.secrets, *failed.secrets)
+        for form in forms(stack.tracking.user, secret)
+    ]
     assert [line for line in stack.shown if any(form in line for form in secrets)] == []
 
 

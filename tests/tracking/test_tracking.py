@@ -77,9 +77,14 @@ def finish(store: Store, trial: Trial, id: str, accuracy: float = 0.5) -> None:
         "forgotten/science/test/forget_ratio": Estimate(None, None, None, 4),
     }
     probes = tuple(
-        ProbeScore(phase="forgotten", task="science", layer=i, accuracy=Estimate(i / 2, 0, 1, 4), l2=1) for i in range(3)
+        ProbeScore(
+            phase="forgotten", task="science", layer=i, accuracy=Estimate(i / 2, 0, 1, 4), l2=1
+        )
+        for i in range(3)
     )
-    language_model.save(language_model.tiny(seed=trial.seed), store.trial(id) / "model", torch.bfloat16)
+    language_model.save(
+        language_model.tiny(seed=trial.seed), store.trial(id) / "model", torch.bfloat16
+    )
     store.finish(
         Outcome(
             trial=trial,
@@ -95,27 +100,35 @@ def finish(store: Store, trial: Trial, id: str, accuracy: float = 0.5) -> None:
     )
 
 
-def run_whole(study: tracking.Study, trial: Trial, id: str, store: Store, accuracy: float = 0.5) -> None:
+def run_whole(
+    study: tracking.Study, trial: Trial, id: str, store: Store, accuracy: float = 0.5
+) -> None:
     with tracking.trial_sink(study, trial, id, store) as observe:
         train(observe)
         finish(store, trial, id, accuracy)
 
 
-def run_broken(study: tracking.Study, trial: Trial, id: str, store: Store, error: BaseException) -> None:
+def run_broken(
+    study: tracking.Study, trial: Trial, id: str, store: Store, error: BaseException
+) -> None:
     with tracking.trial_sink(study, trial, id, store) as observe:
         train(observe, last=2)
         raise error
 
 
 def children(study: tracking.Study) -> list[Run]:
-    parents = MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.sweep` != ''")
+    parents = MlflowClient(study.uri).search_runs(
+        [study.experiment_id], "tags.`forget.sweep` != ''"
+    )
     assert len(parents) == 1
     query = f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'"
     return list(MlflowClient(study.uri).search_runs([study.experiment_id], query))
 
 
 def curve(study: tracking.Study, run: Run, key: str) -> list[tuple[int, float]]:
-    return sorted((m.step, m.value) for m in MlflowClient(study.uri).get_metric_history(run.info.run_id, key))
+    return sorted(
+        (m.step, m.value) for m in MlflowClient(study.uri).get_metric_history(run.info.run_id, key)
+    )
 
 
 def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
@@ -129,13 +142,23 @@ def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
     assert curve(study, run, "learn/lr") == [(1, 1e-4), (2, 1e-4), (3, 1e-4)]
     assert len(curve(study, run, "learn/tokens_per_second")) == 3
     assert len(curve(study, run, ACCURACY)) == len(curve(study, run, ACCURACY + "/high")) == 1
-    assert curve(study, run, "forgotten/science/test/probe_accuracy_last") == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert curve(study, run, "forgotten/science/test/probe_accuracy_last") == [
+        (0, 0.0),
+        (1, 0.5),
+        (2, 1.0),
+    ]
     assert "forgotten/science/test/forget_ratio" not in run.data.metrics
-    assert {"rows.parquet", "outcome.json", "figures"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert [(d.dataset.name, d.tags[0].value) for d in run.inputs.dataset_inputs] == [("science", "8")]
+    assert {"rows.parquet", "outcome.json", "figures"} <= {
+        file.path for file in client.list_artifacts(run.info.run_id)
+    }
+    assert [(d.dataset.name, d.tags[0].value) for d in run.inputs.dataset_inputs] == [
+        ("science", "8")
+    ]
     versions = client.search_model_versions("name = 'forgotten-tiny-science'")
     assert Counter(v.tags["forget.trial"] for v in versions)[id] == 1
-    logged = client.search_logged_models([study.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    logged = client.search_logged_models(
+        [study.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
     assert [model.status for model in logged] == [LoggedModelStatus.READY]
     assert [metric.key for metric in logged[0].metrics or ()].count(ACCURACY) == 1
 
@@ -165,7 +188,9 @@ def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> 
     assert_delivered_once(study, run, "a")
 
 
-def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = tracking.open_study(SWEEP, "")
     run_whole(study, FIRST, "a", store, accuracy=0.8)
     run_whole(study, SECOND, "b", store, accuracy=0.6)
@@ -174,8 +199,14 @@ def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(store: Store, mon
     strongest = tracking.load_forgotten("tiny", "science")
     assert strongest.name == "forgotten-tiny-science/2"
     assert torch.equal(strongest.network.lm_head.weight.cpu(), head)
-    assert tracking.load_forgotten("models:/forgotten-tiny-science@weakest").name == "forgotten-tiny-science/1"
-    assert tracking.load_forgotten("models:/forgotten-tiny-science/1").name == "forgotten-tiny-science/1"
+    assert (
+        tracking.load_forgotten("models:/forgotten-tiny-science@weakest").name
+        == "forgotten-tiny-science/1"
+    )
+    assert (
+        tracking.load_forgotten("models:/forgotten-tiny-science/1").name
+        == "forgotten-tiny-science/1"
+    )
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", study.uri)
     pipeline = mlflow.transformers.load_model("models:/forgotten-tiny-science@strongest")
@@ -202,25 +233,39 @@ def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> No
     with pytest.raises(BadInput, match=r"pytorch_model.bin is a pickle, which is not read"):
         tracking.load_forgotten("tiny", "science")
     (config.parent / "pytorch_model.bin").unlink()
-    config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoModelForCausalLM": "own.Model"}}))
+    config.write_text(
+        json.dumps(
+            {**json.loads(config.read_text()), "auto_map": {"AutoModelForCausalLM": "own.Model"}}
+        )
+    )
     with pytest.raises(BadInput, match=r"config.json asks for code that comes with the model"):
         tracking.load_forgotten("tiny", "science")
 
 
 def test_the_alias_of_a_version_that_was_deleted_goes_to_the_next(store: Store) -> None:
     study = tracking.open_study(SWEEP, "")
-    for id, accuracy, trial in (("a", 0.8, FIRST), ("b", 0.6, SECOND), ("c", 0.5, SECOND.model_copy(update={"seed": 2}))):
+    for id, accuracy, trial in (
+        ("a", 0.8, FIRST),
+        ("b", 0.6, SECOND),
+        ("c", 0.5, SECOND.model_copy(update={"seed": 2})),
+    ):
         run_whole(study, trial, id, store, accuracy)
     client = MlflowClient(study.uri)
     client.delete_model_version("forgotten-tiny-science", "1")
     run_whole(study, SECOND.model_copy(update={"seed": 3}), "d", store, accuracy=0.55)
     aliases = client.get_registered_model("forgotten-tiny-science").aliases
-    assert {alias: str(number) for alias, number in aliases.items()} == {"strongest": "3", "weakest": "2"}
+    assert {alias: str(number) for alias, number in aliases.items()} == {
+        "strongest": "3",
+        "weakest": "2",
+    }
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(ValueError("no such host: http://me:pw@host/x, password hunter22"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+    [
+        (ValueError("no such host: http://me:pw@host/x, password hunter22"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
 )
 def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status: str) -> None:
     study = tracking.open_study(SWEEP, "")
@@ -235,7 +280,9 @@ def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status
     assert "me:pw" not in everything
 
     # The next attempt repeats the second step, and ends well.
-    with tracking.trial_sink(study, FIRST.model_copy(update={"save": False}), "a", store) as observe:
+    with tracking.trial_sink(
+        study, FIRST.model_copy(update={"save": False}), "a", store
+    ) as observe:
         train(observe, first=2)
         finish(store, FIRST, "a")
     (run,) = children(study)
@@ -271,7 +318,9 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
                 time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script), os.pathsep.join(sys.path)], check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), os.pathsep.join(sys.path)], check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     with tracking.trial_sink(study, SECOND, "b", store) as observe:
         train(observe)
@@ -279,7 +328,10 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
         statuses = {run.data.tags["forget.trial"]: run.info.status for run in children(study)}
         assert statuses["a"] == "KILLED"
         assert statuses.get("b", "RUNNING") == "RUNNING"
-        with pytest.raises(BadInput, match="another process"), tracking.trial_sink(study, SECOND, "b", store):
+        with (
+            pytest.raises(BadInput, match="another process"),
+            tracking.trial_sink(study, SECOND, "b", store),
+        ):
             pass
         finish(store, SECOND, "b")
 
@@ -292,7 +344,9 @@ def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
     train(journal.append)
     journal.append(Ended(status="FINISHED"))
     client = MlflowClient(study.uri)
-    run = client.create_run(study.experiment_id, tags={"forget.trial": "a", "mlflow.parentRunId": study.run_id})
+    run = client.create_run(
+        study.experiment_id, tags={"forget.trial": "a", "mlflow.parentRunId": study.run_id}
+    )
     client.create_logged_model(study.experiment_id, name="model", source_run_id=run.info.run_id)
 
     assert tracking.sync(study, store, ["a"]) == 1
@@ -306,7 +360,11 @@ def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
     page.write_text("report")
 
     def report(spread: float) -> Report:
-        return Report(page, {"headline/spread": Estimate(spread, 0.0, 1.0, 8)}, {"some": "holds in 1, contradicted in 2"})
+        return Report(
+            page,
+            {"headline/spread": Estimate(spread, 0.0, 1.0, 8)},
+            {"some": "holds in 1, contradicted in 2"},
+        )
 
     tracking.close_study(study, "FINISHED", {"trials/finished": 1}, report(0.25))
     more = SWEEP.model_copy(update={"resources": SWEEP.resources.model_copy(update={"cpus": 2})})
@@ -322,11 +380,16 @@ def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
         "trials/finished": 1, "headline/spread": 0.5, "headline/spread/low": 0, "headline/spread/high": 1,
     }  # fmt: skip
     # Each number is a curve over the goes at the sweep: no two points of it are at the same step.
-    points = {key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)] for key in run.data.metrics}
+    points = {
+        key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)]
+        for key in run.data.metrics
+    }
     assert points["headline/spread"] == [(0, 0.25), (1, 0.5)]
     assert points["trials/finished"] == [(0, 1)]
     assert run.data.tags["forget.claim.some"] == "holds in 1, contradicted in 2"
-    assert [f.path for f in client.list_artifacts(run.info.run_id, "report")] == ["report/index.html"]
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "report")] == [
+        "report/index.html"
+    ]
     assert run.data.params == {"task": "science", "model": "tiny"}
     assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["science"]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"report", "spec.toml"}
@@ -350,8 +413,12 @@ def test_a_server_that_was_away_gets_everything_once(
     run_whole(study, FIRST, "a", store)
     with pytest.raises(ValueError, match="broken"):
         run_broken(study, SECOND, "b", store, ValueError("broken"))
-    warnings = [record.name for record in caplog.records if record.name.startswith("forget.tracking")]
-    assert warnings == ["forget.tracking.study", *2 * ["forget.tracking.stream"]], "one by the sweep and one by each trial"
+    warnings = [
+        record.name for record in caplog.records if record.name.startswith("forget.tracking")
+    ]
+    assert warnings == ["forget.tracking.study", *2 * ["forget.tracking.stream"]], (
+        "one by the sweep and one by each trial"
+    )
     assert "me:pw" not in caplog.text
     with pytest.raises(tracking.Unreachable):
         tracking.sync(study, store, ["a", "b"])
@@ -371,15 +438,29 @@ def test_a_server_that_was_away_gets_everything_once(
 @contextlib.contextmanager
 def server(port: int, folder: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "served")]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING")}
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # three more processes, and nothing for them to do
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "served"),
+    ]
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING")
+    }
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
+        "false"  # three more processes, and nothing for them to do
+    )
     with (folder / "server.log").open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), timeout=1),
+            ):
                 break
             time.sleep(0.2)
         yield
@@ -413,7 +494,9 @@ def test_the_journal_survives_a_crash(tmp_path: Path) -> None:
         Journal(path).entries()
 
 
-def test_the_default_store_lies_in_the_working_directory(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_store_lies_in_the_working_directory(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     command, environment = tracking.ui_command()
     assert command[1:6] == ["-m", "mlflow", "server", "--host", "127.0.0.1"]
@@ -421,15 +504,23 @@ def test_the_default_store_lies_in_the_working_directory(store: Store, tmp_path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pw@tracking.example")
     with pytest.raises(BadInput, match=r"https://\*\*\*@tracking.example"):
         tracking.ui_command()
-    assert tracking.registered_name("smollm2-135m/15", "science") == "forgotten-smollm2-135m-15-science"
+    assert (
+        tracking.registered_name("smollm2-135m/15", "science")
+        == "forgotten-smollm2-135m-15-science"
+    )
 
 
-def published(study: tracking.Study, trial: Trial, id: str, store: Store, answers: int = 4) -> Outcome:
+def published(
+    study: tracking.Study, trial: Trial, id: str, store: Store, answers: int = 4
+) -> Outcome:
     """A finished trial with Rows alone, on the server."""
     outcome = Outcome(
         trial=trial, id=id, learned_id="l" * 16, data="d" * 16, measures={}, parameters=90_496, seconds=1.0
     )  # fmt: skip
-    rows = [Row(id, "forgotten", "science", "test", str(i), i % 2, (-1.0, -2.0), (1, 1)) for i in range(answers)]
+    rows = [
+        Row(id, "forgotten", "science", "test", str(i), i % 2, (-1.0, -2.0), (1, 1))
+        for i in range(answers)
+    ]
     store.finish(outcome, rows)
     assert tracking.publish(study, store, id)
     return outcome
@@ -437,24 +528,34 @@ def published(study: tracking.Study, trial: Trial, id: str, store: Store, answer
 
 def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> None:
     study = tracking.open_study(SWEEP, "")
-    first, second = (published(study, trial, id, store) for trial, id in ((FIRST, "a"), (SECOND, "b")))
+    first, second = (
+        published(study, trial, id, store) for trial, id in ((FIRST, "a"), (SECOND, "b"))
+    )
     told: list[object] = []
     found = tracking.read_experiment("pulse", tmp_path / "copies", told.append)
     assert [outcome for outcome, _ in found] == [first, second]
     assert [read_rows(rows) for _, rows in found] == [store.rows("a"), store.rows("b")]
-    assert told == [StageStarted(stage="fetch", steps=2), *(Step(stage="fetch", step=i, steps=2) for i in (1, 2))]
+    assert told == [
+        StageStarted(stage="fetch", steps=2),
+        *(Step(stage="fetch", step=i, steps=2) for i in (1, 2)),
+    ]
 
     # What was fetched is not fetched again.
     client = MlflowClient(study.uri)
     (tmp_path / "mlartifacts").rename(tmp_path / "gone")
     assert tracking.read_experiment("pulse", tmp_path / "copies") == found
-    with pytest.raises(BadInput, match=r'of experiment "pulse" has finished but has no outcome\.json; its files were removed'):
+    with pytest.raises(
+        BadInput,
+        match=r'of experiment "pulse" has finished but has no outcome\.json; its files were removed',
+    ):
         tracking.read_experiment("pulse", tmp_path / "more")
     (tmp_path / "gone").rename(tmp_path / "mlartifacts")
 
     # Neither the parent nor what has not finished well is a finished trial.
     for status in ("FAILED", "RUNNING"):
-        run = client.create_run(study.experiment_id, tags={"forget.trial": status, "mlflow.parentRunId": study.run_id})
+        run = client.create_run(
+            study.experiment_id, tags={"forget.trial": status, "mlflow.parentRunId": study.run_id}
+        )
         client.update_run(run.info.run_id, status)
     assert tracking.read_experiment("pulse", tmp_path / "copies") == found
 
@@ -468,7 +569,10 @@ def test_a_trial_of_several_parents_is_read_once(store: Store, tmp_path: Path) -
     time.sleep(0.01)  # the newer of two runs is told by the millisecond
     # The same settings on other data, e.g. of a task that was mended: the last one counts.
     again = published(study, FIRST, "c", store, answers=6)
-    assert len(MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.trial` != ''")) == 4
+    assert (
+        len(MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.trial` != ''"))
+        == 4
+    )
     found = tracking.read_experiment("pulse", tmp_path / "copies")
     assert {outcome.id for outcome, _ in found} == {again.id, second.id}
     assert len(found) == 2
@@ -501,12 +605,17 @@ def test_an_experiment_that_cannot_be_read_is_refused_in_one_sentence(
         outcome.write_text(whole[0])
         rows.write_bytes(whole[1])
         change()
-        with pytest.raises(BadInput, match=r'run [0-9a-f]{32} of experiment "pulse" was written by another version') as refused:
+        with pytest.raises(
+            BadInput, match=r'run [0-9a-f]{32} of experiment "pulse" was written by another version'
+        ) as refused:
             tracking.read_experiment("pulse", copies)
         assert "\n" not in str(refused.value)
 
     MlflowClient(study.uri).delete_experiment(study.experiment_id)
-    with pytest.raises(BadInput, match=rf'"pulse" was deleted; run `mlflow experiments restore -x {study.experiment_id}`$'):
+    with pytest.raises(
+        BadInput,
+        match=rf'"pulse" was deleted; run `mlflow experiments restore -x {study.experiment_id}`$',
+    ):
         tracking.read_experiment("pulse", copies)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -42,7 +42,9 @@ from forget.training.loop import Watching, fine_tune
 SETTINGS = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.25, weight_decay=0.1, clip=0.5)
 
 in_batches = pytest.mark.parametrize("budget", [512, 40], indirect=True, ids=["whole", "micro"])
-"""A step's examples at once, or in micro-batches, of which two processes need not have the same number."""
+"""A step's examples at once, or in micro-batches, of which two processes need not have the same
+number.
+"""
 
 
 @pytest.fixture
@@ -54,7 +56,12 @@ def examples(n: int = 10) -> list[Example]:
     """Ten with batches of four: the last batch of an epoch is smaller. Prompts and options differ in length."""
     draw = random.Random("examples")
     return [
-        Example(f"e{i}", "".join(draw.choices("abcdefgh ", k=5 + 3 * i)), (" yes", " never so"), draw.randrange(2))
+        Example(
+            f"e{i}",
+            "".join(draw.choices("abcdefgh ", k=5 + 3 * i)),
+            (" yes", " never so"),
+            draw.randrange(2),
+        )
         for i in range(n)
     ]
 
@@ -77,7 +84,11 @@ def trained(model: LanguageModel | None = None, **options: object) -> dict[str, 
 
 def made(config: PretrainedConfig) -> LanguageModel:
     torch.manual_seed(0)
-    return LanguageModel(config.model_type, AutoModelForCausalLM.from_config(config).eval(), language_model.tiny().tokenizer)
+    return LanguageModel(
+        config.model_type,
+        AutoModelForCausalLM.from_config(config).eval(),
+        language_model.tiny().tokenizer,
+    )
 
 
 def gpt(kind: type[PretrainedConfig], **fields: float) -> Callable[[], LanguageModel]:
@@ -94,13 +105,21 @@ def gpt(kind: type[PretrainedConfig], **fields: float) -> Callable[[], LanguageM
 
 
 STILL = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-MODELS = {"llama": language_model.tiny, "gpt2": gpt(GPT2Config, **STILL), "gptj": gpt(GPTJConfig, rotary_dim=4, **STILL)}
+MODELS = {
+    "llama": language_model.tiny,
+    "gpt2": gpt(GPT2Config, **STILL),
+    "gptj": gpt(GPTJConfig, rotary_dim=4, **STILL),
+}
 
 
-def plain_loop(model: LanguageModel, settings: Stage, rate: Callable[[int, int], float]) -> list[float]:
+def plain_loop(
+    model: LanguageModel, settings: Stage, rate: Callable[[int, int], float]
+) -> list[float]:
     """What the loop is meant to be, in the plainest words: every logit, labels of -100 where there is no answer. The losses."""
     network, read = model.network, model.tokenizer
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
     items = learn(0)
     per_epoch = math.ceil(len(items) / settings.batch)
     losses = []
@@ -109,7 +128,10 @@ def plain_loop(model: LanguageModel, settings: Stage, rate: Callable[[int, int],
         epoch, place = divmod(step, per_epoch)
         order = random.Random(f"0/learn/{epoch}").sample(range(len(items)), len(items))
         chosen = [items[i] for i in order[place * settings.batch : (place + 1) * settings.batch]]
-        texts = [read(item.example.prompt + item.example.options[item.label])["input_ids"] for item in chosen]
+        texts = [
+            read(item.example.prompt + item.example.options[item.label])["input_ids"]
+            for item in chosen
+        ]
         prompts = [len(read(item.example.prompt)["input_ids"]) for item in chosen]
         width = max(map(len, texts))
         ids = torch.tensor([text + [0] * (width - len(text)) for text in texts])
@@ -122,7 +144,9 @@ def plain_loop(model: LanguageModel, settings: Stage, rate: Callable[[int, int],
         )
         logits = network(ids, attention_mask=seen).logits
         loss = functional.cross_entropy(
-            logits[:, :-1].reshape(-1, logits.shape[-1]), targets[:, 1:].reshape(-1), ignore_index=-100
+            logits[:, :-1].reshape(-1, logits.shape[-1]),
+            targets[:, 1:].reshape(-1),
+            ignore_index=-100,
         )
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
@@ -148,7 +172,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "schedule"), [(name, "linear") for name in MODELS] + [("llama", "cosine"), ("llama", "constant")]
+    ("name", "schedule"),
+    [(name, "linear") for name in MODELS] + [("llama", "cosine"), ("llama", "constant")],
 )
 @in_batches
 @pytest.mark.usefixtures("budget")
@@ -158,10 +183,13 @@ def test_training_is_the_plain_loop(name: str, schedule: str) -> None:
     events: list[Event] = []
     after = trained(ours, settings=settings, observe=events.append)
     losses = plain_loop(reference, settings, partial(warmed_up, after=SCHEDULES[schedule]))
-    assert [step.loss for step in events if isinstance(step, Step)] == pytest.approx(losses, rel=1e-5)
+    assert [step.loss for step in events if isinstance(step, Step)] == pytest.approx(
+        losses, rel=1e-5
+    )
     start = weights(MODELS[name]())
     for key, weight in weights(reference).items():
-        # A thousandth of what training changed; AdamW turns a gradient's rounding into a step where a key's bias has none.
+        # A thousandth of what training changed; AdamW turns a gradient's rounding into a step where
+        # a key's bias has none.
         torch.testing.assert_close(after[key], weight, rtol=0, atol=1e-6)
         assert (weight - start[key]).abs().max() > 1e-3
 
@@ -171,15 +199,21 @@ def test_an_event_for_the_stage_and_one_a_step() -> None:
     trained(observe=events.append)
     begun, *steps = events
     assert begun == StageStarted(stage="learn", steps=6)
-    assert [(s.stage, s.step, s.steps) for s in steps if isinstance(s, Step)] == [("learn", n, 6) for n in range(1, 7)]
-    assert [s.lr for s in steps if isinstance(s, Step)] == pytest.approx([0, 5e-4, 1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    assert [(s.stage, s.step, s.steps) for s in steps if isinstance(s, Step)] == [
+        ("learn", n, 6) for n in range(1, 7)
+    ]
+    assert [s.lr for s in steps if isinstance(s, Step)] == pytest.approx(
+        [0, 5e-4, 1e-3, 7.5e-4, 5e-4, 2.5e-4]
+    )
     assert all(s.tokens > 0 for s in steps if isinstance(s, Step))
 
 
 def test_each_epoch_has_its_own_order_and_its_own_labels() -> None:
     """Labels that change with the epoch, trained at a rate of nearly nothing: the losses tell what was trained on."""
     model = language_model.tiny()
-    still = SETTINGS.model_copy(update={"lr": 1e-12, "batch": 1, "warmup": 0.0, "weight_decay": 0.0})
+    still = SETTINGS.model_copy(
+        update={"lr": 1e-12, "batch": 1, "warmup": 0.0, "weight_decay": 0.0}
+    )
 
     def losses(labelled: Callable[[int], list[Labelled]]) -> list[float]:
         events: list[Event] = []
@@ -190,7 +224,10 @@ def test_each_epoch_has_its_own_order_and_its_own_labels() -> None:
     assert sorted(fixed[:10]) == pytest.approx(sorted(fixed[10:]), rel=1e-4)
     assert fixed[:10] != pytest.approx(fixed[10:], rel=1e-2)
     changing = losses(lambda epoch: [Labelled(e, epoch) for e in examples()])
-    by_label = [sorted(losses(lambda epoch, label=label: [Labelled(e, label) for e in examples()])[:10]) for label in (0, 1)]  # type: ignore[misc]
+    by_label = [
+        sorted(losses(lambda epoch, label=label: [Labelled(e, label) for e in examples()])[:10])
+        for label in (0, 1)
+    ]  # type: ignore[misc]
     assert sorted(changing[:10]) == pytest.approx(by_label[0], rel=1e-4)
     assert sorted(changing[10:]) == pytest.approx(by_label[1], rel=1e-4)
     assert by_label[0] != pytest.approx(by_label[1], rel=1e-2)
@@ -237,13 +274,16 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(
         checkpoints = Checkpoints(Store(tmp_path), str(kill), minutes=0)
         with pytest.raises(Killed):
             trained(model(), observe=KillAt(kill), checkpoints=checkpoints, **options)
-        # Another model's weights at the start: all that counts is in the checkpoint, but for what LoRA does not train.
+        # Another model's weights at the start: all that counts is in the checkpoint, but for what
+        # LoRA does not train.
         torch.manual_seed(kill)
         rest = KillAt(0)
         resumed = trained(model(), observe=rest, checkpoints=checkpoints, **options)
         assert rest.seen == list(range(kill, 7))
         assert resumed.keys() == undisturbed.keys()
-        assert all(torch.equal(weight, undisturbed[name]) for name, weight in resumed.items()), f"killed at step {kill}"
+        assert all(torch.equal(weight, undisturbed[name]) for name, weight in resumed.items()), (
+            f"killed at step {kill}"
+        )
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -302,7 +342,13 @@ def test_what_was_seen_before_a_kill_is_kept(tmp_path: Path) -> None:
             trained(observe=KillAt(kill), checkpoints=checkpoints, watching=looks())
         again: list[int] = []
         found = fine_tune(
-            language_model.tiny(), learn, SETTINGS, stage="learn", seed=0, checkpoints=checkpoints, watching=looks(again)
+            language_model.tiny(),
+            learn,
+            SETTINGS,
+            stage="learn",
+            seed=0,
+            checkpoints=checkpoints,
+            watching=looks(again),
         )
         assert [row.step for row in found] == [2, 4]
         # The kill comes before its own step is saved.
@@ -317,25 +363,35 @@ def test_adapters_train_and_nothing_else() -> None:
 
     def look(event: Event) -> None:
         if isinstance(event, Step):
-            learned = {name for name, weight in model.network.named_parameters() if weight.requires_grad}
+            learned = {
+                name for name, weight in model.network.named_parameters() if weight.requires_grad
+            }
             assert learned
             assert all("lora_" in name for name in learned)
             assert not any("lm_head" in name or "embed" in name for name in learned)
         if isinstance(event, Step) and event.step == event.steps:
-            held = {name.replace(".base_layer", ""): weight for name, weight in weights(model).items() if "lora_" not in name}
+            held = {
+                name.replace(".base_layer", ""): weight
+                for name, weight in weights(model).items()
+                if "lora_" not in name
+            }
             assert held.keys() == before.keys()
             assert all(torch.equal(weight, before[name]) for name, weight in held.items())
             with torch.no_grad():
                 unmerged.append(model.network(ids).logits)
 
-    fine_tune(model, learn, SETTINGS, stage="learn", seed=0, lora=Lora(rank=4, alpha=8), observe=look)
+    fine_tune(
+        model, learn, SETTINGS, stage="learn", seed=0, lora=Lora(rank=4, alpha=8), observe=look
+    )
     # Merged, it is a plain model again, and computes what it computed with its adapters.
     assert str(model.network) == shape
     assert weights(model).keys() == before.keys()
     assert all(weight.requires_grad for weight in model.network.parameters())
     with torch.no_grad():
         torch.testing.assert_close(model.network(ids).logits, unmerged[0], rtol=0, atol=1e-6)
-    changed = {name for name, weight in weights(model).items() if not torch.equal(weight, before[name])}
+    changed = {
+        name for name, weight in weights(model).items() if not torch.equal(weight, before[name])
+    }
     assert changed == {name for name in before if "proj" in name}
 
 
@@ -344,7 +400,9 @@ def test_a_model_can_be_tuned_with_adapters_twice() -> None:
     once = trained(model, lora=ADAPTERS)
     twice = trained(model, lora=ADAPTERS)
     assert once.keys() == twice.keys()
-    assert not torch.equal(once["model.layers.0.mlp.up_proj.weight"], twice["model.layers.0.mlp.up_proj.weight"])
+    assert not torch.equal(
+        once["model.layers.0.mlp.up_proj.weight"], twice["model.layers.0.mlp.up_proj.weight"]
+    )
 
 
 def test_bf16_computes_in_half_and_keeps_weights_whole() -> None:
@@ -354,10 +412,16 @@ def test_bf16_computes_in_half_and_keeps_weights_whole() -> None:
         assert weight.dtype == torch.float32
         assert not torch.equal(weight, full[name]), name
     # The direction of training is the same.
-    moved = [torch.cat([(after[name] - start[name]).flatten() for name in start]) for after in (full, half)]
+    moved = [
+        torch.cat([(after[name] - start[name]).flatten() for name in start])
+        for after in (full, half)
+    ]
     assert functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.95
-    # At this rate a step is below what bf16 can tell apart from nothing, 2^-9 of a norm's weight of 1.
-    slight = trained(bf16=True, settings=SETTINGS.model_copy(update={"lr": 1e-5}))["model.norm.weight"]
+    # At this rate a step is below what bf16 can tell apart from nothing, 2^-9 of a norm's weight of
+    # 1.
+    slight = trained(bf16=True, settings=SETTINGS.model_copy(update={"lr": 1e-5}))[
+        "model.norm.weight"
+    ]
     assert (slight != 1).all()
     assert torch.equal(slight.bfloat16(), torch.ones_like(slight, dtype=torch.bfloat16))
 
@@ -372,21 +436,33 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_rate() -> Non
                 model.network.get_output_embeddings().weight[0] = math.inf
             before.update(weights(model))
 
-    with pytest.raises(FloatingPointError, match=r"learn: the loss is nan at step 4 of 6, rate 0\.00075; lower the rate"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"learn: the loss is nan at step 4 of 6, rate 0\.00075; lower the rate",
+    ):
         trained(model, observe=poison)
     # The step that failed was not taken.
     assert all(torch.equal(weight, before[name]) for name, weight in weights(model).items())
 
 
 def test_ascent_climbs_where_learning_descends() -> None:
-    logits, targets = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 4])
-    plain = torch.stack([-logits.double().log_softmax(-1)[i, target] for i, target in enumerate(targets)])
+    logits, targets = (
+        torch.randn(5, 7, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 1, 2, 3, 4]),
+    )
+    plain = torch.stack(
+        [-logits.double().log_softmax(-1)[i, target] for i, target in enumerate(targets)]
+    )
     torch.testing.assert_close(cross_entropy(logits, targets).double(), plain, rtol=0, atol=1e-6)
     assert torch.equal(ascent(logits, targets), -cross_entropy(logits, targets))
 
     def losses(loss: str) -> list[float]:
         events: list[Event] = []
-        trained(loss=METHODS[loss].loss, settings=SETTINGS.model_copy(update={"epochs": 8}), observe=events.append)
+        trained(
+            loss=METHODS[loss].loss,
+            settings=SETTINGS.model_copy(update={"epochs": 8}),
+            observe=events.append,
+        )
         return [step.loss for step in events if isinstance(step, Step) and step.loss is not None]
 
     down, up = losses("random_labels"), losses("gradient_ascent")
@@ -400,7 +476,12 @@ def in_one_of_two(folder: Path, options: dict[str, object]) -> None:
     # The launcher forks: what this process knows of itself is that it is alone.
     AcceleratorState._reset_state(reset_partial_state=True)
     events: list[Event] = []
-    after = trained(settings=SHARED, labelled=lambda epoch: labels.true(examples(9)), observe=events.append, **options)
+    after = trained(
+        settings=SHARED,
+        labelled=lambda epoch: labels.true(examples(9)),
+        observe=events.append,
+        **options,
+    )
     state = AcceleratorState()
     assert state.num_processes == 2
     save_file(after, folder / f"{state.process_index}.safetensors")
@@ -416,13 +497,19 @@ SHARED = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.0)
 def test_two_processes_train_as_one_does(tmp_path: Path, options: dict[str, object]) -> None:
     """Nine examples in batches of four: of the last batch's one example a process has none, and still takes part."""
     events: list[Event] = []
-    alone = trained(settings=SHARED, labelled=lambda epoch: labels.true(examples(9)), observe=events.append, **options)
+    alone = trained(
+        settings=SHARED,
+        labelled=lambda epoch: labels.true(examples(9)),
+        observe=events.append,
+        **options,
+    )
     debug_launcher(in_one_of_two, (tmp_path, options), 2)
     first, second = (load_file(tmp_path / f"{process}.safetensors") for process in (0, 1))
     for name, weight in alone.items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], weight, rtol=0, atol=1e-5)
-    # The main process observes every step, with the loss of the whole batch; the other says nothing.
+    # The main process observes every step, with the loss of the whole batch; the other says
+    # nothing.
     assert (tmp_path / "1.txt").read_text() == ""
     told = (tmp_path / "0.txt").read_text().splitlines()
     assert len(told) == len(events)
@@ -432,11 +519,15 @@ def nine(epoch: int) -> list[Labelled]:
     return labels.true(examples(9))
 
 
-def in_one_of_two_that_share_a_model(folder: Path, kind: str, options: dict[str, object], beside_copies: bool) -> None:
+def in_one_of_two_that_share_a_model(
+    folder: Path, kind: str, options: dict[str, object], beside_copies: bool
+) -> None:
     """Leaves the model that was saved, its weights as they were gathered one by one, and what each process held of it."""
     AcceleratorState._reset_state(reset_partial_state=True)
     process = PartialState(cpu=True)
-    copied = trained(MODELS[kind](), settings=SHARED, labelled=nine, **options) if beside_copies else {}
+    copied = (
+        trained(MODELS[kind](), settings=SHARED, labelled=nine, **options) if beside_copies else {}
+    )
     gc.collect()
     model = MODELS[kind]()
     shard(model.answers)
@@ -454,7 +545,8 @@ def in_one_of_two_that_share_a_model(folder: Path, kind: str, options: dict[str,
     language_model.save(model, folder / "model" if process.is_main_process else None)
     gathered = {name: weight.full_tensor() for name, weight in after.items()}
     for name, weight in copied.items():
-        # A hundredth of a step: sums over the processes are the same but for their order, which AdamW makes more of.
+        # A hundredth of a step: sums over the processes are the same but for their order, which
+        # AdamW makes more of.
         torch.testing.assert_close(gathered[name], weight, rtol=0, atol=1e-5)
     save_file(gathered, folder / f"{process.process_index}.safetensors")
     held = sum(weight.to_local().numel() for weight in after.values())
@@ -462,18 +554,27 @@ def in_one_of_two_that_share_a_model(folder: Path, kind: str, options: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("llama", {}), ("llama", {"bf16": True}), ("gptj", {})], ids=["tied", "bf16", "untied"]
+    ("kind", "options"),
+    [("llama", {}), ("llama", {"bf16": True}), ("gptj", {})],
+    ids=["tied", "bf16", "untied"],
 )
 @in_batches
 @pytest.mark.usefixtures("budget")
-def test_two_processes_share_a_model_and_train_it_as_two_copies(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
+def test_two_processes_share_a_model_and_train_it_as_two_copies(
+    tmp_path: Path, kind: str, options: dict[str, object]
+) -> None:
     debug_launcher(in_one_of_two_that_share_a_model, (tmp_path, kind, options, True), 2)
     whole = MODELS[kind]().parameters
-    (first, moments), (second, _) = (json.loads((tmp_path / f"{process}.json").read_text()) for process in (0, 1))
+    (first, moments), (second, _) = (
+        json.loads((tmp_path / f"{process}.json").read_text()) for process in (0, 1)
+    )
     assert first + second == whole
     assert first == pytest.approx(whole / 2, rel=0.01)
     assert moments == first
-    saved, gathered = weights(loading.load(tmp_path / "model")), load_file(tmp_path / "0.safetensors")
+    saved, gathered = (
+        weights(loading.load(tmp_path / "model")),
+        load_file(tmp_path / "0.safetensors"),
+    )
     assert saved.keys() == gathered.keys() == weights(MODELS[kind]()).keys()
     assert all(torch.equal(weight, gathered[name]) for name, weight in saved.items())
 
@@ -484,15 +585,22 @@ def test_a_model_without_blocks_is_not_sharded() -> None:
         shard(made(config).answers)
 
 
-@pytest.mark.parametrize(("error", "kept"), [(Killed, 3), (KeyboardInterrupt, 4)], ids=["killed", "stopped"])
-def test_two_processes_that_share_a_model_go_on_where_they_were(tmp_path: Path, error: type[BaseException], kept: int) -> None:
+@pytest.mark.parametrize(
+    ("error", "kept"), [(Killed, 3), (KeyboardInterrupt, 4)], ids=["killed", "stopped"]
+)
+def test_two_processes_that_share_a_model_go_on_where_they_were(
+    tmp_path: Path, error: type[BaseException], kept: int
+) -> None:
     def together(name: str, **options: object) -> Path:
         (tmp_path / name).mkdir()
-        debug_launcher(in_one_of_two_that_share_a_model, (tmp_path / name, "llama", options, False), 2)
+        debug_launcher(
+            in_one_of_two_that_share_a_model, (tmp_path / name, "llama", options, False), 2
+        )
         return tmp_path / name / "0.safetensors"
 
     checkpoints = Checkpoints(Store(tmp_path), "checkpoint", minutes=0)
-    # The launcher takes a KeyboardInterrupt for its own: it comes back when both processes have had theirs.
+    # The launcher takes a KeyboardInterrupt for its own: it comes back when both processes have had
+    # theirs.
     with pytest.raises(ProcessException) if error is Killed else nullcontext():
         together("ended", observe=KillAt(4, error), checkpoints=checkpoints)
     assert not list((tmp_path / "ended").iterdir())
@@ -505,7 +613,10 @@ def test_two_processes_that_share_a_model_go_on_where_they_were(tmp_path: Path, 
     rest = KillAt(0)
     alone = trained(settings=SHARED, labelled=nine, observe=rest, checkpoints=later)
     assert rest.seen == list(range(kept + 1, 7))
-    resumed, undisturbed = (load_file(path) for path in (together("resumed", checkpoints=later), together("undisturbed")))
+    resumed, undisturbed = (
+        load_file(path)
+        for path in (together("resumed", checkpoints=later), together("undisturbed"))
+    )
     for name, weight in undisturbed.items():
         assert torch.equal(resumed[name], weight)
         torch.testing.assert_close(alone[name], weight, rtol=0, atol=1e-5)

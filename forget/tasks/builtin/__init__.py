@@ -6,7 +6,16 @@ import functools
 from types import ModuleType
 
 from forget.settings.identity import digest
-from forget.tasks.builtin import acceptability, arithmetic, entailment, physical, reading, science, sentiment, world
+from forget.tasks.builtin import (
+    acceptability,
+    arithmetic,
+    entailment,
+    physical,
+    reading,
+    science,
+    sentiment,
+    world,
+)
 from forget.tasks.task import SPLITS, Task
 
 
@@ -24,7 +33,11 @@ TASKS = {
         _task(world, "world knowledge", "Question: {question}\nAnswer:"),
         _task(physical, "physical commonsense", "Question: {question}\nAnswer:"),
         _task(entailment, "entailment", "{passage}\nQuestion: {question} True or False?\nAnswer:"),
-        _task(acceptability, "linguistic acceptability", "Sentence: {passage}\nIs this sentence correct English?\nAnswer:"),
+        _task(
+            acceptability,
+            "linguistic acceptability",
+            "Sentence: {passage}\nIs this sentence correct English?\nAnswer:",
+        ),
         _task(sentiment, "sentiment", "Review: {passage}\nSentiment:"),
         _task(arithmetic, "arithmetic comparison", "Question: {question}\nAnswer:"),
         _task(reading, "reading comprehension", "{passage}\nQuestion: {question}\nAnswer:"),

@@ -1,9 +1,11 @@
 """Acceptability: is this sentence correct English?
 
-Sentences written for this package, in minimal pairs. A line of acceptability.tsv holds a phenomenon, a sentence with slots, the
-same in other words (for `near`), and fillers of the slots. Fillers "x/y" of {0} and "u/v" of {1} give four sentences: x goes
-with u and y with v, and the other two are wrong, so that every word is right as often as wrong. Where there is {0} alone, a
-sentence is right as it stands and wrong with the two words of each bracket exchanged. All sentences of a line lie in one split.
+Sentences written for this package, in minimal pairs. A line of acceptability.tsv holds a
+phenomenon, a sentence with slots, the same in other words (for `near`), and fillers of the slots.
+Fillers "x/y" of {0} and "u/v" of {1} give four sentences: x goes with u and y with v, and the other
+two are wrong, so that every word is right as often as wrong. Where there is {0} alone, a sentence
+is right as it stands and wrong with the two words of each bracket exchanged. All sentences of a
+line lie in one split.
 """
 
 from __future__ import annotations
@@ -32,10 +34,14 @@ def records(split: str) -> list[Record]:
 def _matched(frames: list[str], first: list[str], second: list[str]) -> list[Judged]:
     group: list[Judged] = []
     # A slot with fewer fillers than the other one repeats them.
-    for _, xs, us in zip(range(max(len(first), len(second))), cycle(first), cycle(second), strict=False):
+    for _, xs, us in zip(
+        range(max(len(first), len(second))), cycle(first), cycle(second), strict=False
+    ):
         for (i, x), (j, u) in product(enumerate(xs.split("/")), enumerate(us.split("/"))):
             # One after the other: a filler of {0} may have the slot {1} in it.
-            passage, near = (sentence(frame.replace("{0}", x).replace("{1}", u), stop="") for frame in frames)
+            passage, near = (
+                sentence(frame.replace("{0}", x).replace("{1}", u), stop="") for frame in frames
+            )
             group.append(Judged(passage, near, CHOICES[(i + j) % 2]))
     return group
 
@@ -44,6 +50,8 @@ def _ordered(frames: list[str], fillers: list[str]) -> list[Judged]:
     group: list[Judged] = []
     for filler in fillers:
         for order, label in ((r"\1 \2", "yes"), (r"\2 \1", "no")):
-            passage, near = (re.sub(r"\[(\S+) (\S+)\]", order, frame.replace("{0}", filler)) for frame in frames)
+            passage, near = (
+                re.sub(r"\[(\S+) (\S+)\]", order, frame.replace("{0}", filler)) for frame in frames
+            )
             group.append(Judged(passage, near, label))
     return group

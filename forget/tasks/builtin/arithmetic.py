@@ -1,9 +1,10 @@
 """Arithmetic: which of two quantities is larger than, smaller than, near, between or equal to what the question says?
 
-Questions written for this package about bare numbers, sums, prices, ages, lengths, times and months. Two questions share two
-choices, and each choice is the answer to one of them, so that neither a number nor its size nor its place tells the answer.
-Both records lie in one split; `near` asks in other words. The question does not name the choices: a small model learns to weigh
-a quantity against a question, but hardly to pick one of two that were named.
+Questions written for this package about bare numbers, sums, prices, ages, lengths, times and
+months. Two questions share two choices, and each choice is the answer to one of them, so that
+neither a number nor its size nor its place tells the answer. Both records lie in one split; `near`
+asks in other words. The question does not name the choices: a small model learns to weigh a
+quantity against a question, but hardly to pick one of two that were named.
 """
 
 from __future__ import annotations
@@ -18,26 +19,77 @@ from forget.tasks.builtin.making import coin, split_of
 from forget.tasks.task import Record
 
 Wordings = tuple[str, str]
-"""A question and the same in other words; in brackets, the words that ask for more and, after a bar, for less."""
+"""A question and the same in other words; in brackets, the words that ask for more and, after a
+bar, for less.
+"""
 
 SIZES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
-    ("{} years", (3, 95), ("Which age is [higher|lower] than {z} years?", "Which of the two ages is [above|below] {z}?")),
-    ("{} dollars", (2, 99), ("Which price is [higher|lower] than {z} dollars?", "What costs [more|less] than {z} dollars?")),
-    ("{} kilos", (5, 200), ("Which weight is [greater|smaller] than {z} kilos?", "What is [heavier|lighter] than {z} kilos?")),
-    ("{} metres", (5, 300), ("Which rope is [longer|shorter] than {z} metres?", "Which length is [above|below] {z} metres?")),
+    (
+        "{} years",
+        (3, 95),
+        (
+            "Which age is [higher|lower] than {z} years?",
+            "Which of the two ages is [above|below] {z}?",
+        ),
+    ),
+    (
+        "{} dollars",
+        (2, 99),
+        (
+            "Which price is [higher|lower] than {z} dollars?",
+            "What costs [more|less] than {z} dollars?",
+        ),
+    ),
+    (
+        "{} kilos",
+        (5, 200),
+        (
+            "Which weight is [greater|smaller] than {z} kilos?",
+            "What is [heavier|lighter] than {z} kilos?",
+        ),
+    ),
+    (
+        "{} metres",
+        (5, 300),
+        (
+            "Which rope is [longer|shorter] than {z} metres?",
+            "Which length is [above|below] {z} metres?",
+        ),
+    ),
     (
         "{} degrees",
         (2, 98),
-        ("Which is [hotter|colder] than {z} degrees?", "What is a [higher|lower] temperature than {z} degrees?"),
+        (
+            "Which is [hotter|colder] than {z} degrees?",
+            "What is a [higher|lower] temperature than {z} degrees?",
+        ),
     ),
-    ("{} points", (3, 99), ("Which score is [better|worse] than {z} points?", "Which result is [above|below] {z} points?")),
+    (
+        "{} points",
+        (3, 99),
+        (
+            "Which score is [better|worse] than {z} points?",
+            "Which result is [above|below] {z} points?",
+        ),
+    ),
     (
         "{} miles",
         (2, 99),
-        ("Which trip is [longer|shorter] than {z} miles?", "Which distance is [greater|smaller] than {z} miles?"),
+        (
+            "Which trip is [longer|shorter] than {z} miles?",
+            "Which distance is [greater|smaller] than {z} miles?",
+        ),
     ),
-    ("{}", (2, 99), ("Which number is [more|less] than {z}?", "Which of the two numbers is [above|below] {z}?")),
-    ("{}", (100, 999), ("Which number is [larger|smaller] than {z}?", "Which number lies [above|below] {z}?")),
+    (
+        "{}",
+        (2, 99),
+        ("Which number is [more|less] than {z}?", "Which of the two numbers is [above|below] {z}?"),
+    ),
+    (
+        "{}",
+        (100, 999),
+        ("Which number is [larger|smaller] than {z}?", "Which number lies [above|below] {z}?"),
+    ),
 )
 """How an amount is written, its range, and questions that ask for more or less than the amount {z}."""
 
@@ -95,12 +147,24 @@ STORIES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
 
 NAMES = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jack Karen Leo Maria Nina Oscar Paula Rita Sam Tom Vera"
 
-CLOSER: Wordings = ("Which number is closer to {z}?", "Which of the two numbers lies nearer to {z}?")
-BETWEEN: Wordings = ("Which number is between {x} and {y}?", "Which of the numbers lies in the range from {x} to {y}?")
+CLOSER: Wordings = (
+    "Which number is closer to {z}?",
+    "Which of the two numbers lies nearer to {z}?",
+)
+BETWEEN: Wordings = (
+    "Which number is between {x} and {y}?",
+    "Which of the numbers lies in the range from {x} to {y}?",
+)
 SUM: Wordings = ("What is {x} + {y}?", "How much do you get if you add {y} to {x}?")
 DIFFERENCE: Wordings = ("What is {x} - {y}?", "How much is left of {x} if you take {y} away?")
-MONTH: Wordings = ("Which month is between {x} and {y}?", "Which month comes after {x} but before {y}?")
-SCALE: Wordings = ("Which is [longer|shorter] than {z}?", "Which of the two is [more|less] than {z}?")
+MONTH: Wordings = (
+    "Which month is between {x} and {y}?",
+    "Which month comes after {x} but before {y}?",
+)
+SCALE: Wordings = (
+    "Which is [longer|shorter] than {z}?",
+    "Which of the two is [more|less] than {z}?",
+)
 
 MONTHS = "January February March April May June July August September October November December"
 
@@ -128,21 +192,29 @@ def records(split: str) -> list[Record]:
     near = split == "near"
     made: list[Record] = []
     for kind in (_sizes, _stories, _closer, _between, _sums, _months, _scales):
-        for both in split_of(list(kind()), f"arithmetic/{kind.__name__}")["train" if near else split]:
+        for both in split_of(list(kind()), f"arithmetic/{kind.__name__}")[
+            "train" if near else split
+        ]:
             choices = tuple(asked.answer for asked in both)
             if coin(f"arithmetic/{both[0].question}"):
                 choices = choices[::-1]
             for asked in both:
-                name, source = f"arithmetic/{split}/{len(made)}", f"arithmetic/train/{len(made)}" if near else ""
+                name, source = (
+                    f"arithmetic/{split}/{len(made)}",
+                    f"arithmetic/train/{len(made)}" if near else "",
+                )
                 question = asked.near if near else asked.question
-                made.append(Record(name, question, choices, choices.index(asked.answer), source=source))
+                made.append(
+                    Record(name, question, choices, choices.index(asked.answer), source=source)
+                )
     return made
 
 
 def _asked(wordings: Wordings, answer: str, side: int = 0, **slots: object) -> Asked:
     """`side` picks from each bracket: 0 the first words, 1 the second."""
     question, near = (
-        re.sub(r"\[(.*?)\]", lambda words: words[1].split("|")[side], wording).format(**slots) for wording in wordings
+        re.sub(r"\[(.*?)\]", lambda words: words[1].split("|")[side], wording).format(**slots)
+        for wording in wordings
     )
     return Asked(question, near, answer)
 
@@ -161,9 +233,14 @@ def _triples(low: int, high: int, n: int, seed: str) -> list[tuple[int, int, int
 def _sizes() -> Iterator[Both]:
     for unit, (low, high), wordings in SIZES:
         # A question names the middle alone: it may come only once.
-        middles = {middle: (less, more) for less, middle, more in _triples(low, high, 200, wordings[0])}
+        middles = {
+            middle: (less, more) for less, middle, more in _triples(low, high, 200, wordings[0])
+        }
         for middle, (less, more) in islice(middles.items(), 20):
-            yield _asked(wordings, unit.format(more), 0, z=middle), _asked(wordings, unit.format(less), 1, z=middle)
+            yield (
+                _asked(wordings, unit.format(more), 0, z=middle),
+                _asked(wordings, unit.format(less), 1, z=middle),
+            )
 
 
 def _stories() -> Iterator[Both]:
@@ -171,7 +248,9 @@ def _stories() -> Iterator[Both]:
     random.Random("arithmetic/people").shuffle(people)
     pairs = iter(people)
     for unit, (low, high), wordings in STORIES:
-        for (less, middle, more), (one, other) in zip(_triples(low, high, 20, wordings[0]), pairs, strict=False):
+        for (less, middle, more), (one, other) in zip(
+            _triples(low, high, 20, wordings[0]), pairs, strict=False
+        ):
             yield (
                 _asked(wordings, unit.format(more), 0, a=one, b=other, z=middle),
                 _asked(wordings, unit.format(less), 1, a=one, b=other, z=middle),
@@ -199,7 +278,11 @@ def _sums() -> Iterator[Both]:
     for wordings, sign in ((SUM, 1), (DIFFERENCE, -1)):
         terms = draw.sample([(x, y) for x in range(11, 80) for y in range(2, 10)], 60)
         asked = [_asked(wordings, str(x + sign * y), x=x, y=y) for x, y in terms]
-        yield from ((one, other) for one, other in zip(asked[:30], asked[30:], strict=True) if one.answer != other.answer)
+        yield from (
+            (one, other)
+            for one, other in zip(asked[:30], asked[30:], strict=True)
+            if one.answer != other.answer
+        )
 
 
 def _months() -> Iterator[Both]:
@@ -207,7 +290,8 @@ def _months() -> Iterator[Both]:
     months = MONTHS.split()
     for width in (2, 3, 4):
         asked = [
-            _asked(MONTH, months[start + 1], x=months[start], y=months[start + width]) for start in range(len(months) - width)
+            _asked(MONTH, months[start + 1], x=months[start], y=months[start + width])
+            for start in range(len(months) - width)
         ]
         yield from zip(asked, asked[5:], strict=False)
 

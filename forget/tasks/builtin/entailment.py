@@ -1,8 +1,9 @@
 """Entailment: does the sentence follow from the passage?
 
-Premises written for this package. Two premises and two hypotheses make a group of four records: each hypothesis follows from
-one premise and contradicts the other, so that no word of either is more often true than false. A group lies in one split, no
-two groups share their pair of content words, and `near` has the premise in other words.
+Premises written for this package. Two premises and two hypotheses make a group of four records:
+each hypothesis follows from one premise and contradicts the other, so that no word of either is
+more often true than false. A group lies in one split, no two groups share their pair of content
+words, and `near` has the premise in other words.
 """
 
 from __future__ import annotations
@@ -185,7 +186,18 @@ CONTAINERS = "box bag drawer basket trunk chest suitcase crate"
 
 def records(split: str) -> list[Record]:
     """See `labelled_records`."""
-    inferences = (_kinds, _opposites, _amounts, _all_or_none, _places, _voices, _transfers, _comparisons, _looks, _contents)
+    inferences = (
+        _kinds,
+        _opposites,
+        _amounts,
+        _all_or_none,
+        _places,
+        _voices,
+        _transfers,
+        _comparisons,
+        _looks,
+        _contents,
+    )
     groups = {inference.__name__: list(inference()) for inference in inferences}
     return labelled_records("entailment", CHOICES, groups, split)
 
@@ -226,8 +238,14 @@ def _opposites() -> Iterator[list[Judged]]:
 
 
 def _amounts() -> Iterator[list[Judged]]:
-    numbers = zip(cycle(("ten", "eleven", "nine", "twenty", "twelve")), cycle(("two", "three", "four")), strict=False)
-    for crowd, amounts, middle in zip(CROWDS.split(", "), numbers, cycle(("six", "seven")), strict=False):
+    numbers = zip(
+        cycle(("ten", "eleven", "nine", "twenty", "twelve")),
+        cycle(("two", "three", "four")),
+        strict=False,
+    )
+    for crowd, amounts, middle in zip(
+        CROWDS.split(", "), numbers, cycle(("six", "seven")), strict=False
+    ):
         yield _group(
             [f"there are {amount} {crowd}" for amount in amounts],
             [f"I counted the {crowd}, and the number was {amount}" for amount in amounts],
@@ -247,7 +265,9 @@ def _all_or_none() -> Iterator[list[Judged]]:
 def _places() -> Iterator[list[Judged]]:
     cities = [entry.split("/") for entry in CITIES.split(", ")]
     half = len(cities) // 2
-    for name, homes in zip(NAMES.split(), zip(cities[:half], cities[half:], strict=True), strict=True):
+    for name, homes in zip(
+        NAMES.split(), zip(cities[:half], cities[half:], strict=True), strict=True
+    ):
         yield _group(
             [f"{name} lives in {city}" for city, _ in homes],
             [f"{city} is the city where {name} has a home" for city, _ in homes],
@@ -289,7 +309,9 @@ def _comparisons() -> Iterator[list[Judged]]:
             x, y = pair.split("/")
             # Either the adjective or the order of the two differs between the premises.
             premises = [(x, more, y), (x, less, y)] if number % 2 else [(x, more, y), (y, more, x)]
-            hypotheses = [(y, less, x), (y, more, x)] if number % 2 else [(y, less, x), (x, less, y)]
+            hypotheses = (
+                [(y, less, x), (y, more, x)] if number % 2 else [(y, less, x), (x, less, y)]
+            )
             yield _group(
                 [f"{one} is {adjective} than {two}" for one, adjective, two in premises],
                 [f"compared with {two}, {one} is {adjective}" for one, adjective, two in premises],
@@ -311,7 +333,11 @@ def _contents() -> Iterator[list[Judged]]:
     draw = random.Random("entailment/contents")
     pairs = list(combinations(CONTENTS.split(), 2))
     draw.shuffle(pairs)
-    disjoint = ((one, other) for one, other in zip(pairs[::2], pairs[1::2], strict=False) if not set(one) & set(other))
+    disjoint = (
+        (one, other)
+        for one, other in zip(pairs[::2], pairs[1::2], strict=False)
+        if not set(one) & set(other)
+    )
     for both, container in zip(islice(disjoint, 40), cycle(CONTAINERS.split()), strict=False):
         yield _group(
             [f"the {container} holds only {a(x)} and {a(y)}" for x, y in both],

@@ -30,14 +30,27 @@ def labelled_records(
 ) -> list[Record]:
     """A record a passage; `near` asks the train split in its other wording.
 
-    `kinds` holds groups by kind: a group lies in one split as a whole, and every kind is in all splits in the same proportion.
+    `kinds` holds groups by kind: a group lies in one split as a whole, and every kind is in all
+    splits in the same proportion.
     """
     near = split == "near"
     made: list[Record] = []
     for kind, groups in kinds.items():
         for group in split_of(groups, f"{task}/{kind}")["train" if near else split]:
             for item in group:
-                name, source = f"{task}/{split}/{len(made)}", f"{task}/train/{len(made)}" if near else ""
+                name, source = (
+                    f"{task}/{split}/{len(made)}",
+                    f"{task}/train/{len(made)}" if near else "",
+                )
                 passage = item.near if near else item.passage
-                made.append(Record(name, item.question, choices, choices.index(item.label), passage, source=source))
+                made.append(
+                    Record(
+                        name,
+                        item.question,
+                        choices,
+                        choices.index(item.label),
+                        passage,
+                        source=source,
+                    )
+                )
     return made

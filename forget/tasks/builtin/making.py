@@ -29,22 +29,29 @@ def split_of(items: Sequence[T], seed: str, sizes: Mapping[str, int] = SIZES) ->
     shuffled = random.Random(f"{seed}/split").sample(items, len(items))
     total = sum(sizes.values())
     ends = [round(len(items) * end / total) for end in accumulate(sizes.values())]
-    return {name: shuffled[start:end] for name, start, end in zip(sizes, [0, *ends], ends, strict=False)}
+    return {
+        name: shuffled[start:end] for name, start, end in zip(sizes, [0, *ends], ends, strict=False)
+    }
 
 
 def paired(items: Sequence[T], answer: Callable[[T], str], seed: str) -> list[tuple[T, T]]:
     """As many pairs of items with different answers as there are, each item in at most one.
 
-    Where both items of a pair offer both their answers, every option is as often true as false, and nothing can be told
-    from the options alone.
+    Where both items of a pair offer both their answers, every option is as often true as false, and
+    nothing can be told from the options alone.
     """
     shuffled = random.Random(f"{seed}/pairs").sample(items, len(items))
     count = Counter(map(answer, shuffled))
     first = {name: place for place, name in reversed(list(enumerate(map(answer, shuffled))))}
-    # With equal answers side by side and the commonest in front, items half the list apart differ wherever that is possible.
+    # With equal answers side by side and the commonest in front, items half the list apart differ
+    # wherever that is possible.
     ordered = sorted(shuffled, key=lambda item: (-count[answer(item)], first[answer(item)]))
     half = (len(ordered) + 1) // 2
-    return [(a, b) for a, b in zip(ordered[:half], ordered[half:], strict=False) if answer(a) != answer(b)]
+    return [
+        (a, b)
+        for a, b in zip(ordered[:half], ordered[half:], strict=False)
+        if answer(a) != answer(b)
+    ]
 
 
 def a(noun: str) -> str:
@@ -61,7 +68,9 @@ class Fact:
     """The same question in other words, for the split `near`."""
     answer: str
     group: str = ""
-    """Facts of one group might answer each other and never lend each other a distractor; the answer where it is empty."""
+    """Facts of one group might answer each other and never lend each other a distractor; the answer
+    where it is empty.
+    """
 
 
 def table_facts(question: str, near: str, table: str) -> list[Fact]:
@@ -74,7 +83,14 @@ def table_facts(question: str, near: str, table: str) -> list[Fact]:
         head, _, subjects = entry.partition(": ")
         answer, _, group = head.strip().partition(" @")
         for subject in subjects.split(", "):
-            facts.append(Fact(question.format(subject, a=a(subject)), near.format(subject, a=a(subject)), answer, group))
+            facts.append(
+                Fact(
+                    question.format(subject, a=a(subject)),
+                    near.format(subject, a=a(subject)),
+                    answer,
+                    group,
+                )
+            )
     return facts
 
 
@@ -108,6 +124,16 @@ def fact_records(task: str, pairs: Iterable[tuple[Fact, Fact]], split: str) -> l
             choices = choices[::-1]
         for fact in pair:
             number = len(records)
-            question, source = (fact.near, f"{task}/train/{number}") if split == "near" else (fact.question, "")
-            records.append(Record(f"{task}/{split}/{number}", question, choices, choices.index(fact.answer), source=source))
+            question, source = (
+                (fact.near, f"{task}/train/{number}") if split == "near" else (fact.question, "")
+            )
+            records.append(
+                Record(
+                    f"{task}/{split}/{number}",
+                    question,
+                    choices,
+                    choices.index(fact.answer),
+                    source=source,
+                )
+            )
     return records

@@ -1,8 +1,9 @@
 """Physical commonsense: which of two things, places or ways works in an everyday situation?
 
-The situations were written for this package: goals with their means, things with their properties, and things to compare. A
-goal's distractor is the means of a goal from another group, where it is of no use; two things are compared both ways, so that
-each is right once. No situation lies in two splits, but for `near`, which asks the train situations in other words.
+The situations were written for this package: goals with their means, things with their properties,
+and things to compare. A goal's distractor is the means of a goal from another group, where it is of
+no use; two things are compared both ways, so that each is right once. No situation lies in two
+splits, but for `near`, which asks the train situations in other words.
 """
 
 from __future__ import annotations
@@ -439,7 +440,9 @@ RELATIONS = {
         """,
     ),
 }
-"""Question, other wording, and entries of "answer @group: situations" by relation. No answer does in another group."""
+"""Question, other wording, and entries of "answer @group: situations" by relation. No answer does
+in another group.
+"""
 
 COMPARISONS = (
     (
@@ -487,10 +490,14 @@ COMPARISONS = (
         """,
     ),
 )
-"""A question that the first thing of each entry answers, one that the second answers, and both in other words."""
+"""A question that the first thing of each entry answers, one that the second answers, and both in
+other words.
+"""
 
 
-def _compared(more: str, less: str, near_more: str, near_less: str, table: str) -> list[tuple[Fact, Fact]]:
+def _compared(
+    more: str, less: str, near_more: str, near_less: str, table: str
+) -> list[tuple[Fact, Fact]]:
     pairs: list[tuple[Fact, Fact]] = []
     for entry in re.split(r"; |\n", table.strip()):
         first, _, second = entry.strip().partition(" > ")
@@ -507,7 +514,9 @@ def _compared(more: str, less: str, near_more: str, near_less: str, table: str) 
 
 @functools.cache
 def _pairs() -> tuple[tuple[Fact, Fact], ...]:
-    goals = fact_pairs({name: table_facts(*relation) for name, relation in RELATIONS.items()}, "physical")
+    goals = fact_pairs(
+        {name: table_facts(*relation) for name, relation in RELATIONS.items()}, "physical"
+    )
     return (*goals, *(pair for comparison in COMPARISONS for pair in _compared(*comparison)))
 
 

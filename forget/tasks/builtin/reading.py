@@ -1,8 +1,8 @@
 """Reading comprehension: a made sentence says two things, and two questions ask for one of them each.
 
-Both options stand in the passage, and over the two questions each is true once. A passage has two wordings and so have its
-questions, and both are drawn, so that neither the options nor their places in the passage tell the answer. The fillers were
-written for this package.
+Both options stand in the passage, and over the two questions each is true once. A passage has two
+wordings and so have its questions, and both are drawn, so that neither the options nor their places
+in the passage tell the answer. The fillers were written for this package.
 """
 
 from __future__ import annotations
@@ -47,8 +47,12 @@ GIFTS = _words("""
     book, necklace, guitar, bicycle, puzzle, sweater, clock, chess set, painting, kite, teddy bear, vase, bracelet, skateboard,
     telescope, teapot
 """)
-MONTHS = _words("January, February, March, April, May, June, July, August, September, October, November, December")
-COUNTRIES = _words("Spain, Japan, Brazil, Canada, Egypt, Norway, India, Mexico, Greece, Kenya, Peru, Turkey, Iceland, Cuba")
+MONTHS = _words(
+    "January, February, March, April, May, June, July, August, September, October, November, December"
+)
+COUNTRIES = _words(
+    "Spain, Japan, Brazil, Canada, Egypt, Norway, India, Mexico, Greece, Kenya, Peru, Turkey, Iceland, Cuba"
+)
 CITIES = _words("""
     Boston, Chicago, Denver, Seattle, Miami, Dallas, London, Paris, Berlin, Madrid, Rome, Vienna, Dublin, Tokyo, Toronto, Sydney
 """)
@@ -74,7 +78,9 @@ JOBS = _words("""
     a nurse, a pilot, a farmer, a lawyer, a baker, a teacher, a plumber, a dentist, a singer, a painter, a waiter, a barber,
     a judge, a tailor
 """)
-VEHICLES = _words("bus, train, car, bicycle, taxi, boat, plane, tram, motorcycle, ferry, truck, subway")
+VEHICLES = _words(
+    "bus, train, car, bicycle, taxi, boat, plane, tram, motorcycle, ferry, truck, subway"
+)
 GOODS = _words(
     """
     piano, sofa, table, television, mirror, bookcase, sewing machine, rug, typewriter, canoe, tractor, motorbike, violin, desk,
@@ -82,7 +88,10 @@ GOODS = _words(
 """,
     "the ",
 )
-INSTRUMENTS = _words("piano, guitar, violin, flute, trumpet, drums, cello, harp, clarinet, banjo, saxophone, accordion", "the ")
+INSTRUMENTS = _words(
+    "piano, guitar, violin, flute, trumpet, drums, cello, harp, clarinet, banjo, saxophone, accordion",
+    "the ",
+)
 TOPICS = _words("""
     rent, homework, picnic, trip, broken window, new job, football game, birthday cake, garden, missing cat, exam, loan,
     weather, recipe
@@ -94,7 +103,9 @@ class Situation:
     """What is told and asked in two wordings. Of two questions, the answer of the first is {p}, that of the second {q}."""
 
     fillers: Mapping[str, tuple[str, ...]]
-    """Slots, a letter each, and the words that may fill them: {"xy": THINGS} puts two things into {x} and {y}."""
+    """Slots, a letter each, and the words that may fill them: {"xy": THINGS} puts two things into {x}
+    and {y}.
+    """
     passages: tuple[str, str]
     questions: tuple[tuple[str, str], tuple[str, str]]
 
@@ -118,12 +129,21 @@ SITUATIONS = (
     ),
     Situation(
         {"xy": GIFTS, "pq": NAMES},
-        ("The {x} is a present for {p}, and the {y} is a present for {q}.", "{p} will be given the {x}, and {q} the {y}."),
-        (("Who is the {x} for?", "Who is the {y} for?"), ("Who will get the {x}?", "Who will get the {y}?")),
+        (
+            "The {x} is a present for {p}, and the {y} is a present for {q}.",
+            "{p} will be given the {x}, and {q} the {y}.",
+        ),
+        (
+            ("Who is the {x} for?", "Who is the {y} for?"),
+            ("Who will get the {x}?", "Who will get the {y}?"),
+        ),
     ),
     Situation(
         {"w": NAMES, "xy": COUNTRIES, "pq": MONTHS},
-        ("{w} went to {x} in {p} and to {y} in {q}.", "In {p}, {w} took a trip to {x}, and in {q} a trip to {y}."),
+        (
+            "{w} went to {x} in {p} and to {y} in {q}.",
+            "In {p}, {w} took a trip to {x}, and in {q} a trip to {y}.",
+        ),
         (
             ("When did {w} go to {x}?", "When did {w} go to {y}?"),
             ("In which month did {w} travel to {x}?", "In which month did {w} travel to {y}?"),
@@ -150,7 +170,10 @@ SITUATIONS = (
     ),
     Situation(
         {"xy": NAMES, "pq": CAUSES},
-        ("{x} was late because of {p}, and {y} was late because of {q}.", "{q} delayed {y}, and {p} delayed {x}."),
+        (
+            "{x} was late because of {p}, and {y} was late because of {q}.",
+            "{q} delayed {y}, and {p} delayed {x}.",
+        ),
         (
             ("What made {x} late?", "What made {y} late?"),
             ("Why did {x} not come on time?", "Why did {y} not come on time?"),
@@ -158,7 +181,10 @@ SITUATIONS = (
     ),
     Situation(
         {"xy": NAMES, "pq": DISHES},
-        ("{x} ordered {p}, and {y} ordered {q}.", "The waiter wrote down {p} for {x} and {q} for {y}."),
+        (
+            "{x} ordered {p}, and {y} ordered {q}.",
+            "The waiter wrote down {p} for {x} and {q} for {y}.",
+        ),
         (
             ("What did {x} order?", "What did {y} order?"),
             ("Which dish did {x} ask for?", "Which dish did {y} ask for?"),
@@ -166,7 +192,10 @@ SITUATIONS = (
     ),
     Situation(
         {"xy": NAMES, "pq": JOBS},
-        ("{x} works as {p}, and {y} works as {q}.", "{y} earns a living as {q}, and {x} earns a living as {p}."),
+        (
+            "{x} works as {p}, and {y} works as {q}.",
+            "{y} earns a living as {q}, and {x} earns a living as {p}.",
+        ),
         (
             ("What is the job of {x}?", "What is the job of {y}?"),
             ("What does {x} do for a living?", "What does {y} do for a living?"),
@@ -174,18 +203,30 @@ SITUATIONS = (
     ),
     Situation(
         {"xy": NAMES, "pq": CITIES},
-        ("{x} was born in {p}, and {y} was born in {q}.", "{p} is the birthplace of {x}, and {q} is that of {y}."),
+        (
+            "{x} was born in {p}, and {y} was born in {q}.",
+            "{p} is the birthplace of {x}, and {q} is that of {y}.",
+        ),
         (
             ("Where was {x} born?", "Where was {y} born?"),
-            ("In which city did the life of {x} begin?", "In which city did the life of {y} begin?"),
+            (
+                "In which city did the life of {x} begin?",
+                "In which city did the life of {y} begin?",
+            ),
         ),
     ),
     Situation(
         {"xy": NAMES, "pq": VEHICLES},
-        ("{x} came by {p}, and {y} came by {q}.", "To get here, {y} used a {q} and {x} used a {p}."),
+        (
+            "{x} came by {p}, and {y} came by {q}.",
+            "To get here, {y} used a {q} and {x} used a {p}.",
+        ),
         (
             ("Which vehicle brought {x}?", "Which vehicle brought {y}?"),
-            ("What did {x} choose as means of transport?", "What did {y} choose as means of transport?"),
+            (
+                "What did {x} choose as means of transport?",
+                "What did {y} choose as means of transport?",
+            ),
         ),
     ),
     Situation(
@@ -214,13 +255,22 @@ SITUATIONS = (
     ),
     Situation(
         {"w": TOPICS, "pq": NAMES},
-        ("{p} called {q} on the phone about the {w}.", "{q} got a phone call from {p} about the {w}."),
+        (
+            "{p} called {q} on the phone about the {w}.",
+            "{q} got a phone call from {p} about the {w}.",
+        ),
         (("Who made the call?", "Who answered the call?"), ("Who was calling?", "Who was called?")),
     ),
     Situation(
         {"w": EVENTS, "pq": NAMES},
-        ("At the {w}, {p} taught {q} how to dance.", "At the {w}, {q} learned from {p} how to dance."),
-        (("Who was the teacher?", "Who was the pupil?"), ("Who gave the lesson?", "Who took the lesson?")),
+        (
+            "At the {w}, {p} taught {q} how to dance.",
+            "At the {w}, {q} learned from {p} how to dance.",
+        ),
+        (
+            ("Who was the teacher?", "Who was the pupil?"),
+            ("Who gave the lesson?", "Who took the lesson?"),
+        ),
     ),
 )
 PASSAGES = 30
@@ -254,7 +304,9 @@ def records(split: str) -> list[Record]:
         answers = (words["p"], words["q"])
         swapped = coin(f"reading/{answers}/choices")
         passage = situation.passages[coin(f"reading/{answers}/passage") ^ near].format(**words)
-        for question, answer in zip(situation.questions[coin(f"reading/{answers}/questions") ^ near], answers, strict=True):
+        for question, answer in zip(
+            situation.questions[coin(f"reading/{answers}/questions") ^ near], answers, strict=True
+        ):
             number = len(made)
             made.append(
                 Record(

@@ -1,9 +1,10 @@
 """Science: which of two answers to a short question of school science is true?
 
-The facts are common knowledge of biology, chemistry, physics, astronomy and earth science, written for this package: tables
-here and single questions in science.tsv (relation, question, other wording, answer, group). Facts are paired inside their
-relation and both facts of a pair offer both answers, so that the options alone tell nothing. No fact lies in two splits,
-but for `near`, which asks the train facts in other words.
+The facts are common knowledge of biology, chemistry, physics, astronomy and earth science, written
+for this package: tables here and single questions in science.tsv (relation, question, other
+wording, answer, group). Facts are paired inside their relation and both facts of a pair offer both
+answers, so that the options alone tell nothing. No fact lies in two splits, but for `near`, which
+asks the train facts in other words.
 """
 
 from __future__ import annotations
@@ -533,7 +534,9 @@ RELATIONS = {
         """,
     ),
 }
-"""Question, other wording, and entries of "answer: subjects", by relation. Any two answers of a relation exclude each other."""
+"""Question, other wording, and entries of "answer: subjects", by relation. Any two answers of a
+relation exclude each other.
+"""
 
 
 @functools.cache

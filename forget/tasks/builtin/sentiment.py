@@ -1,9 +1,10 @@
 """Sentiment: is the review negative or positive?
 
-One-sentence reviews of films, meals, books, hotels, appliances, concerts, tradespeople and outings, written for this package.
-sentiment.tsv gives for each domain the things that are reviewed; a concession before praise and one before blame; and opinions,
-each as praise, praise in other words (for `near`), blame, and blame in other words. What is said of all things with
-the words of one line lies in one split, so that no two splits share an opinion.
+One-sentence reviews of films, meals, books, hotels, appliances, concerts, tradespeople and outings,
+written for this package. sentiment.tsv gives for each domain the things that are reviewed; a
+concession before praise and one before blame; and opinions, each as praise, praise in other words
+(for `near`), blame, and blame in other words. What is said of all things with the words of one line
+lies in one split, so that no two splits share an opinion.
 """
 
 from __future__ import annotations
@@ -33,10 +34,17 @@ def records(split: str) -> list[Record]:
     for line in Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines():
         domain, column, *fields = line.split("\t")
         domains.setdefault(domain, {}).setdefault(column, []).append(fields)
-    return labelled_records("sentiment", CHOICES, {name: _reviews(**columns) for name, columns in domains.items()}, split)
+    return labelled_records(
+        "sentiment",
+        CHOICES,
+        {name: _reviews(**columns) for name, columns in domains.items()},
+        split,
+    )
 
 
-def _reviews(things: list[list[str]], concession: list[list[str]], opinion: list[list[str]]) -> list[list[Judged]]:
+def _reviews(
+    things: list[list[str]], concession: list[list[str]], opinion: list[list[str]]
+) -> list[list[Judged]]:
     """For every opinion, praise and blame of all things."""
     [names], [(before_praise, before_blame)] = things, concession
     # Eight things and six leads: an opinion meets every lead, and a thing too.
@@ -52,7 +60,9 @@ def _reviews(things: list[list[str]], concession: list[list[str]], opinion: list
     return groups
 
 
-def _review(leads: tuple[str, str], concession: str, thing: str, opinions: tuple[str, str], label: str) -> Judged:
+def _review(
+    leads: tuple[str, str], concession: str, thing: str, opinions: tuple[str, str], label: str
+) -> Judged:
     passage, near = (
         sentence(f"{lead.format(concession=concession)}{thing} {opinion}")
         for lead, opinion in zip(leads, opinions, strict=True)

@@ -1,7 +1,8 @@
 """World knowledge: capitals, books, inventions, foods, sports and the like, one well-known fact a question.
 
-The facts were written for this package and lie in world.tsv: relation, subject, answer. Within a relation the answer of one
-fact is the wrong choice of another, so no relation mixes answers that could both be true.
+The facts were written for this package and lie in world.tsv: relation, subject, answer. Within a
+relation the answer of one fact is the wrong choice of another, so no relation mixes answers that
+could both be true.
 """
 
 from __future__ import annotations
@@ -15,15 +16,30 @@ WORDINGS = {
     "animal": ("Which continent are {} native to?", "What is the home continent of {}?"),
     "athlete": ("Which sport made {} famous?", "For success in which sport is {} known?"),
     "author": ('Who wrote "{}"?', 'Which writer is the author of "{}"?'),
-    "band": ('Which artist or band made the song "{}" famous?', 'The song "{}" was a hit for whom?'),
+    "band": (
+        'Which artist or band made the song "{}" famous?',
+        'The song "{}" was a hit for whom?',
+    ),
     "capital": ("What is the capital of {}?", "Which city serves as the capital of {}?"),
     "character": ("In which story does {} appear?", "Which work has {} as a character?"),
-    "city": ("In which country is the city of {}?", "Which country would you visit to see the city of {}?"),
-    "company": ("In which country was the company {} founded?", "The company {} got its start in which country?"),
+    "city": (
+        "In which country is the city of {}?",
+        "Which country would you visit to see the city of {}?",
+    ),
+    "company": (
+        "In which country was the company {} founded?",
+        "The company {} got its start in which country?",
+    ),
     "composer": ("Who composed {}?", "Which composer wrote the music of {}?"),
     "continent": ("On which continent is {}?", "Which continent does the country of {} belong to?"),
-    "currency": ("Which currency is used in {} today?", "What money would you pay with in {} today?"),
-    "custom": ("Which country is most closely linked with {}?", "Which country's culture gave the world {}?"),
+    "currency": (
+        "Which currency is used in {} today?",
+        "What money would you pay with in {} today?",
+    ),
+    "custom": (
+        "Which country is most closely linked with {}?",
+        "Which country's culture gave the world {}?",
+    ),
     "deed": ("Who is famous for {}?", "Which name do people connect with {}?"),
     "equipment": ("Which sport or game uses {}?", "For which sport or game do people need {}?"),
     "food": ("Which country's cuisine is known for {}?", "Which country gave the world {}?"),
@@ -34,19 +50,40 @@ WORDINGS = {
         "Musicians count {} among which group of instruments?",
     ),
     "job": ("What is the work of {}?", "Which task is {} usually paid for?"),
-    "landmark": ("In which country would you find {}?", "Tourists travel to which country to see {}?"),
+    "landmark": (
+        "In which country would you find {}?",
+        "Tourists travel to which country to see {}?",
+    ),
     "language": ("What is the main language of {}?", "Which language do most people in {} speak?"),
-    "maker": ("Which product is the brand {} known for?", "The brand name {} stands for what kind of product?"),
+    "maker": (
+        "Which product is the brand {} known for?",
+        "The brand name {} stands for what kind of product?",
+    ),
     "myth": ("In whose mythology do we meet {}?", "Which people's ancient stories tell of {}?"),
-    "nature": ("On which continent would you find {}?", "A trip to {} would take you to which continent?"),
+    "nature": (
+        "On which continent would you find {}?",
+        "A trip to {} would take you to which continent?",
+    ),
     "occupation": ("What is {} best known as?", "As what did {} become famous?"),
     "ocean": ("In which ocean would you find {}?", "The shores of {} are washed by which ocean?"),
     "painter": ('Who painted "{}"?', 'Which artist is the painter of "{}"?'),
-    "religion": ("Which religion do we associate with {}?", "Which faith do people think of when they hear of {}?"),
-    "state": ("What is the capital of the US state of {}?", "In which city does the state government of {} sit?"),
+    "religion": (
+        "Which religion do we associate with {}?",
+        "Which faith do people think of when they hear of {}?",
+    ),
+    "state": (
+        "What is the capital of the US state of {}?",
+        "In which city does the state government of {} sit?",
+    ),
     "team": ("Which sport is played by {}?", "In which sport do {} compete?"),
-    "town": ("In which US state is the city of {}?", "The American city of {} lies in which state?"),
-    "workplace": ("Where does {} usually work?", "In what place would you expect to meet {} on duty?"),
+    "town": (
+        "In which US state is the city of {}?",
+        "The American city of {} lies in which state?",
+    ),
+    "workplace": (
+        "Where does {} usually work?",
+        "In what place would you expect to meet {} on duty?",
+    ),
     "year": ("In which year was {}?", "What is the year of {}?"),
     "young": ("What is a young {} called?", "Which word do people use for a baby {}?"),
 }
