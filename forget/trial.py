@@ -1,32 +1,33 @@
-"""One trial: a model learns a task, forgets it, and is measured before, between and after (Zhang, Choshen, Andreas 2024)."""
+"""One trial: a model learns a task, forgets it, and is measured before, between and after.
+
+The protocol of Zhang, Choshen, Andreas (2024), "Unforgettable Generalization in Language Models".
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from forget.evaluation.measuring import Measuring
+from forget.evaluation.measuring import Evaluation, named
 from forget.events import Observe, ignore
-from forget.methods.catalogue import METHODS
-from forget.models import catalogue, language_model, loading, sources
+from forget.models import language_model, sources
+from forget.models.holding import Holder
+from forget.models.language_model import LanguageModel
 from forget.preflight import check, identify
-from forget.results import files, metrics
+from forget.results import metrics
 from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
 from forget.storage.folders import whole_folder
 from forget.storage.store import Store
-from forget.tasks import labels
 from forget.tasks.draws import gather
-from forget.tasks.similarity import likenesses, similarities
-from forget.training.checkpoints import Checkpoints
-from forget.training.loop import fine_tune
+from forget.tasks.similarity import likenesses
+from forget.training import stages
+from forget.training.stages import Trainer
 
 
 def run_trial(
@@ -36,12 +37,19 @@ def run_trial(
     checkpoint_minutes: float = 5,
     shard: bool = False,
 ) -> Outcome:
-    """Learn, forget, measure. What is in the store already is read, not computed.
+    """Learn, forget, measure. What the store has already is read, not computed.
 
-    All processes of a trial call it together; `shard` shares the model out over them.
+    All processes of a trial call it together.
+
+    Args:
+        trial: the settings.
+        observe: receives the trial's events in the main process.
+        store: where results are kept and found; by default `Store()`.
+        checkpoint_minutes: minutes of training between two checkpoints.
+        shard: share the model out over the processes.
 
     Raises:
-        BadInput: something the trial names is not there (see `check`).
+        BadInput: something the trial names is not there (`forget.preflight.check`).
         FloatingPointError: a loss that is not finite.
     """
     began = time.monotonic()
@@ -51,103 +59,48 @@ def run_trial(
     if done := store.outcome(identity.trial):
         return done
     material = gather(trial)
-    bf16 = catalogue.in_bf16(trial.precision)
-    lora = trial.lora if trial.tuning == "lora" else None
-    train = partial(fine_tune, seed=trial.seed, bf16=bf16, lora=lora, observe=observe)
-    saved = partial(Checkpoints, minutes=checkpoint_minutes)
-    measuring = Measuring(trial, material, store, bf16, observe)
+    trainer = Trainer(trial, store, checkpoint_minutes, observe)
+    evaluation = Evaluation(trial, material, store, observe)
+    holder = Holder(store, shard)
 
-    # The model in memory, by whose weights it has. Processes that share one wrap it for each
-    # training and load it anew.
-    held: dict[str, language_model.LanguageModel] = {}
-    alone = PartialState().num_processes == 1
+    untouched = partial(holder.model, "base", trial.model)
+    base = evaluation.evaluate_shared("base", sources.fingerprint(trial.model), untouched)
 
-    def load(phase: str, source: str | Path) -> language_model.LanguageModel:
-        if phase not in held:
-            held.clear()  # Before the next one is there: two would be the trial's peak.
-            held[phase] = loading.load(source, store, sharded=shard)
-        return held[phase] if alone else held.pop(phase)
-
-    untouched = partial(load, "base", trial.model)
-    base = measuring.once("base", sources.fingerprint(trial.model), untouched)
-
-    def learn(folder: Path | None) -> None:
-        model = untouched()
-        held.clear()  # From now on it is no longer that.
-        resume = saved(store, f"learning/{identity.learned}")
-        watching = measuring.watching("learn", model)
-        seen = train(
-            model,
-            lambda _: labels.true(material.learn),
-            trial.learn,
-            stage="learn",
-            checkpoints=resume,
-            watching=watching,
-        )
-        language_model.save(model, folder)
-        if folder:
-            files.write_rows(seen, folder / "watched.parquet")
-            store.delete(resume.name)
-        if alone:
-            held["learned"] = model
-
-    checkpoint = store.once("learned", identity.learned, learn)
-    learned = measuring.once("learned", identity.learned, partial(load, "learned", checkpoint))
-
-    model = load("learned", checkpoint)
-    method = METHODS[trial.method]
-
-    def relabelled(epoch: int) -> Sequence[labels.Labelled]:
-        drawn = method.on == "drawn"
-        return (
-            labels.draw(material.forget, trial.labels, trial.seed, epoch)
-            if drawn
-            else labels.true(material.forget)
-        )
-
-    resume = saved(store, f"trials/{identity.trial}/checkpoint")
-    watching = measuring.watching("forget", model)
-    seen = train(
-        model,
-        relabelled,
-        trial.forget,
-        stage="forget",
-        loss=method.loss,
-        checkpoints=resume,
-        watching=watching,
+    watching = partial(evaluation.watching, "learn")
+    checkpoint = stages.learn(trainer, identity.learned, material.learn, holder, watching)
+    learned = evaluation.evaluate_shared(
+        "learned", identity.learned, partial(holder.model, "learned", checkpoint)
     )
-    forgotten = measuring.measure("forgotten", model)
+
+    with holder.training("learned", checkpoint, becomes="forgotten") as model:
+        watching_it = evaluation.watching("forget", model)
+        seen = stages.forget(trainer, identity.trial, material.forget, model, watching_it)
+    forgotten = evaluation.evaluate("forgotten", model)
 
     phases = (base, learned, forgotten)
-    watched = files.read_rows(checkpoint / "watched.parquet") + seen
-    similar = similarities(material)
-    rows = [
-        replace(
-            row, trial=identity.trial, similarity=similar.get((row.task, row.split, row.example))
-        )
-        for part in (*(phase.rows for phase in phases), watched)
-        for row in part
-    ]
-    speaks = PartialState().is_main_process
+    parts = [*(phase.rows for phase in phases), stages.watched(checkpoint), seen]
+    rows = named(identity.trial, material, parts)
     if trial.save:
-        with (
-            whole_folder(store.trial(identity.trial) / "model")
-            if speaks
-            else nullcontext() as folder
-        ):
-            language_model.save(model, folder, torch.bfloat16)
+        _save(model, store.trial(identity.trial) / "model")
     outcome = Outcome(
         trial=trial,
         id=identity.trial,
         learned_id=identity.learned,
         data=identity.data,
         measures=metrics.measures(rows, flipped=trial.labels == "flipped"),
-        likeness=likenesses(material, learned.alike),
-        probes=tuple(probe for phase in phases for probe in phase.probes),
+        likeness=likenesses(material, learned.cka),
+        probes=(*base.probes, *learned.probes, *forgotten.probes),
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )
-    if speaks:
+    if PartialState().is_main_process:
         store.finish(outcome, rows)
         observe(outcome)
     return outcome
+
+
+def _save(model: LanguageModel, folder: Path) -> None:
+    """Save the forgotten model in bfloat16; all processes gather it, the main one writes."""
+    writes = PartialState().is_main_process
+    with whole_folder(folder) if writes else nullcontext() as draft:
+        language_model.save(model, draft, torch.bfloat16)

@@ -1,11 +1,14 @@
-"""How a trial looks at a model in one phase: every split scored, its own task probed, from one pass over the examples."""
+"""Evaluation of a model in one phase of a trial, from one pass over its examples.
+
+Every split is scored, and the trial's own task is probed.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,153 +16,165 @@ from safetensors.torch import load_file, save_file
 
 from forget import tasks
 from forget.evaluation import probing
-from forget.evaluation.probes import Seen, probes
+from forget.evaluation.probes import Scored, probes
 from forget.evaluation.scoring import score
 from forget.events import Observe, ignore
+from forget.models.catalogue import in_bf16
 from forget.models.language_model import LanguageModel
 from forget.results.files import read_rows, write_rows
 from forget.results.outcome import ProbeScore
 from forget.results.rows import Row
-from forget.settings.identity import PROTOCOL, digest
+from forget.settings.identity import PROTOCOL, digest, settings_of
 from forget.settings.parts import Part, Position
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks.draws import Material
+from forget.tasks.similarity import similarities
 from forget.tasks.task import Example
 from forget.training.loop import Watching
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was found in one phase."""
+class PhaseResult:
+    """Result of evaluating a model in one phase."""
 
     rows: list[Row]
-    """Of no trial yet: trials share them."""
+    """Rows with an empty `trial`: several trials share them."""
     probes: tuple[ProbeScore, ...]
-    alike: dict[str, float]
+    cka: dict[str, float]
     """Linear CKA of the hidden states on the questions of each other task to those of the trial's own,
-    where both vary.
+    by task, where both vary.
     """
 
 
-class Found(Part):
-    """The part of `Measured` that is not Rows, as it lies in the store."""
+class StoredResult(Part):
+    """The part of a `PhaseResult` that is not Rows, as it lies in the store."""
 
     probes: tuple[ProbeScore, ...]
-    alike: dict[str, float]
+    cka: dict[str, float]
 
 
 @dataclass(frozen=True)
-class Other:
-    """What is read off another task than the trial's own."""
+class OtherTask:
+    """Result of scoring another task than the trial's own."""
 
     rows: list[Row]
     questions: torch.Tensor
-    """[examples, width] as of `Seen`; or empty."""
+    """[examples, width] as of `Scored`; empty where the trial has no probes."""
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """A trial's way to look at models."""
+class Evaluation:
+    """The way in which a trial looks at models."""
 
     trial: Trial
     material: Material
     store: Store
-    bf16: bool
     observe: Observe = ignore
 
-    def once(self, phase: str, weights: str, load: Callable[[], LanguageModel]) -> Measured:
-        """`measure`, computed once for all trials that look in the same way at the weights with this identity."""
-        parts = (self.material.forget, self.material.near, *self.material.test.values())
-        settings = self.trial.model_dump(
-            mode="json", include={"evaluation_examples", "probe", "seed", "task"}
-        )
+    @cached_property
+    def bf16(self) -> bool:
+        """True where models are run in bfloat16."""
+        return in_bf16(self.trial.precision)
+
+    @property
+    def has_probes(self) -> bool:
+        """True where the trial reads hidden states."""
+        return self.trial.probe.examples > 0
+
+    def evaluate_shared(
+        self, phase: str, weights: str, load: Callable[[], LanguageModel]
+    ) -> PhaseResult:
+        """Evaluate a model once for all trials that look in the same way at the same weights.
+
+        All processes of a trial call it together.
+
+        Args:
+            phase: one of PHASES.
+            weights: their identity.
+            load: gives the model; called only where the result is not in the store.
+        """
+        material = self.material
+        parts = (material.forget, material.near, *material.test.values())
+        settings = settings_of(self.trial, "measuring")
         key = digest([settings, self._key(phase, weights, self.trial.tasks, parts)])
 
         def make(folder: Path | None) -> None:
-            found = self.measure(phase, load(), weights)
+            result = self.evaluate(phase, load(), weights)
             if folder:
-                write_rows(found.rows, folder / "rows.parquet")
-                (folder / "found.json").write_text(
-                    Found(probes=found.probes, alike=found.alike).model_dump_json()
-                )
+                write_rows(result.rows, folder / "rows.parquet")
+                stored = StoredResult(probes=result.probes, cka=result.cka)
+                (folder / "result.json").write_text(stored.model_dump_json())
 
         folder = self.store.once("measured", key, make)
-        found = Found.model_validate_json((folder / "found.json").read_text())
-        return Measured(read_rows(folder / "rows.parquet"), found.probes, found.alike)
+        stored = StoredResult.model_validate_json((folder / "result.json").read_text())
+        return PhaseResult(read_rows(folder / "rows.parquet"), stored.probes, stored.cka)
 
-    def watching(self, stage: str, model: LanguageModel) -> Watching:
-        """Scores the watched examples while the model is trained."""
-        watched, of = (
-            self.material.watched,
-            {"trial": "", "phase": stage, "task": self.trial.task, "split": "test"},
-        )
+    def evaluate(self, phase: str, model: LanguageModel, weights: str | None = None) -> PhaseResult:
+        """Score every split and task, and probe the trial's own task from the same pass.
 
-        def look(step: int) -> list[Row]:
-            scores = score(model, watched, normalise=self.trial.normalise, bf16=self.bf16)
-            return [replace(row, step=step) for row in scores.rows(watched, **of)]
-
-        return Watching(self.trial.watch.points, look)
-
-    def _key(
-        self, phase: str, weights: str, names: Sequence[str], parts: Sequence[Sequence[Example]]
-    ) -> str:
-        """Identity of what is found in a phase by scoring examples of the tasks of these names."""
-        settings = self.trial.model_dump(mode="json", include={"normalise", "options", "template"})
-        data = tasks.fingerprint(names, self.trial.folders)
-        examples = [[example.id for example in part] for part in parts]
-        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, examples, data])
-
-    def measure(self, phase: str, model: LanguageModel, weights: str | None = None) -> Measured:
-        """Score every split and task, and probe the trial's own task by the hidden states of the same pass.
+        All processes of a trial call it together.
 
         Args:
+            phase: one of PHASES.
+            model: what is evaluated.
             weights: their identity, where other trials look at them too. Each other task is then
                 scored once for all.
         """
         trial, material = self.trial, self.material
-        states = trial.probe.positions if self.reads else None
-        see = partial(self._see, phase, model)
+        own, *others = trial.tasks
+        states = trial.probe.positions if self.has_probes else None
+        near = validation = None
         # One autocast region for all sets: the bf16 copies of the weights are made once.
         with model.autocast(self.bf16):
-            train = see(material.forget[: trial.evaluation_examples], trial.task, "train", states)
-            test = see(material.test[trial.task], trial.task, "test", states)
-            near = see(material.near, trial.task, "near", None).rows if material.near else []
-            lends = material.validation if self.reads else ()
-            validation = see(lends, trial.task, "validation", states) if lends else None
+            train = self._score(phase, model, own, "train", material.trained, states)
+            test = self._score(phase, model, own, "test", material.test[own], states)
+            if material.near:
+                near = self._score(phase, model, own, "near", material.near, None)
+            if self.has_probes and material.validate:
+                validation = self._score(phase, model, own, "validation", material.validate, states)
             # Trials that start together would all wait for the first task to be scored: each has an
             # order of its own.
-            order = random.Random(trial.task).sample(trial.tasks[1:], len(trial.tasks) - 1)
-            others = {task: self._other(phase, model, task, weights) for task in order}
-        rows = [
-            *train.rows,
-            *test.rows,
-            *near,
-            *(row for task in trial.tasks[1:] for row in others[task].rows),
-        ]
-        if not self.reads:
-            return Measured(rows, (), {})
-        near_states = (
-            (task, probing.cka(test.questions, others[task].questions)) for task in trial.tasks[1:]
-        )
-        alike = {task: value for task, value in near_states if value is not None}
-        return Measured(
-            rows, probes(phase, trial.task, trial.probe, trial.seed, train, validation, test), alike
-        )
+            order = random.Random(trial.task).sample(others, len(others))
+            scored = {task: self._score_other(phase, model, task, weights) for task in order}
+        rows = [*train.rows, *test.rows, *(near.rows if near else ())]
+        for task in others:
+            rows += scored[task].rows
+        if not self.has_probes:
+            return PhaseResult(rows, (), {})
+        found = probes(phase, own, trial.probe, trial.seed, train, validation, test)
+        return PhaseResult(rows, found, self._cka_to_own_task(test, scored))
 
-    @property
-    def reads(self) -> bool:
-        return self.trial.probe.examples > 0
+    def watching(self, stage: str, model: LanguageModel) -> Watching:
+        """Return how the model is looked at while a stage trains it: watched examples are scored."""
+        examples, task = self.material.watch, self.trial.task
 
-    def _see(
+        def look(step: int) -> list[Row]:
+            scores = score(model, examples, normalise=self.trial.normalise, bf16=self.bf16)
+            rows = scores.rows(examples, trial="", phase=stage, task=task, split="test")
+            return [replace(row, step=step) for row in rows]
+
+        return Watching(self.trial.watch.points, look)
+
+    def _key(
+        self, phase: str, weights: str, names: Sequence[str], parts: Iterable[Sequence[Example]]
+    ) -> str:
+        """Return the identity of what scoring examples of the tasks of these names gives."""
+        settings = settings_of(self.trial, "scoring")
+        data = tasks.fingerprint(names, self.trial.folders)
+        ids = [list(map(_id, part)) for part in parts]
+        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, ids, data])
+
+    def _score(
         self,
         phase: str,
         model: LanguageModel,
-        examples: Sequence[Example],
         task: str,
         split: str,
+        examples: Sequence[Example],
         states: Sequence[Position] | None,
-    ) -> Seen:
+    ) -> Scored:
+        """Score examples of a split, and keep the hidden states at these positions."""
         scores = score(
             model,
             examples,
@@ -170,33 +185,58 @@ class Measuring:
             observe=self.observe,
         )
         rows = scores.rows(examples, trial="", phase=phase, task=task, split=split)
-        seen = Seen(examples, scores, rows)
+        scored = Scored(examples, scores, rows)
         if states is None or split != "test":
-            return seen
-        spread = probing.spread(seen.questions)
-        return replace(
-            seen, rows=[replace(row, spread=one) for row, one in zip(rows, spread, strict=True)]
-        )
+            return scored
+        spread = probing.spread(scored.questions)
+        pairs = zip(rows, spread, strict=True)
+        return replace(scored, rows=[replace(row, spread=distance) for row, distance in pairs])
 
-    def _other(self, phase: str, model: LanguageModel, task: str, weights: str | None) -> Other:
-        """What is seen of the test examples of another task than the trial's own."""
+    def _score_other(
+        self, phase: str, model: LanguageModel, task: str, weights: str | None
+    ) -> OtherTask:
+        """Score the test examples of another task; once for all trials where `weights` is known."""
         examples = self.material.test[task]
 
-        def look() -> Other:
-            seen = self._see(phase, model, examples, task, "test", () if self.reads else None)
-            return Other(seen.rows, seen.questions if self.reads else torch.empty(0))
+        def look() -> OtherTask:
+            states = () if self.has_probes else None
+            scored = self._score(phase, model, task, "test", examples, states)
+            return OtherTask(scored.rows, scored.questions if self.has_probes else torch.empty(0))
 
         def make(folder: Path | None) -> None:
-            seen = look()
+            other = look()
             if folder:
-                write_rows(seen.rows, folder / "rows.parquet")
-                save_file({"questions": seen.questions.contiguous()}, folder / "states.safetensors")
+                write_rows(other.rows, folder / "rows.parquet")
+                questions = other.questions.contiguous()
+                save_file({"questions": questions}, folder / "states.safetensors")
 
         if weights is None:
             return look()
-        key = digest([self.reads, self._key(phase, weights, [task], [examples])])
+        key = digest([self.has_probes, self._key(phase, weights, [task], [examples])])
         folder = self.store.once("scored", key, make)
-        return Other(
-            read_rows(folder / "rows.parquet"),
-            load_file(folder / "states.safetensors")["questions"],
-        )
+        questions = load_file(folder / "states.safetensors")["questions"]
+        return OtherTask(read_rows(folder / "rows.parquet"), questions)
+
+    def _cka_to_own_task(self, own: Scored, others: dict[str, OtherTask]) -> dict[str, float]:
+        """Return the linear CKA of each other task's questions to the own one's, where both vary."""
+        found = {}
+        for task in self.trial.tasks[1:]:
+            value = probing.cka(own.questions, others[task].questions)
+            if value is not None:
+                found[task] = value
+        return found
+
+
+def named(trial: str, material: Material, parts: Iterable[Sequence[Row]]) -> list[Row]:
+    """Return the Rows of a trial, with its identity and each example's similarity to trained ones."""
+    similar = similarities(material)
+    rows = []
+    for part in parts:
+        for row in part:
+            place = (row.task, row.split, row.example)
+            rows.append(replace(row, trial=trial, similarity=similar.get(place)))
+    return rows
+
+
+def _id(example: Example) -> str:
+    return example.id

@@ -24,7 +24,7 @@ from forget.settings.trial import Trial
 from forget.tasks.task import Example
 
 VARIABILITY_LAYER = -5
-"""The paper's layer for variability, counted from the last; the first block's where a model has
+"""Layer for variability, counted from the last (the paper's); the first block's where a model has
 fewer.
 
 Never the embedding: where all prompts end in the same token, it does not vary.
@@ -32,8 +32,8 @@ Never the embedding: where all prompts end in the same token, it does not vary.
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Examples with what a model says of them."""
+class Scored:
+    """Examples with what a model said of them."""
 
     examples: Sequence[Example]
     scores: Scores
@@ -41,48 +41,58 @@ class Seen:
 
     @property
     def questions(self) -> torch.Tensor:
-        """[examples, width]: the states whose variability is measured."""
+        """Hidden states [examples, width] of the prompts, at the layer that variability is of."""
         states = self.scores.questions
         return states[:, max(VARIABILITY_LAYER, 1 - states.shape[1])]
 
     def pairs(
         self, start: int, stop: int, layers: Sequence[int], position: Position
     ) -> probing.Pairs:
-        """The (question, answer) pairs of a span of the examples."""
+        """Return the (question, answer) pairs of the examples from `start` to `stop`."""
         options = [len(example.options) for example in self.examples]
         edges = [0, *accumulate(options)]
         states = self.scores.answers[position][edges[start] : edges[stop]][:, layers]
-        return probing.pairs(
-            states, [example.answer for example in self.examples[start:stop]], options[start:stop]
-        )
+        answers = [example.answer for example in self.examples[start:stop]]
+        return probing.pairs(states, answers, options[start:stop])
 
 
-def probe(
+def probe_model(
     model: LanguageModel, task: str, settings: Probe, like: Trial, observe: Observe = ignore
 ) -> tuple[ProbeScore, ...]:
-    """Probe a loaded model on a task, with the examples, prompt and seed that the trial `like` would take."""
-    load = partial(
-        tasks.load,
-        task,
-        n=settings.examples,
-        seed=like.seed,
-        folders=like.folders,
-        template=like.template,
-    )
-    bf16 = catalogue.in_bf16(like.precision)
-    look = partial(
-        score, model, bf16=bf16, states=settings.positions, stage="probe", observe=observe
-    )
-    splits = (
-        ("train", "validation", "test")
-        if "validation" in tasks.find(task, like.folders).splits
-        else ("train", "test")
-    )
-    examples = {split: load(split=split, options=like.options) for split in splits}
-    seen = {split: Seen(part, look(part), []) for split, part in examples.items()}
-    return probes(
-        "loaded", task, settings, like.seed, seen["train"], seen.get("validation"), seen["test"]
-    )
+    """Probe a loaded model on a task.
+
+    Args:
+        model: whose hidden states are read.
+        task: a name, which `like.folders` may hold.
+        settings: layers, positions and examples.
+        like: the trial whose wording, options, precision and seed are taken.
+        observe: receives the steps of scoring.
+    """
+    splits = ["train", "test"]
+    if "validation" in tasks.find(task, like.folders).splits:
+        splits.append("validation")
+    scored = {}
+    for split in splits:
+        examples = tasks.load(
+            task,
+            split,
+            settings.examples,
+            like.seed,
+            folders=like.folders,
+            template=like.template,
+            options=like.options,
+        )
+        scores = score(
+            model,
+            examples,
+            bf16=catalogue.in_bf16(like.precision),
+            states=settings.positions,
+            stage="probe",
+            observe=observe,
+        )
+        scored[split] = Scored(examples, scores, [])
+    train, validation, test = scored["train"], scored.get("validation"), scored["test"]
+    return probes("loaded", task, settings, like.seed, train, validation, test)
 
 
 def probes(
@@ -90,41 +100,45 @@ def probes(
     task: str,
     settings: Probe,
     seed: int,
-    train: Seen,
-    validation: Seen | None,
-    test: Seen,
+    train: Scored,
+    validation: Scored | None,
+    test: Scored,
 ) -> tuple[ProbeScore, ...]:
-    """Probe accuracy by position and layer on the first `settings.examples` of the test examples, and its control's.
+    """Fit probes, by position and layer, and return their accuracy on held-out questions.
 
-    A control is fit on labels that are dealt out anew, which the seed does.
+    The first `settings.examples` test examples are asked. A control is fit on labels that are dealt
+    out anew.
+
+    Args:
+        phase: one of PHASES, or "loaded"; it is noted with each score.
+        task: noted with each score.
+        settings: layers, positions and examples.
+        seed: deals out the controls' labels.
+        train: what the probes are fit on.
+        validation: what their penalty is chosen on; a task without lends a fifth of `train`.
+        test: what they are asked.
     """
-    count = next(iter(train.scores.answers.values())).shape[1]
-    layers = (
-        list(range(count))
-        if settings.layers == "all"
-        else [layer % count for layer in settings.layers]
-    )
+    layers = _layers(settings, next(iter(train.scores.answers.values())).shape[1])
     size = min(settings.examples, len(train.examples))
-    # A task without a validation split lends a fifth of its training examples.
     cut = size if validation else size - max(1, size // 5)
+    options = [len(example.options) for example in test.examples[: settings.examples]]
     found = []
     for position in settings.positions:
-        span = partial(Seen.pairs, layers=layers, position=position)
-        fit_on = span(train, 0, cut)
-        choose_on = (
-            span(validation, 0, len(validation.examples)) if validation else span(train, cut, size)
-        )
-        options = [len(example.options) for example in test.examples[: settings.examples]]
-        held_out = span(test, 0, len(options))
+        pairs = partial(Scored.pairs, layers=layers, position=position)
+        fit_on = pairs(train, 0, cut)
+        if validation:
+            choose_on = pairs(validation, 0, len(validation.examples))
+        else:
+            choose_on = pairs(train, cut, size)
         labelings = [(fit_on, choose_on)]
         if settings.control:
             labelings.append((fit_on.shuffled(seed), choose_on.shuffled(seed)))
-        for number, results in enumerate(probing.probe_labelings(labelings, held_out)):
-            for layer, result in zip(layers, results, strict=True):
+        results = probing.probe_labelings(labelings, pairs(test, 0, len(options)))
+        for number, by_layer in enumerate(results):
+            for layer, result in zip(layers, by_layer, strict=True):
                 # The pairs of a question are right and wrong together: the interval is over
                 # questions.
                 right = np.add.reduceat(result.correct, [0, *accumulate(options[:-1])])
-                accuracy = metrics.mean(right / options)
                 found.append(
                     ProbeScore(
                         phase=phase,
@@ -132,8 +146,15 @@ def probes(
                         position=position,
                         layer=layer,
                         control=number > 0,
-                        accuracy=accuracy,
+                        accuracy=metrics.mean(right / options),
                         l2=result.l2,
                     )
                 )
     return tuple(found)
+
+
+def _layers(settings: Probe, states: int) -> list[int]:
+    """Return the indices of the hidden states to probe, of so many."""
+    if settings.layers == "all":
+        return list(range(states))
+    return [layer % states for layer in settings.layers]

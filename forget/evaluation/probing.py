@@ -1,4 +1,4 @@
-"""What can still be read off the hidden states: linear probes by layer, and the spread of a task's questions."""
+"""Linear probes of hidden states by layer, and the spread of a task's questions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Pairs:
     states: np.ndarray
     """[pairs, layers, width]"""
     right: np.ndarray
-    """[pairs] whether the answer is the true option."""
+    """[pairs], true where the answer is the true option."""
 
     def shuffled(self, seed: int) -> Pairs:
-        """The same states with labels drawn anew: half of the right pairs and half of the wrong ones are called right.
+        """Return the states with labels drawn anew, for a control (Hewitt and Liang 2019).
 
-        A plain permutation would by chance keep some of the truth, which a clean layer gives back
+        Half of the right pairs and half of the wrong ones are called right. A plain permutation would by chance keep some of the truth, which a clean layer gives back
         in full.
         """
         draw = np.random.default_rng(seed)
@@ -43,49 +43,52 @@ class Probed:
     """A layer's probe on the test pairs."""
 
     correct: tuple[float, ...]
-    """By pair, 1 where the probe is right."""
+    """1 where the probe is right, by pair."""
     l2: float
     """The penalty chosen on the validation pairs."""
 
 
 def pairs(states: torch.Tensor, answers: Sequence[int], options: Sequence[int]) -> Pairs:
-    """Pairs of all options ([options of all examples, layers, width]) of examples with the given true options."""
-    right = [
-        option == answer
-        for answer, count in zip(answers, options, strict=True)
-        for option in range(count)
-    ]
+    """Return the (question, answer) pairs of examples.
+
+    Args:
+        states: [options of all examples, layers, width].
+        answers: index of each example's true option.
+        options: how many options each example has.
+    """
+    right: list[bool] = []
+    for answer, count in zip(answers, options, strict=True):
+        right += [option == answer for option in range(count)]
     return Pairs(states.numpy(), np.array(right))
 
 
-def probe(train: Pairs, validation: Pairs, test: Pairs) -> list[Probed]:
-    """Logistic regression on each layer's standardised states; of several L2 penalties the one best on validation is kept.
+def probe_labelings(labelings: Sequence[tuple[Pairs, Pairs]], test: Pairs) -> list[list[Probed]]:
+    """Fit a logistic regression on each layer's standardised states, for each labeling of them.
+
+    Of several L2 penalties the one that is best on the validation pairs is kept.
+
+    Args:
+        labelings: training and validation pairs; the states of all are the same, and prepared once.
+        test: what the probes are asked.
+
+    Returns:
+        The probes by labeling and layer.
 
     Raises:
         ValueError: a set without both right and wrong pairs, or states that are not finite.
         NotConverged: a regression without a minimum in sight (forget.evaluation.logistic).
     """
-    (probes,) = probe_labelings([(train, validation)], test)
-    return probes
-
-
-def probe_labelings(labelings: Sequence[tuple[Pairs, Pairs]], test: Pairs) -> list[list[Probed]]:
-    """`probe` for each labeling (training and validation pairs) of the same states, whose preparation they share."""
     for fit_on, choose_on in labelings:
         for name, part in (("train", fit_on), ("validation", choose_on), ("test", test)):
             if len(np.unique(part.right)) != 2:
                 raise ValueError(f"the probe's {name} pairs hold no right or no wrong answers")
     train, validation = labelings[0]
-    if any(
-        one.states is not train.states or other.states is not validation.states
-        for one, other in labelings
-    ):
-        raise ValueError("labelings of other states")
+    for fit_on, choose_on in labelings:
+        if fit_on.states is not train.states or choose_on.states is not validation.states:
+            raise ValueError("labelings of other states")
     states = [torch.from_numpy(part.states) for part in (train, validation, test)]
-    fit_right, choose_right = (
-        torch.from_numpy(np.stack([part.right for part in parts]))
-        for parts in zip(*labelings, strict=True)
-    )
+    fit_right = torch.from_numpy(np.stack([fit_on.right for fit_on, _ in labelings]))
+    choose_right = torch.from_numpy(np.stack([choose_on.right for _, choose_on in labelings]))
     test_right = torch.from_numpy(test.right)
 
     def probe_layer(layer: int) -> list[Probed]:
@@ -112,7 +115,14 @@ def _probe_layer(
     choose_right: torch.Tensor,
     test_right: torch.Tensor,
 ) -> list[Probed]:
-    """A layer's probe by labeling: states [pairs, width] of the three sets, labels [labelings, pairs], the truth [pairs]."""
+    """Fit a layer's probe for each labeling.
+
+    Args:
+        states: [pairs, width] of the training, validation and test set.
+        fit_right: training labels [labelings, pairs].
+        choose_right: validation labels [labelings, pairs].
+        test_right: the truth [pairs].
+    """
     fit_on, choose_on, test_on = states
     mean = fit_on.mean(0)
     features = fit_on - mean
@@ -137,7 +147,7 @@ def _probe_layer(
 def _predictions(
     states: torch.Tensor, weights: torch.Tensor, intercepts: torch.Tensor
 ) -> torch.Tensor:
-    """Whether each answer is called right, [labelings, penalties, pairs]."""
+    """Return which answers are called right, [labelings, penalties, pairs]."""
     margins = weights @ states.T + intercepts[..., None]
     if not margins.isfinite().all():
         raise ValueError("the probe's states are not finite")
@@ -145,12 +155,17 @@ def _predictions(
 
 
 def spread(states: torch.Tensor) -> list[float]:
-    """Squared distance of each state [examples, width] from their mean: summed, over n - 1, the trace of the covariance."""
+    """Return the squared distance of each state [examples, width] from their mean.
+
+    Their sum over n - 1 is the trace of the covariance.
+    """
     return (states - states.mean(0)).square().sum(1).tolist()
 
 
 def cka(x: torch.Tensor, y: torch.Tensor) -> float | None:
-    """Linear CKA of the states of two sets of questions, [n, width] and [m, width], between 0 and 1.
+    """Return the linear CKA of two sets of questions' states, [n, width] and [m, width].
+
+    It is between 0 and 1.
 
     None where the states of a set do not vary. It compares which directions of the hidden space the
     two sets spread over:

@@ -1,8 +1,8 @@
-"""How likely a model finds each option: Rows."""
+"""Score every option of every example by its log-probability."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -13,14 +13,14 @@ from accelerate.utils import gather_object
 
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.models import batches
-from forget.models.batches import Batch
+from forget.models.batches import Batch, Encoded
 from forget.models.language_model import LanguageModel
 from forget.results.rows import Row
 from forget.settings.parts import Position
 from forget.tasks.task import Example
 
 BUDGET = {"cpu": 512, "cuda": 32768}
-"""Tokens a batch: enough to keep the device busy. On a CPU, more would no longer fit in its caches."""
+"""Tokens of a batch: enough to keep the device busy. On a CPU, more would no longer fit in its caches."""
 
 CHUNK = 32
 """Positions whose probabilities over the vocabulary are in memory at once."""
@@ -28,23 +28,45 @@ CHUNK = 32
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pass over examples gives."""
+    """Result of one pass over examples."""
 
     logprobs: list[tuple[float, ...]]
-    """By example, the sum of log-probabilities of each option's tokens, in nats."""
+    """Sum of log-probabilities of each option's tokens, in nats, by example."""
     lengths: list[tuple[int, ...]]
-    """By example, what each option's sum is divided by."""
+    """Divisor of each option's sum, by example."""
     answers: dict[Position, torch.Tensor]
-    """By position, [options of all examples, layers + 1, width] hidden state of each option, in order
+    """Hidden state [options of all examples, layers + 1, width] of each option by position, in order
     of example and option.
     """
     questions: torch.Tensor
-    """[examples, layers + 1, width] hidden state of the prompt's last token; or empty."""
+    """Hidden state [examples, layers + 1, width] of the prompt's last token; empty where none were
+    asked for.
+    """
 
-    def rows(self, examples: Sequence[Example], **of: Any) -> list[Row]:
-        """As Rows; `of` gives trial, phase, task and split."""
+    def rows(self, examples: Sequence[Example], **place: Any) -> list[Row]:
+        """Return the scores as Rows.
+
+        Args:
+            examples: those that were scored, in the same order.
+            place: trial, phase, task and split of the Rows.
+        """
         items = zip(examples, self.logprobs, self.lengths, strict=True)
-        return [Row(example=e.id, truth=e.answer, logprobs=p, lengths=n, **of) for e, p, n in items]
+        return [
+            Row(example=example.id, truth=example.answer, logprobs=sums, lengths=lengths, **place)
+            for example, sums, lengths in items
+        ]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Readings of one example's place in a batch."""
+
+    sums: list[float]
+    """Log-probability of each option."""
+    answers: dict[Position, torch.Tensor]
+    """[options, layers + 1, width] by position."""
+    question: torch.Tensor
+    """[layers + 1, width], or empty."""
 
 
 def score(
@@ -57,72 +79,103 @@ def score(
     stage: str = "score",
     observe: Observe = ignore,
 ) -> Scores:
-    """Score every option of every example. All processes of the trial call it together and get the same result.
+    """Score every option of every example by its log-probability.
+
+    All processes of a trial call it together and get the same result.
 
     Args:
+        model: what is scored.
+        examples: with any number of options each.
+        normalise: the divisor of an option's sum (`Trial.normalise`).
+        bf16: run the model in bfloat16.
         states: also return hidden states, of each prompt's last token and, at these positions, of
             each option.
+        stage: the name of the steps that `observe` receives.
+        observe: receives a `StageStarted` and a `Step` for each batch, in the main process.
+
+    Raises:
+        BadInput: an example that the model cannot read (`forget.models.batches.encode`).
     """
     process = PartialState()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
-    plan = list(batches.plan([e.length for e in encoded], BUDGET[model.device.type]))
+    plan = list(batches.first_fit([e.length for e in encoded], BUDGET[model.device.type]))
     if process.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
-    # A model that is sharded over processes needs them all for each batch, so they take the same
-    # number of them.
-    turns = plan + plan[-1:] * (-len(plan) % process.num_processes)
-    found: dict[int, tuple[list[float], dict[Position, torch.Tensor], torch.Tensor]] = {}
+    # A model that is sharded over processes needs them all for each batch. So they take the same
+    # number of them: the last batch is computed again by whoever would have none.
+    missing = -len(plan) % process.num_processes
+    turns = list(enumerate(plan + plan[-1:] * missing))
+    found: dict[int, _Read] = {}
     # One autocast region for all batches: the bf16 copies of the weights are made once.
     with torch.no_grad(), model.autocast(bf16):
-        for number, rows in list(enumerate(turns))[process.process_index :: process.num_processes]:
-            batch = batches.pack(
-                [[encoded[i] for i in row] for row in rows], model.tokenizer.pad_token_id or 0
-            )
-            batch = batch.to(model.device)
+        for number, rows in turns[process.process_index :: process.num_processes]:
+            packed = batches.rows_of(rows, encoded)
+            batch = batches.pack(packed, model.tokenizer.pad_token_id or 0).to(model.device)
             logits, hidden = model.answers(batch, states=states is not None)
-            sums = _sums(logits, batch).tolist()
-            answers, questions = _states(hidden, batch, states)
-            at = 0
-            for place, i in enumerate(chain.from_iterable(rows)):
-                span = slice(at, at + len(encoded[i].options))
-                at = span.stop
-                found[i] = (
-                    sums[span],
-                    {position: read[span] for position, read in answers.items()},
-                    questions[place],
-                )
+            reads = _read(logits, hidden, batch, list(chain.from_iterable(packed)), states)
+            found |= zip(chain.from_iterable(rows), reads, strict=True)
             if process.is_main_process:
                 observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=batch.tokens))
     if process.num_processes > 1:
         found = dict(gather_object(list(found.items())))
     parts = [found[i] for i in range(len(examples))]
-    lengths = {
-        "none": lambda e, x: [1] * len(e.options),
-        "tokens": lambda e, x: x.scored,
-        "bytes": lambda e, x: [len((e.suffix or option).encode()) for option in e.options],
-    }[normalise]
+    items = zip(examples, encoded, strict=True)
     return Scores(
-        [tuple(sums) for sums, _, _ in parts],
-        [tuple(lengths(e, x)) for e, x in zip(examples, encoded, strict=True)],
-        {
-            position: torch.cat([answers[position] for _, answers, _ in parts])
-            for position in states or ()
-        },
-        torch.stack([questions for _, _, questions in parts]),
+        logprobs=[tuple(part.sums) for part in parts],
+        lengths=[_lengths(example, one, normalise) for example, one in items],
+        answers={position: _joined(parts, position) for position in states or ()},
+        questions=torch.stack([part.question for part in parts]),
     )
 
 
+def _joined(parts: Sequence[_Read], position: Position) -> torch.Tensor:
+    """Return the states of all options at a position, in order of example and option."""
+    return torch.cat([part.answers[position] for part in parts])
+
+
+def _lengths(
+    example: Example, encoded: Encoded, normalise: Literal["none", "tokens", "bytes"]
+) -> tuple[int, ...]:
+    """Return what the sum of each of an example's options is divided by."""
+    if normalise == "tokens":
+        return tuple(encoded.scored)
+    if normalise == "bytes":
+        return tuple(len((example.suffix or option).encode()) for option in example.options)
+    return (1,) * len(example.options)
+
+
+def _read(
+    logits: torch.Tensor,
+    hidden: tuple[torch.Tensor, ...],
+    batch: Batch,
+    examples: Sequence[Encoded],
+    positions: Sequence[Position] | None,
+) -> Iterator[_Read]:
+    """Yield what a batch tells of each of its examples, in their order."""
+    sums = _sums(logits, batch).tolist()
+    answers, questions = _states(hidden, batch, positions)
+    start = 0
+    for place, example in enumerate(examples):
+        options = slice(start, start + len(example.options))
+        start = options.stop
+        states = {position: read[options] for position, read in answers.items()}
+        yield _Read(sums[options], states, questions[place])
+
+
 def _sums(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """[O] log-probability of each option: the sum over its scored tokens."""
+    """Return the log-probability [O] of each option: the sum over its scored tokens."""
     norms = torch.cat([torch.logsumexp(chunk.float(), dim=-1) for chunk in logits.split(CHUNK)])
-    logprobs = logits[batch.source, batch.targets].float() - norms[batch.source]
+    logprobs = logits[batch.predictor_of, batch.targets].float() - norms[batch.predictor_of]
     return torch.zeros(len(batch.ends), device=logits.device).index_add_(0, batch.option, logprobs)
 
 
 def _states(
     hidden: tuple[torch.Tensor, ...], batch: Batch, positions: Sequence[Position] | None
 ) -> tuple[dict[Position, torch.Tensor], torch.Tensor]:
-    """[O, layers + 1, width] by position, and [E, layers + 1, width] of the prompts."""
+    """Return hidden states of options, [O, layers + 1, width] by position, and of prompts.
+
+    Those of the prompts are [E, layers + 1, width], or empty where no positions are asked for.
+    """
     if positions is None:
         return {}, torch.empty(len(batch.prompt_ends), 0)
     by_layer = torch.stack(hidden, dim=2).float()
@@ -131,10 +184,10 @@ def _states(
         return by_layer[places[:, 0], places[:, 1]].cpu()
 
     def mean() -> torch.Tensor:
-        spans = zip(batch.starts.tolist(), batch.ends.tolist(), strict=True)
-        return torch.stack(
-            [by_layer[row, first : last + 1].mean(0) for (row, first), (_, last) in spans]
-        ).cpu()
+        means = []
+        for (row, first), (_, last) in zip(batch.starts.tolist(), batch.ends.tolist(), strict=True):
+            means.append(by_layer[row, first : last + 1].mean(0))
+        return torch.stack(means).cpu()
 
     read = {"first": lambda: at(batch.starts), "last": lambda: at(batch.ends), "mean": mean}
     return {position: read[position]() for position in positions}, at(batch.prompt_ends)

@@ -21,7 +21,7 @@ from forget.errors import BadInput
 from forget.tasks.task import Example
 
 PROMPT = 0
-"""Segment of a prompt's tokens; option i is segment i + 1; padding is -1."""
+"""Number of a prompt's segment of tokens; option i is segment i + 1; padding is -1."""
 
 WIDE = 1024
 """Tokens above which an example has its row alone: the mask that keeps two apart grows with the
@@ -37,10 +37,11 @@ class Encoded:
     options: list[list[int]]
     """Tokens after the prompt, by option, suffix included."""
     scored: list[int]
-    """By option, how many of its last tokens are scored: all of them, or those of the suffix."""
+    """Number of an option's last tokens that are scored, by option: all, or those of the suffix."""
 
     @property
     def length(self) -> int:
+        """Tokens of the prompt and all options."""
         return len(self.prompt) + sum(map(len, self.options))
 
     @property
@@ -49,6 +50,7 @@ class Encoded:
         return len(self.prompt) + max(map(len, self.options))
 
     def only(self, option: int) -> Encoded:
+        """Return the example with one of its options."""
         return Encoded(self.prompt, [self.options[option]], [self.scored[option]])
 
 
@@ -59,15 +61,15 @@ class Batch:
     ids: torch.Tensor
     """[B, L] token ids, padded on the right."""
     mask: torch.Tensor | None
-    """[B, 1, L, L] True where a token (row) sees another (column); None where plain causal attention
+    """[B, 1, L, L], true where a token (row) sees another (column); None where plain causal attention
     does.
     """
     positions: torch.Tensor
     """[B, L] from the start of each example."""
-    sources: torch.Tensor
+    predictors: torch.Tensor
     """[S, 2] (row, column) of the hidden states that predict scored tokens."""
-    source: torch.Tensor
-    """[T] index into `sources`."""
+    predictor_of: torch.Tensor
+    """[T] index into `predictors` of the state that predicts a scored token."""
     targets: torch.Tensor
     """[T] scored token ids."""
     option: torch.Tensor
@@ -81,19 +83,20 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Computed, padding included."""
+        """Tokens that are computed, padding included."""
         return self.ids.numel()
 
     def to(self, device: torch.device) -> Batch:
-        tensors = {name: getattr(self, name) for name in self.__slots__}
-        moved: dict[str, Any] = {
-            name: x if x is None else x.to(device, non_blocking=True) for name, x in tensors.items()
-        }
+        """Return the batch on a device."""
+        moved: dict[str, Any] = {}
+        for name in self.__slots__:
+            tensor = getattr(self, name)
+            moved[name] = None if tensor is None else tensor.to(device, non_blocking=True)
         return Batch(**moved)
 
 
 class Answers(nn.Module):
-    """The model as far as answers need it: vocabulary logits at the positions that predict scored tokens, nowhere else."""
+    """The model as far as answers need it: logits where scored tokens are predicted, alone."""
 
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()
@@ -102,7 +105,7 @@ class Answers(nn.Module):
     def forward(
         self, batch: Batch, states: bool = False
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Logits [S, vocabulary] and, if asked for, the hidden states, [B, L, width] by layer."""
+        """Return logits [S, vocabulary] and, if asked for, hidden states [B, L, width] by layer."""
         mask = batch.mask
         if mask is not None and self.network.config._attn_implementation != "sdpa":
             # Other attention adds the mask to the scores (forget.models.kernels; architectures
@@ -117,93 +120,128 @@ class Answers(nn.Module):
             use_cache=False,
             output_hidden_states=states,
         )
-        hidden = out.last_hidden_state[batch.sources[:, 0], batch.sources[:, 1]]
+        hidden = out.last_hidden_state[batch.predictors[:, 0], batch.predictors[:, 1]]
         return self.network.get_output_embeddings()(hidden), out.hidden_states if states else ()
 
 
 def encode(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int
 ) -> list[Encoded]:
-    """Token ids of each example.
+    """Turn examples into token ids.
 
     The text of prompt and option is tokenised as one and cut where the prompt alone ends, as
-    lm-evaluation-harness does.
+    lm-evaluation-harness does. Nothing is truncated.
+
+    Args:
+        examples: with their options.
+        tokenizer: the model's.
+        limit: tokens that the model reads at most.
 
     Raises:
         BadInput: an option or suffix without a token, or a sequence of more than `limit` tokens.
-            Nothing is truncated.
     """
-    prompts = _tokenise(tokenizer, [e.prompt for e in examples])
-    stems = _tokenise(tokenizer, [e.prompt + option for e in examples for option in e.options])
-    whole = (
-        _tokenise(
-            tokenizer, [e.prompt + option + e.suffix for e in examples for option in e.options]
-        )
-        if any(e.suffix for e in examples)
-        else stems
-    )
+    prompts = _tokenise(tokenizer, [example.prompt for example in examples])
+    # All texts of a kind at once: a tokenizer's call costs more than its texts.
+    stems: list[str] = []
+    texts: list[str] = []
+    for example in examples:
+        stems += [example.prompt + option for option in example.options]
+        texts += [example.prompt + option + example.suffix for option in example.options]
+    stem_ids = _tokenise(tokenizer, stems)
+    text_ids = stem_ids if texts == stems else _tokenise(tokenizer, texts)
     encoded = []
     at = 0
     for example, prompt in zip(examples, prompts, strict=True):
         span = slice(at, at + len(example.options))
         at = span.stop
-        options = [ids[len(prompt) :] for ids in whole[span]]
-        scored = [
-            len(ids) - len(stem) if example.suffix else len(ids) - len(prompt)
-            for ids, stem in zip(whole[span], stems[span], strict=True)
-        ]
+        options = [ids[len(prompt) :] for ids in text_ids[span]]
+        # With a suffix only its tokens are scored.
+        before = [len(ids) if example.suffix else len(prompt) for ids in stem_ids[span]]
+        pairs = zip(text_ids[span], before, strict=True)
+        scored = [len(ids) - unscored for ids, unscored in pairs]
         if min(scored) < 1 or not prompt:
             raise BadInput(
-                f"example {example.id}: its prompt, an option or the suffix has no token of its own: {example.options}"
+                f"example {example.id}: its prompt, an option or the suffix has no token of its own: "
+                f"{example.options}"
             )
         one = Encoded(prompt, options, scored)
         if one.longest > limit:
             raise BadInput(
-                f"example {example.id} has {one.longest} tokens, but the model reads {limit} at most; leave it out"
+                f"example {example.id} has {one.longest} tokens, but the model reads {limit} at most; "
+                "leave it out"
             )
         encoded.append(one)
     return encoded
 
 
 def reach(network: PreTrainedModel) -> int:
-    """Tokens of the longest sequence the model reads; at most its sliding window, of which the masks of `pack` know nothing."""
+    """Return the tokens of the longest sequence that a model reads.
+
+    It is at most the model's sliding window, of which the masks of `pack` know nothing.
+    """
     return context(network.config)
 
 
 def context(config: PretrainedConfig) -> int:
-    """The same by the model's configuration alone."""
+    """Return the tokens of the longest sequence that a model of this configuration reads."""
     limits = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
     return min((limit for limit in limits if limit), default=2**31)
 
 
-def plan(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
-    """Batches of examples of like length, each at most `budget` tokens with its padding (or one example): by batch and row,
-    indices. A row is as wide as the batch's longest example and, up to `WIDE`, filled up with the longest others that fit.
+def first_fit(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
+    """Put examples of like length into batches.
+
+    A row of a batch is as wide as the batch's longest example and, up to `WIDE`, filled up with the
+    longest others that fit (first-fit decreasing).
+
+    Args:
+        lengths: tokens of each example.
+        budget: tokens of a batch, padding included; a longer example has a batch to itself.
+
+    Yields:
+        Batches: indices of examples by row.
     """
+    # Shortest first, so that the longest is taken off the end; of equals the first comes first.
     rest = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i))
     while rest:
         width = lengths[rest[-1]]
         rows: list[list[int]] = []
+        # A batch: rows of this width while the budget lasts.
         while rest and (len(rows) + 1) * width <= max(budget, width):
-            rows.append([])
+            row: list[int] = []
             free = width
-            while fit := bisect_right(rest, free, key=lengths.__getitem__):
-                rows[-1].append(rest.pop(fit - 1))
-                free = free - lengths[rows[-1][-1]] if width <= WIDE else 0
+            # A row: the longest example that still fits, again and again.
+            while fitting := bisect_right(rest, free, key=lengths.__getitem__):
+                row.append(rest.pop(fitting - 1))
+                free -= lengths[row[-1]]
+                if width > WIDE:
+                    break
+            rows.append(row)
         yield rows
 
 
+def rows_of(batch: Sequence[Sequence[int]], encoded: Sequence[Encoded]) -> list[list[Encoded]]:
+    """Return the examples of a batch of `first_fit`, by row."""
+    return [list(map(encoded.__getitem__, row)) for row in batch]
+
+
 def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
-    """Encoded examples as one batch, those of a row one after the other."""
-    shape = (len(rows), max(sum(e.length for e in row) for row in rows))
+    """Pack encoded examples into one batch, those of a row one after the other.
+
+    Args:
+        rows: the examples by row.
+        pad: the token id of padding.
+    """
+    widths = [sum(e.length for e in row) for row in rows]
+    shape = (len(rows), max(widths))
     ids = torch.full(shape, pad)
     positions = torch.zeros(shape, dtype=torch.long)
     owners = torch.full(shape, -1)
     segments = torch.full(shape, -1)
-    source: list[int] = []
+    predictors: list[tuple[int, int]] = []
+    predictor_of: list[int] = []
     targets: list[int] = []
     option: list[int] = []
-    sources: list[tuple[int, int]] = []
     starts: list[tuple[int, int]] = []
     ends: list[tuple[int, int]] = []
     prompt_ends: list[tuple[int, int]] = []
@@ -211,38 +249,50 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
         at = 0
         for owner, e in enumerate(examples):
             owners[row, at : at + e.length] = owner
+            # The prompt, whose last state predicts each option's first token.
             span = slice(at, at + len(e.prompt))
             ids[row, span] = torch.tensor(e.prompt)
             positions[row, span] = torch.arange(len(e.prompt))
             segments[row, span] = PROMPT
             at = span.stop
             prompt_ends.append((row, at - 1))
-            sources.append((row, at - 1))
-            prompt_source = len(sources) - 1
+            predictors.append((row, at - 1))
+            of_first = len(predictors) - 1
             for number, (tokens, scored) in enumerate(zip(e.options, e.scored, strict=True)):
+                # An option, whose positions go on from the prompt's end.
                 span = slice(at, at + len(tokens))
                 ids[row, span] = torch.tensor(tokens)
                 positions[row, span] = torch.arange(len(e.prompt), len(e.prompt) + len(tokens))
                 segments[row, span] = number + 1
+                # Its scored tokens, each predicted by the state before it.
                 for place in range(len(tokens) - scored, len(tokens)):
                     if place:
-                        sources.append((row, at + place - 1))
-                    source.append(len(sources) - 1 if place else prompt_source)
+                        predictors.append((row, at + place - 1))
+                    predictor_of.append(len(predictors) - 1 if place else of_first)
                     targets.append(tokens[place])
                     option.append(len(ends))
                 starts.append((row, at))
                 ends.append((row, span.stop - 1))
                 at = span.stop
     single = all(len(examples) == 1 and len(examples[0].options) == 1 for examples in rows)
-    tensors = (
-        torch.tensor(x) for x in (sources, source, targets, option, ends, starts, prompt_ends)
+    return Batch(
+        ids=ids,
+        mask=None if single else _mask(owners, segments),
+        positions=positions,
+        predictors=torch.tensor(predictors),
+        predictor_of=torch.tensor(predictor_of),
+        targets=torch.tensor(targets),
+        option=torch.tensor(option),
+        ends=torch.tensor(ends),
+        starts=torch.tensor(starts),
+        prompt_ends=torch.tensor(prompt_ends),
     )
-    return Batch(ids, None if single else _mask(owners, segments), positions, *tensors)
 
 
 def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-    """Each token sees its example's prompt and its own segment, up to itself. Padding sees something too: a blind row gives
-    NaN.
+    """Let each token see its example's prompt and its own segment, up to itself.
+
+    Padding sees something, too: a row that sees nothing gives NaN.
     """
     mine = owners[:, :, None] == owners[:, None, :]
     row, column = segments[:, :, None], segments[:, None, :]
@@ -251,9 +301,11 @@ def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Return the token ids of texts, without an end mark.
+
+    Tokenizers that close a text with one would put it between prompt and option.
+    """
     ids = tokenizer(texts, return_attention_mask=False)["input_ids"]
-    # Tokenizers that close a text with an end mark would put it between prompt and option.
-    end = tokenizer.eos_token_id
     # A tokenizer that knows no letters makes nothing of one.
-    closes = bool(tokenizer("a")["input_ids"][-1:] == [end])
-    return [x[:-1] for x in ids] if closes else ids
+    closes = bool(tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id])
+    return [text[:-1] for text in ids] if closes else ids

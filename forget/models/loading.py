@@ -124,7 +124,7 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
     # Scored are the other example's token, the long option's last and both of the second's.
     if not (own.isfinite().all() and logits.isfinite().all()):
         raise BadInput(f"{refused}its logits are not finite")
-    if (logits[batch.source[2:]] - own).abs().max() > 1e-3 * own.abs().max():
+    if (logits[batch.predictor_of[2:]] - own).abs().max() > 1e-3 * own.abs().max():
         raise BadInput(
             f"{refused}its logits differ from its head over its last hidden state, options side by side"
         )

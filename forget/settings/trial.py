@@ -1,4 +1,4 @@
-"""What a study is: `Trial`, `Sweep` and their parts, read from TOML, frozen, refused with one sentence where they are wrong."""
+"""Settings of one trial."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from forget.settings.identity import PROTOCOL, digest
+from forget.settings import identity
 from forget.settings.parts import Count, Lora, Name, Names, Part, Probe, Stage, Watch
 from forget.settings.tables import nested
 
 
 class Trial(Part):
-    """A model learns a task, forgets it, and is measured. Two trials with equal fields give equal Rows."""
+    """A model that learns a task, forgets it, and is measured; equal trials give equal Rows.
+
+    What a field changes stands in `forget.settings.identity.CHANGES`.
+    """
 
     task: Name
     model: Name
     method: Name = "random_labels"
     """The forget loss, a name in forget.methods.catalogue.METHODS."""
     labels: Literal["random", "random_each_epoch", "flipped"] = "random"
-    """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong option."""
+    """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong
+    option.
+    """
     learn: Stage = Stage()
     forget: Stage = Stage()
     tuning: Literal["full", "lora"] = "full"
@@ -34,8 +39,8 @@ class Trial(Part):
     options: Literal["two", "all"] = "two"
     """two: the true option and one random distractor (the paper's binarised tasks, chance 0.5)."""
     normalise: Literal["none", "tokens", "bytes"] = "none"
-    """An option's score is the sum of its tokens' log-probabilities, divided by nothing, its tokens or
-    its bytes.
+    """Divisor of an option's score, which is the sum of its tokens' log-probabilities: nothing, its
+    tokens or its bytes.
     """
     template: Name = "task"
     """The prompt: the task's own wording, or a name in forget.tasks.task.TEMPLATES."""
@@ -54,32 +59,13 @@ class Trial(Part):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The trial's own task first, then the others it is measured on."""
+        """Tasks that the trial is measured on, its own first."""
         return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
 
     def id(self, data: str) -> str:
-        """Identity of the answer. `data` is the fingerprint of the model and all `tasks`."""
-        fields = self.model_dump(
-            mode="json",
-            exclude={"folders", "save"} | ({"lora"} if self.tuning == "full" else set()),
-        )
-        return digest({"protocol": PROTOCOL, "data": data, **fields})
+        """Return the identity of the trial's answer (`identity.trial_id`)."""
+        return identity.trial_id(self, data)
 
     def learned_id(self, data: str) -> str:
-        """Identity of the learned checkpoint, which trials share. `data` is the fingerprint of the model and its own task."""
-        names = {
-            "task",
-            "model",
-            "learn",
-            "tuning",
-            "precision",
-            "options",
-            "template",
-            "seed",
-            "watch",
-            "normalise",
-        }
-        fields = self.model_dump(
-            mode="json", include=names | ({"lora"} if self.tuning == "lora" else set())
-        )
-        return digest({"protocol": PROTOCOL, "data": data, **fields})
+        """Return the identity of the learned checkpoint (`identity.learned_id`)."""
+        return identity.learned_id(self, data)

@@ -1,69 +1,124 @@
-"""Draws of a trial: which examples it takes of which split, and for what."""
+"""Draws of a trial: which examples it takes of which split, and for what use. Said here once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
+from typing import Literal
 
 from forget import tasks
 from forget.settings.trial import Trial
 from forget.tasks.task import Example
 
+Use = Literal["learn", "forget", "trained", "near", "validate", "test", "watch"]
+"""Purpose for which a trial takes examples.
 
-def _drawn(trial: Trial) -> Iterator[tuple[str, str, int]]:
-    """(task, split, examples at most) of what the trial looks at (forget.tasks.draws.gather); of near-duplicates, the examples
-    whose paraphrases they are.
+Two are for training: `learn` on true labels, `forget` on others. Four are scored in each phase:
+`trained`, those of `forget` that are scored; `near`, paraphrases of examples in `forget`;
+`validate`, by which the probes' penalty is chosen; `test`, held out. `watch` is scored while the
+model trains.
+"""
+
+SCORED: tuple[Use, ...] = ("trained", "near", "validate", "test")
+"""Uses that a phase scores."""
+
+OPTIONAL = ("near", "validation")
+"""Splits that a task may lack; a trial then does without."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Examples that a trial takes of a split, for one use."""
+
+    task: str
+    split: str
+    n: int
+    """Examples at most; fewer where the split holds fewer."""
+    use: Use
+
+
+def draws(trial: Trial) -> tuple[Draw, ...]:
+    """Return everything that a trial draws, in the order in which it is used.
+
+    Of two draws of a split the smaller is a prefix of the larger, so `trained` and what is both
+    learned and forgotten are no other examples.
     """
-    yield trial.task, "train", max(trial.learn.examples, trial.forget.examples)
-    yield trial.task, "validation", trial.probe.examples
-    yield trial.task, "near", trial.forget.examples
-    yield (
-        trial.task,
-        "test",
-        max(trial.evaluation_examples, trial.watch.examples if trial.watch.points else 0),
-    )
-    for task in trial.tasks[1:]:
-        yield task, "test", trial.evaluation_examples
+    own, limit = trial.task, trial.evaluation_examples
+    found = [
+        Draw(own, "train", trial.learn.examples, "learn"),
+        Draw(own, "train", trial.forget.examples, "forget"),
+        Draw(own, "train", min(limit, trial.forget.examples), "trained"),
+        Draw(own, "near", limit, "near"),
+        Draw(own, "validation", trial.probe.examples, "validate"),
+        *(Draw(task, "test", limit, "test") for task in trial.tasks),
+    ]
+    if trial.watch.points:
+        found.append(Draw(own, "test", trial.watch.examples, "watch"))
+    return tuple(found)
+
+
+def take(
+    trial: Trial, draw: Draw, load: Callable[..., tuple[Example, ...]] = tasks.load
+) -> tuple[Example, ...]:
+    """Return the examples of a draw; none where the task lacks a split that is optional.
+
+    Args:
+        load: `tasks.load`, or a cache of it for whoever takes many draws.
+
+    Raises:
+        BadInput: an unknown task, a missing split, or data that cannot be read.
+    """
+    if draw.split in OPTIONAL and draw.split not in tasks.find(draw.task, trial.folders).splits:
+        return ()
+    asked = {
+        "seed": trial.seed,
+        "folders": trial.folders,
+        "template": trial.template,
+        "options": trial.options,
+    }
+    if draw.use != "near":
+        return load(draw.task, draw.split, draw.n, **asked)
+    # A near-duplicate counts where its original is trained on; one without a source always does.
+    trained = {example.id for example in load(draw.task, "train", trial.forget.examples, **asked)}
+    near = load(draw.task, draw.split, **asked)
+    kept = [example for example in near if not example.source or example.source in trained]
+    return tuple(kept[: draw.n])
 
 
 @dataclass(frozen=True)
 class Material:
-    """The examples of a trial."""
+    """The examples of a trial, by use."""
 
     learn: tuple[Example, ...]
     forget: tuple[Example, ...]
+    trained: tuple[Example, ...]
+    """Examples of `forget` that each phase scores."""
     near: tuple[Example, ...]
     """Paraphrases of examples in `forget`."""
-    validation: tuple[Example, ...]
-    """For choosing the probes' penalty."""
+    validate: tuple[Example, ...]
+    """Examples for choosing the probes' penalty."""
     test: dict[str, tuple[Example, ...]]
-    """By task, the trial's own first."""
-    watched: tuple[Example, ...]
-    """Held out, scored while the model learns and forgets."""
+    """Held-out examples by task, the trial's own first."""
+    watch: tuple[Example, ...]
+    """Held-out examples that are scored while the model learns and forgets."""
 
 
 def gather(trial: Trial) -> Material:
-    """Draw the examples of every split. The smaller of two draws is a prefix of the larger."""
-    load = partial(
-        tasks.load,
-        seed=trial.seed,
-        folders=trial.folders,
-        template=trial.template,
-        options=trial.options,
-    )
-    splits = tasks.find(trial.task, trial.folders).splits
-    forget = load(trial.task, "train", trial.forget.examples)
-    trained = {example.id for example in forget}
-    near = load(trial.task, "near") if "near" in splits else ()
-    near = tuple(example for example in near if not example.source or example.source in trained)
+    """Return the examples of all draws of a trial.
+
+    Raises:
+        BadInput: an unknown task, a missing split, or data that cannot be read.
+    """
+    load = cache(tasks.load)
+    found = {(draw.use, draw.task): take(trial, draw, load) for draw in draws(trial)}
+    own = {use: examples for (use, task), examples in found.items() if task == trial.task}
     return Material(
-        learn=load(trial.task, "train", trial.learn.examples),
-        forget=forget,
-        near=near[: trial.evaluation_examples],
-        validation=load(trial.task, "validation", trial.probe.examples)
-        if "validation" in splits
-        else (),
-        test={task: load(task, "test", trial.evaluation_examples) for task in trial.tasks},
-        watched=load(trial.task, "test", trial.watch.examples) if trial.watch.points else (),
+        learn=own["learn"],
+        forget=own["forget"],
+        trained=own["trained"],
+        near=own["near"],
+        validate=own["validate"],
+        test={task: found["test", task] for task in trial.tasks},
+        watch=own.get("watch", ()),
     )

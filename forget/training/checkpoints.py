@@ -1,4 +1,4 @@
-"""Checkpoints within a training: its state, from which it goes on to the same bits."""
+"""Checkpoints within a training, from which it goes on to the same bits."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ from forget.storage.store import Store
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where training leaves its state, and how often. Training that finds a state there goes on from it."""
+    """A place where training leaves its state, now and then, and finds what an earlier one left."""
 
     store: Store
     name: str
-    """Of the store's folder that holds the state."""
+    """Name of the store's folder that holds the state."""
     minutes: float = 5
+    """Minutes of training between two checkpoints."""
 
     def save(
         self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]
     ) -> None:
-        """The main process writes; where the network is sharded, all call it together. `rows` were watched so far."""
-        weights = {name: whole(p.detach()).contiguous() for name, p in _trained(network).items()}
-        state = optimizer.state_dict()["state"]
-        moments = {
-            f"{index}.{name}": whole(value)
-            for index, values in state.items()
-            for name, value in values.items()
-        }
+        """Write the state; where the network is sharded, all processes call it together.
+
+        Args:
+            step: steps done.
+            network: what is trained.
+            optimizer: whose moments are kept.
+            rows: Rows watched so far.
+        """
+        weights = {name: whole(p.detach()).contiguous() for name, p in trained(network).items()}
+        moments = {}
+        for index, values in optimizer.state_dict()["state"].items():
+            moments |= {f"{index}.{name}": whole(value) for name, value in values.items()}
         if not PartialState().is_main_process:
             return
         with self.store.replace(self.name) as draft:
@@ -44,16 +49,20 @@ class Checkpoints:
             write_rows(rows, draft / "watched.parquet")
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Row]]:
-        """Steps already done and what was watched in them; the weights and moments after them are put in place."""
+        """Put the weights and moments of an earlier training in place, if there was one.
+
+        Returns:
+            The steps that it had done, and the Rows watched in them.
+        """
         folder = self.store.fetch_folder(self.name)
         if folder is None:
             return 0, []
         weights = load_file(folder / "weights.safetensors")
-        trained = _trained(network)
+        parameters = trained(network)
         with torch.no_grad():
-            for name, p in trained.items():
+            for name, p in parameters.items():
                 p.copy_(like(weights[name], p))
-        order = list(trained.values())
+        order = list(parameters.values())
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in load_file(folder / "optimizer.safetensors").items():
             index, _, name = key.partition(".")
@@ -65,5 +74,6 @@ class Checkpoints:
         return int(next(iter(state.values()))["step"].item()), read_rows(folder / "watched.parquet")
 
 
-def _trained(network: nn.Module) -> dict[str, nn.Parameter]:
+def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}

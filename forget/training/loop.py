@@ -1,4 +1,4 @@
-"""The one training loop. Forgetting is learning with other labels, so it serves both."""
+"""The one training loop. Forgetting is learning with other labels, so it serves both stages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from forget.events import Observe, StageStarted, Step, ignore
@@ -25,16 +27,19 @@ from forget.models.language_model import LanguageModel
 from forget.results.rows import Row
 from forget.settings.parts import Lora, Stage
 from forget.tasks.labels import Labelled
-from forget.training.checkpoints import Checkpoints, _trained
+from forget.training.checkpoints import Checkpoints, trained
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
 BUDGET = {"cpu": 512, "cuda": 8192}
-"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in
-its caches.
+"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in its
+caches.
 """
+
+Labels = Callable[[int], Sequence[Labelled]]
+"""Epoch -> the examples with their labels, the same examples in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,112 @@ class Watching:
     """Steps done -> Rows. All processes of the trial call it together."""
 
     def steps(self, steps: int) -> set[int]:
-        """After which of the steps to look; the ends are left to whoever looks before and after."""
-        return {round(steps * k / (self.points + 1)) for k in range(1, self.points + 1)} - {
-            0,
-            steps,
-        }
+        """Return the steps after which to look.
+
+        The ends of the stage are left to whoever looks before and after it.
+        """
+        points = {round(steps * k / (self.points + 1)) for k in range(1, self.points + 1)}
+        return points - {0, steps}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a stage: which examples each trains on, and with what labels.
+
+    A step is a function of the seed and its number alone, so that a training that goes on from a
+    checkpoint takes the steps that it would have taken.
+    """
+
+    labelled: Labels
+    settings: Stage
+    stage: str
+    seed: int
+
+    @property
+    def examples(self) -> int:
+        """Examples of an epoch."""
+        return len(self._labels(0))
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self.examples / self.settings.batch)
+
+    def __len__(self) -> int:
+        return self.per_epoch * self.settings.epochs
+
+    def __getitem__(self, step: int) -> list[tuple[int, Labelled]]:
+        """Return the examples of a step, each with its place among those of the epoch."""
+        epoch, place = divmod(step, self.per_epoch)
+        labels, batch = self._labels(epoch), self.settings.batch
+        chosen = self._order(epoch)[place * batch : (place + 1) * batch]
+        return [(i, labels[i]) for i in chosen]
+
+    # Both are asked for at every step of an epoch, and drawn once.
+    @lru_cache(maxsize=1)  # noqa: B019  it lives as long as its stage
+    def _labels(self, epoch: int) -> Sequence[Labelled]:
+        return self.labelled(epoch)
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _order(self, epoch: int) -> list[int]:
+        draw = random.Random(f"{self.seed}/{self.stage}/{epoch}")
+        return draw.sample(range(self.examples), self.examples)
+
+
+class Saver:
+    """Saves the state of a training when it is due, and when whoever observes it stops it."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints | None,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        sharded: bool,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._network, self._optimizer = network, optimizer
+        self._sharded = sharded
+        self._saved = time.monotonic()
+
+    def after(
+        self, step: int, rows: Sequence[Row], *, last: bool, tell: Callable[[], None]
+    ) -> None:
+        """Tell of a step that is done, then save if it is time to or the answer is an interrupt.
+
+        Only the main process tells and decides. Where the model is sharded, all help to save it.
+
+        Args:
+            step: steps done.
+            rows: Rows watched so far.
+            last: the step ends the stage, whose result is kept elsewhere.
+
+        Raises:
+            KeyboardInterrupt: `tell` raised it. No step is lost: the state was saved first.
+        """
+        stop: KeyboardInterrupt | None = None
+        due = False
+        if PartialState().is_main_process:
+            due = self._is_time() and not last
+            try:
+                tell()
+            except KeyboardInterrupt as interrupt:
+                stop, due = interrupt, True
+        if self._sharded:
+            stop, due = broadcast_object_list([stop, due])
+        if self._checkpoints and due:
+            self._checkpoints.save(step, self._network, self._optimizer, rows)
+            self._saved = time.monotonic()
+        if stop:
+            raise stop
+
+    def _is_time(self) -> bool:
+        minutes = self._checkpoints.minutes if self._checkpoints else math.inf
+        return time.monotonic() - self._saved >= 60 * minutes
 
 
 def fine_tune(
     model: LanguageModel,
-    labelled: Callable[[int], Sequence[Labelled]],
+    labelled: Labels,
     settings: Stage,
     *,
     stage: str,
@@ -67,109 +168,101 @@ def fine_tune(
     checkpoints: Checkpoints | None = None,
     watching: Watching | None = None,
 ) -> list[Row]:
-    """Train `model` in place on the answers of labelled examples. All processes of the trial call it together.
+    """Train a model in place on the answers of labelled examples.
 
-    Step k is a function of (seed, k) and the weights alone (order, labels, dropout), so a run that
-    goes on from a checkpoint ends with the same bits as one that never stopped.
+    All processes of a trial call it together. Step k is a function of (seed, k) and the weights alone
+    (order, labels, dropout), so a run that goes on from a checkpoint ends with the same bits as one
+    that never stopped.
 
     Args:
+        model: what is trained.
         labelled: epoch -> the examples with their labels, the same examples in every epoch.
-        stage: names the steps that `observe` receives.
+        settings: epochs, batch, rate and schedule.
+        stage: the name of the steps that `observe` receives.
+        seed: decides the order of the examples and every draw of dropout.
+        loss: the loss of each answer token, in nats.
         bf16: autocast to bfloat16; the weights stay fp32, since small updates vanish in bf16.
         lora: train low-rank adapters, merged into the weights at the end, instead of all weights.
+        observe: receives a `StageStarted` and a `Step` for each step, in the main process.
+        checkpoints: where the state is kept, and found by a training that goes on.
+        watching: when to look at the model on the way, and how.
 
     Returns:
-        What `watching` saw.
+        The Rows that `watching` gave.
 
     Raises:
         FloatingPointError: the loss is no longer finite; the text names the step and the rate.
+        KeyboardInterrupt: `observe` raised it; the state was saved first.
     """
     accelerator = Accelerator()
     adapters = _with_adapters(model, lora, seed) if lora else None
     network = model.answers
+    steps = Steps(labelled, settings, stage, seed)
+    examples = [item.example for item in labelled(0)]
+    encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
     # Several small kernels a parameter (0.70 s a step over 135M of them on two cores) against one
     # for all (0.07 s).
     optimizer = torch.optim.AdamW(
-        _trained(network).values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-    )
-    examples = [item.example for item in labelled(0)]
-    encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
-    per_epoch = math.ceil(len(examples) / settings.batch)
-    steps = per_epoch * settings.epochs
-    schedule = get_scheduler(
-        "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        optimizer,
-        num_warmup_steps=round(settings.warmup * steps),
-        num_training_steps=steps,
+        trained(network).values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     done, rows = checkpoints.load(network, optimizer) if checkpoints else (0, [])
-    looks = watching.steps(steps) if watching else set()
-    with warnings.catch_warnings():
-        # It takes a schedule that moves before the optimizer for a mistake; here the steps were
-        # taken before the checkpoint.
-        warnings.simplefilter("ignore", UserWarning)
-        for _ in range(done):
-            schedule.step()
-    optimizer = accelerator.prepare(optimizer)
+    schedule = _schedule(settings, optimizer, len(steps), done)
+    looks = watching.steps(len(steps)) if watching else set()
+    saver = Saver(checkpoints, network, optimizer, model.sharded)
+    # From here on accelerate's wrappers are stepped; what is saved is what they wrap.
+    stepped = accelerator.prepare(optimizer)
     prepared = network if model.sharded else accelerator.prepare(network)
     if accelerator.is_main_process:
-        observe(StageStarted(stage=stage, steps=steps))
+        observe(StageStarted(stage=stage, steps=len(steps)))
     model.network.train()
-    saved = time.monotonic()
-    for step in range(done, steps):
-        epoch, place = divmod(step, per_epoch)
-        if place == 0 or step == done:
-            order = random.Random(f"{seed}/{stage}/{epoch}").sample(
-                range(len(examples)), len(examples)
-            )
-            labels = labelled(epoch)
-        chosen = order[place * settings.batch : (place + 1) * settings.batch]
+    for step in range(done, len(steps)):
         torch.manual_seed(hash((seed, step)))
-        answers = [encoded[i].only(labels[i].label) for i in chosen]
+        answers = [encoded[i].only(item.label) for i, item in steps[step]]
         total, tokens = _backward(accelerator, prepared, answers, model, loss, bf16)
         rate = schedule.get_last_lr()[0]
         if not math.isfinite(total):
             raise FloatingPointError(
-                f"{stage}: the loss is {total} at step {step + 1} of {steps}, rate {rate:.2g}; lower the rate"
+                f"{stage}: the loss is {total} at step {step + 1} of {len(steps)}, "
+                f"rate {rate:.2g}; lower the rate"
             )
         accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        stepped.step()
+        stepped.zero_grad()
         schedule.step()
         if watching and step + 1 in looks:
             model.network.eval()
             rows.extend(watching.look(step + 1))
             model.network.train()
-        stop: KeyboardInterrupt | None = None
-        due = False
-        if accelerator.is_main_process:
-            due = (
-                checkpoints is not None
-                and time.monotonic() - saved >= 60 * checkpoints.minutes
-                and step + 1 < steps
-            )
-            try:
-                observe(
-                    Step(
-                        stage=stage, step=step + 1, steps=steps, loss=total, lr=rate, tokens=tokens
-                    )
-                )
-            except KeyboardInterrupt as interrupt:
-                # Whoever stops a trial loses no step of it.
-                stop, due = interrupt, True
-        if model.sharded:
-            stop, due = broadcast_object_list([stop, due])
-        if checkpoints and due:
-            checkpoints.save(step + 1, network, optimizer.optimizer, rows)
-            saved = time.monotonic()
-        if stop:
-            raise stop
+        event = Step(
+            stage=stage, step=step + 1, steps=len(steps), loss=total, lr=rate, tokens=tokens
+        )
+        saver.after(step + 1, rows, last=step + 1 == len(steps), tell=partial(observe, event))
     model.network.eval()
     accelerator.free_memory()
     if adapters:
         adapters.merge_and_unload()
         model.network.requires_grad_(True)
     return rows
+
+
+def _schedule(
+    settings: Stage, optimizer: torch.optim.Optimizer, steps: int, done: int
+) -> LRScheduler:
+    """Return the schedule of a stage's rate, after the steps that are done."""
+    constant = settings.schedule == "constant"
+    schedule = get_scheduler(
+        "constant_with_warmup" if constant else settings.schedule,
+        optimizer,
+        num_warmup_steps=round(settings.warmup * steps),
+        num_training_steps=steps,
+    )
+    with warnings.catch_warnings():
+        # torch takes a schedule that moves before the optimizer for a mistake; here the steps were
+        # taken before the checkpoint.
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(done):
+            schedule.step()
+    return schedule
 
 
 def _backward(
@@ -180,55 +273,70 @@ def _backward(
     loss: Loss,
     bf16: bool,
 ) -> tuple[float, int]:
-    """Gradients of the mean loss over the tokens of a step's answers; (that loss, tokens computed by all processes).
+    """Add up the gradients of the mean loss over the tokens of a step's answers.
 
-    A process takes its share of the answers in micro-batches, whose gradients add up.
+    A process takes its part of the answers in micro-batches, whose gradients add up.
+
+    Args:
+        accelerator: knows the processes of the trial.
+        network: `model.answers`, as accelerate wrapped it.
+        answers: those of all processes.
+        model: what is trained.
+        loss: the loss of each answer token.
+        bf16: autocast to bfloat16.
+
+    Returns:
+        That loss, and the tokens that all processes computed.
     """
     count, budget = accelerator.num_processes, BUDGET[model.device.type]
-    shares = [answers[process::count] for process in range(count)]
-    plans = [list(batches.plan([e.length for e in share], budget)) for share in shares]
-    mine, plan = shares[accelerator.process_index], plans[accelerator.process_index]
+    parts = [answers[process::count] for process in range(count)]
+    plans = [_plan(part, budget) for part in parts]
+    mine, plan = parts[accelerator.process_index], plans[accelerator.process_index]
     scored = sum(e.scored[0] for e in answers)
     total, tokens = torch.zeros((), device=model.device), 0
     turns = max(map(len, plans))
     # One autocast region for all turns: the bf16 copies of the weights are made once.
     with model.autocast(bf16):
         for turn in range(turns):
-            # A process whose share is done, or is empty, still joins the others' reductions.
+            # A process whose part is done, or is empty, still joins the others' reductions: with a
+            # token that weighs nothing.
             idle = turn >= len(plan)
-            part = (
-                [[Encoded([0], [[0]], [1])]]
-                if idle
-                else [[mine[i] for i in row] for row in plan[turn]]
-            )
-            batch = batches.pack(part, model.tokenizer.pad_token_id or 0).to(model.device)
+            rows = [[IDLE]] if idle else batches.rows_of(plan[turn], mine)
+            batch = batches.pack(rows, model.tokenizer.pad_token_id or 0).to(model.device)
+            # Reduction over processes takes the mean of gradients: undo its division.
+            weight = 0.0 if idle else count / scored
             waits = turn < turns - 1 and not model.sharded
             with accelerator.no_sync(network) if waits else nullcontext():
                 logits, _ = network(batch)
-                # Reduction over processes takes the mean of gradients: undo its division.
-                share = loss(logits[batch.source], batch.targets).sum() * (
-                    (not idle) * count / scored
-                )
-                accelerator.backward(share)
-            total += share.detach()
+                part_loss = loss(logits[batch.predictor_of], batch.targets).sum() * weight
+                accelerator.backward(part_loss)
+            total += part_loss.detach()
             tokens += 0 if idle else batch.tokens
     if count == 1:
         return total.item(), tokens
-    parts = gather_object([(total.item(), tokens)])
-    return sum(part for part, _ in parts) / count, sum(part for _, part in parts)
+    gathered = gather_object([(total.item(), tokens)])
+    return sum(part for part, _ in gathered) / count, sum(part for _, part in gathered)
+
+
+def _plan(answers: Sequence[Encoded], budget: int) -> list[list[list[int]]]:
+    """Return the micro-batches of a process's answers (`first_fit`)."""
+    return list(batches.first_fit([answer.length for answer in answers], budget))
+
+
+IDLE = Encoded([0], [[0]], [1])
+"""An answer of one token, for a process that has none of its own left."""
 
 
 def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
+    """Put low-rank adapters into a model, which alone are trained from then on."""
     from peft import LoraConfig, get_peft_model  # half a second, which only adapters cost
 
     torch.manual_seed(seed)
-    return get_peft_model(
-        model.network,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    return get_peft_model(model.network, config)

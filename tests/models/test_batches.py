@@ -128,7 +128,7 @@ def test_a_packed_batch_token_by_token() -> None:
     assert batch.ends.tolist() == [[0, 2], [0, 4], [1, 2]]
     assert batch.targets.tolist() == [1, 2, 3, 5]
     assert batch.option.tolist() == [0, 1, 1, 2]
-    assert batch.sources[batch.source].tolist() == [[0, 1], [0, 1], [0, 3], [1, 1]]
+    assert batch.predictors[batch.predictor_of].tolist() == [[0, 1], [0, 1], [0, 3], [1, 1]]
     assert batch.mask is not None
     assert batch.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
@@ -153,7 +153,7 @@ def test_two_examples_in_a_row_do_not_see_each_other() -> None:
     assert batch.ends.tolist() == [[0, 1], [0, 2], [0, 5], [1, 3]]
     assert batch.targets.tolist() == [1, 2, 3, 6, 6]
     assert batch.option.tolist() == [0, 1, 2, 3, 3]
-    assert batch.sources[batch.source].tolist() == [[0, 0], [0, 0], [0, 4], [1, 1], [1, 2]]
+    assert batch.predictors[batch.predictor_of].tolist() == [[0, 0], [0, 0], [0, 4], [1, 1], [1, 2]]
     assert batch.mask is not None
     assert batch.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0, 0],
@@ -169,27 +169,27 @@ def test_two_examples_in_a_row_do_not_see_each_other() -> None:
 def test_one_option_an_example_and_one_example_a_row_need_no_mask() -> None:
     batch = batches.pack([[Encoded([7, 8], [[1]], [1])], [Encoded([9], [[2, 3]], [2])]], pad=0)
     assert batch.mask is None
-    assert batch.sources[batch.source].tolist() == [[0, 1], [1, 0], [1, 1]]
+    assert batch.predictors[batch.predictor_of].tolist() == [[0, 1], [1, 0], [1, 1]]
     moved = batch.to(torch.device("cpu"))
     assert moved.mask is None
     assert torch.equal(moved.ids, batch.ids)
 
 
 def test_a_plan_by_hand() -> None:
-    assert list(batches.plan([2, 9, 5, 4, 3, 9], budget=20)) == [[[1], [5]], [[2], [3], [4, 0]]]
-    assert list(batches.plan([3, 30, 27], budget=20)) == [[[1]], [[2]], [[0]]]
-    assert list(batches.plan([], budget=20)) == []
+    assert list(batches.first_fit([2, 9, 5, 4, 3, 9], budget=20)) == [[[1], [5]], [[2], [3], [4, 0]]]
+    assert list(batches.first_fit([3, 30, 27], budget=20)) == [[[1]], [[2]], [[0]]]
+    assert list(batches.first_fit([], budget=20)) == []
 
 
 def test_a_long_example_has_its_row_alone() -> None:
-    assert list(batches.plan([batches.WIDE, 10, 20], budget=5000)) == [[[0], [2, 1]]]
-    assert list(batches.plan([batches.WIDE + 1, 10, 20], budget=5000)) == [[[0], [2], [1]]]
+    assert list(batches.first_fit([batches.WIDE, 10, 20], budget=5000)) == [[[0], [2, 1]]]
+    assert list(batches.first_fit([batches.WIDE + 1, 10, 20], budget=5000)) == [[[0], [2], [1]]]
 
 
 def test_a_plan_holds_every_example_once_within_the_budget() -> None:
     draw = random.Random("plan")
     lengths = [draw.randrange(1, 80) for _ in range(200)] + [500]
-    found = list(batches.plan(lengths, budget=256))
+    found = list(batches.first_fit(lengths, budget=256))
     assert sorted(i for rows in found for row in rows for i in row) == list(range(len(lengths)))
     # The first is longer than the budget; what shares its row costs nothing.
     assert found[0][0][0] == 200
@@ -214,6 +214,6 @@ def test_little_of_a_training_step_is_padding() -> None:
     for _ in range(50):
         lengths = [draw.randrange(10, 60) for _ in range(16)]
         tokens += sum(lengths)
-        for rows in batches.plan(lengths, budget=512):
+        for rows in batches.first_fit(lengths, budget=512):
             computed += len(rows) * max(sum(lengths[i] for i in row) for row in rows)
     assert computed <= 1.15 * tokens
