@@ -42,8 +42,8 @@ class PhaseResult:
     """Rows with an empty `trial`: several trials share them."""
     probes: tuple[ProbeScore, ...]
     cka: dict[str, float]
-    """Linear CKA of the hidden states on the questions of each other task to those of the trial's own,
-    by task, where both vary.
+    """Linear CKA of the hidden states on the questions of each other task to those of the trial's
+    own, by task, where both vary.
     """
 
 
@@ -146,7 +146,7 @@ class Evaluation:
         return PhaseResult(rows, found, self._cka_to_own_task(test, scored))
 
     def watching(self, stage: str, model: LanguageModel) -> Watching:
-        """Return how the model is looked at while a stage trains it: watched examples are scored."""
+        """Return how a model is looked at while it is trained: watched examples are scored."""
         examples, task = self.material.watch, self.trial.task
 
         def look(step: int) -> list[Row]:
@@ -195,7 +195,7 @@ class Evaluation:
     def _score_other(
         self, phase: str, model: LanguageModel, task: str, weights: str | None
     ) -> OtherTask:
-        """Score the test examples of another task; once for all trials where `weights` is known."""
+        """Score the test examples of another task; once for all trials, if `weights` is known."""
         examples = self.material.test[task]
 
         def look() -> OtherTask:
@@ -218,7 +218,7 @@ class Evaluation:
         return OtherTask(read_rows(folder / "rows.parquet"), questions)
 
     def _cka_to_own_task(self, own: Scored, others: dict[str, OtherTask]) -> dict[str, float]:
-        """Return the linear CKA of each other task's questions to the own one's, where both vary."""
+        """Return the linear CKA of each other task to the own one, where both have one."""
         found = {}
         for task in self.trial.tasks[1:]:
             value = probing.cka(own.questions, others[task].questions)
@@ -228,7 +228,7 @@ class Evaluation:
 
 
 def named(trial: str, material: Material, parts: Iterable[Sequence[Row]]) -> list[Row]:
-    """Return the Rows of a trial, with its identity and each example's similarity to trained ones."""
+    """Return the Rows of a trial, with its identity and each example's similarity."""
     similar = similarities(material)
     rows = []
     for part in parts:

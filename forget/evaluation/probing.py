@@ -27,8 +27,8 @@ class Pairs:
     def shuffled(self, seed: int) -> Pairs:
         """Return the states with labels drawn anew, for a control (Hewitt and Liang 2019).
 
-        Half of the right pairs and half of the wrong ones are called right. A plain permutation would by chance keep some of the truth, which a clean layer gives back
-        in full.
+        Half of the right pairs and half of the wrong ones are called right. A plain permutation
+        would by chance keep some of the truth, which a clean layer gives back in full.
         """
         draw = np.random.default_rng(seed)
         labels = np.empty_like(self.right)

@@ -20,7 +20,9 @@ from forget.settings.parts import Position
 from forget.tasks.task import Example
 
 BUDGET = {"cpu": 512, "cuda": 32768}
-"""Tokens of a batch: enough to keep the device busy. On a CPU, more would no longer fit in its caches."""
+"""Tokens of a batch: enough to keep the device busy. On a CPU, more would no longer fit in its
+caches.
+"""
 
 CHUNK = 32
 """Positions whose probabilities over the vocabulary are in memory at once."""
@@ -35,8 +37,8 @@ class Scores:
     lengths: list[tuple[int, ...]]
     """Divisor of each option's sum, by example."""
     answers: dict[Position, torch.Tensor]
-    """Hidden state [options of all examples, layers + 1, width] of each option by position, in order
-    of example and option.
+    """Hidden state [options of all examples, layers + 1, width] of each option by position, in
+    order of example and option.
     """
     questions: torch.Tensor
     """Hidden state [examples, layers + 1, width] of the prompt's last token; empty where none were

@@ -56,13 +56,16 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Packed examples. B rows of at most L tokens hold E examples, with O options and T scored tokens among them."""
+    """Packed examples.
+
+    B rows of at most L tokens hold E examples, with O options and T scored tokens among them.
+    """
 
     ids: torch.Tensor
     """[B, L] token ids, padded on the right."""
     mask: torch.Tensor | None
-    """[B, 1, L, L], true where a token (row) sees another (column); None where plain causal attention
-    does.
+    """[B, 1, L, L], true where a token (row) sees another (column); None where plain causal
+    attention does.
     """
     positions: torch.Tensor
     """[B, L] from the start of each example."""
@@ -161,14 +164,14 @@ def encode(
         scored = [len(ids) - unscored for ids, unscored in pairs]
         if min(scored) < 1 or not prompt:
             raise BadInput(
-                f"example {example.id}: its prompt, an option or the suffix has no token of its own: "
-                f"{example.options}"
+                f"example {example.id}: its prompt, an option or the suffix has no token of its"
+                f" own: {example.options}"
             )
         one = Encoded(prompt, options, scored)
         if one.longest > limit:
             raise BadInput(
-                f"example {example.id} has {one.longest} tokens, but the model reads {limit} at most; "
-                "leave it out"
+                f"example {example.id} has {one.longest} tokens, but the model reads {limit} at"
+                " most; leave it out"
             )
         encoded.append(one)
     return encoded
@@ -232,8 +235,7 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
         rows: the examples by row.
         pad: the token id of padding.
     """
-    widths = [sum(e.length for e in row) for row in rows]
-    shape = (len(rows), max(widths))
+    shape = (len(rows), max(map(_width, rows)))
     ids = torch.full(shape, pad)
     positions = torch.zeros(shape, dtype=torch.long)
     owners = torch.full(shape, -1)
@@ -287,6 +289,11 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
         starts=torch.tensor(starts),
         prompt_ends=torch.tensor(prompt_ends),
     )
+
+
+def _width(row: Sequence[Encoded]) -> int:
+    """Return the tokens of a row's examples."""
+    return sum(example.length for example in row)
 
 
 def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:

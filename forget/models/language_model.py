@@ -35,37 +35,43 @@ class LanguageModel:
 
     @functools.cached_property
     def answers(self) -> Answers:
-        """What runs the network. There is one: where the model is sharded, its forward gathers the weights."""
+        """The one module that runs the network; a sharded model's weights are gathered in it."""
         return Answers(self.network)
 
     @property
     def sharded(self) -> bool:
+        """True where several processes hold the model between them."""
         return is_sharded(self.answers)
 
     def autocast(self, bf16: bool) -> torch.autocast:
-        """The region to run it in. Of a sharded model no bf16 weight outlives its use."""
+        """Return the region to run the model in.
+
+        No bf16 copy of a sharded model's weights outlives its use.
+        """
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=not self.sharded
         )
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.network.device
 
     @property
     def parameters(self) -> int:
-        """Tied weights counted once."""
+        """Number of parameters, tied weights counted once."""
         return sum(p.numel() for p in self.network.parameters())
-
-    @property
-    def layers(self) -> int:
-        return self.network.config.num_hidden_layers
 
 
 def save(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.float32) -> None:
-    """A plain Hugging Face folder with safetensors; the model in memory keeps its weights.
+    """Write a model as a plain Hugging Face folder; the one in memory keeps its weights.
 
-    All processes of the trial call it together, those without a folder to help gather the weights.
+    All processes of a trial call it together.
+
+    Args:
+        model: what is written, as safetensors.
+        folder: where; None for the processes that only help to gather the weights.
+        dtype: of the weights in the folder.
     """
     cast: dict[int, torch.Tensor] = {}
     weights = {}
@@ -86,7 +92,7 @@ def save(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.f
 
 
 def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
-    """A random two-layer Llama over bytes: every mechanism of a real model, in milliseconds."""
+    """Make a random Llama over bytes: every mechanism of a real model, in milliseconds."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: i for i, letter in enumerate(["<pad>", *letters])}
     core = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
@@ -113,7 +119,7 @@ def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' bars and its report of weights left out, which a cut model leaves on purpose."""
+    """Silence transformers' bars, and its report of weights that a cut model leaves out."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

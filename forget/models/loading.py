@@ -1,4 +1,4 @@
-"""Language models by name: the hub's, a local folder's, the one that comes as a wheel, and a tiny random one for tests."""
+"""Loading of models, as those whose answers are computed side by side."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ def load(
     device: torch.device | str | None = None,
     sharded: bool = False,
 ) -> LanguageModel:
-    """The model with fp32 weights, on the GPU where there is one.
+    """Load a model with fp32 weights.
 
     Args:
+        name: one of `forget models`, a hub id, or a folder; "/15" at its end keeps 15 layers.
         store: keeps a model that had to be converted, so that it loads in a second the next time.
+        device: by default the GPU where there is one.
         sharded: leave each process of the trial its share of the model; they load it together.
 
     Raises:
         BadInput: unknown name, a missing wheel, a folder that is not read (forget.models.vetting),
-            too few layers, no network.
+            too few layers, no network, or a model whose answers cannot be computed side by side.
     """
     check(str(name))
     stem, depth = _parse(str(name))
@@ -40,51 +42,11 @@ def load(
     if entry and entry.source == "random":
         model = tiny(layers=depth or 2)
     else:
-        source, revision = _located(stem, store)
-        config = _config(source, revision)
-        if depth and depth > config.num_hidden_layers:
-            raise BadInput(
-                f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}'
-            )
-        config.num_hidden_layers = depth or config.num_hidden_layers
-        with _understandable(stem, "weights"), _quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source,
-                revision=revision,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        network, report = loaded
-        # transformers would go on with random numbers in their place.
-        if missing := sorted(
-            {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-        ):
-            more = f" and {len(missing) - 1} more" * (len(missing) > 1)
-            raise BadInput(
-                f'model "{stem}" cannot be loaded: its weights lack {missing[0]}{more}, in the shape of its config.json'
-            )
-        with _understandable(stem, "tokenizer"), _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=revision, trust_remote_code=False
-            )
-        for note in (
-            "is_local",
-            "local_files_only",
-        ):  # Where it was read: nothing that a saved model should tell.
-            tokenizer.init_kwargs.pop(note, None)
-        rows = network.get_input_embeddings().weight.shape[0]
-        if tokenizer.vocab_size > rows:
-            raise BadInput(
-                f'model "{stem}" cannot be loaded: its tokenizer knows {tokenizer.vocab_size} tokens, its embeddings {rows}'
-            )
-        model = LanguageModel(str(name), network, tokenizer)
+        model = _read(str(name), stem, depth, store)
     model.network.requires_grad_(True).eval()
     if not sharded:
-        model.network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.network.to(where)  # type: ignore[arg-type]
     own = _own(model)
     if model.device.type == "cpu":
         quicken(model.network)
@@ -94,25 +56,86 @@ def load(
     return model
 
 
+def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageModel:
+    """Read a model and its tokenizer from where they lie.
+
+    Args:
+        name: the model's, with its depth.
+        stem: the model's, without.
+        depth: how many of its layers are kept; 0 for all.
+        store: keeps a model that had to be converted.
+    """
+    source, revision = _located(stem, store)
+    config = _config(source, revision)
+    if depth and depth > config.num_hidden_layers:
+        raise BadInput(
+            f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}'
+        )
+    config.num_hidden_layers = depth or config.num_hidden_layers
+    with _understandable(stem, "weights"), _quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    network, report = loaded
+    # transformers would go on with random numbers in the place of what is missing.
+    mismatched = [key for key, *_ in report["mismatched_keys"]]
+    if missing := sorted({*report["missing_keys"], *mismatched}):
+        more = f" and {len(missing) - 1} more" * (len(missing) > 1)
+        raise BadInput(
+            f'model "{stem}" cannot be loaded: its weights lack {missing[0]}{more}, in the shape of'
+            " its config.json"
+        )
+    with _understandable(stem, "tokenizer"), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=False
+        )
+    # A saved model should not tell where this one was read.
+    for note in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(note, None)
+    rows = network.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > rows:
+        raise BadInput(
+            f'model "{stem}" cannot be loaded: its tokenizer knows {tokenizer.vocab_size} tokens,'
+            f" its embeddings {rows}"
+        )
+    return LanguageModel(name, network, tokenizer)
+
+
 def _own(model: LanguageModel) -> torch.Tensor:
-    """Logits by the network's own forward of two tokens that `_check_answers` has as an option."""
+    """Return the network's own logits of the two tokens that `_check_answers` has as an option."""
     with torch.no_grad():
         logits: torch.Tensor = model.network(torch.tensor([[1, 2, 4]], device=model.device)).logits
     return logits[0, 1:]
 
 
 def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
-    """Answers are computed as head(backbone(x)) at a few positions, an example's options side by side under one mask and other
-    examples in the same row (forget.models.batches), by faster kernels (forget.models.kernels). A model for which that is not its own forward
-    (capped logits, an attention mask of its own, a gate that only looks like the usual one) is refused.
+    """Refuse a model whose answers, computed as we do, are not those of its own forward.
+
+    Answers are head(backbone(x)) at a few positions, with an example's options side by side under
+    one mask and other examples in the same row (forget.models.batches), by faster kernels
+    (forget.models.kernels). Capped logits, an attention mask of its own, or a gate that only looks
+    like the usual one make a model another.
+
+    Args:
+        model: as it was loaded.
+        own: its own logits (`_own`).
+
+    Raises:
+        BadInput: the model is such a one.
     """
     network, device = model.network, model.device
     # The first option is long: the second one's prompt then lies outside the window of local
     # attention.
     long = [3] * min(300, reach(network) - 2)
-    batch = pack([[Encoded([6], [[7]], [1]), Encoded([1, 2], [long, [4, 5]], [1, 2])]], pad=0).to(
-        device
-    )
+    row = [Encoded([6], [[7]], [1]), Encoded([1, 2], [long, [4, 5]], [1, 2])]
+    batch = pack([row], pad=0).to(device)
     refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
         try:
@@ -126,5 +149,6 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
         raise BadInput(f"{refused}its logits are not finite")
     if (logits[batch.predictor_of[2:]] - own).abs().max() > 1e-3 * own.abs().max():
         raise BadInput(
-            f"{refused}its logits differ from its head over its last hidden state, options side by side"
+            f"{refused}its logits differ from its head over its last hidden state, options side by"
+            " side"
         )

@@ -11,6 +11,9 @@ from forget.settings import identity
 from forget.settings.parts import Count, Lora, Name, Names, Part, Probe, Stage, Watch
 from forget.settings.tables import nested
 
+LabelKind = Literal["random", "random_each_epoch", "flipped"]
+"""Ways to draw the labels of forgetting."""
+
 
 class Trial(Part):
     """A model that learns a task, forgets it, and is measured; equal trials give equal Rows.
@@ -22,7 +25,7 @@ class Trial(Part):
     model: Name
     method: Name = "random_labels"
     """The forget loss, a name in forget.methods.catalogue.METHODS."""
-    labels: Literal["random", "random_each_epoch", "flipped"] = "random"
+    labels: LabelKind = "random"
     """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong
     option.
     """

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 BUDGET = {"cpu": 512, "cuda": 8192}
-"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in its
-caches.
+"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in
+its caches.
 """
 
 Labels = Callable[[int], Sequence[Labelled]]
@@ -170,9 +170,9 @@ def fine_tune(
 ) -> list[Row]:
     """Train a model in place on the answers of labelled examples.
 
-    All processes of a trial call it together. Step k is a function of (seed, k) and the weights alone
-    (order, labels, dropout), so a run that goes on from a checkpoint ends with the same bits as one
-    that never stopped.
+    All processes of a trial call it together. Step k is a function of (seed, k) and the weights
+    alone (order, labels, dropout), so a run that goes on from a checkpoint ends with the same bits
+    as one that never stopped.
 
     Args:
         model: what is trained.

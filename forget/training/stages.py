@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from forget.events import Observe, ignore
-from forget.methods.catalogue import METHODS
+from forget.methods.catalogue import METHODS, Method
 from forget.methods.likelihood import Loss, cross_entropy
 from forget.models import language_model
 from forget.models.catalogue import in_bf16
@@ -16,7 +16,7 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.results.files import read_rows, write_rows
 from forget.results.rows import Row
-from forget.settings.trial import Trial
+from forget.settings.trial import LabelKind, Trial
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
@@ -133,17 +133,25 @@ def forget(
     """
     trial = trainer.trial
     method = METHODS[trial.method]
-
-    def labelled(epoch: int) -> Sequence[labels.Labelled]:
-        if method.on == "true":
-            return labels.true(examples)
-        return labels.draw(examples, trial.labels, trial.seed, epoch)
-
     return trainer.train(
         model,
-        labelled,
+        labelled(method, examples, trial.labels, trial.seed),
         "forget",
         state=f"trials/{key}/checkpoint",
         watching=watching,
         loss=method.loss,
     )
+
+
+def labelled(method: Method, examples: Sequence[Example], kind: LabelKind, seed: int) -> Labels:
+    """Return the labels of forgetting by a method: epoch -> the examples with their labels.
+
+    Args:
+        method: says whether labels are drawn.
+        examples: what is to be forgotten.
+        kind: how labels are drawn (`Trial.labels`).
+        seed: decides every draw.
+    """
+    if method.on == "true":
+        return lambda epoch: labels.true(examples)
+    return lambda epoch: labels.draw(examples, kind, seed, epoch)

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from forget.evaluation import probing
-from forget.evaluation.probing import STRENGTHS, Pairs, cka, pairs, probe, probe_labelings, spread
+from forget.evaluation.probing import STRENGTHS, Pairs, cka, pairs, probe_labelings, spread
 from forget.results.metrics import variability
 from forget.results.rows import Row
 
@@ -34,6 +34,12 @@ def three(strengths: tuple[float, ...], n: int = 300) -> tuple[Pairs, Pairs, Pai
         planted(n, strengths, "validation"),
         planted(n, strengths, "test"),
     )
+
+
+def probe(train: Pairs, validation: Pairs, test: Pairs) -> list[probing.Probed]:
+    """Probe one labeling."""
+    (found,) = probe_labelings([(train, validation)], test)
+    return found
 
 
 def accuracy(found: probing.Probed) -> float:

@@ -89,7 +89,7 @@ def test_a_cut_model_is_the_first_layers_of_the_whole(tmp_path: Path) -> None:
     whole = language_model.tiny(layers=4)
     language_model.save(whole, tmp_path / "model")
     cut = loading.load(f"{tmp_path / 'model'}/3")
-    assert cut.layers == 3
+    assert cut.network.config.num_hidden_layers == 3
     ids = torch.tensor([whole.tokenizer(TEXT)["input_ids"]])
     with torch.no_grad():
         all_states = whole.network(ids, output_hidden_states=True).hidden_states

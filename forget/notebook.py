@@ -1,0 +1,117 @@
+"""The parts of a trial by themselves, for a notebook or a script: `import forget` offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from forget.evaluation import probes, scoring
+from forget.events import Observe, ignore
+from forget.models.catalogue import in_bf16
+from forget.models.language_model import LanguageModel
+from forget.results.files import read_frame
+from forget.results.outcome import ProbeScore
+from forget.results.rows import Row
+from forget.settings.parts import Probe, Stage
+from forget.settings.trial import LabelKind, Trial
+from forget.storage.store import Store
+from forget.tasks import labels as drawing
+from forget.tasks.task import Example
+from forget.training import loop
+
+if TYPE_CHECKING:
+    from forget.analyses import Study
+
+
+def score(
+    model: LanguageModel, examples: Sequence[Example], *, task: str = "", split: str = "test"
+) -> list[Row]:
+    """Score every option of every example, and return a Row for each.
+
+    Args:
+        model: from `load_model` or `load_forgotten`.
+        examples: from `load_task`.
+        task: noted in the Rows.
+        split: noted in the Rows.
+
+    Raises:
+        BadInput: an example that the model cannot read.
+    """
+    scores = scoring.score(model, examples, bf16=in_bf16("auto"))
+    return scores.rows(examples, trial="", phase="loaded", task=task, split=split)
+
+
+def fine_tune(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    stage: Stage,
+    *,
+    labels: Literal["true"] | LabelKind = "true",
+    seed: int = 0,
+) -> None:
+    """Train a model in place: on true labels it learns, on others it forgets.
+
+    Args:
+        model: from `load_model` or `load_forgotten`.
+        examples: from `load_task`.
+        stage: epochs, batch, rate and schedule.
+        labels: "true", or how they are drawn (`Trial.labels`).
+        seed: decides the order of the examples and the labels that are drawn.
+
+    Raises:
+        BadInput: an example that the model cannot read.
+        FloatingPointError: the loss is no longer finite.
+    """
+
+    def labelled(epoch: int) -> list[drawing.Labelled]:
+        if labels == "true":
+            return drawing.true(examples)
+        return drawing.draw(examples, labels, seed, epoch)
+
+    name = "learn" if labels == "true" else "forget"
+    loop.fine_tune(model, labelled, stage, stage=name, seed=seed, bf16=in_bf16("auto"))
+
+
+def probe(
+    model: LanguageModel,
+    task: str,
+    examples: int = 400,
+    *,
+    seed: int = 0,
+    folders: Sequence[str | Path] = (),
+) -> tuple[ProbeScore, ...]:
+    """Probe a model's hidden states, layer by layer, for what it still knows of a task.
+
+    Args:
+        model: from `load_model` or `load_forgotten`.
+        task: one of `forget tasks`, or of `folders`.
+        examples: of the train and of the test split.
+        seed: decides which examples are drawn.
+        folders: where your own tasks lie.
+
+    Raises:
+        BadInput: an unknown task, or one without the splits that a probe needs.
+    """
+    places = tuple(str(Path(folder).absolute()) for folder in folders)
+    like = Trial(task=task, model=model.name, seed=seed, folders=places)
+    return probes.probe_model(model, task, Probe(examples=examples), like)
+
+
+def load_study(experiment: str, copies: Path | None = None, observe: Observe = ignore) -> Study:
+    """Load the finished trials of an experiment from the tracking server, with their Rows.
+
+    Args:
+        experiment: its name in MLflow, which is that of the spec.
+        copies: a folder that keeps what was fetched; by default one in the store.
+        observe: receives a `Step` for each trial.
+
+    Raises:
+        BadInput: no such experiment, or none of its trials has finished.
+    """
+    from forget.analyses import Study
+    from forget.tracking import read_experiment
+
+    found = read_experiment(experiment, copies or Store().root / "fetched", observe)
+    frames = {outcome.id: read_frame(rows) for outcome, rows in found}
+    return Study([outcome for outcome, _ in found], frames)

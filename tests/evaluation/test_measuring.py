@@ -1,0 +1,110 @@
+"""Evaluation: what a phase looks at, what trials share of it, and what tells two looks apart."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forget.evaluation.measuring import Evaluation, named
+from forget.models.language_model import LanguageModel, tiny
+from forget.settings.sweep import overlay
+from forget.settings.trial import Trial
+from forget.storage.store import Store
+from forget.tasks.draws import gather
+
+
+@pytest.fixture
+def small(quick: Trial) -> Trial:
+    """`quick` with few examples."""
+    return overlay(quick, {"evaluation_examples": 12, "probe.examples": 8, "watch.examples": 6})
+
+
+def evaluation(trial: Trial, folder: Path) -> Evaluation:
+    return Evaluation(trial, gather(trial), Store(folder))
+
+
+def counted(model: LanguageModel) -> tuple[Callable[[], LanguageModel], list[str]]:
+    """Return a function that gives the model, and the list of its calls."""
+    calls: list[str] = []
+
+    def load() -> LanguageModel:
+        calls.append(model.name)
+        return model
+
+    return load, calls
+
+
+def test_every_split_is_scored_and_the_own_task_alone_probed(small: Trial, tmp_path: Path) -> None:
+    result = evaluation(small, tmp_path).evaluate("base", tiny())
+    found = {(row.task, row.split) for row in result.rows}
+    # Validation serves the probes, and is no result.
+    assert found == {("vowels", split) for split in ("train", "test", "near")} | {("upper", "test")}
+    assert {score.task for score in result.probes} == {"vowels"}
+    assert set(result.cka) == {"upper"}
+    assert all((row.spread is not None) == (row.split == "test") for row in result.rows)
+
+
+def test_a_trial_without_probes_reads_no_hidden_state(small: Trial, tmp_path: Path) -> None:
+    plain = overlay(small, {"probe.examples": 0})
+    result = evaluation(plain, tmp_path).evaluate("base", tiny())
+    assert result.probes == ()
+    assert result.cka == {}
+    assert all(row.spread is None for row in result.rows)
+    with_probes = evaluation(small, tmp_path).evaluate("base", tiny())
+    assert [replace(row, spread=None) for row in with_probes.rows] == result.rows
+
+
+def test_a_shared_look_is_computed_once_and_read_to_the_bit(small: Trial, tmp_path: Path) -> None:
+    load, calls = counted(tiny())
+    first = evaluation(small, tmp_path).evaluate_shared("base", "weights", load)
+    again = evaluation(overlay(small, {"forget.lr": 1e-3}), tmp_path)
+    assert again.evaluate_shared("base", "weights", load) == first
+    assert calls == ["tiny"]
+    assert evaluation(small, tmp_path).evaluate("base", tiny()) == first
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"evaluation_examples": 11},
+        {"probe.examples": 7},
+        {"seed": 1},
+        {"normalise": "tokens"},
+        {"template": "qa"},
+        {"precision": "bf16"},
+        {"evaluate_on": []},
+    ],
+)
+def test_another_look_is_another_entry(
+    fields: dict[str, object], small: Trial, tmp_path: Path
+) -> None:
+    load, calls = counted(tiny())
+    for trial in (small, overlay(small, fields)):
+        evaluation(trial, tmp_path).evaluate_shared("base", "weights", load)
+    assert len(calls) == 2
+
+
+def test_trials_of_two_tasks_score_a_third_once(small: Trial, tmp_path: Path) -> None:
+    load, _ = counted(tiny())
+    one = overlay(small, {"evaluate_on": ["world"], "probe.examples": 24})
+    two = overlay(one, {"task": "upper"})
+    for trial in (one, two):
+        evaluation(trial, tmp_path).evaluate_shared("base", "weights", load)
+    assert len(list((tmp_path / "scored").glob("*/rows.parquet"))) == 1
+
+
+def test_rows_bear_their_trial_and_their_similarity(small: Trial, tmp_path: Path) -> None:
+    looks = evaluation(small, tmp_path)
+    rows = named("abc", looks.material, [looks.evaluate("base", tiny()).rows])
+    assert {row.trial for row in rows} == {"abc"}
+    assert all((row.similarity is None) == (row.split == "train") for row in rows)
+    near = [row.similarity for row in rows if row.split == "near"]
+    assert min(near) > 0.5
+
+
+def test_what_is_watched_bears_its_step(small: Trial, tmp_path: Path) -> None:
+    watching = evaluation(small, tmp_path).watching("learn", tiny())
+    rows = watching.look(3)
+    assert len(rows) == 6
+    assert {(row.phase, row.split, row.step) for row in rows} == {("learn", "test", 3)}

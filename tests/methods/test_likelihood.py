@@ -1,0 +1,47 @@
+"""Losses of the answers' likelihood, against their formulas."""
+
+import torch
+
+from forget.methods.catalogue import METHODS
+from forget.methods.likelihood import ascent, cross_entropy
+from forget.tasks.task import Example
+from forget.training.stages import labelled
+
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]])
+TARGETS = torch.tensor([0, 2])
+
+EXAMPLES = [Example(str(i), "?", (" yes", " no"), answer=i % 2) for i in range(64)]
+
+
+def test_cross_entropy_is_minus_the_log_probability_of_each_target() -> None:
+    logprobs = LOGITS.log_softmax(-1)
+    expected = -logprobs[torch.arange(2), TARGETS]
+    torch.testing.assert_close(cross_entropy(LOGITS, TARGETS), expected)
+
+
+def test_a_step_of_ascent_makes_the_truth_less_likely() -> None:
+    logits = LOGITS.clone().requires_grad_(True)
+    ascent(logits, TARGETS).sum().backward()
+    assert logits.grad is not None
+    after = logits.detach() - 0.1 * logits.grad
+    assert (cross_entropy(after, TARGETS) > cross_entropy(LOGITS, TARGETS)).all()
+
+
+def test_losses_of_half_precision_are_taken_in_single() -> None:
+    for method in METHODS.values():
+        assert method.loss(LOGITS.bfloat16(), TARGETS).dtype == torch.float32
+
+
+def test_a_method_trains_on_the_labels_that_it_says() -> None:
+    truth = [example.answer for example in EXAMPLES]
+    for name, method in METHODS.items():
+        drawn = [item.label for item in labelled(method, EXAMPLES, "random", seed=0)(0)]
+        assert (drawn == truth) == (method.on == "true"), name
+
+
+def test_labels_change_with_the_epoch_where_they_are_drawn_anew() -> None:
+    method = METHODS["random_labels"]
+    once = labelled(method, EXAMPLES, "random", seed=0)
+    anew = labelled(method, EXAMPLES, "random_each_epoch", seed=0)
+    assert once(0) == once(1) == anew(0)
+    assert anew(0) != anew(1)

@@ -1,0 +1,63 @@
+"""Draws: what a trial takes of each split is said once, and gathered as it is said."""
+
+from pathlib import Path
+
+import pytest
+
+from forget import tasks
+from forget.errors import BadInput
+from forget.settings.sweep import overlay
+from forget.settings.trial import Trial
+from forget.tasks.draws import SCORED, draws, gather, take
+
+
+def test_everything_that_is_drawn_is_said(quick: Trial) -> None:
+    said = {(draw.use, draw.task, draw.split): draw.n for draw in draws(quick)}
+    assert said == {
+        ("learn", "vowels", "train"): 64,
+        ("forget", "vowels", "train"): 48,
+        ("trained", "vowels", "train"): 48,
+        ("near", "vowels", "near"): 800,
+        ("validate", "vowels", "validation"): 24,
+        ("test", "vowels", "test"): 800,
+        ("test", "upper", "test"): 800,
+        ("watch", "vowels", "test"): 100,
+    }
+    assert not [draw for draw in draws(overlay(quick, {"watch.points": 0})) if draw.use == "watch"]
+
+
+def test_what_is_gathered_is_what_was_said(quick: Trial) -> None:
+    material = gather(overlay(quick, {"evaluation_examples": 12}))
+    assert list(map(len, (material.learn, material.forget, material.trained))) == [64, 48, 12]
+    assert material.trained == material.forget[:12]
+    assert material.forget == material.learn[:48]
+    assert {task: len(part) for task, part in material.test.items()} == {"vowels": 12, "upper": 12}
+    assert len(material.near) == 12
+
+
+def test_near_duplicates_are_of_examples_that_are_trained_on(quick: Trial) -> None:
+    few = overlay(quick, {"forget.examples": 10})
+    material = gather(few)
+    trained = {example.id for example in material.forget}
+    sources = {example.source for example in tasks.load("vowels", "near", folders=few.folders)}
+    assert {example.source for example in material.near} == trained & sources
+    assert 0 < len(material.near) < 10
+
+
+def test_a_task_may_lack_near_duplicates_and_a_validation_split(quick: Trial) -> None:
+    material = gather(overlay(quick, {"task": "upper", "evaluate_on": []}))
+    assert material.near == material.validate == ()
+
+
+def test_a_split_that_is_needed_is_missed_by_name(quick: Trial, tmp_path: Path) -> None:
+    (tmp_path / "lone").mkdir()
+    line = '{"id": "1", "question": "?", "choices": ["a", "b"], "answer": 0}\n'
+    (tmp_path / "lone" / "train.jsonl").write_text(line)
+    lone = overlay(quick, {"task": "lone", "evaluate_on": [], "folders": [str(tmp_path)]})
+    (missing,) = [draw for draw in draws(lone) if draw.use == "test"]
+    with pytest.raises(BadInput, match='task "lone" has no split "test"'):
+        take(lone, missing)
+
+
+def test_what_is_scored_is_a_use(quick: Trial) -> None:
+    assert {draw.use for draw in draws(quick)} >= set(SCORED)
