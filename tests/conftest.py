@@ -6,6 +6,7 @@ import os
 import random
 import string
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,28 @@ from forget.storage.store import Store
 def _imports_are_no_garbage() -> None:
     """Training collects garbage when it ends, which takes a third of a second where all of torch has to be looked through."""
     gc.freeze()
+
+
+def lack(needs: str = "PostgreSQL and an object store", make: str = "test-servers") -> str:
+    """Say why a test with this marker `servers` is skipped."""
+    return f"needs {needs}: make {make}"
+
+
+@pytest.hookimpl(tryfirst=True)  # before a skipif that looks at the machine
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs servers unless they were asked for, also where they are: the same tests run on every machine."""
+    marker = item.get_closest_marker("servers")
+    if marker and "servers" not in item.config.option.markexpr:
+        pytest.skip(lack(*marker.args, **marker.kwargs))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line how many tests were skipped, for want of what, and which target brings it."""
+    reports = terminalreporter.stats.get("skipped", ())
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    if reasons:
+        said = ", ".join(f"{count} ({reason})" for reason, count in reasons.most_common())
+        terminalreporter.write_line(f"skipped: {said}")
 
 
 SIZES = {"train": 64, "validation": 24, "test": 40}

@@ -195,7 +195,7 @@ def test_what_the_kubernetes_page_names_is_there() -> None:
         assert name in tests or any(f"def {name}(" in text for text in tests.values()), name
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+@pytest.mark.servers("kubectl")
 def test_the_overlay_of_ones_own_renders(tmp_path: Path) -> None:
     (overlay,) = blocks("yaml", KUBERNETES)
     folder = tmp_path.resolve()

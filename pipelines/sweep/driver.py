@@ -123,6 +123,8 @@ class Driver(tune.Callback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         job = self.queue.jobs[trial.trial_id]
+        # Ray may have failed to start its process, so that it never started for Tune.
+        self.progress.started(job.id, label(job.trial, self.sweep))
         if (reason := _reason(trial)) == LEFT:
             # No failure of the trial, however often it happens.
             trial.max_failures += 1

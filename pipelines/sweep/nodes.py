@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import sys
@@ -79,6 +80,10 @@ def cluster(address: str | None = None) -> Iterator[None]:
             # Ray protects what it starts by a token, which it would write under HOME. Ours lives as
             # long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            # Ray starts its workers by a shell, which takes a blank in the path of Python for the
+            # end of a word.
+            if (python := shlex.quote(sys.executable)) != sys.executable:
+                quiet["runtime_env"] = {"py_executable": python}
             ray.init(
                 include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet
             )

@@ -156,6 +156,7 @@ def test_the_committed_section_is_made_of_the_committed_numbers_and_nothing_went
     assert not any(number for load in record.loads for number in load.wrong.values())
 
 
+@pytest.mark.servers(make="load")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("part", "size"), [("trials", 20), ("loggers", 8), ("versions", 30)])

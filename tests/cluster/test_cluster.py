@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pipelines.cluster.manifests import job_name, parse, render_sweep, tag_of, w
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+pytestmark = pytest.mark.servers("kubectl")
 
 # An absolute folder is the cluster's: nothing about the trial can be checked here, and torch is not
 # imported.

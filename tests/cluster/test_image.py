@@ -67,6 +67,7 @@ def steps(dockerfile: str) -> list[list[str]]:
     return stages
 
 
+@pytest.mark.servers("kubectl and tools that check manifests")
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_hadolint_finds_nothing(dockerfile: str) -> None:
     hadolint = shutil.which("hadolint", path=f"{ROOT}/.venv-deploy/bin:{os.environ['PATH']}")

@@ -21,6 +21,8 @@ from ray.autoscaler._private.kuberay import node_provider
 
 from forget.settings.reading import read_sweep
 
+pytestmark = pytest.mark.servers("kubectl and tools that check manifests")
+
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT.parent / "shared/kubernetes/rayjob.schema.json"
 OVERLAYS = ["k8s/overlays/cpu", "k8s/overlays/gpu", "k8s/overlays/kueue", "k8s/overlays/pvc"]

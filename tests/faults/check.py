@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import psycopg2
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -113,6 +112,8 @@ def _broken_runs(cell: Cell, expected: Undisturbed) -> Iterator[str]:
 
 def _points(cell: Cell) -> dict[Point, list[float]]:
     """Values by point, as they lie in the database: more than one is a double."""
+    import psycopg2  # the list of faults is read without it
+
     query = """
         select coalesce(trial.value, ''), metrics.key, metrics.step, metrics.value
         from metrics join runs using (run_uuid) join experiments using (experiment_id)

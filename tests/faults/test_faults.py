@@ -39,6 +39,7 @@ def test_the_page_has_a_line_for_each_fault() -> None:
     ) == list(FAULTS)
 
 
+@pytest.mark.servers
 @pytest.mark.timeout(1500)
 def test_a_sweep_outlives_a_loss_of_power(servers: World, expected: Undisturbed) -> None:
     """Its processes are killed while it learns, and half of what was written last is gone."""
@@ -46,6 +47,7 @@ def test_a_sweep_outlives_a_loss_of_power(servers: World, expected: Undisturbed)
 
 
 @pytest.mark.slow
+@pytest.mark.servers(make="faults")
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("fault", FAULTS)

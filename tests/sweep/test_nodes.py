@@ -31,6 +31,7 @@ WORKERS = ("10.77.0.11", "10.77.0.12")
 SEEDS = (0, 1, 2)
 
 pytestmark = [
+    pytest.mark.servers,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces"),
     pytest.mark.skipif(not shutil.which("ip"), reason="no command `ip`: apt-get install iproute2"),
 ]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -32,7 +33,9 @@ from forget.storage.store import Store
 from forget.tracking import tracking_uri
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
+from pipelines.progress import Progress
 from pipelines.sweep import commands, nodes, run
+from pipelines.sweep.driver import Driver
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +290,25 @@ def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
     # Adapters' rank changes nothing where the whole model is tuned.
     total, todo = jobs(sweep_of(quick, **{"lora.rank": [4, 8]}), Store(tmp_path))
     assert total == len(list(todo)) == 1
+
+
+def test_a_trial_whose_process_never_starts_fails_in_one_sentence(
+    quick: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = Driver(sweep_of(quick), Store(tmp_path))
+    driver.queue.suggest("tune")
+    (tmp_path / "error").write_text("Traceback\nActorUnschedulableError: no worker started")
+    # Ray takes minutes to give up; then Tune tells of the failure without having told of a start.
+    failures = SimpleNamespace(num_failures=1)
+    trial = SimpleNamespace(
+        trial_id="tune", error_file=str(tmp_path / "error"), max_failures=2, run_metadata=failures
+    )
+    with Progress(1) as driver.progress:
+        driver.on_trial_recover(1, [], trial)
+        driver.on_trial_error(2, [], trial)
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == ["started", "again", "failed"]
+    assert driver.failures[0].reason.startswith("ActorUnschedulableError: no worker started (see ")
 
 
 def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:

@@ -32,6 +32,8 @@ from forget.results.metrics import metric_name
 from forget.results.outcome import Outcome
 from forget.storage.store import Store
 
+pytestmark = pytest.mark.servers
+
 RUN = """
     import shutil, sys, ray
     from pipelines import sweep as sweeps

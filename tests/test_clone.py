@@ -1,0 +1,36 @@
+"""A stranger's first minutes: a clone in a folder whose name has a blank, an empty HOME, no git identity."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_two_commands_work_in_a_fresh_clone(tmp_path: Path) -> None:
+    """All tests are collected there; .ci/run runs them as well."""
+    clone, home = tmp_path / "a clone", tmp_path / "home"
+    home.mkdir()
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    hidden = ("PYTHON", "PYTEST", "FORGET_", "MLFLOW_", "MAKE", "MFLAGS", "XDG_", "HF_")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(hidden)
+    } | {"HOME": str(home)}
+
+    def make(*words: str, **more: str) -> str:
+        done = subprocess.run(
+            ["make", *words], cwd=clone, env=environment | more, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "[1/1]" in make("sweep", "SPEC=smoke")
+    assert "tests collected" in make("test", PYTEST_ADDOPTS="--collect-only")
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
+    assert status == ""
