@@ -37,7 +37,7 @@ pytestmark = pytest.mark.servers
 RUN = """
     import shutil, sys, ray
     from pipelines import sweep as sweeps
-    from pipelines.cli.shared.app import main
+    from pipelines.cli.app import main
 
     {prelude}
     sys.argv = ["forget", "sweep", "{spec}"]
@@ -244,7 +244,7 @@ def failed(stack: Stack, toy_tasks: Path) -> Failed:
     assert done.returncode == 1, done.stdout + done.stderr
     sync = """
         import sys
-        from pipelines.cli.shared.app import main
+        from pipelines.cli.app import main
 
         sys.argv = ["forget", "sync", "failing.toml"]
         main()

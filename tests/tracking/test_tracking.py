@@ -310,7 +310,7 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
         from mlflow.tracking import MlflowClient
         from forget.events import Step
         from forget.storage.store import Store
-        from forget.settings.trial.trial import Trial
+        from forget.settings.trial import Trial
         study = pickle.loads(Path("study").read_bytes())
         with tracking.trial_sink(study, Trial(task="science", model="tiny"), "a", Store(Path(".forget"))) as observe:
             observe(Step(stage="learn", step=1, steps=3, loss=1.0, lr=0.1, tokens=1))
