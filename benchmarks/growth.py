@@ -1,9 +1,8 @@
-"""How time and memory grow with each size of a study: one size is varied at a time, the others stay as they are.
+"""Measure how time and memory grow with each size of a study: one size varies at a time.
 
-Seconds are the processor's, so that a busy machine changes them little; memory is the peak while it
-runs over what the process held before. The exponent is the slope of the seconds over the values,
-both logarithmic, by least squares: 1 is linear growth, and what a run costs whatever the size pulls
-it below.
+Seconds are the processor's, so that a busy machine changes them little. Memory is the peak over
+what the process held before. The exponent is the slope of log seconds over log values, by least
+squares: 1 is linear growth, and a cost that does not depend on the size pulls it below 1.
 """
 
 from __future__ import annotations

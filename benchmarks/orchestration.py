@@ -1,17 +1,15 @@
-"""What a study costs besides its computing: the sweep around the trials, memory, tracking.
+"""Measure a study's cost beside its computing: orchestration, memory and tracking.
 
-Orchestration is the part of a sweep's wall time, over all of its slots, that no trial accounts for:
+Orchestration is the part of a sweep's wall time, over all of its slots, in which no trial runs:
 starting Python, Ray and MLflow, waiting for the last trial beside an empty slot, and writing the
 report. It is measured on the quickstart, run as a command in an empty folder.
 
-The memory of a trial is what its process grows by, at its peak, over the moment before the model is
-loaded, in a process of its own; the whole is 16 bytes for each parameter: weights, gradients and
-two moments of the optimiser in fp32.
+The memory of a trial is the peak of its process over the moment before the model is loaded. The
+whole is 16 bytes for each parameter: weights, gradients and two moments of the optimiser in fp32.
 
 Tracking is the time that 12 trials of 500 steps with 21 metrics a step (three from each of seven
-stages) take to reach a database of MLflow in SQLite, final numbers included, without the trials
-themselves; the whole is that time and the training steps that such trials would take, at the speed
-of a few steps measured beside it.
+stages) take to reach a database of MLflow in SQLite, final numbers included. The whole is that time
+and the training steps of such trials, at the speed of a few steps measured beside it.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def with_result(record: Record, result: Result) -> Record:
 
 
 def reasons() -> dict[str, str]:
-    """Why a row misses its target, by work: written by hand, from its profile."""
+    """Read, by work, why a row misses its target: written by hand, from the profile in the JSON."""
     return tomllib.loads((HERE / "why.toml").read_text(encoding="utf-8"))
 
 
@@ -119,6 +119,7 @@ def cells(result: Result) -> list[str]:
 
 def page(record: Record, why: dict[str, str]) -> str:
     """docs/performance.md."""
+    command = f"make bench{'-quick' if record.quick else ''}"
     where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     rounds = sorted({len(result.ours) for result in record.results if result.ours}) or [
         record.rounds
@@ -126,11 +127,15 @@ def page(record: Record, why: dict[str, str]) -> str:
     times = f"{' or '.join(map(str, rounds))} round{'s' if rounds[-1] > 1 else ''}"
     parts = [
         "# Performance",
-        f"Made from performance.json, which `make bench{'-quick' if record.quick else ''}` wrote, on: {where}.",
-        "Each row was first checked for equal results. Then the two sides ran strictly in turn in one process, for "
-        f"{times}; a ratio is their time over ours in the same round: the median "
-        "(least-largest). Work that takes minutes is timed once, on the pass that is checked. Seconds are medians. A row that "
-        "is run again by itself takes the place of its former figures, so others may be older than the commit that is named.",
+        f"`{command}` does the same work here and with the tool you would pick instead, and times "
+        "both. This page is made of performance.json, which also holds profiles of the rows that "
+        "miss their target.",
+        f"Measured on: {where}. A row that was measured again by itself replaced only its own "
+        "figures, so a row may be of another commit.",
+        "Each row was first checked for equal results. Then the two sides ran in turn in one "
+        f"process, for {times}. Seconds are medians. A ratio is their time divided by ours in the "
+        "same round: the median, and in brackets the least and the largest. Work that takes "
+        "minutes is timed once, on the pass that is checked.",
     ]
     for room in ROOMS:
         results = [result for result in record.results if result.room == room]
@@ -142,8 +147,6 @@ def page(record: Record, why: dict[str, str]) -> str:
                 parts.append(
                     f"**{result.work}** misses its target. {why.get(result.work, UNEXPLAINED)}"
                 )
-                if result.profile:
-                    parts.append(f"Where its time or memory goes:\n\n```\n{result.profile}\n```")
     if record.growth:
         parts += ["## Growth", _about("growth"), growth_table(record.growth)]
         parts += [f"![{one.what}, by {one.of}]({one.figure})" for one in record.growth]

@@ -1,4 +1,4 @@
-"""The linear probes of all layers against scikit-learn's logistic regression, a fit a layer and penalty."""
+"""Fit linear probes on all layers: ours against scikit-learn, one fit a layer and penalty."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""The log-probability of every option of real benchmark items, by `forget.evaluation.scoring.score` and by lm-evaluation-harness.
+"""Score the options of benchmark items: `forget.evaluation.scoring` against lm-evaluation-harness.
 
-Both get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options
+Both sides get the same network and the same texts: long contexts (BoolQ, RTE, QNLI), four options
 (ARC-easy, HellaSwag) and short contexts (PIQA), or tasks that ship with the package where there is
-no folder of data. The harness runs at the fastest of the batch sizes 1, 4, 8, 16 and 32, tried on
-the first of these items before anything is timed. In fp32 every log-probability is the same within
-1e-3 nats, and the accuracy is equal. In bf16 the harness still computes in fp32, its default for
-this model; the accuracy is compared on more items than are timed, with our own in fp32, which the
-row in fp32 has shown to be the harness's. Rows against a network cast to bf16 show what of the
-ratio is precision; they have no target.
+no folder of data. The harness runs at the fastest of the batch sizes 1, 4, 8, 16 and 32, tried
+before anything is timed. In fp32 every log-probability is equal within 1e-3 nats, and so is the
+accuracy. In bf16 the harness still computes in fp32, its default for this model; there our accuracy
+is compared with our own in fp32, on more items than are timed. Rows with bf16 on both sides show
+how much of a ratio is precision; they have no target.
 """
 
 from __future__ import annotations

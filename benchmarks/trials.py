@@ -1,16 +1,15 @@
-"""Whole trials, and a sweep of twelve: by this platform, and by the stack a user would put together, one after the other.
+"""Run whole trials and a sweep of twelve: this platform against a stack that a user would build.
 
 The stack loads the model with transformers, scores it with lm-evaluation-harness, learns with
-Trainer, scores it, trains it again with Trainer on the random labels of `forget.tasks.labels`,
-scores it once more, and reads each phase's hidden states with transformers for logistic regressions
-of scikit-learn, layer by layer, at four L2 penalties of which validation chooses. Both sides take
-the same examples in the same order, score the same ones (those trained on, and the test examples of
-each task) and probe the same pairs at the last token. The platform writes its store, the learned
-checkpoint and its tracking as well; what of this the stack does not do is not taken off our time.
+Trainer, scores it, trains it on the same random labels with Trainer, scores it again, and fits
+scikit-learn's logistic regressions to each phase's hidden states, layer by layer, at four penalties
+of which validation chooses. Both sides train on the same examples in the same order, score the same
+examples, and probe the same pairs at the last token. The platform also writes its store, the
+learned checkpoint and its tracking, and that time counts as ours.
 
-In fp32 no accuracy is further from the stack's than one example, and the probes' differ by 0.02 on
-average at most. With the default precision, and in the sweep, which is the `forget sweep` command
-with a store and a database of its own, the accuracies differ by 0.05 on average at most.
+In fp32 no accuracy differs by more than one example, and the probes' accuracies differ by 0.02 on
+average at most. At the default precision, and in the sweep, accuracies differ by 0.05 on average at
+most. The sweep is the `forget sweep` command, with a store and a database of its own.
 """
 
 from __future__ import annotations

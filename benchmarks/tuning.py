@@ -1,17 +1,16 @@
-"""Steps of full fine-tuning, by `forget.training.loop.fine_tune` and by Hugging Face's Trainer.
+"""Take steps of full fine-tuning: `forget.training.loop.loop.fine_tune` against Hugging Face's Trainer.
 
-Both start from the same weights, which each puts back in the time that is measured, take the same
-items in the same order, in the same batches, at a constant rate with the same clipping, and learn
-the answers alone. Long contexts are BoolQ, short ones ARC-easy, or tasks that ship with the package
-where there is no folder of data. Trainer keeps its default settings: fp32, its own optimiser. The
-loss of every step is the same within 1 % in fp32; in bf16, our default on a machine that computes
-in it, it has to be finite, and its mean over the run within 10 %. A row against Trainer in bf16
-shows what of the ratio is precision.
+Both sides start from the same weights, which each restores within the time that is measured. They
+take the same items in the same order and batches, at a constant rate with the same clipping, and
+learn the answers alone. Long contexts are BoolQ and short ones ARC-easy, or tasks that ship with
+the package where there is no folder of data. Trainer keeps its default settings: fp32 and its own
+optimiser. In fp32 the loss of every step is equal within 1 %. In bf16, our default on a machine
+that computes in it, every loss is finite and their mean is within 10 %.
 
 The share of the machine's matrix peak counts 6 operations for each parameter of the blocks and each
-token that is not padding (2 forward, 4 backward; attention, embeddings and the head are left out),
-over the time from the first step to the last, with the largest rate of a square matrix product in
-the same precision as the whole, measured before and after.
+token that is not padding (2 forward, 4 backward; attention, embeddings and the head are left out)
+from the first step to the last. The whole is the largest rate of a square matrix product in the
+same precision, measured before and after.
 """
 
 from __future__ import annotations

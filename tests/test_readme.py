@@ -1,5 +1,8 @@
-"""The commands of the README, each one run; those of docs/kubernetes.md as far as they go without a cluster."""
+"""Run each command of README.md and CONTRIBUTING.md, and those of docs/kubernetes.md as far as they
+go without a cluster.
+"""
 
+import importlib
 import json
 import os
 import re
@@ -25,7 +28,9 @@ from pipelines.cluster import manifests
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 KUBERNETES = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 STUDY = """
 [base]
@@ -68,9 +73,14 @@ def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "command", [line for line in commands() + commands(KUBERNETES) if line.startswith("make ")]
-)
+MAKE = [
+    line
+    for line in commands() + commands(CONTRIBUTING) + commands(KUBERNETES)
+    if line.startswith("make ")
+]
+
+
+@pytest.mark.parametrize("command", MAKE)
 def test_make_commands_expand_to_what_the_pages_say(command: str) -> None:
     found = subprocess.run(
         [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True
@@ -162,7 +172,7 @@ def test_the_item_of_ones_own_is_read(tmp_path: Path) -> None:
 
 
 def test_the_python_of_the_readme_loads_a_forgotten_model(study: Path) -> None:
-    (code,) = blocks("python")
+    code = blocks("python")[-1]
     code = (
         code.replace("smollm2-135m", "tiny").replace("world", "vowels")
         + "\nprint(model.parameters)"
@@ -180,17 +190,41 @@ def test_the_python_of_the_readme_loads_a_forgotten_model(study: Path) -> None:
     assert done.stdout.strip().endswith("90496")
 
 
-def test_every_file_the_readme_names_is_there() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
-    assert shutil.which("make")
+@pytest.mark.skipif(
+    not hasattr(importlib.import_module("forget"), "load_model"),
+    reason="forget.load_model is not there yet",
+)
+def test_the_python_of_ones_own_model_runs(tmp_path: Path) -> None:
+    (code,) = [code for code in blocks("python") if "load_model" in code]
+    code = code.replace("smollm2-135m", "tiny")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"0\.\d", done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        named = page.parent / target if target else page
+        assert named.exists(), target
+        assert not anchor or anchor in anchors(named), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_what_the_kubernetes_page_names_is_there() -> None:
     assert cluster.OPERATOR in KUBERNETES
     for target in re.findall(r"(?<![\w/.])(?:k8s|mlflow)/[\w./-]*\w", KUBERNETES):
         assert (ROOT / target).exists(), target
-    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")}
+    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
     for name in re.findall(r"\btest_\w+\b(?:\.py)?", KUBERNETES):
         assert name in tests or any(f"def {name}(" in text for text in tests.values()), name
 

@@ -96,28 +96,17 @@ def section(record: Record, prose: Mapping[str, str]) -> str:
     """In Markdown."""
     parts = [HEADING, prose["opening"]]
     for load in record.loads:
-        parts += [
-            f"### {load.size:,} {load.part}",
-            prose[load.part],
-            _circumstances(load),
-            _took(load),
-            _latencies(load),
-        ]
+        parts += [f"### {load.size:,} {load.part}", prose[load.part]]
+        parts += [_circumstances(load), _took(load)]
         if load.grown:
             parts.append(_grown(load.grown))
-        for group, lines in load.profiles.items():
-            if lines:
-                body = "\n".join(lines)
-                parts.append(
-                    f"Where the processor's time goes in the {group}, what a function calls included:\n\n```\n{body}\n```"
-                )
         parts.append(prose[f"{load.part}-bottleneck"])
     parts.append(prose["closing"])
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _circumstances(load: Load) -> str:
-    wrong = ", ".join(f"{name} {number}" for name, number in load.wrong.items())
+    wrong = ", ".join(f"{name} {number}" for name, number in load.wrong.items() if number)
     rates = ", ".join(
         f"{rate:,.0f} {name}" if rate >= 10 else f"{rate:.1f} {name}"
         for name, rate in load.rates.items()
@@ -130,7 +119,11 @@ def _circumstances(load: Load) -> str:
         if load.others > 0.1
         else ""
     )
-    return f"Took {load.seconds:.0f} s ({where}).{busy} {rates}. Went wrong: {wrong}."
+    # The last kind sums up all requests (wire.kinds).
+    every = load.kinds[-1]
+    answered = f"Half of its {every.calls:,} requests were answered within {every.p50:.0f} ms"
+    took = f"It took {load.seconds:.0f} s ({where}): {rates}.{busy}"
+    return f"{took} {answered}. Went wrong: {wrong or 'nothing'}."
 
 
 def _took(load: Load) -> str:
@@ -158,21 +151,14 @@ def _bytes(size: float) -> str:
     return f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 1024:.0f} kB"
 
 
-def _latencies(load: Load) -> str:
-    rows = [
-        [one.kind, str(one.calls), *(f"{ms:.0f} ms" for ms in (one.p50, one.p95, one.p99))]
-        for one in load.kinds
-    ]
-    return markdown(["request", "number", "p50", "p95", "p99"], rows)
-
-
 def _grown(grown: Sequence[Grown]) -> str:
-    head = ["milliseconds (worst) at", *(f"{n:,}" for n in grown[0].versions)]
+    head = ["versions", *(f"{n:,}" for n in grown[0].versions)]
     rows = [
         [one.question, *(f"{a:.0f} ({b:.0f})" for a, b in zip(one.middle, one.worst, strict=True))]
         for one in grown
     ]
-    return markdown(head, rows)
+    about = "Milliseconds by number of versions, the median and in brackets the worst:"
+    return f"{about}\n\n{markdown(head, rows)}"
 
 
 if __name__ == "__main__":

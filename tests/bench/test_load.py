@@ -127,6 +127,10 @@ def test_the_section_takes_its_own_place_and_no_other() -> None:
     section = page.section(Record(loads=(LOAD,)), PROSE)
     assert "Other programs had 40% of the processor meanwhile" in section
     assert "| list all versions | 10 (12) | 900 (950) |" in section
+    assert "Went wrong: nothing." in section
+    assert "get_run" not in section  # profiles and latencies stay in load.json
+    failed = LOAD.model_copy(update={"wrong": {"retries": 2, "warnings": 0}})
+    assert "Went wrong: retries 2." in page.section(Record(loads=(failed,)), PROSE)
     assert section.endswith("The end.\n")
     before = "# Operations\n\n## Faults\n\nText.\n"
     once = page.with_section(before, section)
