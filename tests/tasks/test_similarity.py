@@ -17,7 +17,7 @@ TRAINED = [
 
 
 def test_the_nearest_trained_example_decides() -> None:
-    same, near, far = similarity.nearest(
+    same, near, far = similarity.nearest_similarity(
         [TRAINED[0], example("What melts in the warm sun?"), example("Do cats purr at night")],
         TRAINED,
     )
@@ -29,7 +29,7 @@ def test_the_nearest_trained_example_decides() -> None:
 
 def test_options_are_part_of_an_example() -> None:
     asked = example("What melts in the sun?", (" ice", " iron"))
-    (similar,) = similarity.nearest([asked], TRAINED)
+    (similar,) = similarity.nearest_similarity([asked], TRAINED)
     assert 0.3 < similar < 1
 
 
