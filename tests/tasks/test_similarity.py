@@ -1,4 +1,4 @@
-"""How like examples and tasks are, by their texts."""
+"""Similarity of examples and tasks, from their texts alone."""
 
 import pytest
 
@@ -54,7 +54,8 @@ FORMATS = {
 def test_answers_of_the_same_labels_overlap(
     a: tuple[str, ...], b: tuple[str, ...], overlap: float
 ) -> None:
-    first, second = ([example(str(i), options) for i in range(20)] for options in (a, b))
+    first = [example(str(i), a) for i in range(20)]
+    second = [example(str(i), b) for i in range(20)]
     assert similarity.answers(first, second) == pytest.approx(overlap)
 
 
