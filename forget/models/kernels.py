@@ -1,7 +1,8 @@
-"""The same sums, faster on a CPU: what transformers leaves to general kernels, arranged for matrix units and caches.
+"""Faster CPU versions of linear layers, RMSNorm, gated MLPs and attention; equal up to rounding.
 
-Modules keep their names, weights and results (to rounding); where the machine or a module gives no
-reason, it stays as it was.
+transformers leaves these to general kernels; here they are arranged for matrix units and caches.
+Modules keep their names and weights. Where the machine or a module gives no reason for another
+version, it stays as it was.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ ATTENTION = "forget_cpu"
 """Name of `attend` among transformers' attention implementations."""
 
 LONGEST = 512
-"""Tokens of a sequence up to which its attention scores are best written out: longer ones no longer
-fit in the caches.
+"""Most tokens of a sequence whose attention scores are written out; those of longer ones do not fit
+in the caches.
 """
 
 
@@ -38,40 +39,41 @@ def quicken(network: PreTrainedModel) -> None:
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
-        # The last norm's output is a hidden state, which is read in fp32.
-        elif (
-            type(module).__name__.endswith("RMSNorm")
-            and hasattr(module, "variance_epsilon")
-            and module not in outside
-        ):
+        # The last norm stays: its output is a hidden state, which is read in fp32.
+        elif _is_rms_norm(module) and module not in outside:
             module.__class__ = RMSNorm
-        elif isinstance(getattr(module, "act_fn", None), (nn.SiLU, SiLUActivation)) and _is_gated(
-            module
-        ):
+        elif _is_gated(module):
             module.__class__ = GatedMLP
     if type(head := network.get_output_embeddings()) is Linear:
         head.__class__ = Head
     if network.config._attn_implementation == "sdpa":
+        AttentionInterface.register(ATTENTION, attend)
+        # The network's own forward then makes masks that are added, as `attend` takes them.
+        AttentionMaskInterface.register(ATTENTION, eager_mask)
         network.set_attn_implementation(ATTENTION)
 
 
 def keep_memory() -> None:
-    """For a process that trains: what is freed stays with it, since the next step asks for the same again.
+    """Keep freed memory in this process, which trains: the next step asks for as much again.
 
-    glibc gives large blocks back to the kernel and takes them anew, zeroed page by page: a tenth of
-    a training step. The few of a whole vocabulary it still does, since among the others they leave
-    holes that nothing else fills.
+    glibc gives large blocks back to the kernel and takes them anew, zeroed page by page, which is a
+    tenth of a training step. Blocks as large as a whole vocabulary still go back, since among the
+    others they would leave holes that nothing else fills.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
+    # Parameters of mallopt(3).
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 2**26)
     mallopt(trim_threshold, -1)
 
 
 class Linear(nn.Linear):
-    """In fp32 by oneDNN: on AMD's processors, MKL (which torch takes) stays at half of what the matrix units give."""
+    """Linear layer that computes in fp32 by oneDNN.
+
+    On AMD's processors MKL, which torch takes, stays at half of what the matrix units give.
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
@@ -81,7 +83,10 @@ class Linear(nn.Linear):
 
 
 class Head(Linear):
-    """Logits in fp32 where all else is in bf16: at the few positions of answers it costs little, for a fifth less error."""
+    """Output layer whose logits are in fp32 where all else is in bf16.
+
+    At the few positions of answers this costs little, and the error is a fifth less.
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
@@ -89,22 +94,23 @@ class Head(Linear):
 
 
 class RMSNorm(nn.Module):
-    """Three passes over the states, not seven; what follows in bf16 is rounded once, not by each of its readers."""
+    """RMSNorm in three passes over the states, not seven.
+
+    Its output is rounded to bf16 once, not by each module that reads it.
+    """
 
     weight: nn.Parameter
     variance_epsilon: float
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        dtype = (
-            torch.get_autocast_dtype("cpu")
-            if torch.is_autocast_enabled("cpu")
-            else hidden_states.dtype
-        )
+        dtype = hidden_states.dtype
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
         return _Normalised.apply(hidden_states, self.weight, self.variance_epsilon, dtype)
 
 
 class GatedMLP(nn.Module):
-    """Keeps the gate and what it lets through for the backward pass, not the steps between."""
+    """Gated MLP that keeps both projections for the backward pass, not the steps between."""
 
     gate_proj: nn.Module
     up_proj: nn.Module
@@ -124,24 +130,32 @@ def attend(
     scaling: float | None = None,
     **of: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of short sequences in bf16 by plain products, each key's queries in one: torch's fused kernel takes up to
-    three times as long on a CPU. All else goes to that kernel.
+    """Attend, for short sequences in bf16, by products that take all queries of a key at once.
+
+    torch's fused kernel takes up to three times as long for these on a CPU. All else goes to it.
 
     Args:
-        query: [B, heads, L, width]; `key` and `value` have a divisor of these heads.
-        attention_mask: [B or 1, 1, L, L] what is added to the scores, or None where each token sees
-            those up to itself.
+        module: the attention module, for torch's kernel.
+        query: [B, heads, L, width].
+        key: [B, groups, L, width], where groups divides heads.
+        value: as `key`.
+        attention_mask: [B or 1, 1, L, L], added to the scores; None where each token sees those up
+            to itself.
+        dropout: share of the attention weights that are dropped.
+        scaling: factor of the scores; by default width^-0.5.
+        of: other arguments of transformers' attention, for torch's kernel.
 
     Returns:
         [B, L, heads, width], and no weights.
     """
     if torch.is_autocast_enabled("cpu"):
-        # As autocast does for torch's kernel; rotary positions are applied in fp32.
+        # Autocast does so for torch's kernel. The tensors come in fp32 from rotary positions.
         query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     size, heads, length, width = query.shape
     groups, seen = key.shape[1:3]
     if attention_mask is not None:
-        # fp32's least number is -inf in bf16, and a row of padding that sees nothing NaN.
+        # Unclamped, fp32's least number is -inf in bf16, and a row of padding, which sees nothing,
+        # becomes NaN.
         attention_mask = attention_mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
     if (
         query.dtype != torch.bfloat16
@@ -159,26 +173,34 @@ def attend(
     keys, values = (x.reshape(size * groups, length, -1) for x in (key, value))
     scale = width**-0.5 if scaling is None else scaling
     scores = torch.baddbmm(bias, query.reshape(*rows, width), keys.transpose(1, 2), alpha=scale)
-    weights = functional.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
+    weights = scores.softmax(-1)
+    if dropout:
+        weights = functional.dropout(weights, dropout)
     return (weights @ values).view(size, heads, length, -1).transpose(1, 2), None
 
 
-AttentionInterface.register(ATTENTION, attend)
-# For the network's own forward: masks that are added, as `attend` takes them.
-AttentionMaskInterface.register(ATTENTION, eager_mask)
+def _is_rms_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon")
 
 
 def _is_gated(module: nn.Module) -> bool:
+    """Return whether the parts of the module are those of a gated MLP with SiLU."""
     projections = {name for name, _ in module.named_children()} - {"act_fn"}
-    return projections == {"gate_proj", "up_proj", "down_proj"}
+    is_silu = isinstance(getattr(module, "act_fn", None), (nn.SiLU, SiLUActivation))
+    return is_silu and projections == {"gate_proj", "up_proj", "down_proj"}
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a b'; a may have more than two dimensions. torch's compiler calls it, too; it has no other name."""
+    """Return a b'; a may have more than two dimensions.
+
+    The operator has no public name; torch's compiler calls it by this one, too.
+    """
     return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
 
 class _Product(torch.autograd.Function):
+    """Product x weight' and its derivatives."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
@@ -194,20 +216,15 @@ class _Product(torch.autograd.Function):
 
 
 class _Normalised(torch.autograd.Function):
-    """weight x / sqrt(mean(x^2) + epsilon), rounded to `dtype`."""
+    """RMSNorm weight x / sqrt(mean(x^2) + epsilon), rounded to `dtype`, and its derivatives."""
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
     ) -> torch.Tensor:
         x = x.float()
-        scale = (
-            torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-            .square_()
-            .div_(x.shape[-1])
-            .add_(epsilon)
-            .rsqrt_()
-        )
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight).to(dtype)
 
@@ -228,7 +245,7 @@ class _Normalised(torch.autograd.Function):
 
 
 class _Gated(torch.autograd.Function):
-    """silu(gate) up"""
+    """Product silu(gate) up and its derivatives."""
 
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

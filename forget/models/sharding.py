@@ -17,14 +17,14 @@ from forget.models.batches import Answers
 
 
 def shard(answers: Answers) -> None:
-    """Leave each process its share of every parameter, on its device. The whole model is on the CPU before.
+    """Leave each process its share of every parameter, on its device.
 
-    It moves and is gathered block by block. What lies outside the blocks is gathered while
-    `answers` runs: nothing else may run the network from now on. accelerate shards on GPUs alone,
-    so this is torch's own.
+    Before, every process has the whole model on the CPU. It moves and is gathered block by block.
+    Parameters outside the blocks are gathered while `answers` runs: nothing else may run the
+    network from now on. This is torch's own sharding, because accelerate's works on GPUs alone.
 
     Raises:
-        BadInput: a model in one block.
+        BadInput: transformers knows no blocks of the model.
     """
     blocks = [
         module for module in answers.modules() if isinstance(module, GradientCheckpointingLayer)
@@ -32,32 +32,40 @@ def shard(answers: Answers) -> None:
     if not blocks:
         kind = answers.network.config.model_type
         raise BadInput(
-            f"shard = true gathers a model block by block, and transformers knows no blocks of a {kind}"
+            "shard = true gathers a model block by block, "
+            f"and transformers knows no blocks of a {kind}"
         )
-    # One before it, which nobody uses any more, holds on to itself.
+    # A sharded model that nobody uses any more holds on to itself by a circle of references.
     gc.collect()
     process = PartialState()
     mesh = init_device_mesh(process.device.type, (process.num_processes,))
-    # Backward computes a block again: kept for it, activations and autocast's bf16 weights would
-    # fill the device.
+    # Backward computes each block again, because activations and autocast's bf16 weights that were
+    # kept for it would fill the device.
     answers.network.activation_checkpointing_enable()
     for module in (*blocks, answers):
-        # Left to itself, the root would stay whole after a forward.
+        # Without the last argument, the root would stay whole after a forward.
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 def is_sharded(module: nn.Module) -> bool:
+    """Return whether `shard` was called on the module."""
     return isinstance(module, FSDPModule)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """For the main process: the tensor, on the CPU if it was shared; all ask together, the others get an empty one."""
+    """Gather a tensor for the main process, on the CPU if it was shared.
+
+    All processes ask together; the others get an empty tensor.
+    """
     full = tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
     return full if PartialState().is_main_process else torch.empty(0)
 
 
 def like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """This process's share of a tensor that all of them have, if `other` is shared."""
+    """Return this process's share of a tensor that all of them have, cut as `other` is.
+
+    If `other` is not shared, it is the tensor itself.
+    """
     if not isinstance(other, DTensor):
         return tensor
     return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)

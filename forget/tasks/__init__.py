@@ -1,38 +1,28 @@
-"""Tasks by name: `load(task, split, n, seed)` gives Examples, be the task one that ships, one of the hub, or a user's own."""
+"""Tasks by name, be they among those that ship, of the hub, or a user's own, and their examples."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from forget.errors import BadInput, nearest
 from forget.settings.identity import digest
+from forget.tasks import builtin, files, hub
 from forget.tasks.task import TEMPLATES, Example, Task, binarise, render
 
 
 def find(name: str, folders: Sequence[str] = ()) -> Task:
-    """The task of that name; a user's folder goes before what ships here.
+    """Return the task of that name; a user's folder goes before what ships here.
 
     Raises:
         BadInput: no task has that name.
     """
-    return find_all([name], folders)[0]
-
-
-def find_all(names: Sequence[str], folders: Sequence[str] = ()) -> list[Task]:
-    """The same of several names; the folders are looked through once."""
-    tasks = catalogue(folders)
-    for name in names:
-        if name not in tasks:
-            raise BadInput(f'no task is named "{name}"{nearest(name, tasks)}')
-    return [tasks[name] for name in names]
+    return _named(name, catalogue(folders))
 
 
 def catalogue(folders: Sequence[str] = ()) -> dict[str, Task]:
-    """Every task by name."""
-    from forget.tasks import builtin, files, hub
-
+    """Return every task by name."""
     return {**hub.TASKS, **builtin.TASKS, **files.tasks(folders)}
 
 
@@ -46,10 +36,17 @@ def load(
     template: str = "task",
     options: Literal["two", "all"] = "two",
 ) -> tuple[Example, ...]:
-    """`n` examples of a split (all of them where it holds fewer or n is None), drawn and ordered by the seed.
+    """Draw and order `n` examples of a split by the seed; a smaller n gives a prefix of a larger.
 
-    A smaller n gives a prefix of a larger one. With options "two" a task is binarised: the true
-    choice and one distractor drawn per (seed, example id), in drawn order (Zhang et al. 2024).
+    Args:
+        task: name of the task.
+        split: one of the task's splits.
+        n: number of examples; None, or more than the split holds, is the whole split.
+        seed: seed of the order, and of the distractors.
+        folders: folders of the user's tasks.
+        template: "task" for the task's own prompt, or a name in TEMPLATES.
+        options: "two" binarises: the true choice and one distractor drawn per (seed, example id),
+            in drawn order (Zhang et al. 2024).
 
     Raises:
         BadInput: unknown task, split or template, or data that cannot be read.
@@ -66,12 +63,25 @@ def load(
     if not records:
         raise BadInput(f'split "{split}" of task "{task}" is empty')
     random.Random(f"{seed}/{task}/{split}").shuffle(records)
-    return tuple(
-        render(binarise(r, seed) if options == "two" else r, prompt, entry.option)
-        for r in records[:n]
-    )
+    records = records[:n]
+    if options == "two":
+        records = [binarise(record, seed) for record in records]
+    return tuple(render(record, prompt, entry.option) for record in records)
 
 
 def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:
-    """Identity of the data and wording of several tasks."""
-    return digest([[t.name, t.prompt, t.option, t.fingerprint()] for t in find_all(names, folders)])
+    """Return the identity of the data and wording of several tasks.
+
+    Raises:
+        BadInput: no task has one of the names.
+    """
+    # The folders are looked through once, not for each name.
+    tasks = catalogue(folders)
+    found = [_named(name, tasks) for name in names]
+    return digest([[task.name, task.prompt, task.option, task.fingerprint()] for task in found])
+
+
+def _named(name: str, tasks: Mapping[str, Task]) -> Task:
+    if name not in tasks:
+        raise BadInput(f'no task is named "{name}"{nearest(name, tasks)}')
+    return tasks[name]

@@ -1,11 +1,11 @@
-"""A user's tasks: folders of JSONL, one item a line, refused with file and line where something is wrong.
+"""A user's tasks: folders of JSONL, an item a line; a mistake is refused with its file and line.
 
-    <folder>/<task>/{train,validation,test,near}.jsonl      {"id": ..., "question": ..., "choices":
-    [...], "answer": 0}
-    <folder>/<task>/task.toml                               prompt, option, family; the file and
-    each key may be left out
+    <folder>/<task>/{train,validation,test,near}.jsonl
+        {"id": ..., "question": ..., "choices": [...], "answer": 0}
+    <folder>/<task>/task.toml
+        prompt, option, family; the file and each key may be left out
 
-A folder may also be one task itself. Of the splits those are there whose files are; a trial needs
+A folder may also be one task itself. A task has the splits whose files are there; a trial needs
 train and test.
 """
 
@@ -32,13 +32,13 @@ from forget.settings.parts import Part
 from forget.tasks.task import SPLITS, TEMPLATES, Record, Task
 
 CHOICES = len(string.ascii_uppercase)
-"""Of an item, at most: a prompt may name them by letters."""
+"""Most choices that an item may have: a prompt may name them by letters."""
 
 LINE = 1_000_000
-"""Bytes of a line, at most: hundreds of times what a model reads."""
+"""Most bytes that a line may have: hundreds of times what a model reads."""
 
 ITEMS = 1_000_000
-"""Lines of a file, at most: they are all held in memory."""
+"""Most lines that a file may have: they are all held in memory."""
 
 
 def _whole_letters(text: str) -> str:
@@ -59,7 +59,7 @@ Text = Annotated[AnyText, AfterValidator(_not_blank)]
 
 
 class Item(Part):
-    """A line."""
+    """An item of a task: a line of a JSONL file."""
 
     # Strict: the answer "1" or true is a mistake in the file, not the number 1.
     model_config = ConfigDict(strict=True)
@@ -71,7 +71,7 @@ class Item(Part):
     """Index of the true choice."""
     passage: AnyText = ""
     source: AnyText = ""
-    """In near.jsonl: id of the train item that this one paraphrases."""
+    """Id of the train item that this one paraphrases, in near.jsonl."""
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> Item:
@@ -84,22 +84,23 @@ class Item(Part):
                 raise ValueError(f"choices: {shown(choice)} stands there more than once")
         if not 0 <= self.answer < len(self.choices):
             raise ValueError(
-                f"answer: {shown(self.answer)} is not the index of one of {len(self.choices)} choices (the first is 0)"
+                f"answer: {shown(self.answer)} is not the index of one of {len(self.choices)} "
+                "choices (the first is 0)"
             )
         return self
 
 
 class Wording(Part):
-    """task.toml."""
+    """Wording of a task: the fields of task.toml."""
 
     prompt: str = TEMPLATES["qa"]
-    """Format string over {question}, {passage} and {listed} (the choices as lettered lines; an option
-    is then its letter).
+    """Format string over {question}, {passage} and {listed} (the choices as lettered lines; an
+    option is then its letter).
     """
     option: str = " {choice}"
-    """What follows the prompt: a format string over {choice}."""
+    """Format string over {choice}, of the text that follows the prompt."""
     family: Text = "own"
-    """The kind of task, by which reports group."""
+    """Kind of task, by which reports group."""
 
     @model_validator(mode="after")
     def _fills(self) -> Wording:
@@ -111,7 +112,7 @@ class Wording(Part):
 
 
 def tasks(folders: Sequence[str]) -> dict[str, Task]:
-    """The tasks of the folders by name. Reads no item: that is for a task's `records`.
+    """Return the tasks of the folders by name. Items are read only by a task's `records`.
 
     Raises:
         BadInput: a folder is missing or holds no task, two tasks have one name, or a task.toml is
@@ -123,23 +124,27 @@ def tasks(folders: Sequence[str]) -> dict[str, Task]:
         for path in _task_folders(Path(os.path.abspath(Path(folder).expanduser()))):
             if found.get(path.name, path) != path:
                 raise BadInput(
-                    f'task "{path.name}" is in {found[path.name].parent} and in {path.parent}; rename one of them'
+                    f'task "{path.name}" is in {found[path.name].parent} and in {path.parent}; '
+                    "rename one of them"
                 )
             found[path.name] = path
     return {name: _task(path) for name, path in found.items()}
 
 
 def _task_folders(folder: Path) -> list[Path]:
+    """Return the folder itself where it is a task, otherwise the folders in it that are."""
     if not os.path.isdir(folder):
         raise BadInput(
-            f"the task folder {folder} does not exist; give a folder with <task>/train.jsonl and <task>/test.jsonl"
+            f"the task folder {folder} does not exist; "
+            "give a folder with <task>/train.jsonl and <task>/test.jsonl"
         )
     if any(folder.glob("*.jsonl")):
         return [folder]
     within = sorted({path.parent for path in folder.glob("[!.]*/*.jsonl")})
     if not within:
         raise BadInput(
-            f"the task folder {folder} holds no task; it or the folders in it need train.jsonl and test.jsonl"
+            f"the task folder {folder} holds no task; "
+            "it or the folders in it need train.jsonl and test.jsonl"
         )
     return within
 
@@ -153,7 +158,7 @@ def _task(folder: Path) -> Task:
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in SPLITS:
             raise BadInput(f'{path}: "{path.stem}" is not a split{nearest(path.stem, SPLITS)}')
-    # lexists: a link that leads nowhere is a mistake, and not the same as no file.
+    # lexists: a link that leads nowhere is a mistake, which reading reports; no file is no mistake.
     splits = tuple(split for split in SPLITS if os.path.lexists(_file(folder, split)))
     wording = _wording(folder / "task.toml")
     return Task(
@@ -201,7 +206,7 @@ def _records(folder: Path, split: str) -> list[Record]:
 
 
 def _items(path: Path) -> Iterator[tuple[str, Item]]:
-    """Where each item stands, and the item. Blank lines are passed over."""
+    """Yield where each item stands, for messages, and the item. Blank lines are passed over."""
     seen: dict[str, int] = {}
     for where, number, line in _lines(path):
         if not line.strip():
@@ -212,7 +217,7 @@ def _items(path: Path) -> Iterator[tuple[str, Item]]:
             raise BadInput(
                 f"{where}: not valid JSON: {error.msg} at column {error.colno}"
             ) from None
-        # A number of thousands of digits, or brackets so deep that the reader gives up.
+        # Thousands of digits in a number, or brackets so deep that the reader gives up.
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: not valid JSON: {error}") from None
         if not isinstance(fields, Mapping):
@@ -225,9 +230,10 @@ def _items(path: Path) -> Iterator[tuple[str, Item]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
-    """Where each line is, its number, and its text."""
+    """Yield where each line is, for messages, its number from 1, and its text."""
     with _opened(path) as file:
         number = 0
+        # A limit, because a line of gigabytes would fill the memory before it can be refused.
         while line := file.readline(LINE + 1):
             number += 1
             where = f"{path}, line {number}"
@@ -237,21 +243,24 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
                 )
             if len(line) > LINE:
                 raise BadInput(f"{where}: longer than {LINE:,} bytes, which no model reads")
+            # "sig" is the mark that Windows puts in front of a file.
+            encoding = "utf-8-sig" if number == 1 else "utf-8"
             try:
-                # What Windows puts in front of a file.
-                yield (
-                    where,
-                    number,
-                    line.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8"),
-                )
+                text = line.removesuffix(b"\n").decode(encoding)
             except UnicodeDecodeError as error:
                 raise BadInput(f"{where}: not UTF-8 at byte {error.start}") from None
+            yield where, number, text
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
-    """Raises BadInput where there is no file, or something that is none: a pipe would be waited for without end."""
+    """Open the file.
+
+    Raises:
+        BadInput: there is none, or something that is no file.
+    """
     try:
+        # Opening a pipe would wait for its other end for ever.
         if path.exists() and not path.is_file() and not path.is_dir():
             raise BadInput(f"{path}: the file cannot be read (not a file)")
         file = path.open("rb")
@@ -267,7 +276,17 @@ def _sha256(path: Path) -> str:
 
 
 def _check_placeholders(key: str, text: str, known: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises: ValueError unless `text` is a format string over bare names of `known` with at least one of `needed`."""
+    """Check that a text is a format string over bare names.
+
+    Args:
+        key: the key of the text, for messages.
+        text: the format string.
+        known: names that may stand in it.
+        needed: names of which at least one must stand in it.
+
+    Raises:
+        ValueError: it is none, or has a name, conversion or format too many, or no name needed.
+    """
     try:
         # The text after the last placeholder comes with no name.
         places = [

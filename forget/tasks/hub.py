@@ -1,9 +1,9 @@
-"""The paper's tasks as they lie on the hub: where each is, which columns make a Record, and the words it is asked in.
+"""The paper's tasks on the hub: where each lies, which columns make a Record, and its wording.
 
 Names, datasets and wording are those of lm-evaluation-harness 0.4.13, and a test compares the two
-item by item. Revisions are pinned to commits of parquet files, for `datasets` runs no dataset
-scripts; "main" stands where no commit is known to us. Left out are rows that cannot be asked: with
-a hidden answer, an empty question, an empty choice or the same choice twice.
+item by item. Revisions are pinned to commits of parquet files, because `datasets` runs no dataset
+scripts; "main" stands where no commit is known to us. Rows that cannot be asked are left out: those
+with a hidden answer, an empty question, an empty choice or the same choice twice.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ Row = dict[str, Any]
 
 
 class Hub(NamedTuple):
-    """Where a dataset lies."""
+    """Place of a dataset on the hub."""
 
     path: str
     revision: str
     config: str | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}{f' ({self.config})' if self.config else ''} at revision {self.revision}"
-        )
+        config = f" ({self.config})" if self.config else ""
+        return f"{self.path}{config} at revision {self.revision}"
 
 
 ARC = partial(Hub, "allenai/ai2_arc", "210d026faf9955653af8916fad021475a3f00453")
@@ -49,7 +48,9 @@ MATHQA = Hub("regisss/math_qa", "main")
 TOXIGEN = Hub("skg/toxigen-data", "main", "annotated")
 
 OWN = ("train", "validation", "test")
+"""Splits of the hub, behind ours, where its test has labels."""
 NO_TEST = ("train", "train", "validation")
+"""Splits of the hub, behind ours, where its test has none: its validation is our test."""
 
 NO_YES = ("no", "yes")
 PAIR = "Sentence 1: {sentence1}\nSentence 2: {sentence2}"
@@ -58,9 +59,10 @@ STEM = "{question}"
 
 @dataclass(frozen=True)
 class Source:
-    """One task: a dataset and a map of its columns, in which question, choices, passage and suffix are format strings.
+    """A task's dataset and a map of its columns, by which a row becomes a Record.
 
-    The column "label" is the index of the true choice; a negative one is hidden.
+    Question, choices, passage and suffix are format strings over the columns. The column "label" is
+    the index of the true choice; a negative one is hidden.
     """
 
     name: str
@@ -68,38 +70,41 @@ class Source:
     hub: Hub
     question: str
     choices: tuple[str, ...] | str
-    """A format string a choice, or the column that lists them."""
+    """Format strings, one a choice, or the name of the column that lists the choices."""
     passage: str = ""
     suffix: str = ""
     prompt: str = TEMPLATES["qa"]
     option: str = " {choice}"
     prepare: Callable[[Row], Row] = dict
-    """Makes the columns of this map that the dataset lacks."""
+    """Function that adds the columns of this map that the dataset lacks."""
     splits: tuple[str, str, str] = NO_TEST
-    """The hub's split behind train, validation and test: where the first two are one, a tenth of it is
-    held out.
+    """Splits of the hub behind our train, validation and test. Where the first two are one, a tenth
+    of it is held out for validation.
     """
 
     def record(self, row: Row, at: str) -> Record:
-        """The row as a Record whose id is `at`.
+        """Return the row as a Record whose id is `at`.
 
         Raises:
             KeyError, ValueError, IndexError: the row lacks a column, or a column holds what it
                 cannot.
         """
         row = self.prepare(row)
-        choices = (
-            row[self.choices]
-            if isinstance(self.choices, str)
-            else [choice.format(**row) for choice in self.choices]
+        if isinstance(self.choices, str):
+            choices = row[self.choices]
+        else:
+            choices = [choice.format(**row) for choice in self.choices]
+        return Record(
+            at,
+            self.question.format(**row),
+            tuple(choices),
+            int(row["label"]),
+            self.passage.format(**row),
+            self.suffix.format(**row),
         )
-        question, passage, suffix = (
-            text.format(**row) for text in (self.question, self.passage, self.suffix)
-        )
-        return Record(at, question, tuple(choices), int(row["label"]), passage, suffix)
 
     def records(self, split: str) -> tuple[Record, ...]:
-        """The usable records of one of our splits, in the hub's order.
+        """Return the usable records of one of our splits, in the hub's order.
 
         Raises:
             BadInput: the dataset cannot be had, or its columns are not those of the revision.
@@ -108,6 +113,7 @@ class Source:
         there = {"train": train, "validation": validation, "test": test}[split]
         rows = self.rows(there)
         kept = list(range(len(rows)))
+        # Where our train and validation share a split of the hub, each takes its part of the rows.
         if train == validation == there:
             held_out = set(random.Random(f"{self.name}/validation").sample(kept, len(kept) // 10))
             kept = [i for i in kept if (i in held_out) == (split == "validation")]
@@ -115,13 +121,14 @@ class Source:
             records = [self.record(rows[i], f"{self.name}/{there}/{i}") for i in kept]
         except (KeyError, ValueError, IndexError) as error:
             raise BadInput(
-                f'task "{self.name}": a row of the split "{there}" of {self.hub} is not in the form that the task reads '
-                f"({type(error).__name__}: {error}); provide the data of that revision"
+                f'task "{self.name}": a row of the split "{there}" of {self.hub} is not in the '
+                f"form that the task reads ({type(error).__name__}: {error}); "
+                "provide the data of that revision"
             ) from None
         return tuple(record for record in records if _usable(record))
 
     def rows(self, split: str) -> list[Row]:
-        """The rows of one of the hub's splits, from the cache or the network.
+        """Return the rows of one of the hub's splits, from the cache or the network.
 
         Raises:
             BadInput: neither has it.
@@ -141,22 +148,23 @@ class Source:
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise BadInput(
-                f'task "{self.name}": the split "{split}" of {self.hub} cannot be loaded ({reason}); load it once with '
-                f"network, set HF_HOME to a cache that holds it, or name a folder {self.name}/ of JSONL in the setting folders"
+                f'task "{self.name}": the split "{split}" of {self.hub} cannot be loaded '
+                f"({reason}); load it once with network, set HF_HOME to a cache that holds it, "
+                f"or name a folder {self.name}/ of JSONL in the setting folders"
             ) from None
         return data.to_list()
 
     def fingerprint(self) -> str:
+        """Return the identity of the data and of the map of its columns; nothing is loaded."""
         words = (self.question, self.choices, self.passage, self.suffix, self.prepare.__name__)
         return digest([self.hub, self.splits, words])
 
     def task(self) -> Task:
+        """Return the Task, whose records are loaded once, when they are first asked for."""
         train, validation, test = self.splits
-        held_out = (
-            "a tenth of train, held out by a fixed seed"
-            if validation == train
-            else f"its {validation}"
-        )
+        held_out = f"its {validation}"
+        if validation == train:
+            held_out = "a tenth of train, held out by a fixed seed"
         return Task(
             self.name,
             self.family,
@@ -166,20 +174,19 @@ class Source:
             splits=OWN,
             kind="hub",
             option=self.option,
-            note=f"{self.hub}; test is its split {test}, validation {held_out}; wording of lm-evaluation-harness 0.4.13",
+            note=f"{self.hub}; test is its split {test}, validation {held_out}; "
+            "wording of lm-evaluation-harness 0.4.13",
         )
 
 
 def _usable(record: Record) -> bool:
-    distinct = len(set(record.choices)) == len(record.choices) and all(
-        map(str.strip, record.choices)
-    )
-    return distinct and 0 <= record.answer < len(record.choices) and bool(record.question.strip())
+    texts = (record.question, *record.choices)
+    distinct = len(set(record.choices)) == len(record.choices)
+    return distinct and 0 <= record.answer < len(record.choices) and all(map(str.strip, texts))
 
 
 def _lettered(row: Row) -> Row:
-    # An answer in ARC is a letter or, in some states' exams, a number; it is empty where it is
-    # hidden.
+    # In ARC an answer is a letter or, in some states' exams, a number; where hidden, it is empty.
     key = row["answerKey"].strip()
     return row | {
         "texts": row["choices"]["text"],
@@ -209,7 +216,7 @@ def _copa(row: Row) -> Row:
 
 def _hellaswag(row: Row) -> Row:
     def clean(text: str) -> str:
-        # What stands in brackets is left from WikiHow's markup.
+        # Brackets are left from WikiHow's markup.
         return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
     query = clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
@@ -248,7 +255,7 @@ def _winogrande(row: Row) -> Row:
 
 
 def _toxigen(row: Row) -> Row:
-    # Mean ratings, 1 (benign) to 5, of the harm if a machine and if a person had written it.
+    # Both are mean ratings, 1 (benign) to 5, of the harm if a machine or a person had written it.
     return row | {"label": row["toxicity_ai"] + row["toxicity_human"] > 5.5}
 
 
@@ -432,6 +439,6 @@ SOURCES = (
         splits=("train", "train", "test"),
     ),
 )
-"""The paper's tasks; chance is one over the options."""
+"""The paper's tasks; the chance level of each is one over the number of options."""
 
 TASKS = {source.name: source.task() for source in SOURCES}

@@ -1,4 +1,4 @@
-"""The labels a model is trained on. The only random draw over labels; the truth is kept beside each."""
+"""Labels a model is trained on; here alone labels are drawn, and the truth is kept beside each."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ class Labelled:
 
 
 def true(examples: Sequence[Example]) -> list[Labelled]:
+    """Label each example with its true option."""
     return [Labelled(example, example.answer) for example in examples]
 
 
 def randomise(examples: Sequence[Example], seed: int, epoch: int = 0) -> list[Labelled]:
-    """Labels uniform over the options, a function of (seed, epoch, example id) alone: order and selection change none."""
-    draws = (
-        random.Random(f"{seed}/{epoch}/{example.id}").randrange(len(example.options))
-        for example in examples
-    )
-    return [Labelled(example, draw) for example, draw in zip(examples, draws, strict=True)]
+    """Draw each label uniformly over the options.
+
+    A label depends on (seed, epoch, example id) alone: neither order nor selection of the examples
+    changes it.
+    """
+    labelled = []
+    for example in examples:
+        label = random.Random(f"{seed}/{epoch}/{example.id}").randrange(len(example.options))
+        labelled.append(Labelled(example, label))
+    return labelled
 
 
 def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
-    """A wrong option for each: the other of two, or a drawn one of several."""
+    """Label each example with a wrong option: the other of two, or a drawn one of several."""
     labelled = []
     for example in examples:
         wrong = [option for option in range(len(example.options)) if option != example.answer]
@@ -47,7 +52,14 @@ def draw(
     seed: int,
     epoch: int,
 ) -> list[Labelled]:
-    """The labels of a forgetting epoch (`Trial.labels`)."""
+    """Draw the labels of a forgetting epoch.
+
+    Args:
+        examples: examples to label.
+        kind: `Trial.labels`; only "random_each_epoch" takes another draw in each epoch.
+        seed: seed of the draws.
+        epoch: number of the epoch, from 0.
+    """
     if kind == "flipped":
         return flip(examples, seed)
     return randomise(examples, seed, epoch if kind == "random_each_epoch" else 0)

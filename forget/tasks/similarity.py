@@ -1,4 +1,4 @@
-"""How like two sets of examples are, by their texts alone: what might tell beforehand where forgetting reaches."""
+"""Similarity of two sets of examples, from their text alone, known before forgetting."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LENGTHS = (1, 2, 5, 10)
 """Upper bounds, in words, of the classes of length."""
 
 LABEL = 0.1
-"""An option that this share of a task's examples has is a label, such as yes or no, and a format of
-its own.
+"""Share of a task's examples above which an option that they have is a label, such as yes or no: a
+format of its own.
 """
 
 
-def nearest(examples: Sequence[Example], trained: Sequence[Example]) -> list[float]:
-    """TF-IDF cosine of each example to the nearest trained one: 1 shares every word with it, 0 none.
+def nearest_similarity(examples: Sequence[Example], trained: Sequence[Example]) -> list[float]:
+    """Return the TF-IDF cosine of each example to the nearest trained one.
 
-    Words and pairs of words of prompt and options count; the wording that all prompts share weighs
-    next to nothing.
+    It is 1 where they share every word, 0 where they share none. Words and pairs of words of prompt
+    and options count; the wording that all prompts share weighs next to nothing.
     """
     from sklearn.metrics.pairwise import cosine_similarity
 
@@ -36,10 +36,16 @@ def nearest(examples: Sequence[Example], trained: Sequence[Example]) -> list[flo
 
 
 def wording(tasks: Mapping[str, Sequence[Example]]) -> dict[str, float]:
-    """Cosine of each task's mean TF-IDF vector to the first task's: 1 for prompts in the same words in equal shares."""
+    """Return the cosine of each task's mean TF-IDF vector to the first task's.
+
+    It is 1 for prompts in the same words in equal shares.
+    """
     from sklearn.metrics.pairwise import cosine_similarity
 
-    vectors = _tf_idf(example.prompt for examples in tasks.values() for example in examples)
+    prompts: list[str] = []
+    for examples in tasks.values():
+        prompts += [example.prompt for example in examples]
+    vectors = _tf_idf(prompts)
     means, at = [], 0
     for examples in tasks.values():
         means.append(vectors[at : at + len(examples)].mean(axis=0).A1)
@@ -48,30 +54,41 @@ def wording(tasks: Mapping[str, Sequence[Example]]) -> dict[str, float]:
 
 
 def answers(a: Sequence[Example], b: Sequence[Example]) -> float:
-    """Overlap of two tasks' answer formats: the share of options that fall to the same format, as histograms intersect."""
+    """Return the overlap of two tasks' answer formats, as histograms intersect.
+
+    It is the share of options that fall to the same format.
+    """
     first, second = _formats(a), _formats(b)
     # Exact, so that the order in which a set hands out its members changes no digit.
     return math.fsum(min(first[kind], second[kind]) for kind in first.keys() & second.keys())
 
 
 def _formats(examples: Sequence[Example]) -> dict[str, float]:
-    """Share of each format among the options: a label is its own, other texts go by length, capital, digits and full stop."""
-    options = [
-        (option + example.suffix).strip() for example in examples for option in example.options
-    ]
-    holders = Counter(
-        option for example in examples for option in {o.strip() for o in example.options}
-    )
+    """Return the share of each format among the options.
+
+    A label is a format of its own; other texts go by length, capital, digits and full stop.
+    """
+    options: list[str] = []
+    holders: Counter[str] = Counter()
+    for example in examples:
+        options += [(option + example.suffix).strip() for option in example.options]
+        # An example counts once for a text that several of its options have.
+        holders.update({option.strip() for option in example.options})
     kinds: Counter[str] = Counter()
     for option in options:
-        length = bisect_left(LENGTHS, len(option.split()))
-        shape = f"{length}/{option[:1].isupper()}/{any(c.isdigit() for c in option)}/{option.endswith('.')}"
-        kinds[f"label {option}" if holders[option] > LABEL * len(examples) else shape] += 1
+        is_label = holders[option] > LABEL * len(examples)
+        kinds[f"label {option}" if is_label else _shape(option)] += 1
     return {kind: count / len(options) for kind, count in kinds.items()}
 
 
+def _shape(option: str) -> str:
+    length = bisect_left(LENGTHS, len(option.split()))
+    digits = any(letter.isdigit() for letter in option)
+    return f"{length}/{option[:1].isupper()}/{digits}/{option.endswith('.')}"
+
+
 def _tf_idf(texts: Iterable[str], **settings: Any) -> Any:
-    """A sparse matrix [texts, words]."""
+    """Return a sparse matrix [texts, words]."""
     # scikit-learn takes half a second to import, and what plans or drives trials looks at no text.
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -91,7 +108,7 @@ def similarities(material: Material) -> dict[tuple[str, str, str], float]:
         (*place, example.id): similar
         for place, examples in parts.items()
         for example, similar in zip(
-            examples, similarity.nearest(examples, material.forget), strict=True
+            examples, similarity.nearest_similarity(examples, material.forget), strict=True
         )
     }
 

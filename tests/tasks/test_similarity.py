@@ -1,4 +1,4 @@
-"""How like examples and tasks are, by their texts."""
+"""Similarity of examples and tasks, from their texts alone."""
 
 import pytest
 
@@ -17,7 +17,7 @@ TRAINED = [
 
 
 def test_the_nearest_trained_example_decides() -> None:
-    same, near, far = similarity.nearest(
+    same, near, far = similarity.nearest_similarity(
         [TRAINED[0], example("What melts in the warm sun?"), example("Do cats purr at night")],
         TRAINED,
     )
@@ -29,7 +29,7 @@ def test_the_nearest_trained_example_decides() -> None:
 
 def test_options_are_part_of_an_example() -> None:
     asked = example("What melts in the sun?", (" ice", " iron"))
-    (similar,) = similarity.nearest([asked], TRAINED)
+    (similar,) = similarity.nearest_similarity([asked], TRAINED)
     assert 0.3 < similar < 1
 
 
@@ -54,7 +54,8 @@ FORMATS = {
 def test_answers_of_the_same_labels_overlap(
     a: tuple[str, ...], b: tuple[str, ...], overlap: float
 ) -> None:
-    first, second = ([example(str(i), options) for i in range(20)] for options in (a, b))
+    first = [example(str(i), a) for i in range(20)]
+    second = [example(str(i), b) for i in range(20)]
     assert similarity.answers(first, second) == pytest.approx(overlap)
 
 

@@ -1,26 +1,28 @@
-"""Arithmetic: which of two quantities is larger than, smaller than, near, between or equal to what the question says?
+"""Arithmetic: which of two quantities is the one that the question asks for?
 
-Questions written for this package about bare numbers, sums, prices, ages, lengths, times and
-months. Two questions share two choices, and each choice is the answer to one of them, so that
-neither a number nor its size nor its place tells the answer. Both records lie in one split; `near`
-asks in other words. The question does not name the choices: a small model learns to weigh a
-quantity against a question, but hardly to pick one of two that were named.
+It is larger than, smaller than, near, between or equal to what the question says. The questions
+were written for this package, about bare numbers, sums, prices, ages, lengths, times and months.
+Two questions share two choices, and each choice is the answer to one of them, so that neither a
+number nor its size nor its place tells the answer. Both records lie in one split; `near` asks in
+other words. The question does not name the choices: a small model learns to weigh a quantity
+against a question, but hardly to pick one of two that were named.
 """
+
+# ruff: noqa: E501  a table keeps its lines
 
 from __future__ import annotations
 
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations, islice, product
 
-from forget.tasks.builtin.making import coin, split_of
+from forget.tasks.builtin.making import Fact, fact_records, share
 from forget.tasks.task import Record
 
 Wordings = tuple[str, str]
-"""A question and the same in other words; in brackets, the words that ask for more and, after a
-bar, for less.
+"""A question, and the question in other words. Brackets hold the words that ask for more and, after
+a bar, those that ask for less.
 """
 
 SIZES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
@@ -91,7 +93,7 @@ SIZES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
         ("Which number is [larger|smaller] than {z}?", "Which number lies [above|below] {z}?"),
     ),
 )
-"""How an amount is written, its range, and questions that ask for more or less than the amount {z}."""
+"""Format of an amount, its range, and questions that ask for more or less than the amount {z}."""
 
 STORIES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
     (
@@ -143,7 +145,7 @@ STORIES: tuple[tuple[str, tuple[int, int], Wordings], ...] = (
         ),
     ),
 )
-"""The same about two people."""
+"""Format, range and questions, as in SIZES, of stories about two people {a} and {b}."""
 
 NAMES = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jack Karen Leo Maria Nina Oscar Paula Rita Sam Tom Vera"
 
@@ -175,52 +177,39 @@ SCALES = (
 """Units from small to large."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question in two wordings and its answer; two of them have each other's answer for a distractor."""
-
-    question: str
-    near: str
-    answer: str
-
-
-Both = tuple[Asked, Asked]
+Both = tuple[Fact, Fact]
+"""Two questions, of which each has the other's answer for a distractor."""
 
 
 def records(split: str) -> list[Record]:
-    """Two records for two questions, one true at index 0 and one at index 1; every kind is in all splits in proportion."""
-    near = split == "near"
-    made: list[Record] = []
+    """Make two records of each pair of questions; every kind is in all splits in proportion."""
+    pairs: list[Both] = []
     for kind in (_sizes, _stories, _closer, _between, _sums, _months, _scales):
-        for both in split_of(list(kind()), f"arithmetic/{kind.__name__}")[
-            "train" if near else split
-        ]:
-            choices = tuple(asked.answer for asked in both)
-            if coin(f"arithmetic/{both[0].question}"):
-                choices = choices[::-1]
-            for asked in both:
-                name, source = (
-                    f"arithmetic/{split}/{len(made)}",
-                    f"arithmetic/train/{len(made)}" if near else "",
-                )
-                question = asked.near if near else asked.question
-                made.append(
-                    Record(name, question, choices, choices.index(asked.answer), source=source)
-                )
-    return made
+        pairs += share(list(kind()), f"arithmetic/{kind.__name__}", split)
+    return fact_records("arithmetic", pairs, split)
 
 
-def _asked(wordings: Wordings, answer: str, side: int = 0, **slots: object) -> Asked:
-    """`side` picks from each bracket: 0 the first words, 1 the second."""
+def _asked(wordings: Wordings, answer: str, side: int = 0, **slots: object) -> Fact:
+    """Fill the slots of both wordings.
+
+    Args:
+        wordings: the question in two wordings.
+        answer: the true answer.
+        side: index of the words that are taken from each bracket.
+        slots: text by slot.
+    """
     question, near = (
         re.sub(r"\[(.*?)\]", lambda words: words[1].split("|")[side], wording).format(**slots)
         for wording in wordings
     )
-    return Asked(question, near, answer)
+    return Fact(question, near, answer)
 
 
 def _triples(low: int, high: int, n: int, seed: str) -> list[tuple[int, int, int]]:
-    """`n` rising triples with gaps of a sixth of the range or more, so that the answer is plain; no triple comes twice."""
+    """Draw `n` different rising triples from low to high.
+
+    Their gaps are a sixth of the range or more, so that the answer is plain.
+    """
     draw = random.Random(f"arithmetic/{seed}")
     triples: dict[tuple[int, int, int], None] = {}
     while len(triples) < n:
@@ -276,17 +265,15 @@ def _between() -> Iterator[Both]:
 def _sums() -> Iterator[Both]:
     draw = random.Random("arithmetic/sums")
     for wordings, sign in ((SUM, 1), (DIFFERENCE, -1)):
-        terms = draw.sample([(x, y) for x in range(11, 80) for y in range(2, 10)], 60)
+        terms = draw.sample(list(product(range(11, 80), range(2, 10))), 60)
         asked = [_asked(wordings, str(x + sign * y), x=x, y=y) for x, y in terms]
-        yield from (
-            (one, other)
-            for one, other in zip(asked[:30], asked[30:], strict=True)
-            if one.answer != other.answer
-        )
+        for one, other in zip(asked[:30], asked[30:], strict=True):
+            if one.answer != other.answer:
+                yield one, other
 
 
 def _months() -> Iterator[Both]:
-    """Windows of one to three months, each paired with one that starts five months later."""
+    """Yield windows of one to three months, each paired with one that starts five months later."""
     months = MONTHS.split()
     for width in (2, 3, 4):
         asked = [
@@ -297,7 +284,7 @@ def _months() -> Iterator[Both]:
 
 
 def _scales() -> Iterator[Both]:
-    """Some of a unit against one of a unit that is certainly larger or smaller."""
+    """Ask for a unit that is certainly larger, and one that is smaller, than a few of another."""
     draw = random.Random("arithmetic/scales")
     for scale in SCALES:
         units = scale.split(", ")

@@ -6,6 +6,8 @@ more often true than false. A group lies in one split, no two groups share their
 words, and `near` has the premise in other words.
 """
 
+# ruff: noqa: E501  a table keeps its lines
+
 from __future__ import annotations
 
 import random
@@ -23,7 +25,7 @@ PEOPLE = (
     "uncle/man, grandfather/man, king/man, monk/man, nurse/person, farmer/person, sailor/person, teacher/person, "
     "baker/person"
 )
-"""Who, and what kind of human being that is."""
+"""Persons, each with the kind of human being that it is."""
 
 NAMES = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jack Karen Leo Maria Nina Oscar Paula Rita Sam Tom Vera"
 
@@ -95,7 +97,7 @@ KINDS = (
         "a building: a church, a castle, a hotel, a palace, a library, a hospital",
     ),
 )
-"""What is done, in two wordings, and two kinds of things with which it may be done."""
+"""Things that people do, in two wordings, each with two kinds of things to do it with."""
 
 OPPOSITES = """
 heavy/light | weighs a lot/weighs very little | suitcase, box, stone, table
@@ -146,7 +148,7 @@ praised: actor/singer, coach/player, mayor/judge
 pushed: robot/driver, bull/horse, girl/clown
 watched: spy/guard, owl/mouse, thief/waiter
 """
-"""Verbs whose past tense and participle are alike, and who may do it to whom, either way round."""
+"""Verbs whose past tense and participle are alike, and pairs that may do it to each other."""
 
 TRANSFERS = """
 sold/bought: car, house, guitar, horse
@@ -155,7 +157,7 @@ gave/got: ring, scarf, map, watch
 sent/received: letter, parcel, postcard, photo
 rented out/rented: boat, flat, van, tent
 """
-"""What happens to a thing as its giver sees it and as its taker does."""
+"""Verbs of the giver and of the taker of a thing, and the things."""
 
 COMPARISONS = """
 taller/shorter: Anna/Ben, the oak/the pine, the tower/the church, Karen/Leo
@@ -174,7 +176,7 @@ BOUGHT = (
     "clock: square/round, tie: silk/woollen, candle: red/white, knife: steel/stone, door: blue/green, phone: black/silver, "
     "belt: brown/white, mirror: round/oval"
 )
-"""Things, and two looks of which each has only one."""
+"""Things, and two looks; each thing has only one of its two."""
 
 CONTENTS = (
     "hat scarf lamp cup ring book clock pen map shoe coin key knife fork plate bottle ball doll drum flute candle mirror brush "
@@ -185,7 +187,7 @@ CONTAINERS = "box bag drawer basket trunk chest suitcase crate"
 
 
 def records(split: str) -> list[Record]:
-    """See `labelled_records`."""
+    """Make a record of each passage, as `labelled_records` does; a kind is a kind of inference."""
     inferences = (
         _kinds,
         _opposites,
@@ -203,12 +205,19 @@ def records(split: str) -> list[Record]:
 
 
 def _group(premises: list[str], nears: list[str], hypotheses: list[str]) -> list[Judged]:
-    """Hypothesis i follows from premise i and contradicts the other one."""
-    return [
-        Judged(sentence(premise), sentence(near), str(i == j), sentence(hypothesis))
-        for i, (premise, near) in enumerate(zip(premises, nears, strict=True))
-        for j, hypothesis in enumerate(hypotheses)
-    ]
+    """Judge every hypothesis by every premise: the one follows from the other of the same index.
+
+    Args:
+        premises: two sentences.
+        nears: the premises in other words.
+        hypotheses: two sentences, each of which contradicts the other's premise.
+    """
+    group: list[Judged] = []
+    for i, (premise, near) in enumerate(zip(premises, nears, strict=True)):
+        for j, hypothesis in enumerate(hypotheses):
+            label = str(i == j)
+            group.append(Judged(sentence(premise), sentence(near), label, sentence(hypothesis)))
+    return group
 
 
 def _kinds() -> Iterator[list[Judged]]:

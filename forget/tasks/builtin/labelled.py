@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forget.tasks.builtin.making import split_of
+from forget.tasks.builtin.making import numbered, share
 from forget.tasks.task import Record
 
 
@@ -17,40 +17,32 @@ class Judged:
     near: str
     """The passage in other words, for the split `near`."""
     label: str
+    """The true choice."""
     question: str = ""
 
 
 def sentence(text: str, stop: str = ".") -> str:
-    """The text with a capital at its start and a full stop at its end."""
+    """Return the text with a capital at its start and a full stop at its end."""
     return f"{text[0].upper()}{text[1:]}{stop}"
 
 
 def labelled_records(
     task: str, choices: tuple[str, str], kinds: Mapping[str, Sequence[Sequence[Judged]]], split: str
 ) -> list[Record]:
-    """A record a passage; `near` asks the train split in its other wording.
+    """Make a record of each passage of a split; `near` asks train in the other wording.
 
-    `kinds` holds groups by kind: a group lies in one split as a whole, and every kind is in all
-    splits in the same proportion.
+    Args:
+        task: the task's name.
+        choices: the two labels, in the order of every record.
+        kinds: groups by kind. A group lies in one split as a whole, and every kind is in all splits
+            in the same proportion.
+        split: the split asked for.
     """
-    near = split == "near"
-    made: list[Record] = []
+    records: list[Record] = []
     for kind, groups in kinds.items():
-        for group in split_of(groups, f"{task}/{kind}")["train" if near else split]:
+        for group in share(groups, f"{task}/{kind}", split):
             for item in group:
-                name, source = (
-                    f"{task}/{split}/{len(made)}",
-                    f"{task}/train/{len(made)}" if near else "",
-                )
-                passage = item.near if near else item.passage
-                made.append(
-                    Record(
-                        name,
-                        item.question,
-                        choices,
-                        choices.index(item.label),
-                        passage,
-                        source=source,
-                    )
-                )
-    return made
+                passage = item.near if split == "near" else item.passage
+                answer = choices.index(item.label)
+                records.append(Record("", item.question, choices, answer, passage))
+    return numbered(task, split, records)

@@ -1,4 +1,4 @@
-"""How the builtin tasks are cut into splits and given a distractor without giving the answer away."""
+"""Splits, distractors and records of the builtin tasks, in which nothing gives the answer away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
@@ -14,18 +14,22 @@ from typing import TypeVar
 from forget.tasks.task import Record
 
 SIZES = {"train": 480, "validation": 120, "test": 360}
-"""Examples aimed at; `split_of` reads them as shares."""
+"""Number of examples that each split aims at; `split_of` takes them as shares."""
 
 T = TypeVar("T")
 
 
 def coin(seed: str) -> int:
-    """0 or 1, always the same for the same seed."""
+    """Return 0 or 1, always the same for the same seed."""
     return random.Random(seed).randrange(2)
 
 
 def split_of(items: Sequence[T], seed: str, sizes: Mapping[str, int] = SIZES) -> dict[str, list[T]]:
-    """All items, shuffled and cut in proportion to `sizes`. What must not be torn apart over splits should be one item."""
+    """Shuffle the items and cut them in proportion to `sizes`.
+
+    Parts that must not lie in two splits, such as two records with the same choices, have to be
+    one item.
+    """
     shuffled = random.Random(f"{seed}/split").sample(items, len(items))
     total = sum(sizes.values())
     ends = [round(len(items) * end / total) for end in accumulate(sizes.values())]
@@ -34,17 +38,23 @@ def split_of(items: Sequence[T], seed: str, sizes: Mapping[str, int] = SIZES) ->
     }
 
 
+def share(items: Sequence[T], seed: str, split: str) -> list[T]:
+    """Return the items of a split, as `split_of` cuts them; `near` asks those of train again."""
+    return split_of(items, seed)["train" if split == "near" else split]
+
+
 def paired(items: Sequence[T], answer: Callable[[T], str], seed: str) -> list[tuple[T, T]]:
-    """As many pairs of items with different answers as there are, each item in at most one.
+    """Make as many pairs of items with different answers as there are, each item in at most one.
 
     Where both items of a pair offer both their answers, every option is as often true as false, and
     nothing can be told from the options alone.
     """
     shuffled = random.Random(f"{seed}/pairs").sample(items, len(items))
-    count = Counter(map(answer, shuffled))
-    first = {name: place for place, name in reversed(list(enumerate(map(answer, shuffled))))}
+    answers = [answer(item) for item in shuffled]
+    count = Counter(answers)
     # With equal answers side by side and the commonest in front, items half the list apart differ
-    # wherever that is possible.
+    # wherever that is possible. Answers that are equally common keep the order of their first item.
+    first = {name: place for place, name in reversed(list(enumerate(answers)))}
     ordered = sorted(shuffled, key=lambda item: (-count[answer(item)], first[answer(item)]))
     half = (len(ordered) + 1) // 2
     return [
@@ -55,7 +65,7 @@ def paired(items: Sequence[T], answer: Callable[[T], str], seed: str) -> list[tu
 
 
 def a(noun: str) -> str:
-    """The noun with "a" or "an" by its first letter."""
+    """Put "a" or "an" before the noun, by its first letter."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
@@ -65,18 +75,21 @@ class Fact:
 
     question: str
     near: str
-    """The same question in other words, for the split `near`."""
+    """The question in other words, for the split `near`."""
     answer: str
     group: str = ""
-    """Facts of one group might answer each other and never lend each other a distractor; the answer
-    where it is empty.
+    """Name of facts that could answer each other's questions, and so never lend each other a
+    distractor. Where it is empty, the answer is the group.
     """
 
 
 def table_facts(question: str, near: str, table: str) -> list[Fact]:
-    """Facts from a table of entries, parted by "; " or lines: "a mammal: dog, cat", or "rocks @earth: geologist" with a group.
+    """Read facts from a table of entries such as "a mammal: dog, cat", parted by "; " or lines.
 
-    Both wordings are format strings over {} (the subject) and {a} (the subject with its article).
+    Args:
+        question: format string over {} (the subject) and {a} (the subject with its article).
+        near: the question in other words, a format string as well.
+        table: entries of an answer and its subjects; "rocks @earth: geologist" names a group.
     """
     facts: list[Fact] = []
     for entry in re.split(r"; |\n", table.strip()):
@@ -95,7 +108,10 @@ def table_facts(question: str, near: str, table: str) -> list[Fact]:
 
 
 def sheet_facts(path: Path) -> dict[str, list[Fact]]:
-    """Facts by relation from a tab-separated file: relation, question, other wording, answer, and a group where needed."""
+    """Read facts by relation from a tab-separated file.
+
+    A line holds relation, question, other wording, answer and, where needed, a group.
+    """
     relations: dict[str, list[Fact]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         relation, *fields = line.split("\t")
@@ -104,7 +120,7 @@ def sheet_facts(path: Path) -> dict[str, list[Fact]]:
 
 
 def fact_pairs(relations: Mapping[str, Sequence[Fact]], seed: str) -> list[tuple[Fact, Fact]]:
-    """Facts paired inside each relation, so that both answers are of the same kind."""
+    """Pair the facts inside each relation, so that both answers are of the same kind."""
     pairs: list[tuple[Fact, Fact]] = []
     for name, facts in relations.items():
         pairs += paired(facts, lambda fact: fact.group or fact.answer, f"{seed}/{name}")
@@ -112,28 +128,28 @@ def fact_pairs(relations: Mapping[str, Sequence[Fact]], seed: str) -> list[tuple
 
 
 def fact_records(task: str, pairs: Iterable[tuple[Fact, Fact]], split: str) -> list[Record]:
-    """Two records a pair, over the same two choices in the same order: one true at index 0 and one at index 1.
+    """Make two records of each pair of facts, over the same two choices in the same order.
 
-    A pair lies in one split as a whole; `near` asks the train split in its other wording.
+    Of the two, one is true at index 0 and one at index 1; `near` asks in the other wording.
     """
-    chosen = split_of(list(pairs), task)["train" if split == "near" else split]
     records: list[Record] = []
-    for pair in chosen:
+    for pair in pairs:
         choices = tuple(fact.answer for fact in pair)
         if coin(f"{task}/{pair[0].question}"):
             choices = choices[::-1]
         for fact in pair:
-            number = len(records)
-            question, source = (
-                (fact.near, f"{task}/train/{number}") if split == "near" else (fact.question, "")
-            )
-            records.append(
-                Record(
-                    f"{task}/{split}/{number}",
-                    question,
-                    choices,
-                    choices.index(fact.answer),
-                    source=source,
-                )
-            )
-    return records
+            question = fact.near if split == "near" else fact.question
+            records.append(Record("", question, choices, choices.index(fact.answer)))
+    return numbered(task, split, records)
+
+
+def numbered(task: str, split: str, records: Iterable[Record]) -> list[Record]:
+    """Give each record the id of its place and, in `near`, the train record of the same place."""
+    return [
+        replace(
+            record,
+            id=f"{task}/{split}/{number}",
+            source=f"{task}/train/{number}" if split == "near" else "",
+        )
+        for number, record in enumerate(records)
+    ]

@@ -6,12 +6,21 @@ no use; two things are compared both ways, so that each is right once. No situat
 splits, but for `near`, which asks the train situations in other words.
 """
 
+# ruff: noqa: E501  a table keeps its lines
+
 from __future__ import annotations
 
 import functools
 import re
 
-from forget.tasks.builtin.making import Fact, coin, fact_pairs, fact_records, table_facts
+from forget.tasks.builtin.making import (
+    Fact,
+    coin,
+    fact_pairs,
+    fact_records,
+    share,
+    table_facts,
+)
 from forget.tasks.task import Record
 
 RELATIONS = {
@@ -440,8 +449,8 @@ RELATIONS = {
         """,
     ),
 }
-"""Question, other wording, and entries of "answer @group: situations" by relation. No answer does
-in another group.
+"""Question, other wording, and entries of "answer @group: situations", by relation. No answer fits
+a situation of another group.
 """
 
 COMPARISONS = (
@@ -498,6 +507,15 @@ other words.
 def _compared(
     more: str, less: str, near_more: str, near_less: str, table: str
 ) -> list[tuple[Fact, Fact]]:
+    """Make a pair of facts of each entry: two things, named in a drawn order.
+
+    Args:
+        more: the question that an entry's first thing answers.
+        less: the question that its second thing answers.
+        near_more: `more` in other words, with the things the other way round.
+        near_less: `less` in other words, likewise.
+        table: entries of "first > second", parted by "; " or lines.
+    """
     pairs: list[tuple[Fact, Fact]] = []
     for entry in re.split(r"; |\n", table.strip()):
         first, _, second = entry.strip().partition(" > ")
@@ -514,11 +532,13 @@ def _compared(
 
 @functools.cache
 def _pairs() -> tuple[tuple[Fact, Fact], ...]:
-    goals = fact_pairs(
-        {name: table_facts(*relation) for name, relation in RELATIONS.items()}, "physical"
-    )
-    return (*goals, *(pair for comparison in COMPARISONS for pair in _compared(*comparison)))
+    tables = {name: table_facts(*relation) for name, relation in RELATIONS.items()}
+    pairs = fact_pairs(tables, "physical")
+    for comparison in COMPARISONS:
+        pairs += _compared(*comparison)
+    return tuple(pairs)
 
 
 def records(split: str) -> list[Record]:
-    return fact_records("physical", _pairs(), split)
+    """Make two records of each pair of facts, as `fact_records` does."""
+    return fact_records("physical", share(_pairs(), "physical", split), split)

@@ -1,9 +1,11 @@
-"""Reading comprehension: a made sentence says two things, and two questions ask for one of them each.
+"""Reading comprehension: a made sentence says two things, and each of two questions asks for one.
 
 Both options stand in the passage, and over the two questions each is true once. A passage has two
 wordings and so have its questions, and both are drawn, so that neither the options nor their places
 in the passage tell the answer. The fillers were written for this package.
 """
+
+# ruff: noqa: E501  a table keeps its lines
 
 from __future__ import annotations
 
@@ -13,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from forget.tasks.builtin.making import coin, split_of
+from forget.tasks.builtin.making import coin, numbered, share
 from forget.tasks.task import Record
 
 
 def _words(text: str, article: str = "") -> tuple[str, ...]:
+    """Part the text at its commas; the article goes before each word."""
     return tuple(article + " ".join(word.split()) for word in text.split(","))
 
 
@@ -100,11 +103,11 @@ TOPICS = _words("""
 
 @dataclass(frozen=True)
 class Situation:
-    """What is told and asked in two wordings. Of two questions, the answer of the first is {p}, that of the second {q}."""
+    """A passage and two questions in two wordings; {p} answers the one question, {q} the other."""
 
     fillers: Mapping[str, tuple[str, ...]]
-    """Slots, a letter each, and the words that may fill them: {"xy": THINGS} puts two things into {x}
-    and {y}.
+    """Words by the slots that they may fill, a letter each: {"xy": THINGS} puts two different
+    things into {x} and {y}.
     """
     passages: tuple[str, str]
     questions: tuple[tuple[str, str], tuple[str, str]]
@@ -274,48 +277,42 @@ SITUATIONS = (
     ),
 )
 PASSAGES = 30
-"""Passages a situation, two records each."""
+"""Number of passages made of each situation; two records are made of each."""
 
 
 @functools.cache
-def _told() -> tuple[tuple[Situation, Mapping[str, str]], ...]:
-    """Every passage as its situation and its word by slot. No two words meet in two passages."""
+def _filled() -> tuple[tuple[Situation, Mapping[str, str]], ...]:
+    """Draw every passage: its situation, and a word by slot; no two words meet in two passages."""
     draw = random.Random("reading/fillers")
     met: set[frozenset[str]] = set()
-    told: list[tuple[Situation, Mapping[str, str]]] = []
+    filled: list[tuple[Situation, Mapping[str, str]]] = []
     for situation in SITUATIONS:
-        wanted = len(told) + PASSAGES
-        while len(told) < wanted:
+        wanted = len(filled) + PASSAGES
+        while len(filled) < wanted:
             words: dict[str, str] = {}
             for slots, pool in situation.fillers.items():
                 words.update(zip(slots, draw.sample(pool, len(slots)), strict=True))
             pairs = {frozenset(pair) for pair in combinations(words.values(), 2)}
             if not pairs & met:
                 met |= pairs
-                told.append((situation, words))
-    return tuple(told)
+                filled.append((situation, words))
+    return tuple(filled)
 
 
 def records(split: str) -> list[Record]:
-    """Two questions a passage, over the same choices in the same order. `near` takes the wordings that were not drawn."""
+    """Make two records of each passage, over the same choices in the same order.
+
+    Both wordings are drawn; `near` takes those that were not.
+    """
     near = split == "near"
     made: list[Record] = []
-    for situation, words in split_of(_told(), "reading")["train" if near else split]:
+    for situation, words in share(_filled(), "reading", split):
         answers = (words["p"], words["q"])
-        swapped = coin(f"reading/{answers}/choices")
+        choices = answers[::-1] if coin(f"reading/{answers}/choices") else answers
         passage = situation.passages[coin(f"reading/{answers}/passage") ^ near].format(**words)
-        for question, answer in zip(
-            situation.questions[coin(f"reading/{answers}/questions") ^ near], answers, strict=True
-        ):
-            number = len(made)
-            made.append(
-                Record(
-                    f"reading/{split}/{number}",
-                    question.format(**words),
-                    answers[::-1] if swapped else answers,
-                    answers.index(answer) ^ swapped,
-                    passage[0].upper() + passage[1:],
-                    source=f"reading/train/{number}" if near else "",
-                )
-            )
-    return made
+        passage = passage[0].upper() + passage[1:]
+        questions = situation.questions[coin(f"reading/{answers}/questions") ^ near]
+        for question, answer in zip(questions, answers, strict=True):
+            asked = question.format(**words)
+            made.append(Record("", asked, choices, choices.index(answer), passage))
+    return numbered("reading", split, made)

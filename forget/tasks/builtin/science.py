@@ -7,12 +7,21 @@ answers, so that the options alone tell nothing. No fact lies in two splits, but
 asks the train facts in other words.
 """
 
+# ruff: noqa: E501  a table keeps its lines
+
 from __future__ import annotations
 
 import functools
 from pathlib import Path
 
-from forget.tasks.builtin.making import Fact, fact_pairs, fact_records, sheet_facts, table_facts
+from forget.tasks.builtin.making import (
+    Fact,
+    fact_pairs,
+    fact_records,
+    share,
+    sheet_facts,
+    table_facts,
+)
 from forget.tasks.task import Record
 
 RELATIONS = {
@@ -546,4 +555,5 @@ def _pairs() -> tuple[tuple[Fact, Fact], ...]:
 
 
 def records(split: str) -> list[Record]:
-    return fact_records("science", _pairs(), split)
+    """Make two records of each pair of facts, as `fact_records` does."""
+    return fact_records("science", share(_pairs(), "science", split), split)

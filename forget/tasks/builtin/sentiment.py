@@ -25,11 +25,11 @@ LEADS = (
     ("{concession}; even so, ", "even though {concession}, "),
     ("I have to say that ", "let me tell you that "),
 )
-"""How a review may begin, in two wordings."""
+"""Beginnings of a review, in two wordings."""
 
 
 def records(split: str) -> list[Record]:
-    """See `labelled_records`."""
+    """Make a record of each review, as `labelled_records` does; a kind is a domain."""
     domains: dict[str, dict[str, list[list[str]]]] = {}
     for line in Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines():
         domain, column, *fields = line.split("\t")
@@ -45,9 +45,15 @@ def records(split: str) -> list[Record]:
 def _reviews(
     things: list[list[str]], concession: list[list[str]], opinion: list[list[str]]
 ) -> list[list[Judged]]:
-    """For every opinion, praise and blame of all things."""
+    """Make a group of each opinion: praise and blame of all things.
+
+    Args:
+        things: one line with the names of the things.
+        concession: one line, a concession before praise and one before blame.
+        opinion: lines of praise, praise in other words, blame, blame in other words.
+    """
     [names], [(before_praise, before_blame)] = things, concession
-    # Eight things and six leads: an opinion meets every lead, and a thing too.
+    # There are eight things and six leads: every opinion meets every lead, and so does every thing.
     leads = cycle(LEADS)
     groups: list[list[Judged]] = []
     for praise, praise_near, blame, blame_near in opinion:
@@ -63,6 +69,15 @@ def _reviews(
 def _review(
     leads: tuple[str, str], concession: str, thing: str, opinions: tuple[str, str], label: str
 ) -> Judged:
+    """Write a review in two wordings.
+
+    Args:
+        leads: its beginning in both wordings.
+        concession: text for the slot {concession} of the leads.
+        thing: the thing reviewed.
+        opinions: what is said of it, in both wordings.
+        label: the true choice.
+    """
     passage, near = (
         sentence(f"{lead.format(concession=concession)}{thing} {opinion}")
         for lead, opinion in zip(leads, opinions, strict=True)

@@ -1,4 +1,4 @@
-"""World knowledge: capitals, books, inventions, foods, sports and the like, one well-known fact a question.
+"""World knowledge: capitals, books, inventions, sports and the like, a well-known fact a question.
 
 The facts were written for this package and lie in world.tsv: relation, subject, answer. Within a
 relation the answer of one fact is the wrong choice of another, so no relation mixes answers that
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forget.tasks.builtin.making import Fact, fact_pairs, fact_records
+from forget.tasks.builtin.making import Fact, fact_pairs, fact_records, share
 from forget.tasks.task import Record
 
 WORDINGS = {
@@ -87,14 +87,15 @@ WORDINGS = {
     "year": ("In which year was {}?", "What is the year of {}?"),
     "young": ("What is a young {} called?", "Which word do people use for a baby {}?"),
 }
-"""Question and paraphrase of each relation, about its subject."""
+"""A question about a relation's subject and its paraphrase, by relation."""
 
 
 def records(split: str) -> list[Record]:
-    """Two questions share two choices, the answer of either being the distractor of the other."""
+    """Make two records of each pair of facts, as `fact_records` does."""
     facts: dict[str, list[Fact]] = {relation: [] for relation in WORDINGS}
     for line in Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines()[1:]:
         relation, subject, answer = line.split("\t")
         question, near = (wording.format(subject) for wording in WORDINGS[relation])
         facts[relation].append(Fact(question, near, answer))
-    return fact_records("world", fact_pairs(facts, "world"), split)
+    pairs = fact_pairs(facts, "world")
+    return fact_records("world", share(pairs, "world", split), split)

@@ -1,24 +1,18 @@
-"""What a spec says, what it is refused for, and which of its fields make a trial another trial."""
+"""Specs and trials as they are read from files, and the sentences that refuse a wrong one."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from forget.errors import BadInput, nearest
-from forget.settings.parts import Probe
+from forget.errors import BadInput
 from forget.settings.reading import SPECS, read_sweep, read_trial, spec_path
-from forget.settings.sweep import Sweep, dotted, overlay
-from forget.settings.tables import merged, nested
-from forget.settings.trial import Trial
 
 BASE = '[base]\ntask = "a"\nmodel = "tiny"\n'
 SEARCH = BASE + "[search.settings]\n"
 
 
 def refusal(folder: Path, text: str) -> str:
-    """The words in which a spec is refused, after its path."""
+    """Return the words in which a spec is refused, after its path."""
     path = folder / "study.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadInput) as error:
@@ -188,40 +182,14 @@ def test_every_spec_that_ships_can_be_read() -> None:
         assert spec_path(path.stem) == path
 
 
-def test_the_first_axis_is_the_outermost() -> None:
-    sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"], "seed": [0, 1, 2]})
-    assert [(t.task, t.seed) for t in sweep.trials()] == [
-        ("a", 0),
-        ("a", 1),
-        ("a", 2),
-        ("b", 0),
-        ("b", 1),
-        ("b", 2),
-    ]
-
-
-def test_axes_reach_into_parts_without_disturbing_their_siblings() -> None:
-    sweep = Sweep(
-        name="s",
-        base={"task": "a", "model": "tiny", "forget": {"epochs": 7}, "forget.batch": 3},
-        axes={"forget.lr": [1e-3, 1e-2], "learn": [{"epochs": 1}, {"epochs": 2, "lr": 0.5}]},
-    )
-    assert [(t.forget.lr, t.learn.epochs, t.learn.lr) for t in sweep.trials()] == [
-        (1e-3, 1, 1e-4),
-        (1e-3, 2, 0.5),
-        (1e-2, 1, 1e-4),
-        (1e-2, 2, 0.5),
-    ]
-    assert {(t.forget.epochs, t.forget.batch) for t in sweep.trials()} == {(7, 3)}
-
-
 def test_bare_and_quoted_dotted_keys_are_the_same_spec(tmp_path: Path) -> None:
     specs = []
     for number, quote in enumerate(("", '"')):
         path = tmp_path / f"{number}.toml"
         key, search = f"{quote}forget.lr{quote}", f"{quote}learn.lr{quote}"
         path.write_text(
-            f'name = "s"\n{BASE}[axes]\n{key} = [1e-3, 1e-2]\n[search.settings]\n{search} = {{low = 1e-5, high = 1e-3}}',
+            f'name = "s"\n{BASE}[axes]\n{key} = [1e-3, 1e-2]\n'
+            f"[search.settings]\n{search} = {{low = 1e-5, high = 1e-3}}",
             encoding="utf-8",
         )
         specs.append(read_sweep(path))
@@ -229,115 +197,3 @@ def test_bare_and_quoted_dotted_keys_are_the_same_spec(tmp_path: Path) -> None:
     assert [t.forget.lr for t in specs[0].trials()] == [1e-3, 1e-2]
     assert specs[0].search is not None
     assert specs[0].search.settings["learn.lr"].high == 1e-3
-
-
-def test_without_axes_a_sweep_is_one_trial() -> None:
-    assert Sweep(name="s", base={"task": "a", "model": "tiny"}).trials() == (
-        Trial(task="a", model="tiny"),
-    )
-
-
-def test_nested_dotted_and_merged() -> None:
-    assert nested({"forget.lr": 1, "forget": {"epochs": 2}, "seed": 3}) == {
-        "forget": {"lr": 1, "epochs": 2},
-        "seed": 3,
-    }
-    assert nested({"a": {"b.c": 1}}) == {"a": {"b": {"c": 1}}}
-    assert dotted({"forget": {"lr": [1]}, "seed": [2]}) == {"forget.lr": [1], "seed": [2]}
-    assert dotted({"forget": {"lr": {"low": 1, "high": 2}}}) == {"forget.lr": {"low": 1, "high": 2}}
-    under: dict[str, Any] = {"a": {"b": 1, "c": 2}}
-    assert merged(under, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
-    assert under == {"a": {"b": 1, "c": 2}}
-
-
-def test_nearest_names_one_or_all() -> None:
-    assert nearest("tnny", ["tiny", "gpt2"]) == '; did you mean "tiny"?'
-    assert nearest("xyz", ["tiny", "gpt2"]) == "; known are: gpt2, tiny"
-
-
-TRIAL = Trial(task="arc_easy", model="smollm2-135m", evaluate_on=("piqa",))
-
-CHANGES: dict[str, Any] = {
-    "task": "sciq",
-    "model": "gpt2",
-    "method": "gradient_ascent",
-    "labels": "flipped",
-    "learn.epochs": 3,
-    "forget.lr": 1e-3,
-    "tuning": "lora",
-    "precision": "bf16",
-    "evaluate_on": ("sciq",),
-    "evaluation_examples": 10,
-    "options": "all",
-    "normalise": "bytes",
-    "template": "qa",
-    "probe.examples": 3,
-    "watch.points": 2,
-    "seed": 1,
-}
-"""Every field that changes a trial's answer, changed."""
-
-SHARE_LEARNING = {
-    "method",
-    "labels",
-    "forget.lr",
-    "evaluate_on",
-    "evaluation_examples",
-    "probe.examples",
-}
-"""Those that a learned checkpoint knows nothing of."""
-
-
-def test_every_field_is_in_the_identity_or_on_purpose_not() -> None:
-    answers = {key.partition(".")[0] for key in CHANGES}
-    assert answers | {"lora", "folders", "save"} == set(Trial.model_fields)
-
-
-@pytest.mark.parametrize("field", CHANGES)
-def test_what_changes_the_answer_changes_the_identity(field: str) -> None:
-    changed = overlay(TRIAL, {field: CHANGES[field]})
-    assert changed.id("data") != TRIAL.id("data")
-    assert (changed.learned_id("data") == TRIAL.learned_id("data")) == (field in SHARE_LEARNING)
-
-
-def test_what_cannot_change_the_answer_leaves_the_identity_alone() -> None:
-    for fields in ({"save": False}, {"folders": ("mine",)}, {"lora.rank": 2}):
-        changed = overlay(TRIAL, fields)
-        assert changed != TRIAL
-        assert changed.id("data") == TRIAL.id("data")
-        assert changed.learned_id("data") == TRIAL.learned_id("data")
-    lora = overlay(TRIAL, {"tuning": "lora"})
-    assert overlay(lora, {"lora.rank": 2}).id("data") != lora.id("data")
-    assert overlay(lora, {"lora.rank": 2}).learned_id("data") != lora.learned_id("data")
-
-
-def test_other_data_are_another_trial() -> None:
-    assert TRIAL.id("data") != TRIAL.id("other")
-    assert TRIAL.learned_id("data") != TRIAL.learned_id("other")
-
-
-def test_the_identity_of_a_known_trial_stays() -> None:
-    """Stores in use hold results under these names. A change here is a change of PROTOCOL, or a mistake."""
-    assert TRIAL.id("data") == "e3e8c38daa8bc44a"
-    assert TRIAL.learned_id("data") == "bf033662a8ef75f1"
-
-
-def test_a_trial_survives_json() -> None:
-    trial = overlay(TRIAL, {"probe.layers": [0, -1], "folders": ["a", "b"]})
-    assert Trial.model_validate_json(trial.model_dump_json()) == trial
-    assert Trial.model_validate(json.loads(json.dumps(trial.model_dump(mode="json")))).id(
-        "d"
-    ) == trial.id("d")
-
-
-def test_one_name_stands_for_a_list_of_one() -> None:
-    assert Trial(task="a", model="tiny", evaluate_on="b", folders="f") == Trial(  # type: ignore[arg-type]
-        task="a", model="tiny", evaluate_on=("b",), folders=("f",)
-    )
-    assert Trial(task="a", model="tiny", evaluate_on=("b", "a", "b")).tasks == ("a", "b")
-
-
-def test_settings_cannot_be_changed_in_place() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        TRIAL.seed = 3  # type: ignore[misc]
-    assert Probe(layers=[1, 2]).layers == (1, 2)  # type: ignore[arg-type]
