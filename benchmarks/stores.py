@@ -25,6 +25,7 @@ from forget.results.rows import PHASES, Row
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.folders import write_text
 from forget.storage.store import Store
 
@@ -75,7 +76,7 @@ def finish(path: Path, rows: bool = True) -> Sweep:
     store = Store(sweep.store)
     for place, trial in enumerate(sweep.trials()):
         identity = identify(trial)
-        folder = store.trial(identity.trial)
+        folder = Trials(store).folder(identity.trial)
         if (folder / "outcome.json").exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ from forget.settings.parts import Probe, Stage, Watch
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.draws import Material, gather
@@ -244,7 +245,7 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
     assert done.returncode == 0, (
         f"forget sweep ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
     )
-    return Swept(wall, tuple(Store(folder / "store").finished()))
+    return Swept(wall, tuple(Trials(Store(folder / "store")).finished()))
 
 
 class _Sweep:

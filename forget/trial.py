@@ -20,6 +20,7 @@ from forget.preflight import check, identify
 from forget.results import files, metrics
 from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder
 from forget.storage.store import Store
 from forget.tasks import labels
@@ -48,7 +49,7 @@ def run_trial(
     store = store or Store()
     check(trial, shard)
     identity = identify(trial)
-    if done := store.outcome(identity.trial):
+    if done := Trials(store).outcome(identity.trial):
         return done
     material = gather(trial)
     bf16 = catalogue.in_bf16(trial.precision)
@@ -131,7 +132,7 @@ def run_trial(
     speaks = PartialState().is_main_process
     if trial.save:
         with (
-            whole_folder(store.trial(identity.trial) / "model")
+            whole_folder(Trials(store).folder(identity.trial) / "model")
             if speaks
             else nullcontext() as folder
         ):
@@ -148,6 +149,6 @@ def run_trial(
         seconds=time.monotonic() - began,
     )
     if speaks:
-        store.finish(outcome, rows)
+        Trials(store).finish(outcome, rows)
         observe(outcome)
     return outcome

@@ -16,6 +16,7 @@ from forget.events import Step
 from forget.results.metrics import course, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
+from forget.storage.finished import Trials
 from forget.storage.folders import write_text
 from forget.storage.journal import FILE, Ended, Entry, Journal, Started
 from forget.storage.store import Store
@@ -32,11 +33,13 @@ def publish(study: Study, store: Store, id: str) -> bool:
         BadInput: the trial is not finished.
         Unreachable: the server is away.
     """
-    outcome = store.outcome(id)
+    outcome = Trials(store).outcome(id)
     if outcome is None:
-        raise BadInput(f"trial {id} is not finished: {store.trial(id)} has no outcome.json")
+        raise BadInput(
+            f"trial {id} is not finished: {Trials(store).folder(id)} has no outcome.json"
+        )
     marker = store.fetch_growing(f"trials/{id}/published.json")
-    with FileLock(store.trial(id) / "publish.lock"), reaching(study.uri):
+    with FileLock(Trials(store).folder(id) / "publish.lock"), reaching(study.uri):
         study = connected(study, store)
         sent = json.loads(marker.read_text()) if marker.exists() else {}
         if study.run_id in sent:
@@ -46,7 +49,7 @@ def publish(study: Study, store: Store, id: str) -> bool:
         end = (
             entries[-1].time
             if entries
-            else (store.trial(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
+            else (Trials(store).folder(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
         )
         started = journal.started() or Started(
             trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets
@@ -58,7 +61,7 @@ def publish(study: Study, store: Store, id: str) -> bool:
         version, model_id = register(study, outcome, run.info.run_id, store, tags)
         # After the model: MLflow gives it the metrics that the run has by then, at a request for
         # each.
-        _send(study, run.info.run_id, _estimates(outcome, store.rows(id), end, model_id))
+        _send(study, run.info.run_id, _estimates(outcome, Trials(store).rows(id), end, model_id))
         if version:
             study.client.set_tag(run.info.run_id, "forget.model", version)
         if "forget.error" in run.data.tags:
@@ -94,12 +97,15 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
         }
         published = 0
         known = tuple(dict.fromkeys((*ids, *running)))
-        finished = set(store.done(known))
+        finished = set(Trials(store).done(known))
         for id in known:
             if id in finished:
                 published += publish(study, store, id)
             elif store.fetch_growing(f"trials/{id}/{FILE}").exists():
-                with suppress(Timeout), FileLock(store.trial(id) / "running.lock", timeout=0):
+                with (
+                    suppress(Timeout),
+                    FileLock(Trials(store).folder(id) / "running.lock", timeout=0),
+                ):
                     close(study, store, id)
             elif id in running:
                 study.client.set_terminated(running[id].info.run_id, "KILLED")
@@ -190,8 +196,8 @@ def _send_artifacts(
 ) -> None:
     from forget.report import trial_figures
 
-    folder = store.trial(outcome.id)
-    rows = store.rows(outcome.id)  # Fetched, too, where another machine made them.
+    folder = Trials(store).folder(outcome.id)
+    rows = Trials(store).rows(outcome.id)  # Fetched, too, where another machine made them.
     sizes = {
         task: len({(row.split, row.example) for row in rows if row.task == task})
         for task in datasets

@@ -19,6 +19,7 @@ from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
 from forget.settings.trial import Trial
 from forget.storage import checksums
+from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder, write_text
 from forget.storage.store import Store
 
@@ -110,7 +111,7 @@ WORKER = textwrap.dedent(
         time.sleep(0.5)
         (folder / "second").touch()
 
-    folder = Store(Path("store")).shared("kind", "key", make)
+    folder = Store(Path("store")).once("kind", "key", make)
     assert {path.name for path in folder.iterdir()} == {"first", "second", "sums.json"}
     """
 )
@@ -255,12 +256,12 @@ def outcome() -> Outcome:
 
 def test_a_finished_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.outcome("id") is None
-    (store.trial("id") / "checkpoint").mkdir(parents=True)
-    store.finish(outcome(), ROWS)
-    assert store.outcome("id") == outcome()
-    assert store.rows("id") == ROWS
-    assert names(store.trial("id")) == {"outcome.json", "rows.parquet"}
+    assert Trials(store).outcome("id") is None
+    (Trials(store).folder("id") / "checkpoint").mkdir(parents=True)
+    Trials(store).finish(outcome(), ROWS)
+    assert Trials(store).outcome("id") == outcome()
+    assert Trials(store).rows("id") == ROWS
+    assert names(Trials(store).folder("id")) == {"outcome.json", "rows.parquet"}
 
 
 def flip(path: Path) -> None:
@@ -273,13 +274,13 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("file", ["outcome.json", "rows.parquet"])
 def test_a_flipped_bit_in_a_finished_trial_is_refused(file: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.finish(outcome(), ROWS)
-    flip(store.trial("id") / file)
+    Trials(store).finish(outcome(), ROWS)
+    flip(Trials(store).folder("id") / file)
     with pytest.raises(
         BadInput,
         match=rf"trials/id is damaged \({file} is not what was written there\): remove the folder",
     ):
-        store.outcome("id") if file == "outcome.json" else store.rows("id")
+        Trials(store).outcome("id") if file == "outcome.json" else Trials(store).rows("id")
 
 
 def test_a_shared_folder_that_is_not_what_was_written_is_made_again(
@@ -324,13 +325,13 @@ def test_a_file_where_the_store_should_be_is_refused(tmp_path: Path) -> None:
 
 def test_a_trial_whose_model_lost_something_has_not_finished(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with whole_folder(store.trial("id") / "model") as draft:
+    with whole_folder(Trials(store).folder("id") / "model") as draft:
         (draft / "weights").write_bytes(bytes(100))
-    store.finish(outcome(), ROWS)
-    assert store.done(["id"]) == ["id"]
-    os.truncate(store.trial("id") / "model" / "weights", 50)
-    assert store.done(["id"]) == []
-    assert store.outcome("id") is None
+    Trials(store).finish(outcome(), ROWS)
+    assert Trials(store).done(["id"]) == ["id"]
+    os.truncate(Trials(store).folder("id") / "model" / "weights", 50)
+    assert Trials(store).done(["id"]) == []
+    assert Trials(store).outcome("id") is None
 
 
 def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:

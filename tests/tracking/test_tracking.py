@@ -31,6 +31,7 @@ from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.journal import FILE, Ended, Journal, Started
 from forget.storage.store import Store
 
@@ -83,9 +84,9 @@ def finish(store: Store, trial: Trial, id: str, accuracy: float = 0.5) -> None:
         for i in range(3)
     )
     language_model.save(
-        language_model.tiny(seed=trial.seed), store.trial(id) / "model", torch.bfloat16
+        language_model.tiny(seed=trial.seed), Trials(store).folder(id) / "model", torch.bfloat16
     )
-    store.finish(
+    Trials(store).finish(
         Outcome(
             trial=trial,
             id=id,
@@ -176,10 +177,10 @@ def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> 
     assert run.data.tags["forget.data"] == "d" * 16
     assert run.data.tags["version.torch"] == importlib.metadata.version("torch")
     assert run.data.tags["forget.model"] == "forgotten-tiny-science/1"
-    assert not (store.trial("a") / "model").exists()
+    assert not (Trials(store).folder("a") / "model").exists()
 
     assert not tracking.publish(study, store, "a")
-    (store.trial("a") / "published.json").unlink()
+    (Trials(store).folder("a") / "published.json").unlink()
     assert tracking.publish(study, store, "a")
     assert tracking.sync(study, store, ["a"]) == 0
     with tracking.trial_sink(study, FIRST, "a", store):
@@ -275,7 +276,7 @@ def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status
     assert run.info.status == status
     assert run.data.tags["forget.error"].startswith(type(error).__name__)
     assert len(curve(study, run, "learn/loss")) == 2
-    everything = f"{run.to_dictionary()}{(store.trial('a') / FILE).read_text()}"
+    everything = f"{run.to_dictionary()}{(Trials(store).folder('a') / FILE).read_text()}"
     assert "hunter22" not in everything
     assert "me:pw" not in everything
 
@@ -310,7 +311,7 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
         from mlflow.tracking import MlflowClient
         from forget.events import Step
         from forget.storage.store import Store
-        from forget.settings.trial.trial import Trial
+        from forget.settings.trial import Trial
         study = pickle.loads(Path("study").read_bytes())
         with tracking.trial_sink(study, Trial(task="science", model="tiny"), "a", Store(Path(".forget"))) as observe:
             observe(Step(stage="learn", step=1, steps=3, loss=1.0, lr=0.1, tokens=1))
@@ -339,7 +340,7 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
 def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
     study = tracking.open_study(SWEEP, "")
     finish(store, FIRST, "a")
-    journal = Journal(store.trial("a") / FILE)
+    journal = Journal(Trials(store).folder("a") / FILE)
     journal.append(Started(trial=FIRST, id="a", tags={}, datasets=study.datasets))
     train(journal.append)
     journal.append(Ended(status="FINISHED"))
@@ -521,7 +522,7 @@ def published(
         Row(id, "forgotten", "science", "test", str(i), i % 2, (-1.0, -2.0), (1, 1))
         for i in range(answers)
     ]
-    store.finish(outcome, rows)
+    Trials(store).finish(outcome, rows)
     assert tracking.publish(study, store, id)
     return outcome
 
@@ -534,7 +535,10 @@ def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> N
     told: list[object] = []
     found = tracking.read_experiment("pulse", tmp_path / "copies", told.append)
     assert [outcome for outcome, _ in found] == [first, second]
-    assert [read_rows(rows) for _, rows in found] == [store.rows("a"), store.rows("b")]
+    assert [read_rows(rows) for _, rows in found] == [
+        Trials(store).rows("a"),
+        Trials(store).rows("b"),
+    ]
     assert told == [
         StageStarted(stage="fetch", steps=2),
         *(Step(stage="fetch", step=i, steps=2) for i in (1, 2)),
