@@ -48,7 +48,7 @@ SCIENCE = """
 import sys
 sys.modules.update(dict.fromkeys({absent}))  # As good as not installed.
 from pathlib import Path
-from forget.settings.trial.reading import read_trial
+from forget.settings.reading import read_trial
 from forget.storage.store import Store
 from forget.trial import run_trial
 print(run_trial(read_trial(Path("trial.json")), store=Store(Path("store").absolute())).id)

@@ -131,7 +131,7 @@ def _located(stem: str, store: Store | None) -> tuple[str, str]:
     entry = MODELS.get(stem)
     source = entry.source if entry else stem
     if source.startswith("wheel:"):
-        folder = (store or Store()).shared(
+        folder = (store or Store()).once(
             "models", stem, functools.partial(_convert, _wheel(source))
         )
         return str(folder), "main"
