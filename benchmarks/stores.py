@@ -25,7 +25,7 @@ from forget.results.rows import PHASES, Row
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
-from forget.storage.finished import Trials
+from forget.storage.finished import Trials, keep_measures
 from forget.storage.folders import write_text
 from forget.storage.store import Store
 
@@ -83,9 +83,9 @@ def finish(path: Path, rows: bool = True) -> Sweep:
         draw = np.random.default_rng(place)
         if rows:
             pq.write_table(_rows(trial, identity.trial, draw), folder / "rows.parquet")
-        write_text(
-            folder / "outcome.json", _outcome(trial, identity, draw).model_dump_json(indent=1)
-        )
+        outcome = _outcome(trial, identity, draw)
+        keep_measures(folder, outcome.id, outcome.measures)
+        write_text(folder / "outcome.json", outcome.model_dump_json(indent=1, exclude={"measures"}))
     return sweep
 
 

@@ -245,7 +245,8 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
     assert done.returncode == 0, (
         f"forget sweep ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
     )
-    return Swept(wall, tuple(Trials(Store(folder / "store")).finished()))
+    trials = Trials(Store(folder / "store"))
+    return Swept(wall, tuple(trials.outcomes(trials.finished()).values()))
 
 
 class _Sweep:

@@ -187,7 +187,9 @@ def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
     # What a search will propose is not known yet: a proposal costs what its cell does. Done is
     # whatever differs from the cell in the settings that are searched alone.
     searched = {key: bounds.low for key, bounds in sweep.search.settings.items()}
-    found = Counter(overlay(outcome.trial, searched) for outcome in Trials(store).finished())
+    known = Trials(store)
+    settings = [known.settings(id) for id in known.finished()]
+    found = Counter(overlay(trial, searched) for trial in settings if trial)
     todo, done = [], 0
     for identity, cell in cells.items():
         ready = min(found[overlay(cell, searched)], sweep.search.trials)

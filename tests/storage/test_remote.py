@@ -262,7 +262,7 @@ def test_a_trial_that_one_machine_left_is_finished_by_another(
     assert Trials(one).outcome(outcome.id) == outcome
     assert Trials(one).rows(outcome.id) == Trials(plain).rows(whole.id)
     assert list(Trials(one).outcomes([outcome.id, "none"])) == [outcome.id]
-    assert [found.id for found in Trials(one).finished()] == [outcome.id]
+    assert Trials(one).finished() == [outcome.id]
     assert one.fetch_folder(f"trials/{outcome.id}/checkpoint") is None
     assert one.has("learned", outcome.learned_id)
     assert identify(overlay(quick, {"seed": 1})).trial not in Trials(one).outcomes(
