@@ -25,6 +25,7 @@ from forget.results.rows import PHASES, Row
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials, keep_measures
 from forget.storage.folders import write_text
 from forget.storage.store import Store
 
@@ -75,16 +76,16 @@ def finish(path: Path, rows: bool = True) -> Sweep:
     store = Store(sweep.store)
     for place, trial in enumerate(sweep.trials()):
         identity = identify(trial)
-        folder = store.trial(identity.trial)
+        folder = Trials(store).folder(identity.trial)
         if (folder / "outcome.json").exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng(place)
         if rows:
             pq.write_table(_rows(trial, identity.trial, draw), folder / "rows.parquet")
-        write_text(
-            folder / "outcome.json", _outcome(trial, identity, draw).model_dump_json(indent=1)
-        )
+        outcome = _outcome(trial, identity, draw)
+        keep_measures(folder, outcome.id, outcome.measures)
+        write_text(folder / "outcome.json", outcome.model_dump_json(indent=1, exclude={"measures"}))
     return sweep
 
 

@@ -35,6 +35,7 @@ from forget.settings.parts import Probe, Stage, Watch
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.draws import Material, gather
@@ -243,7 +244,8 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
     assert done.returncode == 0, (
         f"forget sweep ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
     )
-    return Swept(wall, tuple(Store(folder / "store").finished()))
+    trials = Trials(Store(folder / "store"))
+    return Swept(wall, tuple(trials.outcomes(trials.finished()).values()))
 
 
 class _Sweep:

@@ -22,6 +22,7 @@ from forget.preflight import check, identify
 from forget.results import metrics
 from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder
 from forget.storage.store import Store
 from forget.tasks.draws import gather
@@ -56,7 +57,7 @@ def run_trial(
     store = store or Store()
     check(trial, shard)
     identity = identify(trial)
-    if done := store.outcome(identity.trial):
+    if done := Trials(store).outcome(identity.trial):
         return done
     material = gather(trial)
     trainer = Trainer(trial, store, checkpoint_minutes, observe)
@@ -81,7 +82,7 @@ def run_trial(
     parts = [*(phase.rows for phase in phases), stages.watched(checkpoint), seen]
     rows = named(identity.trial, material, parts)
     if trial.save:
-        _save(model, store.trial(identity.trial) / "model")
+        _save(model, Trials(store).folder(identity.trial) / "model")
     outcome = Outcome(
         trial=trial,
         id=identity.trial,
@@ -94,7 +95,7 @@ def run_trial(
         seconds=time.monotonic() - began,
     )
     if PartialState().is_main_process:
-        store.finish(outcome, rows)
+        Trials(store).finish(outcome, rows)
         observe(outcome)
     return outcome
 

@@ -18,6 +18,7 @@ from forget.results.outcome import Outcome
 from forget.settings.identity import digest
 from forget.settings.sweep import Search, Sweep, overlay
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 
@@ -33,14 +34,14 @@ class Job:
 
 def finished(sweep: Sweep, store: Store) -> tuple[Outcome, ...]:
     """The sweep's finished trials, in its order."""
-    return tuple(store.outcomes(finished_ids(sweep, store)).values())
+    return tuple(Trials(store).outcomes(finished_ids(sweep, store)).values())
 
 
 def finished_ids(sweep: Sweep, store: Store) -> list[str]:
     """Their ids; no outcome is read."""
     if sweep.search:
         return [id for trial in sweep.trials() for id in Cell(trial, sweep.search, store).ids()]
-    return store.done(identity.trial for identity in identify_all(sweep.trials()))
+    return Trials(store).done(identity.trial for identity in identify_all(sweep.trials()))
 
 
 def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
@@ -53,7 +54,7 @@ def jobs(sweep: Sweep, store: Store) -> tuple[int, Iterator[Job]]:
         )
     trials = sweep.trials()
     identified = dict(zip(identify_all(trials), trials, strict=True))
-    done = set(store.done(identity.trial for identity in identified))
+    done = set(Trials(store).done(identity.trial for identity in identified))
     todo = {identity: trial for identity, trial in identified.items() if identity.trial not in done}
     return len(todo), (Job(todo[identity], identity.trial) for identity in _in_order(todo))
 
@@ -103,7 +104,7 @@ class Cell:
 
     def ids(self) -> list[str]:
         """Trials of the study that have finished."""
-        return self.store.done(
+        return Trials(self.store).done(
             trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs
         )
 
@@ -158,7 +159,7 @@ class Cell:
         for trial in self.study.trials:
             id = trial.user_attrs.get("id", "")
             if trial.state == TrialState.RUNNING:
-                self._tell(trial.number, self.store.outcome(id) if id in finished else None)
+                self._tell(trial.number, Trials(self.store).outcome(id) if id in finished else None)
             if id and id not in finished:
                 lost[id] = trial.params
         return list(lost.values())

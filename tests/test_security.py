@@ -23,6 +23,7 @@ from forget.report.compare import write as write_comparison
 from forget.report.section import Table
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.remote import Remote
 from forget.storage.store import Store
 from forget.tasks import catalogue
@@ -68,9 +69,9 @@ def test_no_trial_lies_outside_its_store(tmp_path: Path, id: str) -> None:
     store = Store(tmp_path / "store")
     if id.startswith("/"):
         # An absolute part in the middle of a name is none.
-        assert store.trial(id).is_relative_to(store.root / "trials")
+        assert Trials(store).folder(id).is_relative_to(store.root / "trials")
         return
-    for call in (store.trial, store.outcome, store.rows):
+    for call in (Trials(store).folder, Trials(store).outcome, Trials(store).rows):
         with pytest.raises(BadInput, match="leads out of it"):
             call(id)
 

@@ -22,6 +22,7 @@ from forget.results.rows import PHASES, Row, select
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.trial import run_trial
 
@@ -47,7 +48,7 @@ def value(outcome: Outcome, phase: str, split: str, measure: str, task: str = "v
 
 def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
     store, outcome = finished
-    rows = store.rows(outcome.id)
+    rows = Trials(store).rows(outcome.id)
     assert {row.trial for row in rows} == {outcome.id}
     # 48 of 64 examples are forgotten; a near item is scored where its source is among them.
     near = len(select(rows, phase="base", split="near"))
@@ -109,7 +110,7 @@ def test_what_is_known_of_tasks_and_examples_before_forgetting(
     assert like.answers == like.wording == 1
     assert like.states is not None
     assert 0 < like.states < 1
-    rows = store.rows(outcome.id)
+    rows = Trials(store).rows(outcome.id)
     assert {row.similarity for row in select(rows, split="train")} == {None}
     held_out = [row.similarity for row in rows if row.split in ("test", "near")]
     assert all(similar is not None and 0 <= similar <= 1 for similar in held_out)
@@ -134,7 +135,7 @@ def test_equal_settings_give_equal_rows_to_the_bit(
     before, outcome = finished
     store = Store(tmp_path)
     again = run_trial(quick, store=store)
-    assert store.rows(again.id) == before.rows(outcome.id)
+    assert Trials(store).rows(again.id) == Trials(before).rows(outcome.id)
     assert again.model_copy(update={"seconds": 0}) == outcome.model_copy(update={"seconds": 0})
 
 
@@ -152,8 +153,11 @@ def test_another_seed_gives_other_rows(
             for row in select(rows, phase="learned", split="test", task="vowels")
         }
 
-    assert scores(store.rows(other.id)).keys() == scores(before.rows(outcome.id)).keys()
-    assert scores(store.rows(other.id)) != scores(before.rows(outcome.id))
+    assert (
+        scores(Trials(store).rows(other.id)).keys()
+        == scores(Trials(before).rows(outcome.id)).keys()
+    )
+    assert scores(Trials(store).rows(other.id)) != scores(Trials(before).rows(outcome.id))
 
 
 def test_a_finished_trial_is_read_and_its_learned_model_is_shared(
@@ -195,13 +199,14 @@ def test_a_trial_loads_its_model_once_and_ends_as_one_that_finds_it_learned(
         loaded.clear()
         outcome = run_trial(trial, store=store)
         files = {
-            path.name: path.read_bytes() for path in (store.trial(outcome.id) / "model").iterdir()
+            path.name: path.read_bytes()
+            for path in (Trials(store).folder(outcome.id) / "model").iterdir()
         }
-        return outcome.model_copy(update={"seconds": 0}), store.rows(outcome.id), files
+        return outcome.model_copy(update={"seconds": 0}), Trials(store).rows(outcome.id), files
 
     whole = ends()
     assert loaded == ["tiny"]
-    shutil.rmtree(store.trial(whole[0].id))
+    shutil.rmtree(Trials(store).folder(whole[0].id))
     assert ends() == whole
     assert loaded == [str(tmp_path / "learned" / whole[0].learned_id)]
     assert "model.safetensors" in whole[2]
@@ -218,8 +223,8 @@ def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: P
     assert stages(second, store).count("score base") == 3
     id = run_trial(second, store=store).id
     assert run_trial(second, store=alone).id == id
-    assert store.rows(id) == alone.rows(id)
-    assert store.outcome(id).likeness == alone.outcome(id).likeness  # type: ignore[union-attr]
+    assert Trials(store).rows(id) == Trials(alone).rows(id)
+    assert Trials(store).outcome(id).likeness == Trials(alone).outcome(id).likeness  # type: ignore[union-attr]
 
 
 VARIANTS: dict[str, Mapping[str, object]] = {
@@ -248,7 +253,7 @@ def test_each_setting_makes_another_trial_that_runs(
     assert identify(trial) != identify(plain)
     store = Store(tmp_path_factory.getbasetemp() / "variants")
     outcome = run_trial(trial, store=store)
-    assert store.outcome(outcome.id) == outcome
+    assert Trials(store).outcome(outcome.id) == outcome
     assert (
         metric_name("forgotten", "vowels", "test", "flipped_forget_ratio") in outcome.measures
     ) == (trial.labels == "flipped")
@@ -280,7 +285,7 @@ def test_a_loss_that_is_not_a_number_names_step_and_rate_and_leaves_no_outcome(
         FloatingPointError, match=r"forget: the loss is (nan|inf) at step \d+ of \d+, rate 0\.\d+"
     ):
         run_trial(trial, store=store)
-    assert store.outcome(identify(trial).trial) is None
+    assert Trials(store).outcome(identify(trial).trial) is None
 
 
 REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
@@ -343,7 +348,7 @@ def test_identity_is_content(quick: Trial, toy_tasks: Path, tmp_path: Path) -> N
 
 def test_rows_hold_finite_numbers(finished: tuple[Store, Outcome]) -> None:
     store, outcome = finished
-    rows = store.rows(outcome.id)
+    rows = Trials(store).rows(outcome.id)
     assert all(math.isfinite(value) and value < 0 for row in rows for value in row.logprobs)
     assert all(0 < row.mass <= 1 for row in rows)
     with pytest.raises(ValueError, match="not finite"):

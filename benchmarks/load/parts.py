@@ -30,6 +30,7 @@ from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.settings.reading import read_sweep
 from forget.storage import checksums
+from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder
 from forget.storage.journal import FILE, Journal
 from forget.storage.store import Store
@@ -148,7 +149,9 @@ def _missing(stack: Stack, store: Store, ids: list[str]) -> dict[str, int]:
     ((versions,),) = stack.asked("select count(*) from model_versions")
     ((points,),) = stack.asked("select count(*) from metrics where key like '%/loss'")
     observed = sum(
-        len(losses) for id in ids for losses in Journal(store.trial(id) / FILE).losses().values()
+        len(losses)
+        for id in ids
+        for losses in Journal(Trials(store).folder(id) / FILE).losses().values()
     )
     return {
         "runs that are not finished": len(ids) - runs,
@@ -207,19 +210,19 @@ def _id(outcome: Outcome, seed: int) -> str:
 def _finish_like(outcome: Outcome, seed: int, store: Store) -> Outcome:
     """The trial with another seed, finished with weights and the same numbers, but for a drawn accuracy after forgetting."""
     id = _id(outcome, seed)
-    with whole_folder(store.trial(id) / "model") as folder:
+    with whole_folder(Trials(store).folder(id) / "model") as folder:
         # Without the sums, which name the folder they are of.
         learned = store.root / "learned" / outcome.learned_id
         shutil.copytree(
             learned, folder, ignore=shutil.ignore_patterns(checksums.FILE), dirs_exist_ok=True
         )
-    rows: list[Row] = [replace(row, trial=id) for row in store.rows(outcome.id)]
+    rows: list[Row] = [replace(row, trial=id) for row in Trials(store).rows(outcome.id)]
     drawn = random.Random(seed).random()
     accuracy = metric_name("forgotten", outcome.trial.task, "test", "accuracy")
     measures = {**outcome.measures, accuracy: Estimate(drawn, drawn, drawn, 1)}
     trial = outcome.trial.model_copy(update={"seed": seed})
     other = outcome.model_copy(update={"id": id, "trial": trial, "measures": measures})
-    store.finish(other, rows)
+    Trials(store).finish(other, rows)
     return other
 
 

@@ -21,6 +21,7 @@ from forget.planning.lengths import Long, too_long
 from forget.preflight import check_all, identify_all
 from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 EFFICIENCY = 0.35
@@ -176,7 +177,7 @@ def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
     trials = sweep.trials()
     cells = dict(zip(identify_all(trials), trials, strict=True))
     if not sweep.search:
-        finished = set(store.done(identity.trial for identity in cells))
+        finished = set(Trials(store).done(identity.trial for identity in cells))
         todo = [
             (identity.learned, trial)
             for identity, trial in cells.items()
@@ -186,7 +187,9 @@ def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
     # What a search will propose is not known yet: a proposal costs what its cell does. Done is
     # whatever differs from the cell in the settings that are searched alone.
     searched = {key: bounds.low for key, bounds in sweep.search.settings.items()}
-    found = Counter(overlay(outcome.trial, searched) for outcome in store.finished())
+    known = Trials(store)
+    settings = [known.settings(id) for id in known.finished()]
+    found = Counter(overlay(trial, searched) for trial in settings if trial)
     todo, done = [], 0
     for identity, cell in cells.items():
         ready = min(found[overlay(cell, searched)], sweep.search.trials)

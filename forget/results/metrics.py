@@ -6,12 +6,16 @@ forgetting.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from forget.results import rows as rows_
 from forget.results.rows import Row, _some, chance, judge
+from forget.settings.identity import digest
 
 DEFINED_ABOVE_CHANCE = 0.05
 """A forget ratio is missing where learning brought the task less than this above chance."""
@@ -226,3 +230,11 @@ def course(rows: Sequence[Row]) -> list[tuple[str, int, Estimate]]:
         for (phase, task, split, step), group in groups.items()
         for name in ("accuracy", "confidence")
     ]
+
+
+@functools.cache
+def code() -> str:
+    """Return a digest of the source text that measures are computed by: this room and rows.py."""
+    return digest(
+        [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, rows_.__file__)]
+    )

@@ -48,8 +48,10 @@ class Outcome(Part):
     learned_id: str
     data: str
     """Fingerprint of tasks and model."""
-    measures: dict[str, Estimate]
-    """Estimate by metric name (forget.results.metrics.metric_name)."""
+    measures: dict[str, Estimate] = {}
+    """Estimate by metric name (forget.results.metrics.metric_name). They are computed of the Rows:
+    a store keeps them beside the outcome, and anew when the code that computes them has changed.
+    """
     probes: tuple[ProbeScore, ...] = ()
     likeness: tuple[Likeness, ...] = ()
     """Of each other task that the trial is measured on."""

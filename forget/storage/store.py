@@ -11,25 +11,17 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from forget.errors import BadInput
-from forget.results.files import read_frame, read_rows, write_rows
-from forget.results.outcome import Outcome
-from forget.results.rows import Row
 from forget.settings.identity import digest
 from forget.storage import checksums
 from forget.storage.folders import clear_drafts, whole_folder, write_text
 from forget.storage.remote import LEASE_SECONDS, Remote, within
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 log = logging.getLogger(__name__)
 
@@ -60,105 +52,28 @@ class Store:
         if not os.path.isdir(above):
             raise BadInput(f"the store {self.root} cannot be a folder: {above} is none")
 
-    def trial(self, id: str) -> Path:
-        """Its folder: journal.jsonl and checkpoint/ while it runs; outcome.json, rows.parquet and model/ once finished."""
-        return self._path(f"trials/{id}")
-
-    def outcome(self, id: str) -> Outcome | None:
-        """The finished trial, or None. One whose model was cut short before it was registered has not finished.
-
-        Raises:
-            BadInput: its file is damaged, or another trial's.
-        """
-        path = self._checked(id, "outcome.json")
-        if not path.exists() or checksums.damage(self.trial(id) / "model", quick=True):
-            return None
-        try:
-            outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise BadInput(
-                f"{path}: not the outcome of a trial; remove its folder, and it is computed again"
-            ) from None
-        if outcome.id != id:
-            raise BadInput(
-                f"{path}: the outcome of trial {outcome.id:.80}; remove its folder, and it is computed again"
-            )
-        return outcome
-
-    def done(self, ids: Iterable[str]) -> list[str]:
-        """Those of the trials that have finished, each once; the store is asked once for all, and no outcome is read."""
-        there = self.remote.files("trials/*/outcome.json") if self.remote else set()
-        return [
-            id
-            for id in dict.fromkeys(ids)
-            if (
-                os.path.exists(f"{self.root}/trials/{id}/outcome.json")
-                or f"trials/{id}/outcome.json" in there
-            )
-            and not checksums.damage(self.trial(id) / "model", quick=True)
-        ]
-
-    def outcomes(self, ids: Iterable[str]) -> dict[str, Outcome]:
-        """The same with their outcomes, by id."""
-        return {id: outcome for id in self.done(ids) if (outcome := self.outcome(id))}
-
-    def finished(self) -> list[Outcome]:
-        """Every trial of the store that has finished."""
-        names = self.remote.files("trials/*/outcome.json") if self.remote else set()
-        names |= {
-            str(path.relative_to(self.root)) for path in self.root.glob("trials/*/outcome.json")
-        }
-        return [
-            outcome for name in sorted(names) if (outcome := self.outcome(Path(name).parent.name))
-        ]
-
-    def rows(self, id: str) -> list[Row]:
-        """The Rows of a finished trial."""
-        return read_rows(self._checked(id, "rows.parquet"))
-
-    def frame(self, id: str) -> pd.DataFrame:
-        """The same as columns (forget.results.files.read_frame)."""
-        return read_frame(self._checked(id, "rows.parquet"))
-
-    def finish(self, outcome: Outcome, rows: Sequence[Row]) -> None:
-        """Record a finished trial; outcome.json, written last, is what says so."""
-        name = f"trials/{outcome.id}"
-        folder = self.trial(outcome.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = outcome.model_dump_json(indent=1)
-        write_rows(rows, folder / "rows.parquet")
-        known = {
-            "rows.parquet": checksums.of_file(folder / "rows.parquet"),
-            "outcome.json": checksums.of_text(text),
-        }
-        write_text(folder / checksums.FILE, checksums.text(folder, known))
-        write_text(folder / "outcome.json", text)
-        for file in ("rows.parquet", checksums.FILE, "outcome.json"):
-            self.publish_file(f"{name}/{file}")
-        self.delete(f"{name}/checkpoint")
-
     def fetch_file(self, name: str) -> Path:
         """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
-        path = self._path(name)
+        path = self.path(name)
         if self.remote and not path.exists():
             self.remote.get(name, path)
         return path
 
     def fetch_growing(self, name: str) -> Path:
         """The same of a file that only grows: a copy that another machine has written on replaces this one's."""
-        path = self._path(name)
+        path = self.path(name)
         if self.remote and self.remote.size(name) > (path.stat().st_size if path.exists() else 0):
             self.remote.get(name, path)
         return path
 
     def publish_file(self, name: str) -> None:
         """Let the other machines have the file, if there is one."""
-        if self.remote and self._path(name).exists():
-            self.remote.put(name, self._path(name))
+        if self.remote and self.path(name).exists():
+            self.remote.put(name, self.path(name))
 
     def fetch_folder(self, name: str) -> Path | None:
         """The folder as it was last replaced, by whichever machine; None where there is none, or what there was is damaged."""
-        path = self._path(name)
+        path = self.path(name)
         self._drop_damaged(path)
         if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
             if version:
@@ -177,7 +92,7 @@ class Store:
 
         One process at a time does so with a name: locks see to it.
         """
-        path = self._path(name)
+        path = self.path(name)
         clear_drafts(path.parent, path.name)
         with whole_folder(path) as draft:
             yield draft
@@ -185,24 +100,24 @@ class Store:
 
     def publish_folder(self, name: str) -> None:
         """Let the other machines have the folder, if there is one."""
-        path = self._path(name)
+        path = self.path(name)
         if self.remote and path.exists():
             write_text(_version_file(path), self.remote.push(name, path))
 
     def drop_copy(self, name: str) -> None:
         """This machine's copy of a folder that the others have: it is fetched again should it be needed."""
-        if self.remote and _version(self._path(name)):
-            self._drop(self._path(name))
+        if self.remote and _version(self.path(name)):
+            self._drop(self.path(name))
 
     def delete(self, name: str) -> None:
         """The folder, everywhere."""
         if self.remote:
             self.remote.remove(name)
-        self._drop(self._path(name))
+        self._drop(self.path(name))
 
     def has(self, kind: str, key: str) -> bool:
         """Whether `once` would only read."""
-        folder = self._path(f"{kind}/{key}")
+        folder = self.path(f"{kind}/{key}")
         here = folder.exists() and not checksums.damage(folder, quick=True)
         return here or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
@@ -212,7 +127,7 @@ class Store:
         All processes of a trial ask together: the main one looks and writes, the others help to
         make what is missing, with `make(None)`.
         """
-        folder = self._path(f"{kind}/{key}")
+        folder = self.path(f"{kind}/{key}")
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             self._make_once(folder, make)
             return folder
@@ -240,21 +155,9 @@ class Store:
         process.wait_for_everyone()
         return folder
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
         """Where an entry is on this machine. Ids come from servers and buckets, too: none may lead out of the store."""
         return within(self.root, name)
-
-    def _checked(self, id: str, file: str) -> Path:
-        """A file of a finished trial, which is as it was written.
-
-        Raises:
-            BadInput: it is not.
-        """
-        path = self.fetch_file(f"trials/{id}/{file}")
-        if path.exists():
-            self.fetch_file(f"trials/{id}/{checksums.FILE}")
-            checksums.check(path.parent, [file])
-        return path
 
     def mend(self) -> None:
         """Throw away what was cut short, with a word about each; not what a process works on meanwhile.

@@ -4,76 +4,118 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Metric
 
 from forget.errors import BadInput
 from forget.events import Step
-from forget.results.metrics import course, metric_name
-from forget.results.outcome import Outcome
+from forget.results import metrics
+from forget.results.metrics import metric_name
+from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
+from forget.storage.finished import MEASURES, Trials
 from forget.storage.folders import write_text
 from forget.storage.journal import FILE, Ended, Entry, Journal, Started
 from forget.storage.store import Store
 from forget.tracking.connection import BATCH, reaching
 from forget.tracking.provenance import environment
-from forget.tracking.registry import register
+from forget.tracking.registry import model_of, register, registered
 from forget.tracking.study import Study, child, connected, dataset
+
+MEASURED_BY = "forget.measures"
+"""Tag of a trial's run: the code that computed its measures (forget.results.metrics.code)."""
 
 
 def publish(study: Study, store: Store, id: str) -> bool:
-    """Send what the run of a finished trial still lacks, from the store alone; False where it lacks nothing.
+    """Send what the run of a finished trial still lacks, from the store alone.
+
+    A run that was published before gets the measures that the present code computes and other
+    code did not, or computed otherwise.
+
+    Returns:
+        False where the run lacked nothing.
 
     Raises:
         BadInput: the trial is not finished.
         Unreachable: the server is away.
     """
-    outcome = store.outcome(id)
+    trials = Trials(store)
+    outcome = trials.outcome(id)
     if outcome is None:
-        raise BadInput(f"trial {id} is not finished: {store.trial(id)} has no outcome.json")
+        raise BadInput(f"trial {id} is not finished: {trials.folder(id)} has no outcome.json")
     marker = store.fetch_growing(f"trials/{id}/published.json")
-    with FileLock(store.trial(id) / "publish.lock"), reaching(study.uri):
+    with FileLock(trials.folder(id) / "publish.lock"), reaching(study.uri):
         study = connected(study, store)
         sent = json.loads(marker.read_text()) if marker.exists() else {}
-        if study.run_id in sent:
+        before = sent.get(study.run_id)
+        if before and before.get("code") == metrics.code():
             return False
-        journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
-        entries = journal.entries()
-        end = (
-            entries[-1].time
-            if entries
-            else (store.trial(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
-        )
-        started = journal.started() or Started(
-            trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets
-        )
-        tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
-        run = child(study, started, entries[0].time if entries else end, tags)
-        _send_curves(study, run.info.run_id, entries)
-        _send_artifacts(study, run.info.run_id, outcome, store, started.datasets)
-        version, model_id = register(study, outcome, run.info.run_id, store, tags)
-        # After the model: MLflow gives it the metrics that the run has by then, at a request for
-        # each.
-        _send(study, run.info.run_id, _estimates(outcome, store.rows(id), end, model_id))
-        if version:
-            study.client.set_tag(run.info.run_id, "forget.model", version)
-        if "forget.error" in run.data.tags:
-            study.client.delete_tag(run.info.run_id, "forget.error")
-        study.client.set_terminated(run.info.run_id, "FINISHED", end)
-        write_text(
-            marker,
-            json.dumps(
-                {**sent, study.run_id: {"run": run.info.run_id, "model": version}}, indent=1
-            ),
-        )
+        if before:
+            found, lacked = before, _renew(study, store, outcome, before["run"])
+        else:
+            found, lacked = _send_all(study, store, outcome), True
+        sent[study.run_id] = {**found, "code": metrics.code()}
+        write_text(marker, json.dumps(sent, indent=1))
         store.publish_file(f"trials/{id}/published.json")
-    if version:
+    if not before and found["model"]:
         store.delete(f"trials/{id}/model")
-    return True
+    return lacked
+
+
+def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | None]:
+    """Make the run of a finished trial whole, whatever of it is there; ids of run and model."""
+    trials, id = Trials(store), outcome.id
+    journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
+    entries = journal.entries()
+    if entries:
+        began, end = entries[0].time, entries[-1].time
+    else:
+        began = end = (trials.folder(id) / "outcome.json").stat().st_mtime_ns // 1_000_000
+    started = journal.started() or Started(
+        trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets
+    )
+    tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
+    run = child(study, started, began, tags)
+    run_id = run.info.run_id
+    _send_curves(study, run_id, entries)
+    _send_artifacts(study, run_id, outcome, store, started.datasets)
+    version, model_id = register(study, outcome, run_id, store, tags)
+    # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
+    _send_estimates(study, run_id, _estimates(outcome, trials.rows(id), end, model_id))
+    study.client.set_tag(run_id, MEASURED_BY, metrics.code())
+    if version:
+        study.client.set_tag(run_id, "forget.model", version)
+    if "forget.error" in run.data.tags:
+        study.client.delete_tag(run_id, "forget.error")
+    study.client.set_terminated(run_id, "FINISHED", end)
+    return {"run": run_id, "model": version}
+
+
+def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
+    """Send a published run the measures that it lacks or has otherwise; False where there are none.
+
+    A run that was deleted stays so.
+    """
+    query = f"attributes.run_id = '{run_id}'"
+    if not study.client.search_runs([study.experiment_id], query, max_results=1):
+        return False
+    trials = Trials(store)
+    rows = trials.rows(outcome.id)
+    found = registered(study, outcome)
+    model_id = model_of(found, run_id) if found else ""
+    estimates = _estimates(outcome, rows, time.time_ns() // 1_000_000, model_id)
+    lacked = _send_estimates(study, run_id, estimates)
+    if (kept := trials.folder(outcome.id) / MEASURES).exists():
+        study.client.log_artifact(run_id, str(kept))
+    study.client.set_tag(run_id, MEASURED_BY, metrics.code())
+    return lacked
 
 
 def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
@@ -94,12 +136,15 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
         }
         published = 0
         known = tuple(dict.fromkeys((*ids, *running)))
-        finished = set(store.done(known))
+        finished = set(Trials(store).done(known))
         for id in known:
             if id in finished:
                 published += publish(study, store, id)
             elif store.fetch_growing(f"trials/{id}/{FILE}").exists():
-                with suppress(Timeout), FileLock(store.trial(id) / "running.lock", timeout=0):
+                with (
+                    suppress(Timeout),
+                    FileLock(Trials(store).folder(id) / "running.lock", timeout=0),
+                ):
                     close(study, store, id)
             elif id in running:
                 study.client.set_terminated(running[id].info.run_id, "KILLED")
@@ -135,23 +180,25 @@ def curves(entries: Iterable[Entry]) -> Iterator[Metric]:
                     yield Metric(f"{step.stage}/{name}", value, entry.time, step.step)
 
 
-def _estimates(outcome: Outcome, rows: Sequence[Row], time: int, model_id: str) -> Iterator[Metric]:
-    """Every estimate with its interval, of the run and of its model; probe accuracy with the layer as its step."""
+def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) -> Iterator[Metric]:
+    """Yield every estimate with its interval, of the run and of its model.
+
+    Accuracy on the way has the optimiser step as its step, that of a probe the layer.
+    """
     named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
-    named += [(name, estimate, step) for name, step, estimate in course(rows)]
-    for probe in outcome.probes:
-        measure = f"probe_{'control' if probe.control else 'accuracy'}_{probe.position}"
-        named.append(
-            (metric_name(probe.phase, probe.task, "test", measure), probe.accuracy, probe.layer)
-        )
+    named += [(name, estimate, step) for name, step, estimate in metrics.course(rows)]
+    named += [(_probe_name(probe), probe.accuracy, probe.layer) for probe in outcome.probes]
     for name, estimate, step in named:
-        for suffix, value in (
-            ("", estimate.value),
-            ("/low", estimate.low),
-            ("/high", estimate.high),
-        ):
+        bounds = {"": estimate.value, "/low": estimate.low, "/high": estimate.high}
+        for suffix, value in bounds.items():
             if value is not None:
-                yield Metric(name + suffix, value, time, step, model_id or None)
+                yield Metric(name + suffix, value, at, step, model_id or None)
+
+
+def _probe_name(probe: ProbeScore) -> str:
+    """Return the name of the metric that holds a probe's accuracy, by layer."""
+    measure = f"probe_{'control' if probe.control else 'accuracy'}_{probe.position}"
+    return metric_name(probe.phase, probe.task, "test", measure)
 
 
 def _send_curves(study: Study, run_id: str, entries: Sequence[Entry]) -> None:
@@ -162,27 +209,63 @@ def _send_curves(study: Study, run_id: str, entries: Sequence[Entry]) -> None:
     _send(study, run_id, curves(entries), in_order)
 
 
-def _send(study: Study, run_id: str, metrics: Iterable[Metric], in_order: bool = False) -> None:
-    """Log the metrics whose (key, step) the run lacks. Databases drop equal rows by themselves, not every server does.
+def _send(study: Study, run_id: str, points: Iterable[Metric], in_order: bool) -> None:
+    """Log the points whose (key, step) the run lacks; not every server drops equal rows by itself.
 
     Args:
         in_order: whether the run has every step before the last one it has; otherwise it is asked
             for all, a request a key.
     """
-    metrics = list(metrics)
-    there = {last.key: last.step for last in study.client.get_run(run_id).data.to_proto().metrics}
+    points = list(points)
     if in_order:
-        new = [metric for metric in metrics if metric.step > there.get(metric.key, -1)]
+        last = {point.key: point.step for point in _last_points(study, run_id)}
+        new = [point for point in points if point.step > last.get(point.key, -1)]
     else:
-        keys = {metric.key for metric in metrics} & there.keys()
-        sent = {
-            (key, metric.step)
-            for key in keys
-            for metric in study.client.get_metric_history(run_id, key)
-        }
-        new = [metric for metric in metrics if (metric.key, metric.step) not in sent]
-    for start in range(0, len(new), BATCH):
-        study.client.log_batch(run_id, metrics=new[start : start + BATCH])
+        there = _values(study, run_id, {point.key for point in points})
+        new = [point for point in points if (point.key, point.step) not in there]
+    _log(study, run_id, new)
+
+
+def _send_estimates(study: Study, run_id: str, estimates: Iterable[Metric]) -> bool:
+    """Log the estimates whose point the run lacks or has with another value; False without any.
+
+    A point cannot be taken back. Of two at the same step, the later one counts.
+    """
+    estimates = list(estimates)
+    times = Counter(point.key for point in estimates)
+    there = {(last.key, last.step): last.value for last in _last_points(study, run_id)}
+    # A number that stands alone is its own last point: only curves cost a request.
+    there |= _values(study, run_id, {key for key, count in times.items() if count > 1})
+    new = []
+    for point in estimates:
+        known = there.get((point.key, point.step))
+        if known is None:
+            new.append(point)
+        elif known != point.value:
+            now = time.time_ns() // 1_000_000
+            new.append(Metric(point.key, point.value, now, point.step, point.model_id))
+    _log(study, run_id, new)
+    return bool(new)
+
+
+def _log(study: Study, run_id: str, points: Sequence[Metric]) -> None:
+    for start in range(0, len(points), BATCH):
+        study.client.log_batch(run_id, metrics=points[start : start + BATCH])
+
+
+def _last_points(study: Study, run_id: str) -> Sequence[Any]:
+    """Return the last point of each of the run's metrics: key, step, timestamp and value."""
+    return study.client.get_run(run_id).data.to_proto().metrics
+
+
+def _values(study: Study, run_id: str, keys: Set[str]) -> dict[tuple[str, int], float]:
+    """Return the run's points of the metrics by (key, step), the later of two; a request a key."""
+    values: dict[tuple[str, int], float] = {}
+    for key in keys & {last.key for last in _last_points(study, run_id)}:
+        history = study.client.get_metric_history(run_id, key)
+        for point in sorted(history, key=lambda point: point.timestamp):
+            values[key, point.step] = point.value
+    return values
 
 
 def _send_artifacts(
@@ -190,17 +273,19 @@ def _send_artifacts(
 ) -> None:
     from forget.report import trial_figures
 
-    folder = store.trial(outcome.id)
-    rows = store.rows(outcome.id)  # Fetched, too, where another machine made them.
-    sizes = {
-        task: len({(row.split, row.example) for row in rows if row.task == task})
-        for task in datasets
-    }
-    study.client.log_inputs(
-        run_id, [dataset(task, fingerprint, sizes[task]) for task, fingerprint in datasets.items()]
-    )
-    study.client.log_artifact(run_id, str(folder / "rows.parquet"))
-    study.client.log_artifact(run_id, str(folder / "outcome.json"))
+    trials = Trials(store)
+    folder = trials.folder(outcome.id)
+    rows = trials.rows(outcome.id)  # Fetched, too, where another machine made them.
+    inputs = []
+    for task, fingerprint in datasets.items():
+        scored = {(row.split, row.example) for row in rows if row.task == task}
+        inputs.append(dataset(task, fingerprint, len(scored)))
+    study.client.log_inputs(run_id, inputs)
+    for name in ("rows.parquet", "outcome.json", MEASURES):
+        if (
+            folder / name
+        ).exists():  # A folder that may only be read has no measures of old trials.
+            study.client.log_artifact(run_id, str(folder / name))
     losses = Journal(folder / FILE).losses()
     with tempfile.TemporaryDirectory() as scratch:
         for figure in trial_figures(outcome, rows, losses, Path(scratch)):

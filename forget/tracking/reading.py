@@ -11,8 +11,10 @@ from mlflow.tracking import MlflowClient
 
 from forget.errors import BadInput, nearest
 from forget.events import Observe, StageStarted, Step, ignore
+from forget.results.files import read_rows
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
+from forget.storage.finished import MEASURES, measured
 from forget.storage.folders import whole_folder
 from forget.storage.remote import within
 from forget.tracking.connection import reaching, tracking_uri
@@ -90,13 +92,15 @@ def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> t
                     f"{place} has finished but has no {name}; its files were removed: delete the run as well"
                 )
         with whole_folder(folder) as draft:
-            for name in names:
+            for name in (*names, *({MEASURES} & there)):
                 client.download_artifacts(run.info.run_id, name, str(draft))
     rows = folder / "rows.parquet"
     columns = {one.name for one in dataclasses.fields(Row)}
     try:
         outcome = Outcome.model_validate_json((folder / "outcome.json").read_text(encoding="utf-8"))
         readable = columns <= set(pq.read_schema(rows).names)
+        if readable:
+            outcome = measured(outcome, folder, lambda: read_rows(rows))
     except ValueError:  # pydantic's, pyarrow's and that of letters that are none
         readable = False
     if not readable:

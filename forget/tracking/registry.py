@@ -91,42 +91,48 @@ def registered_name(model: str, task: str) -> str:
     )
 
 
+def registered(study: Study, outcome: Outcome) -> ModelVersion | None:
+    """Return the trial's version of the registered model; None where there is none."""
+    name = registered_name(outcome.trial.model, outcome.trial.task)
+    # Not all versions, of which there are as many as trials.
+    query = f"name = '{name}' and tags.`forget.trial` = '{outcome.id}'"
+    return next(iter(study.client.search_model_versions(query)), None)
+
+
+def model_of(version: ModelVersion, run_id: str) -> str:
+    """Return the id of a version's logged model; empty where another run of the trial made it."""
+    own = version.tags["forget.run"] == run_id
+    return str(version.source).removeprefix("models:/") if own else ""
+
+
 def register(
     study: Study, outcome: Outcome, run_id: str, store: Store, tags: Mapping[str, str]
 ) -> tuple[str | None, str]:
-    """The trial's version of the registered model as "<name>/<version>", made unless it is there; None without weights.
+    """Make the trial's version of the registered model, unless it is there.
 
-    And the id of its model, empty where another run of the trial made it.
+    Args:
+        tags: of the version, beside those that say which trial and run it is of.
+
+    Returns:
+        "<name>/<version>", None without weights; and the id of its model (`model_of`).
     """
     trial = outcome.trial
     name = registered_name(trial.model, trial.task)
     weights = store.fetch_folder(f"trials/{outcome.id}/model")
     client = study.client
-    # Not all versions, of which there are as many as trials.
-    found = next(
-        iter(
-            client.search_model_versions(
-                f"name = '{name}' and tags.`forget.trial` = '{outcome.id}'"
-            )
-        ),
-        None,
-    )
+    found = registered(study, outcome)
     with default_server(study.uri):
         if found:
-            model_id = (
-                str(found.source).removeprefix("models:/")
-                if found.tags["forget.run"] == run_id
-                else ""
-            )
+            model_id = model_of(found, run_id)
         elif weights:
             model_id = _logged_model(study, outcome, run_id, weights)
         else:
             return None, ""
         # One at a time, so that the aliases are chosen among all versions.
         with FileLock(store.root / "registry.lock"):
-            registered = _registered(client, name)
+            model = _registered(client, name)
             if not found:
-                if registered is None:
+                if model is None:
                     with unless_it_exists():
                         client.create_registered_model(name)
                 accuracy = outcome.measures[
@@ -144,7 +150,7 @@ def register(
                 )
                 link = json.dumps([{"name": name, "version": str(found.version)}])
                 client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
-            _set_aliases(client, found, registered.aliases if registered else {})
+            _set_aliases(client, found, model.aliases if model else {})
     return f"{name}/{found.version}", model_id
 
 

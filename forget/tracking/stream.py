@@ -14,6 +14,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from forget.events import Event, Observe, Step, ignore
 from forget.redaction import without_secrets
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.journal import FILE, Ended, Journal, Started, alone
 from forget.storage.store import Store
 from forget.tracking.connection import BATCH, Unreachable, reaching
@@ -43,8 +44,8 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
     Raises:
         BadInput: another process is running the trial.
     """
-    with alone(store.trial(id), id):
-        finished_before = store.outcome(id) is not None
+    with alone(Trials(store).folder(id), id):
+        finished_before = Trials(store).outcome(id) is not None
         journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
         stream = _Stream(study, store, journal)
         if not finished_before:
@@ -56,7 +57,7 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
         ended = Ended(status="FINISHED")
         try:
             yield ignore if finished_before else stream.observe
-            if store.outcome(id) is None:
+            if Trials(store).outcome(id) is None:
                 ended = Ended(status="FAILED", error="the trial left no outcome in the store")
         except BaseException as error:
             text = without_secrets(f"{type(error).__name__}: {error}")
@@ -73,7 +74,9 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
                 # Also where the disk is full: the server need not be told by the next sweep.
                 stream.finish(
                     lambda: (
-                        publish(study, store, id) if store.outcome(id) else close(study, store, id)
+                        publish(study, store, id)
+                        if Trials(store).outcome(id)
+                        else close(study, store, id)
                     )
                 )
             store.publish_file(f"trials/{id}/{FILE}")

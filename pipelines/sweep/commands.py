@@ -15,6 +15,7 @@ from forget.errors import BadInput
 from forget.planning import plan
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from pipelines.jobs import finished, finished_ids, jobs
 from pipelines.progress import label
@@ -103,7 +104,7 @@ def _written(
     sweep: Sweep, store: Store, outcomes: Sequence[Outcome], failures: Sequence[Failure] = ()
 ) -> report.Report:
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
-    frames = {outcome.id: store.frame(outcome.id) for outcome in outcomes}
+    frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
     return report.write(sweep, outcomes, frames, Path("report") / sweep.name, failures=reasons)
 
 

@@ -24,6 +24,7 @@ from forget import tracking
 from forget.redaction import without_secrets
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from pipelines.jobs import Job, jobs
 from pipelines.progress import Progress, label
@@ -147,7 +148,7 @@ class Driver(tune.Callback):
 
     def _failure(self, job: Job, trial: TuneTrial) -> str:
         """Why the trial failed, and where the whole story lies, unless the disk has no room for it."""
-        folder = self.store.trial(job.id)
+        folder = Trials(self.store).folder(job.id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             story = Path(trial.error_file).read_text(encoding="utf-8")
@@ -157,7 +158,7 @@ class Driver(tune.Callback):
         return f"{_reason(trial)} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
-        outcome = self.store.outcome(job.id)
+        outcome = Trials(self.store).outcome(job.id)
         job.ended(outcome)
         if outcome:
             self.progress.finished(job.id, outcome)

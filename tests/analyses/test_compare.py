@@ -22,6 +22,7 @@ from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.settings.sweep import Sweep
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 KEEPS, LOSES, STAYS = studies.KEEPS, studies.LOSES, studies.STAYS
@@ -373,7 +374,9 @@ def published(
     study = tracking.open_study(sweep, "")
     for outcome in outcomes:
         # The comparison is made from the Rows: what the trial itself made of them is not looked at.
-        store.finish(outcome.model_copy(update={"measures": {}, "probes": ()}), rows[outcome.id])
+        Trials(store).finish(
+            outcome.model_copy(update={"measures": {}, "probes": ()}), rows[outcome.id]
+        )
         assert tracking.publish(study, store, outcome.id)
     return outcomes
 

@@ -13,6 +13,7 @@ from benchmarks import stores
 from benchmarks.growth import Curve, Growth, exponent, measure, plot, sizes
 from forget.results.files import read_rows, write_rows
 from forget.settings.reading import read_sweep
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from pipelines.jobs import finished
 
@@ -34,7 +35,7 @@ def test_a_store_that_was_made_up_reads_as_one_that_trials_left(tmp_path: Path) 
     outcomes = finished(read_sweep(tmp_path / f"growth-{stores.A_SEED}.toml"), store)
     assert len(outcomes) == stores.A_SEED == 200
     first, *_, last = outcomes
-    rows = store.rows(first.id)
+    rows = Trials(store).rows(first.id)
     assert 1500 < len(rows) < 2500
     assert {(row.trial, row.task) for row in rows} == {(first.id, task) for task in stores.TASKS}
     write_rows(rows, tmp_path / "again.parquet")
@@ -44,7 +45,7 @@ def test_a_store_that_was_made_up_reads_as_one_that_trials_left(tmp_path: Path) 
     other = next(o for o in outcomes if o.learned_id == last.learned_id and o.id != last.id)
     said = [
         {
-            phase: [row.logprobs for row in store.rows(o.id) if row.phase == phase]
+            phase: [row.logprobs for row in Trials(store).rows(o.id) if row.phase == phase]
             for phase in stores.RIGHT
         }
         for o in (last, other)

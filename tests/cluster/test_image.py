@@ -21,6 +21,7 @@ import pytest
 
 from forget.preflight import identify
 from forget.settings.reading import read_sweep, spec_path
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -556,7 +557,7 @@ class TestCluster:
             ids = {identify(trial).trial for trial in read_sweep(str(spec)).trials()}
             assert len(ids) == 2
             store = Store(shared)
-            assert {id for id in ids if store.outcome(id)} == ids
+            assert {id for id in ids if Trials(store).outcome(id)} == ids
             runs = cluster.exec("head", "python", "-c", RUNS)
             assert runs.returncode == 0, runs.stderr
             assert json.loads(runs.stdout.splitlines()[-1]) == [

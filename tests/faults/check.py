@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from forget.preflight import identify_all
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 from .world import Cell, World
@@ -75,7 +76,7 @@ def clear(cell: Cell) -> None:
 def _rows(cell: Cell) -> dict[str, pd.DataFrame]:
     ids = [identity.trial for identity in identify_all(cell.spec.trials())]
     store = Store(cell.root)
-    return {id: store.frame(id) for id in store.done(ids)}
+    return {id: Trials(store).frame(id) for id in Trials(store).done(ids)}
 
 
 def _broken_rows(cell: Cell, expected: Undisturbed) -> Iterator[str]:

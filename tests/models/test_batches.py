@@ -176,7 +176,10 @@ def test_one_option_an_example_and_one_example_a_row_need_no_mask() -> None:
 
 
 def test_a_plan_by_hand() -> None:
-    assert list(batches.first_fit([2, 9, 5, 4, 3, 9], budget=20)) == [[[1], [5]], [[2], [3], [4, 0]]]
+    assert list(batches.first_fit([2, 9, 5, 4, 3, 9], budget=20)) == [
+        [[1], [5]],
+        [[2], [3], [4, 0]],
+    ]
     assert list(batches.first_fit([3, 30, 27], budget=20)) == [[[1]], [[2]], [[0]]]
     assert list(batches.first_fit([], budget=20)) == []
 

@@ -17,6 +17,7 @@ from forget.events import ignore
 from forget.results.files import read_rows, write_rows
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.trial import run_trial
 from pipelines.processes import run_processes
@@ -54,10 +55,10 @@ def run(name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
         (outcome,) = left
     else:
         outcome = run_trial(trial, store=store)
-    rows = store.rows(outcome.id)
+    rows = Trials(store).rows(outcome.id)
     fields = outcome.model_dump(mode="json")
     numbers = {name: fields[name] for name in ("measures", "probes", "likeness", "parameters")}
-    weights = store.trial(outcome.id) / "model" / "model.safetensors"
+    weights = Trials(store).folder(outcome.id) / "model" / "model.safetensors"
     numbers["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if trial.save else None
     return rows, numbers
 

@@ -19,6 +19,7 @@ from forget.settings.trial import Trial
 from forget.storage import checksums
 from forget.storage import remote as remotes
 from forget.storage import store as stores
+from forget.storage.finished import Trials
 from forget.storage.remote import Remote
 from forget.storage.store import Store
 from forget.trial import run_trial
@@ -257,14 +258,14 @@ def test_a_trial_that_one_machine_left_is_finished_by_another(
     assert next(step for stage, step in steps if stage == "forget" and step) == 8
     assert not any(stage in ("learn", "score base", "score learned") for stage, _ in steps)
     assert outcome.measures == whole.measures
-    assert other.rows(outcome.id) == plain.rows(whole.id)
-    assert one.outcome(outcome.id) == outcome
-    assert one.rows(outcome.id) == plain.rows(whole.id)
-    assert list(one.outcomes([outcome.id, "none"])) == [outcome.id]
-    assert [found.id for found in one.finished()] == [outcome.id]
+    assert Trials(other).rows(outcome.id) == Trials(plain).rows(whole.id)
+    assert Trials(one).outcome(outcome.id) == outcome
+    assert Trials(one).rows(outcome.id) == Trials(plain).rows(whole.id)
+    assert list(Trials(one).outcomes([outcome.id, "none"])) == [outcome.id]
+    assert Trials(one).finished() == [outcome.id]
     assert one.fetch_folder(f"trials/{outcome.id}/checkpoint") is None
     assert one.has("learned", outcome.learned_id)
-    assert identify(overlay(quick, {"seed": 1})).trial not in one.outcomes(
+    assert identify(overlay(quick, {"seed": 1})).trial not in Trials(one).outcomes(
         [identify(overlay(quick, {"seed": 1})).trial]
     )
 

@@ -13,11 +13,6 @@ import pytest
 from filelock import FileLock
 
 from forget.errors import BadInput
-from forget.results import metrics
-from forget.results.metrics import Estimate
-from forget.results.outcome import Outcome, ProbeScore
-from forget.results.rows import Row
-from forget.settings.trial import Trial
 from forget.storage import checksums
 from forget.storage.folders import whole_folder, write_text
 from forget.storage.store import Store
@@ -110,7 +105,7 @@ WORKER = textwrap.dedent(
         time.sleep(0.5)
         (folder / "second").touch()
 
-    folder = Store(Path("store")).shared("kind", "key", make)
+    folder = Store(Path("store")).once("kind", "key", make)
     assert {path.name for path in folder.iterdir()} == {"first", "second", "sums.json"}
     """
 )
@@ -228,58 +223,11 @@ def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == {"state"}
 
 
-ROWS = [
-    Row("id", phase, "a", "test", f"e{i}", i % 2, (-1.25 - i / 3, -2.5), (3, 4))
-    for phase in ("learned", "forgotten")
-    for i in range(8)
-]
-
-
-def outcome() -> Outcome:
-    return Outcome(
-        trial=Trial(task="a", model="tiny", probe={"layers": [0, -1]}),  # type: ignore[arg-type]
-        id="id",
-        learned_id="learned",
-        data="data",
-        measures=metrics.measures(ROWS)
-        | {"learned/a/test/variability": Estimate(1 / 3, None, None, 8)},
-        probes=(
-            ProbeScore(
-                phase="base", task="a", layer=1, accuracy=Estimate(0.5, 0.25, 0.75, 8), l2=0.01
-            ),
-        ),
-        parameters=90_496,
-        seconds=0.1 + 0.2,
-    )
-
-
-def test_a_finished_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    assert store.outcome("id") is None
-    (store.trial("id") / "checkpoint").mkdir(parents=True)
-    store.finish(outcome(), ROWS)
-    assert store.outcome("id") == outcome()
-    assert store.rows("id") == ROWS
-    assert names(store.trial("id")) == {"outcome.json", "rows.parquet"}
-
-
 def flip(path: Path) -> None:
     """The lowest bit of a byte in the middle."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-
-
-@pytest.mark.parametrize("file", ["outcome.json", "rows.parquet"])
-def test_a_flipped_bit_in_a_finished_trial_is_refused(file: str, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.finish(outcome(), ROWS)
-    flip(store.trial("id") / file)
-    with pytest.raises(
-        BadInput,
-        match=rf"trials/id is damaged \({file} is not what was written there\): remove the folder",
-    ):
-        store.outcome("id") if file == "outcome.json" else store.rows("id")
 
 
 def test_a_shared_folder_that_is_not_what_was_written_is_made_again(
@@ -320,17 +268,6 @@ def test_a_file_where_the_store_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match=r"file/store cannot be a folder: .*file is none"):
         Store(tmp_path / "file" / "store")
-
-
-def test_a_trial_whose_model_lost_something_has_not_finished(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    with whole_folder(store.trial("id") / "model") as draft:
-        (draft / "weights").write_bytes(bytes(100))
-    store.finish(outcome(), ROWS)
-    assert store.done(["id"]) == ["id"]
-    os.truncate(store.trial("id") / "model" / "weights", 50)
-    assert store.done(["id"]) == []
-    assert store.outcome("id") is None
 
 
 def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from forget.preflight import identify
 from forget.results.outcome import Outcome
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.trial import run_trial
 
@@ -282,9 +283,9 @@ def check_whole(
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("FORGET_CACHE", str(nodes.folder / "reader"))
     store = Store("s3://forget/store")
-    assert store.outcomes(outcomes).keys() == outcomes.keys()
+    assert Trials(store).outcomes(outcomes).keys() == outcomes.keys()
     for id in outcomes:
-        assert store.rows(id) == plain.rows(id)
+        assert Trials(store).rows(id) == Trials(plain).rows(id)
     client = MlflowClient(nodes.environment["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("study")
     assert experiment

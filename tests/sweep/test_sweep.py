@@ -29,6 +29,7 @@ from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Resources, Search, Sweep, overlay
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tracking import tracking_uri
 from pipelines.jobs import Cell, jobs
@@ -104,7 +105,8 @@ def runs() -> list[Run]:
 
 def journal(store: Store, id: str) -> list[dict[str, object]]:
     return [
-        json.loads(line) for line in (store.trial(id) / "journal.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (Trials(store).folder(id) / "journal.jsonl").read_text().splitlines()
     ]
 
 
@@ -182,7 +184,7 @@ def test_stopped_then_killed_a_trial_goes_on_where_it_was(
     )
     sweep = sweep_of(long, Resources(checkpoint_minutes=0.01, retries=1), seed=[0])
     id = identify(sweep.trials()[0]).trial
-    checkpoint = here.trial(id) / "checkpoint"
+    checkpoint = Trials(here).folder(id) / "checkpoint"
 
     stopper = when(checkpoint.exists, lambda: os.kill(os.getpid(), signal.SIGINT))
     stopped = run(sweep, "")
@@ -316,7 +318,7 @@ def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:
     run_processes(quick, Resources(workers=2), seen.append, here)
     outcome = seen[-1]
     assert isinstance(outcome, Outcome)
-    assert here.outcome(identify(quick).trial) == outcome
+    assert Trials(here).outcome(identify(quick).trial) == outcome
     steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
     # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
     assert steps == list(range(1, 19))
@@ -328,18 +330,18 @@ def test_a_trial_whose_processes_share_its_model(
     """It ends with the Rows and the model of a process that has the model to itself."""
     run_processes(quick, Resources(workers=2, shard=True), lambda event: None, here)
     id = identify(quick).trial
-    mine = here.outcome(id)
+    mine = Trials(here).outcome(id)
     assert mine
     store, outcome = finished
     assert mine.parameters == outcome.parameters
-    for row, alone in zip(here.rows(id), store.rows(id), strict=True):
+    for row, alone in zip(Trials(here).rows(id), Trials(store).rows(id), strict=True):
         assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
         # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5
         # from one.
         assert row.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
         assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
     saved, expected = (
-        load(where.trial(id) / "model").network.state_dict() for where in (here, store)
+        load(Trials(where).folder(id) / "model").network.state_dict() for where in (here, store)
     )
     assert saved.keys() == expected.keys()
     for name, weight in expected.items():
@@ -404,7 +406,7 @@ SEARCH = Search.model_validate(
 def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
     """The outcome, recorded as the trial's."""
     mine = outcome.model_copy(update={"trial": trial, "id": identify(trial).trial})
-    store.finish(mine, [])
+    Trials(store).finish(mine, [])
     return mine
 
 

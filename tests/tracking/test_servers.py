@@ -30,6 +30,7 @@ from forget import tracking
 from forget.errors import BadInput
 from forget.results.metrics import metric_name
 from forget.results.outcome import Outcome
+from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 pytestmark = pytest.mark.servers
@@ -172,7 +173,7 @@ def swept(stack: Stack, toy_tasks: Path) -> Swept:
     done = stack.python(RUN.format(prelude="", spec="study.toml"), stack.tracking.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     store = Store(work / ".forget")
-    outcomes = [store.outcome(folder.name) for folder in (store.root / "trials").iterdir()]
+    outcomes = [Trials(store).outcome(folder.name) for folder in (store.root / "trials").iterdir()]
     return Swept(
         store, {outcome.id: outcome for outcome in outcomes if outcome}, done.stdout + done.stderr
     )
@@ -387,7 +388,8 @@ def test_a_sweep_reaches_the_server_whole(stack: Stack, swept: Swept, client: Ml
         for file in ("rows.parquet", "outcome.json"):
             key = f"{experiment}/{child.info.run_id}/artifacts/{file}"
             assert (
-                stack.s3.read("mlflow", key) == (swept.store.trial(outcome.id) / file).read_bytes()
+                stack.s3.read("mlflow", key)
+                == (Trials(swept.store).folder(outcome.id) / file).read_bytes()
             )
     versions = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert {version.tags["forget.trial"] for version in versions} == set(swept.outcomes)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlflow
@@ -20,17 +20,19 @@ import torch
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
 
-from forget import tracking
+from forget import report, tracking
 from forget.errors import BadInput
 from forget.events import Observe, StageStarted, Step
 from forget.models import language_model
 from forget.report import Report
+from forget.results import metrics
 from forget.results.files import read_rows
-from forget.results.metrics import Estimate
+from forget.results.metrics import Estimate, mean
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+from forget.storage.finished import Trials
 from forget.storage.journal import FILE, Ended, Journal, Started
 from forget.storage.store import Store
 
@@ -83,9 +85,9 @@ def finish(store: Store, trial: Trial, id: str, accuracy: float = 0.5) -> None:
         for i in range(3)
     )
     language_model.save(
-        language_model.tiny(seed=trial.seed), store.trial(id) / "model", torch.bfloat16
+        language_model.tiny(seed=trial.seed), Trials(store).folder(id) / "model", torch.bfloat16
     )
-    store.finish(
+    Trials(store).finish(
         Outcome(
             trial=trial,
             id=id,
@@ -132,7 +134,7 @@ def curve(study: tracking.Study, run: Run, key: str) -> list[tuple[int, float]]:
 
 
 def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
-    """Everything of the trial that `run_whole` runs is on the server, nothing twice."""
+    """Assert that everything of the trial that `run_whole` runs is on the server, nothing twice."""
     client = MlflowClient(study.uri)
     run = client.get_run(run.info.run_id)
     assert run.info.status == "FINISHED"
@@ -176,16 +178,74 @@ def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> 
     assert run.data.tags["forget.data"] == "d" * 16
     assert run.data.tags["version.torch"] == importlib.metadata.version("torch")
     assert run.data.tags["forget.model"] == "forgotten-tiny-science/1"
-    assert not (store.trial("a") / "model").exists()
+    assert not (Trials(store).folder("a") / "model").exists()
 
     assert not tracking.publish(study, store, "a")
-    (store.trial("a") / "published.json").unlink()
+    (Trials(store).folder("a") / "published.json").unlink()
     assert tracking.publish(study, store, "a")
     assert tracking.sync(study, store, ["a"]) == 0
     with tracking.trial_sink(study, FIRST, "a", store):
         pass
     (run,) = children(study)
     assert_delivered_once(study, run, "a")
+
+
+def margin(rows: Sequence[Row]) -> Estimate:
+    return mean([max(row.logprobs) - min(row.logprobs) for row in rows])
+
+
+def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tracking.open_study(SWEEP, "")
+    run_whole(study, FIRST, "a", store)
+    run_whole(study, SECOND, "b", store)
+    (deleted,) = (run for run in children(study) if run.data.tags["forget.trial"] == "b")
+    MlflowClient(study.uri).delete_run(deleted.info.run_id)
+    (run,) = children(study)
+    name, learned = "forgotten/science/test/margin", "learned/science/test/accuracy"
+    assert run.data.metrics[learned] == 0.9
+    assert name not in run.data.metrics
+    assert run.data.tags["forget.measures"] == metrics.code()
+
+    monkeypatch.setitem(metrics.MEASURES, "margin", margin)
+    monkeypatch.setattr(metrics, "code", lambda: "another")
+    # The run that was deleted stays so.
+    assert tracking.sync(study, store, ["a", "b"]) == 1
+    assert tracking.sync(study, store, ["a", "b"]) == 0
+    (run,) = children(study)
+    assert run.info.status == "FINISHED"
+    assert curve(study, run, name) == [(0, 1.0)]
+    assert curve(study, run, ACCURACY) == [(0, 0.5)]
+    assert curve(study, run, "forgotten/science/test/probe_accuracy_last") == [
+        (0, 0.0),
+        (1, 0.5),
+        (2, 1.0),
+    ]
+    assert len(curve(study, run, "learn/loss")) == 3
+    assert run.data.tags["forget.measures"] == "another"
+    # The accuracy after learning was made up; it does not follow from the Rows.
+    assert curve(study, run, learned) == [(0, 0.5), (0, 0.9)]
+    assert run.data.metrics[learned] == 0.5
+    client = MlflowClient(study.uri)
+    (model,) = client.search_logged_models(
+        [study.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
+    assert [metric.key for metric in model.metrics or ()].count(name) == 1
+    assert len(client.search_model_versions("name = 'forgotten-tiny-science'")) == 2
+
+    outcomes = list(Trials(store).outcomes(["a", "b"]).values())
+    frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
+    written = report.write(SWEEP, outcomes, frames, tmp_path / "report")
+    tables = [path.read_text() for path in written.page.parent.glob("*.csv")]
+    assert sum(text.count(",forgotten,science,test,margin,") for text in tables) == 2
+    ((read, _),) = tracking.read_experiment("pulse", tmp_path / "copies")
+    assert read == outcomes[0]
+    # Whoever reads the experiment with other code computes measures of the copies of its Rows.
+    monkeypatch.delitem(metrics.MEASURES, "margin")
+    monkeypatch.setattr(metrics, "code", lambda: "a third")
+    ((read, _),) = tracking.read_experiment("pulse", tmp_path / "copies")
+    assert read.measures == {k: v for k, v in outcomes[0].measures.items() if "margin" not in k}
 
 
 def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(
@@ -275,7 +335,7 @@ def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status
     assert run.info.status == status
     assert run.data.tags["forget.error"].startswith(type(error).__name__)
     assert len(curve(study, run, "learn/loss")) == 2
-    everything = f"{run.to_dictionary()}{(store.trial('a') / FILE).read_text()}"
+    everything = f"{run.to_dictionary()}{(Trials(store).folder('a') / FILE).read_text()}"
     assert "hunter22" not in everything
     assert "me:pw" not in everything
 
@@ -306,7 +366,7 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
         import os, pickle, signal, sys, time
         sys.path[:0] = sys.argv[1].split(os.pathsep)
         from pathlib import Path
-        from forget import tracking
+        from forget import report, tracking
         from mlflow.tracking import MlflowClient
         from forget.events import Step
         from forget.storage.store import Store
@@ -339,7 +399,7 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
 def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
     study = tracking.open_study(SWEEP, "")
     finish(store, FIRST, "a")
-    journal = Journal(store.trial("a") / FILE)
+    journal = Journal(Trials(store).folder("a") / FILE)
     journal.append(Started(trial=FIRST, id="a", tags={}, datasets=study.datasets))
     train(journal.append)
     journal.append(Ended(status="FINISHED"))
@@ -521,7 +581,7 @@ def published(
         Row(id, "forgotten", "science", "test", str(i), i % 2, (-1.0, -2.0), (1, 1))
         for i in range(answers)
     ]
-    store.finish(outcome, rows)
+    Trials(store).finish(outcome, rows)
     assert tracking.publish(study, store, id)
     return outcome
 
@@ -534,7 +594,10 @@ def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> N
     told: list[object] = []
     found = tracking.read_experiment("pulse", tmp_path / "copies", told.append)
     assert [outcome for outcome, _ in found] == [first, second]
-    assert [read_rows(rows) for _, rows in found] == [store.rows("a"), store.rows("b")]
+    assert [read_rows(rows) for _, rows in found] == [
+        Trials(store).rows("a"),
+        Trials(store).rows("b"),
+    ]
     assert told == [
         StageStarted(stage="fetch", steps=2),
         *(Step(stage="fetch", step=i, steps=2) for i in (1, 2)),
