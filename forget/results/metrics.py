@@ -226,3 +226,8 @@ def course(rows: Sequence[Row]) -> list[tuple[str, int, Estimate]]:
         for (phase, task, split, step), group in groups.items()
         for name in ("accuracy", "confidence")
     ]
+
+
+def ratio_name(labels: str) -> str:
+    """Return the measure that says how far a trial forgot, by the labels it forgot with."""
+    return "flipped_forget_ratio" if labels == "flipped" else "forget_ratio"

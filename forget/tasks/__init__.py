@@ -12,21 +12,15 @@ from forget.tasks.task import TEMPLATES, Example, Task, binarise, render
 
 
 def find(name: str, folders: Sequence[str] = ()) -> Task:
-    """The task of that name; a user's folder goes before what ships here.
+    """Return the task of that name; a user's folder goes before what ships here.
 
     Raises:
         BadInput: no task has that name.
     """
-    return find_all([name], folders)[0]
-
-
-def find_all(names: Sequence[str], folders: Sequence[str] = ()) -> list[Task]:
-    """The same of several names; the folders are looked through once."""
-    tasks = catalogue(folders)
-    for name in names:
-        if name not in tasks:
-            raise BadInput(f'no task is named "{name}"{nearest(name, tasks)}')
-    return [tasks[name] for name in names]
+    known = catalogue(folders)
+    if name not in known:
+        raise BadInput(f'no task is named "{name}"{nearest(name, known)}')
+    return known[name]
 
 
 def catalogue(folders: Sequence[str] = ()) -> dict[str, Task]:
@@ -72,6 +66,11 @@ def load(
     )
 
 
+def content(task: Task) -> list[str]:
+    """Return what tells a task's data and wording from another's."""
+    return [task.name, task.prompt, task.option, task.fingerprint()]
+
+
 def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:
-    """Identity of the data and wording of several tasks."""
-    return digest([[t.name, t.prompt, t.option, t.fingerprint()] for t in find_all(names, folders)])
+    """Return the identity of the data and wording of several tasks."""
+    return digest([content(find(name, folders)) for name in names])
