@@ -16,6 +16,7 @@ import json
 import os
 import re
 import string
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ class Item(Part):
     answer: int
     """Index of the true choice."""
     passage: AnyText = ""
+    suffix: AnyText = ""
+    """Text that follows the choice; where there is any, it is what gets scored."""
     source: AnyText = ""
     """In near.jsonl: id of the train item that this one paraphrases."""
 
@@ -195,7 +198,15 @@ def _records(folder: Path, split: str) -> list[Record]:
             )
         choices = tuple(item.choices)
         records.append(
-            Record(item.id, item.question, choices, item.answer, item.passage, source=item.source)
+            Record(
+                item.id,
+                item.question,
+                choices,
+                item.answer,
+                item.passage,
+                item.suffix,
+                item.source,
+            )
         )
     return records
 
@@ -284,3 +295,64 @@ def _check_placeholders(key: str, text: str, known: Sequence[str], needed: Seque
             raise ValueError(f"{key}: {{{name}}} takes neither a conversion nor a format")
     if not any(name in needed for name, _ in places):
         raise ValueError(f"{key}: lacks {' or '.join(f'{{{name}}}' for name in needed)}")
+
+
+def write_tasks(tasks: Sequence[Task], folder: Path) -> list[Path]:
+    """Write tasks in the form that this room reads: all of them, or none.
+
+    Returns:
+        The folder of each task.
+
+    Raises:
+        BadInput: a task's data cannot be had or do not have that form, its folder is there already,
+            or nothing can be written there.
+    """
+    places = [folder / task.name for task in tasks]
+    for place in places:
+        if os.path.lexists(place):
+            raise BadInput(f"{place} is there already; remove it, or name another folder")
+    texts = [_texts(task) for task in tasks]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written beside its place and moved there: whoever reads the folder finds whole tasks.
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
+            for place, files in zip(places, texts, strict=True):
+                draft = Path(name) / place.name
+                draft.mkdir()
+                for file, text in files.items():
+                    (draft / file).write_text(text, encoding="utf-8", newline="\n")
+            for place in places:
+                (Path(name) / place.name).rename(place)
+    except OSError as error:
+        raise BadInput(f"{folder}: the tasks cannot be written ({error.strerror})") from None
+    return places
+
+
+def _texts(task: Task) -> dict[str, str]:
+    """Return a task's files, by name."""
+    wording = {"prompt": task.prompt, "option": task.option, "family": task.family}
+    # TOML's strings are JSON's, but for the character DEL, which it wants escaped.
+    lines = [f"{key} = {_json(text)}\n".replace("\x7f", "\\u007f") for key, text in wording.items()]
+    files = {"task.toml": "".join(lines)}
+    for split in task.splits:
+        files[f"{split}.jsonl"] = "".join(_line(task, record) for record in task.records(split))
+    return files
+
+
+def _line(task: Task, record: Record) -> str:
+    """Return a record as a line that reads back as the record."""
+    fields = {
+        "id": record.id,
+        "question": record.question,
+        "choices": list(record.choices),
+        "answer": record.answer,
+        "passage": record.passage,
+        "suffix": record.suffix,
+        "source": record.source,
+    }
+    item = validated(Item, fields, f'task "{task.name}", item {record.id}')
+    return _json(item.model_dump(exclude_defaults=True)) + "\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
