@@ -66,7 +66,8 @@ class Item(Part):
     model_config = ConfigDict(strict=True)
 
     id: Text
-    question: Text
+    question: AnyText
+    """May be empty only where the task's prompt does not ask it."""
     choices: list[Text]
     answer: int
     """Index of the true choice."""
@@ -163,7 +164,7 @@ def _task(folder: Path) -> Task:
         folder.name,
         wording.family,
         wording.prompt,
-        partial(_records, folder),
+        partial(_records, folder, wording.prompt),
         lambda: digest({split: _sha256(_file(folder, split)) for split in splits}),
         splits=splits,
         kind="files",
@@ -188,10 +189,11 @@ def _wording(path: Path) -> Wording:
     return validated(Wording, fields, str(path))
 
 
-def _records(folder: Path, split: str) -> list[Record]:
+def _records(folder: Path, prompt: str, split: str) -> list[Record]:
     train = {item.id for _, item in _items(_file(folder, "train"))} if split == "near" else set()
     records = []
     for where, item in _items(_file(folder, split)):
+        _check_asked(item, prompt, where)
         if split == "near" and item.source not in train:
             raise BadInput(
                 f'{where}: source: "{item.source:.80}" is not the id of an item of train.jsonl'
@@ -209,6 +211,12 @@ def _records(folder: Path, split: str) -> list[Record]:
             )
         )
     return records
+
+
+def _check_asked(item: Item, prompt: str, where: str) -> None:
+    """Refuse an empty question that the prompt asks."""
+    if "{question}" in prompt and not item.question.strip():
+        raise BadInput(f"{where}: question: is empty")
 
 
 def _items(path: Path) -> Iterator[tuple[str, Item]]:
@@ -350,7 +358,9 @@ def _line(task: Task, record: Record) -> str:
         "suffix": record.suffix,
         "source": record.source,
     }
-    item = validated(Item, fields, f'task "{task.name}", item {record.id}')
+    where = f'task "{task.name}", item {record.id}'
+    item = validated(Item, fields, where)
+    _check_asked(item, task.prompt, where)
     return _json(item.model_dump(exclude_defaults=True)) + "\n"
 
 

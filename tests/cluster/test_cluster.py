@@ -63,7 +63,7 @@ failed   vowels: loss is nan
 
 RUN = """
 import signal
-from pipelines.cli.shared.app import main
+from pipelines.cli.app import main
 from pipelines.cluster import logs, rayjob, server
 logs.POLL_SECONDS = rayjob.POLL_SECONDS = server.POLL_SECONDS = 0.1
 # A process of the background, which a run of tests may be, is started with Ctrl-C ignored.
