@@ -6,7 +6,7 @@ They lie on the axes, or Optuna proposes them; no other room knows Optuna.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -58,7 +58,7 @@ def jobs(expansion: Expansion, store: Store) -> tuple[int, Iterator[Job]]:
     return len(todo), (Job(todo[identity], identity.trial) for identity in _in_order(todo))
 
 
-def _in_order(todo: Mapping[Identity, Trial]) -> Iterator[Identity]:
+def _in_order(todo: dict[Identity, Trial]) -> Iterator[Identity]:
     """Order trials so that none waits for another and the last ones are short.
 
     The first trial of each learned checkpoint goes before the others that start from it, which

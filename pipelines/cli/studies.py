@@ -102,7 +102,7 @@ def compare(first: Experiment, second: Experiment) -> None:
     from forget.report.compare import folder_name, write
     from forget.report.section import show
 
-    names = [_experiment(word) for word in (first, second)]
+    names = _experiment(first), _experiment(second)
     studies = [_fetch(name) for name in names]
     found = differences(*studies)
     for letter, name, study in zip("AB", names, studies, strict=True):

@@ -8,13 +8,13 @@ from conftest import write_task
 from forget.errors import BadInput
 from forget.models.sources import parameters
 from forget.planning.cost import ADAM, CHARACTERS_A_TOKEN, cost
-from forget.planning.plan import check, plan
-from forget.preflight import expand
+from forget.planning.plan import check, left, plan
+from forget.preflight import expand, identify
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Search, Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
-from forget.tasks import hub, load
+from forget.tasks import fingerprint, hub, load
 
 
 def sweep_of(trial: Trial, **axes: list[object]) -> Sweep:
@@ -193,3 +193,16 @@ def test_another_task_may_have_a_test_split_alone(tmp_path: Path) -> None:
 def test_an_unknown_task_is_refused(quick: Trial, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r'"vowel".*did you mean "vowels"'):
         plan(expand(sweep_of(quick, task=["vowel"])), Store(tmp_path))
+
+
+def test_a_sweep_is_expanded_with_identities_and_fingerprints(quick: Trial, tmp_path: Path) -> None:
+    """They are those of each trial alone; trials whose difference changes nothing are one."""
+    sweep = sweep_of(quick, **{"lora.rank": [4, 8], "seed": [0, 1]})
+    found = expand(sweep)
+    assert found.trials == sweep.trials()
+    assert list(found.identities) == [identify(trial) for trial in found.trials]
+    assert found.fingerprints == {
+        task: fingerprint([task], quick.folders) for task in ("vowels", "upper")
+    }
+    assert list(found.distinct) == list(found.identities[:2])
+    assert list(left(found, Store(tmp_path))) == list(found.distinct)
