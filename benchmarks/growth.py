@@ -27,7 +27,7 @@ from benchmarks import stores
 from forget.evaluation import scoring
 from forget.models import catalogue, language_model, loading
 from forget.planning import plan
-from forget.preflight import check_all
+from forget.preflight import expand
 from forget.settings.parts import Probe, Stage, Watch
 from forget.settings.reading import read_sweep
 from forget.settings.trial import Trial
@@ -262,7 +262,8 @@ def _spec(folder: Path, trials: int) -> None:
 
 
 def _plan(folder: Path, trials: int) -> None:
-    found = plan.plan(read_sweep(stores.spec(folder, trials)), Store(folder / "empty"))
+    expansion = expand(read_sweep(stores.spec(folder, trials)))
+    found = plan.plan(expansion, Store(folder / "empty"))
     assert found.todo == trials
 
 
@@ -274,9 +275,9 @@ def _resume(folder: Path, trials: int) -> None:
     """What `forget sweep` does until it knows that nothing is left (pipelines.sweep.run)."""
     sweep = read_sweep(folder / f"growth-{trials}.toml")
     store = Store(sweep.store)
-    check_all(sweep.trials(), sweep.resources.shard)
-    plan.check(sweep, store)
-    assert jobs(sweep, store)[0] == 0
+    expansion = expand(sweep)
+    plan.check(expansion, store)
+    assert jobs(expansion, store)[0] == 0
 
 
 def _with_rows(folder: Path, trials: int) -> None:

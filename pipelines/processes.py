@@ -22,7 +22,7 @@ from forget.storage.store import Store
 
 
 class Refusal(Part):
-    """What a trial in a process of its own says instead of an outcome where trying again is no use."""
+    """Words of a trial's process instead of an outcome, where trying again is no use."""
 
     kind: Literal["refusal"] = "refusal"
     reason: str
@@ -36,7 +36,7 @@ EVENT: TypeAdapter[Event | Refusal] = TypeAdapter(
 
 
 def run_processes(trial: Trial, resources: Resources, observe: Observe, store: Store) -> None:
-    """One trial in `resources.workers` processes on this node, each with its share of the batch.
+    """Run a trial in `resources.workers` processes here, each with its share of the batch.
 
     Raises:
         BadInput, FloatingPointError: as `run_trial` does.
@@ -45,53 +45,26 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trial.json"
         file.write_text(trial.model_dump_json(), encoding="utf-8")
-        launcher = [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={resources.workers}",
-        ]
-        logs = ["--redirects=2", f"--log-dir={folder}"]
-        minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
-        shard = ["--shard"] if resources.shard else []
-        command = [
-            sys.executable,
-            *launcher,
-            *logs,
-            "-m",
-            "pipelines.cli",
-            "trial",
-            str(file),
-            "--events",
-            minutes,
-            *shard,
-        ]
-        threads = str(max(1, int(resources.cpus)))
         env = os.environ | {
             "FORGET_STORE": store.where,
-            "OMP_NUM_THREADS": threads,
+            "OMP_NUM_THREADS": str(max(1, int(resources.cpus))),
+            # A process that dies of a signal then says where it was, for `_last_words`.
             "PYTHONFAULTHANDLER": "1",
         }
         with (
             (Path(folder) / "launcher.log").open("w") as log,
             subprocess.Popen(
-                command, env=env, stdout=subprocess.PIPE, stderr=log, text=True
+                _command(file, resources), env=env, stdout=subprocess.PIPE, stderr=log, text=True
             ) as process,
         ):
             try:
                 for line in process.stdout or ():
-                    event = EVENT.validate_json(line)
-                    if isinstance(event, Refusal):
-                        raise (
-                            FloatingPointError(event.reason)
-                            if event.numeric
-                            else BadInput(event.reason)
-                        )
-                    observe(event)
+                    observe(_event(line))
             finally:
                 if sys.exc_info()[0]:
                     process.terminate()
-                    # They keep the trial's state first, and what they say meanwhile needs a reader.
+                    # The processes keep the trial's state before they end; a pipe that nobody
+                    # reads would hold them up.
                     for _ in process.stdout or ():
                         continue
                 process.wait()
@@ -99,31 +72,67 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
             raise RuntimeError(_last_words(Path(folder)))
 
 
+def _command(file: Path, resources: Resources) -> list[str]:
+    """Return the launcher's command: each process writes stderr to a file beside the trial's."""
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={resources.workers}"]
+    logs = ["--redirects=2", f"--log-dir={file.parent}"]
+    minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
+    trial = ["pipelines.cli", "trial", str(file), "--events", minutes]
+    shard = ["--shard"] if resources.shard else []
+    return [sys.executable, "-m", *launcher, *logs, "-m", *trial, *shard]
+
+
+def _event(line: str) -> Event:
+    """Read an event that a process printed; a refusal is raised as the error that it was."""
+    event = EVENT.validate_json(line)
+    if not isinstance(event, Refusal):
+        return event
+    raise FloatingPointError(event.reason) if event.numeric else BadInput(event.reason)
+
+
+FAILED = re.compile(r"local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", re.DOTALL)
+"""Rank and exit code of a process, in the report that torch's launcher ends its log with.
+
+For each process that failed, the report has lines of this form (exit codes below 0 are signals):
+
+    rank      : 1 (local_rank: 1)
+    exitcode  : -9 (pid: 4242)
+
+The launcher is a process of its own: nothing but this text reaches us of the error that it raises
+(torch.distributed.elastic.multiprocessing.errors.ChildFailedError).
+"""
+
+ERROR = re.compile(
+    r"^(?:\[rank\d+\]: )?((?:Fatal Python error|[\w.]+(?:Error|Exception)): .*)", re.MULTILINE
+)
+"""The line of a traceback that names the error. Torch puts "[rank1]: " before it."""
+
+TAKEN_ALONG = re.compile("SIGTERM|by peer")
+"""Words of a process that ended because another had: the launcher ended it, or its connection
+broke ("Connection closed by peer").
+"""
+
+
 def _last_words(folder: Path) -> str:
-    """The last error of the process that failed first, or its signal; not of those that it took along."""
+    """Return why the first process failed, not those that it took along: its error or signal."""
     report = (folder / "launcher.log").read_text(encoding="utf-8", errors="replace").strip()
-    failed = re.findall(r"local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", report, re.DOTALL)
-    # The root cause by the launcher, which looks now and then, comes last.
-    causes = [_cause(folder, int(rank), int(code)) for rank, code in reversed(failed)]
-    return next(
-        (cause for cause in causes if not re.search(r"SIGTERM|by peer", cause)),
-        [*causes, report.rpartition("\n")[2]][0],
-    )
+    # The launcher, which looks at its processes now and then, takes the first failure that it sees
+    # for the root cause, and reports it last.
+    causes = [_cause(folder, int(rank), int(code)) for rank, code in FAILED.findall(report)[::-1]]
+    for cause in causes:
+        if not TAKEN_ALONG.search(cause):
+            return cause
+    # Where every one was taken along, or the launcher itself failed before it had any.
+    return causes[0] if causes else report.rpartition("\n")[2]
 
 
 def _cause(folder: Path, rank: int, code: int) -> str:
-    said = "\n".join(
-        log.read_text(encoding="utf-8", errors="replace")
-        for log in folder.rglob(f"{rank}/stderr.log")
-    )
-    errors = re.findall(
-        r"^(?:\[rank\d+\]: )?((?:Fatal Python error|[\w.]+(?:Error|Exception)): .*)",
-        said,
-        re.MULTILINE,
-    )
+    """Return a process's last error, or its last line where it has none; its signal before that."""
+    logs = folder.rglob(f"{rank}/stderr.log")
+    said = "\n".join(log.read_text(encoding="utf-8", errors="replace") for log in logs)
+    errors = ERROR.findall(said)
     words = errors[-1] if errors else said.strip().rpartition("\n")[2]
     if code > 0:
         return words
-    return f"process {rank} of the trial died of {signal.Signals(-code).name}" + (
-        f": {words}" if words else ""
-    )
+    died = f"process {rank} of the trial died of {signal.Signals(-code).name}"
+    return f"{died}: {words}" if words else died

@@ -1,4 +1,4 @@
-"""What a sweep is doing: a live table in a terminal, one line a change elsewhere."""
+"""Progress of a sweep: a live table in a terminal, one line a change elsewhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from forget.events import Event, StageStarted, Step
-from forget.results.metrics import metric_name
+from forget.results.metrics import metric_name, ratio_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
 
 def label(trial: Trial, sweep: Sweep | None = None) -> str:
-    """What tells the trial from its siblings, e.g. "science forget.lr=0.0001 seed=1"."""
+    """Name what tells a trial from its siblings, e.g. "science forget.lr=0.0001 seed=1"."""
     keys = [
         *(sweep.axes if sweep else ()),
         *(sweep.search.settings if sweep and sweep.search else ()),
@@ -36,13 +36,13 @@ def label(trial: Trial, sweep: Sweep | None = None) -> str:
 
 
 def numbers(outcome: Outcome) -> dict[str, float | None]:
-    """The four numbers a trial is known by; None where one is undefined or was not measured."""
+    """Return the four numbers a trial is known by; None where one is undefined or not measured."""
     task = outcome.trial.task
     names = {
         "learned": metric_name("learned", task, "test", "accuracy"),
         "forgotten": metric_name("forgotten", task, "test", "accuracy"),
         "on train": metric_name("forgotten", task, "train", "accuracy"),
-        "forget ratio": metric_name("forgotten", task, "test", "forget_ratio"),
+        "forget ratio": metric_name("forgotten", task, "test", ratio_name(outcome.trial.labels)),
     }
     return {
         name: outcome.measures[key].value if key in outcome.measures else None
@@ -52,8 +52,11 @@ def numbers(outcome: Outcome) -> dict[str, float | None]:
 
 @dataclass
 class _Running:
+    """A trial that runs, as the table shows it."""
+
     name: str
     since: float
+    """When it started, on the monotonic clock."""
     stage: str = "starting"
     step: int = 0
     steps: int = 0
@@ -61,10 +64,19 @@ class _Running:
 
 
 class Progress:
-    """Shows trials as they start, move and end. A context manager, since a terminal's live table has to be closed."""
+    """A view of trials as they start, move and end.
+
+    It is a context manager, since a terminal's live table has to be closed.
+    """
 
     def __init__(self, total: int, slots: int = 1, console: Console | None = None) -> None:
-        """`slots` is how many trials run at once: what the time left is divided by."""
+        """Show nothing yet.
+
+        Args:
+            total: trials to run.
+            slots: trials that run at once, by which the time left is divided.
+            console: where to show them; by default standard output.
+        """
         self.total = total
         self.slots = slots
         self.done = 0
@@ -89,44 +101,45 @@ class Progress:
         self._live.stop()
 
     def say(self, text: str) -> None:
+        """Print a line above the table."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def started(self, id: str, name: str) -> None:
+        """Show a trial that starts; one that starts again is shown already."""
         if id not in self._running:
             self._running[id] = _Running(name, time.monotonic())
             self.say(f"started  {name}")
 
     def event(self, id: str, event: Event) -> None:
-        """Of a trial that runs; a late one of a trial that has ended is dropped."""
+        """Show where a trial is; a late event of a trial that has ended is dropped."""
         running = self._running.get(id)
         if running and isinstance(event, StageStarted):
-            running.stage, running.step, running.steps, running.loss = (
-                event.stage,
-                0,
-                event.steps,
-                None,
-            )
+            running.stage, running.steps = event.stage, event.steps
+            running.step, running.loss = 0, None
         elif running and isinstance(event, Step):
             running.stage, running.step, running.steps = event.stage, event.step, event.steps
+            # A step that only measures has no loss: the last one stays.
             running.loss = event.loss if event.loss is not None else running.loss
 
     def finished(self, id: str, outcome: Outcome) -> None:
+        """Show the numbers of a trial that has finished."""
         found = "  ".join(
             f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None
         )
         self._ended(id, "finished", found)
 
     def failed(self, id: str, reason: str) -> None:
+        """Show why a trial failed."""
         self._ended(id, "failed", reason)
 
     def again(self, id: str, reason: str) -> None:
-        """A trial failed and starts again from its last checkpoint."""
+        """Show why a trial starts again from its last checkpoint."""
         running = self._running[id]
         running.stage = "starting again"
         self.say(f"again    {running.name}: {reason}")
 
     def left(self) -> float | None:
-        """Seconds left by the mean of the trials that have finished; None before the first has."""
+        """Estimate the seconds left by the mean of finished trials; None before the first has."""
         if not self._seconds:
             return None
         mean = sum(self._seconds) / len(self._seconds)
@@ -146,20 +159,10 @@ class Progress:
         return f", about {timedelta(seconds=round(left))} left" if left else ""
 
     def _table(self) -> Table:
-        table = Table(
-            "trial",
-            "stage",
-            "step",
-            "loss",
-            box=None,
-            title=f"{self.done}/{self.total} trials{self._left()}",
-        )
+        title = f"{self.done}/{self.total} trials{self._left()}"
+        table = Table("trial", "stage", "step", "loss", box=None, title=title)
         for running in self._running.values():
             step = f"{running.step}/{running.steps}" if running.steps else ""
-            table.add_row(
-                Text(running.name),
-                running.stage,
-                step,
-                "" if running.loss is None else f"{running.loss:.3f}",
-            )
+            loss = "" if running.loss is None else f"{running.loss:.3f}"
+            table.add_row(Text(running.name), running.stage, step, loss)
         return table

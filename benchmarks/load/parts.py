@@ -24,7 +24,7 @@ from benchmarks.load.page import Grown
 from benchmarks.load.stack import Measurement, Stack
 from forget import tracking
 from forget.events import StageStarted, Step
-from forget.preflight import identify
+from forget.preflight import expand, identify
 from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
@@ -196,7 +196,7 @@ def _model_trial(folder: Path, store: Store) -> tuple[tracking.Study, Outcome]:
     """A short trial that has been run and published, and its study."""
     sweep = read_sweep(spec(folder, 1))
     (trial,) = sweep.trials()
-    study = tracking.open_study(sweep, "")
+    study = tracking.open_study(expand(sweep), "")
     with tracking.trial_sink(study, trial, identify(trial).trial, store) as sink:
         outcome = run_trial(trial, sink, store)
     # Published, it has no weights any more; those of the learned model serve as well.

@@ -1,4 +1,7 @@
-"""What a sweep will cost, before it is spent: trials, tokens, time, memory, disk. Downloads nothing, reads no weights."""
+"""The cost of a sweep, before it is spent: trials, tokens, time, memory, disk.
+
+Nothing is downloaded, and no weights are read.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,20 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import psutil
 import torch
 
 from forget.errors import BadInput
-from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, cost
+from forget.planning.amounts import amount, duration
+from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
 from forget.planning.lengths import Long, too_long
-from forget.preflight import check_all, identify_all
-from forget.settings.sweep import Sweep, overlay
+from forget.preflight import Expansion, Identity
+from forget.settings.sweep import Resources, overlay
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
@@ -30,29 +35,35 @@ tokens a sequence.
 """
 
 TRIAL_SECONDS = 10
-"""What a trial takes beside the model's arithmetic: loading, probing, bootstrapping, logging."""
+"""Seconds that a trial takes beside the model's arithmetic: loading, probing, bootstrapping,
+logging.
+"""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep has done and what is left."""
+    """Trials of a sweep that are done and left, and the cost of those that are left."""
 
     done: int
+    """Trials with an outcome in the store."""
     todo: int
+    """Trials left to run."""
     learned_done: int
+    """Learned checkpoints in the store that trials to run start from."""
     learned_todo: int
     """Learned checkpoints to make; the trials that start from the same one share it."""
     trained: int
-    """Tokens."""
+    """Tokens to train on."""
     scored: int
-    """Tokens."""
+    """Tokens to score."""
     assumed: tuple[str, ...]
+    """Tasks whose length is assumed since their data are not on this machine."""
     flops: Mapping[bool, float]
-    """By whether they are in bf16."""
+    """FLOPs, by whether they are in bf16."""
     rounds: int
-    """How many trials a slot runs, one after another."""
+    """Trials that a slot runs, one after another."""
     memory: int
-    """Bytes, of the largest trial."""
+    """Bytes that a process of the largest trial takes."""
     disk: int
     """Bytes of learned checkpoints in fp32, forgotten models in bf16, and the checkpoints of trials
     that run.
@@ -60,47 +71,47 @@ class Plan:
     free: int | None
     """Bytes free where the store lies; None for an object store, which does not say."""
     long: tuple[Long, ...] = ()
-    """Examples that a model does not read."""
+    """Examples that are longer than the model reads."""
 
     @property
     def seconds(self) -> float:
-        """An estimate; asked for the first time, it times the machine for half a second."""
-        return (
-            sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n)
-            + TRIAL_SECONDS * self.rounds
-        )
+        """An estimate of the time left; the first to ask times the machine for half a second."""
+        computing = sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n)
+        return computing + TRIAL_SECONDS * self.rounds
 
     def rows(self) -> list[tuple[str, str]]:
-        """What, and how much."""
-        basis = f"{CHARACTERS_A_TOKEN} characters a token"
-        if self.assumed:
-            basis += f"; {HUB_PROMPT + HUB_OPTION} an example assumed for tasks not on this machine: {', '.join(self.assumed)}"
+        """Return lines of a table: the name of a cost, and how much of it."""
         rows = [
             ("trials", f"{self.todo} to run, {self.done} done"),
             (
                 "learned checkpoints",
                 f"{self.learned_todo} to make, {self.learned_done} in the store",
             ),
+        ]
+        if not self.todo:
+            return rows
+        basis = f"{CHARACTERS_A_TOKEN} characters a token"
+        if self.assumed:
+            basis += (
+                f"; {HUB_PROMPT + HUB_OPTION} an example assumed for tasks not on this machine: "
+                + ", ".join(self.assumed)
+            )
+        memory = psutil.virtual_memory().total
+        free = "" if self.free is None else f"; {amount(self.free)}B free"
+        rows += [
             ("tokens", f"{amount(self.trained)} trained, {amount(self.scored)} scored ({basis})"),
             (
                 "time",
-                f"about {duration(self.seconds)} on this machine: an estimate from a matrix product timed just now",
+                f"about {duration(self.seconds)} on this machine: "
+                "an estimate from a matrix product timed just now",
             ),
-            (
-                "memory",
-                f"{amount(self.memory)}B a process of a trial; {amount(psutil.virtual_memory().total)}B here",
-            ),
-            (
-                "disk",
-                f"{amount(self.disk)}B"
-                + ("" if self.free is None else f"; {amount(self.free)}B free"),
-            ),
+            ("memory", f"{amount(self.memory)}B a process of a trial; {amount(memory)}B here"),
+            ("disk", f"{amount(self.disk)}B{free}"),
         ]
-        rows += [("too long", str(one)) for one in self.long]
-        return rows if self.todo else rows[:2]
+        return rows + [("too long", str(one)) for one in self.long]
 
     def shortage(self) -> str | None:
-        """One sentence where the disk is too small, or an example too long."""
+        """Return one sentence where the disk is too small or an example too long, else None."""
         if refused := next((one for one in self.long if one.tokens), None):
             return str(refused)
         if self.free is None or self.disk <= self.free:
@@ -111,55 +122,63 @@ class Plan:
         )
 
 
-def plan(sweep: Sweep, store: Store) -> Plan:
-    """Raises BadInput where no trial could run (forget.preflight.check) or the data cannot be read."""
-    check_all(sweep.trials(), sweep.resources.shard)
-    todo, done = _trials(sweep, store)
+def plan(expansion: Expansion, store: Store) -> Plan:
+    """Count what is done of a sweep and estimate what is left.
+
+    Raises:
+        BadInput: data that cannot be read.
+    """
+    sweep = expansion.sweep
+    todo, done = _trials(expansion, store)
     shares = sweep.resources.workers if sweep.resources.shard else 1
     costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
-    missing = {
-        learned: one for learned, one in learning.items() if not store.has("learned", learned)
-    }
-    at_once = _at_once(sweep, len(costs))
-    flops = {True: 0.0, False: 0.0}
-    for one in costs:
-        flops[one.bf16] += one.forgetting
-    for one in missing.values():
-        flops[one.bf16] += one.learning
-    kept = sum(
-        2 * one.parameters for (_, trial), one in zip(todo, costs, strict=True) if trial.save
-    )
-    running = sorted((12 * one.trained for one in costs), reverse=True)[:at_once]
+    missing = [one for learned, one in learning.items() if not store.has("learned", learned)]
+    at_once = _at_once(sweep.resources, len(costs))
+    saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.save]
     return Plan(
         done=done,
         todo=len(costs),
         learned_done=len(learning) - len(missing),
         learned_todo=len(missing),
-        trained=sum(one.forget for one in costs) + sum(one.learn for one in missing.values()),
+        trained=sum(one.forget for one in costs) + sum(one.learn for one in missing),
         scored=sum(one.scored + one.watched for one in costs)
-        + sum(2 * one.scored + one.watched for one in missing.values()),
-        assumed=tuple(dict.fromkeys(name for one in costs for name in one.assumed)),
-        flops=flops,
+        + sum(2 * one.scored + one.watched for one in missing),
+        assumed=tuple(dict.fromkeys(chain.from_iterable(one.assumed for one in costs))),
+        flops=_flops(costs, missing),
         rounds=math.ceil(len(costs) / at_once),
         memory=max((one.memory for one in costs), default=0),
-        disk=sum(4 * one.parameters for one in missing.values()) + kept + sum(running),
+        disk=_disk(costs, missing, saved, at_once),
         free=None if store.remote else _free(store.root),
         long=too_long((trial for _, trial in todo), store),
     )
 
 
-def check(sweep: Sweep, store: Store) -> Plan:
-    """The plan. Raises BadInput where the disk is too small for what is left, or a model does not read an example of it."""
-    found = plan(sweep, store)
+def check(expansion: Expansion, store: Store) -> Plan:
+    """Return the plan of a sweep whose trials left to run fit the disk and their models.
+
+    Raises:
+        BadInput: the disk is too small, or an example longer than its model reads.
+    """
+    found = plan(expansion, store)
     if reason := found.shortage():
         raise BadInput(reason)
     return found
 
 
+def left(expansion: Expansion, store: Store) -> dict[Identity, Trial]:
+    """Return the trials of a sweep without a search that have no outcome, each once."""
+    done = set(Trials(store).done(identity.trial for identity in expansion.distinct))
+    return {
+        identity: trial
+        for identity, trial in expansion.distinct.items()
+        if identity.trial not in done
+    }
+
+
 @functools.cache
 def throughput(bf16: bool) -> float:
-    """FLOPs a second of a matrix product, measured for half a second on what the trials would run on."""
+    """Time a matrix product for half a second where trials would run; return FLOPs a second."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = 8192 if device == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
@@ -172,59 +191,64 @@ def throughput(bf16: bool) -> float:
     return 2 * size**3 * count / (time.perf_counter() - began) * max(1, torch.cuda.device_count())
 
 
-def _trials(sweep: Sweep, store: Store) -> tuple[list[tuple[str, Trial]], int]:
-    """(id of the learned checkpoint, trial) of those that are left, each once, and how many are done."""
-    trials = sweep.trials()
-    cells = dict(zip(identify_all(trials), trials, strict=True))
-    if not sweep.search:
-        finished = set(Trials(store).done(identity.trial for identity in cells))
-        todo = [
-            (identity.learned, trial)
-            for identity, trial in cells.items()
-            if identity.trial not in finished
-        ]
-        return todo, len(cells) - len(todo)
+def _trials(expansion: Expansion, store: Store) -> tuple[list[tuple[str, Trial]], int]:
+    """Return (key of the learned checkpoint, trial) of those left to run, and how many are done."""
+    search = expansion.sweep.search
+    if not search:
+        remaining = left(expansion, store)
+        todo = [(identity.learned, trial) for identity, trial in remaining.items()]
+        return todo, len(expansion.distinct) - len(todo)
     # What a search will propose is not known yet: a proposal costs what its cell does. Done is
     # whatever differs from the cell in the settings that are searched alone.
-    searched = {key: bounds.low for key, bounds in sweep.search.settings.items()}
-    known = Trials(store)
-    settings = [known.settings(id) for id in known.finished()]
-    found = Counter(overlay(trial, searched) for trial in settings if trial)
+    searched = {key: bounds.low for key, bounds in search.settings.items()}
+    found = Counter(overlay(outcome.trial, searched) for outcome in Trials(store).finished())
     todo, done = [], 0
-    for identity, cell in cells.items():
-        ready = min(found[overlay(cell, searched)], sweep.search.trials)
-        todo += [(identity.learned, cell)] * (sweep.search.trials - ready)
+    for identity, cell in expansion.distinct.items():
+        ready = min(found[overlay(cell, searched)], search.trials)
+        todo += [(identity.learned, cell)] * (search.trials - ready)
         done += ready
     return todo, done
 
 
-def _at_once(sweep: Sweep, todo: int) -> int:
-    """Trials that run at the same time on this machine; at least 1."""
-    take = sweep.resources
-    fitting = (os.cpu_count() or 1) / (take.cpus * take.workers)
-    if take.gpus:
-        fitting = min(fitting, torch.cuda.device_count() / (take.gpus * take.workers))
-    return max(1, min(todo, int(fitting), take.concurrent or todo))
+def _flops(costs: Sequence[Cost], missing: Sequence[Cost]) -> dict[bool, float]:
+    """Sum FLOPs of forgetting, and of learning what is missing, by whether they are in bf16."""
+    flops = {True: 0.0, False: 0.0}
+    for one in costs:
+        flops[one.bf16] += one.forgetting
+    for one in missing:
+        flops[one.bf16] += one.learning
+    return flops
+
+
+def _disk(
+    costs: Sequence[Cost], missing: Sequence[Cost], saved: Sequence[Cost], at_once: int
+) -> int:
+    """Sum the bytes that trials leave in the store, and those of checkpoints while they run.
+
+    Args:
+        costs: of the trials left to run.
+        missing: of the trials whose learned checkpoint is to be made.
+        saved: of the trials whose forgotten model is kept.
+        at_once: trials that run at the same time.
+    """
+    learned = sum(4 * one.parameters for one in missing)
+    forgotten = sum(2 * one.parameters for one in saved)
+    # fp32 weights and two moments; the largest trials may meet.
+    running = sorted((12 * one.trained for one in costs), reverse=True)[:at_once]
+    return learned + forgotten + sum(running)
+
+
+def _at_once(resources: Resources, todo: int) -> int:
+    """Return how many trials run at the same time on this machine; at least 1."""
+    fitting = (os.cpu_count() or 1) / (resources.cpus * resources.workers)
+    if resources.gpus:
+        gpus = resources.gpus * resources.workers
+        fitting = min(fitting, torch.cuda.device_count() / gpus)
+    return max(1, min(todo, int(fitting), resources.concurrent or todo))
 
 
 def _free(root: Path) -> int:
-    """Bytes free where the folder lies or will lie."""
+    """Return the bytes free where the folder lies or will lie."""
     return shutil.disk_usage(
         next(folder for folder in (root, *root.parents) if os.path.exists(folder))
     ).free
-
-
-def amount(n: float) -> str:
-    """ "640 ", "1.2 k", "3.4 M", "5.6 G": a unit may follow."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n:.0f} "
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "12.0 min", "3.5 h", "12.0 days"."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

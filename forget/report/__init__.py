@@ -29,6 +29,7 @@ from forget.report.trial import trial_figures
 from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,7 @@ class Report:
 
 def write(
     sweep: Sweep,
+    trials: Sequence[Trial],
     outcomes: Sequence[Outcome],
     frames: Mapping[str, pd.DataFrame],
     folder: Path,
@@ -74,11 +76,12 @@ def write(
     """The page `folder/report.html`, its figures as PNG files and its tables as CSV files.
 
     Args:
+        trials: all that the sweep has, in its order (forget.preflight.Expansion).
         frames: Rows by trial id (forget.results.files.read_frame).
         failures: a sentence for each trial that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place = {trial.id(""): i for i, trial in enumerate(sweep.trials())}
+    place = {trial.id(""): i for i, trial in enumerate(trials)}
     outcomes = sorted(outcomes, key=lambda o: place.get(o.trial.id(""), len(place)))
     study = Study(outcomes, frames)
     sections = [section for make in SECTIONS if (section := make(study, folder))]
@@ -100,13 +103,13 @@ def write(
         verdicts=told,
         summary=summary(told),
         findings=findings(study),
-        facts=tables.facts(sweep, outcomes),
+        facts=tables.facts(sweep, len(trials), outcomes),
         settings=tables.settings(outcomes),
         sections=sections,
         shown=SHOWN,
         table=list(tables.lines(study.cells)),
         outcomes=outcomes,
-        missing=tables.missing(sweep, outcomes),
+        missing=tables.missing(sweep, trials, outcomes),
         failures=failures,
     )
     path = folder / "report.html"

@@ -20,7 +20,7 @@ from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
 
 
-def missing(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[str]:
+def missing(sweep: Sweep, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> list[str]:
     """A line for each trial of the sweep without an outcome; in a search, for each cell with too few."""
     # The trials of a search differ from their cell in the searched settings alone.
     searched = (
@@ -29,7 +29,7 @@ def missing(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[str]:
     wanted = sweep.search.trials if sweep.search else 1
     done = Counter(overlay(outcome.trial, searched).id("") for outcome in outcomes)
     lines = []
-    for trial in sweep.trials():
+    for trial in trials:
         count = done[overlay(trial, searched).id("")]
         if count < wanted:
             fields = {"task": trial.task, **flattened(trial)}
@@ -42,10 +42,10 @@ def missing(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
-def facts(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[str, str]:
+def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
     """What was run, in words."""
     trials = [outcome.trial for outcome in outcomes]
-    planned = len(sweep.trials()) * (sweep.search.trials if sweep.search else 1)
+    planned = cells * (sweep.search.trials if sweep.search else 1)
     facts = {"Trials": f"{len(outcomes)} finished of {planned} planned"}
     if not outcomes:
         return facts

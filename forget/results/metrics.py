@@ -238,3 +238,8 @@ def code() -> str:
     return digest(
         [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, rows_.__file__)]
     )
+
+
+def ratio_name(labels: str) -> str:
+    """Return the measure that says how far a trial forgot, by the labels it forgot with."""
+    return "flipped_forget_ratio" if labels == "flipped" else "forget_ratio"

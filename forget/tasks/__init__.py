@@ -69,6 +69,11 @@ def load(
     return tuple(render(record, prompt, entry.option) for record in records)
 
 
+def content(task: Task) -> list[str]:
+    """Return what tells a task's data and wording from another's."""
+    return [task.name, task.prompt, task.option, task.fingerprint()]
+
+
 def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:
     """Return the identity of the data and wording of several tasks.
 
@@ -76,12 +81,11 @@ def fingerprint(names: Sequence[str], folders: Sequence[str] = ()) -> str:
         BadInput: no task has one of the names.
     """
     # The folders are looked through once, not for each name.
-    tasks = catalogue(folders)
-    found = [_named(name, tasks) for name in names]
-    return digest([[task.name, task.prompt, task.option, task.fingerprint()] for task in found])
+    known = catalogue(folders)
+    return digest([content(_named(name, known)) for name in names])
 
 
-def _named(name: str, tasks: Mapping[str, Task]) -> Task:
-    if name not in tasks:
-        raise BadInput(f'no task is named "{name}"{nearest(name, tasks)}')
-    return tasks[name]
+def _named(name: str, known: Mapping[str, Task]) -> Task:
+    if name not in known:
+        raise BadInput(f'no task is named "{name}"{nearest(name, known)}')
+    return known[name]

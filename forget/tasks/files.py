@@ -16,6 +16,7 @@ import json
 import os
 import re
 import string
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,11 +66,14 @@ class Item(Part):
     model_config = ConfigDict(strict=True)
 
     id: Text
-    question: Text
+    question: AnyText
+    """May be empty only where the task's prompt does not ask it."""
     choices: list[Text]
     answer: int
     """Index of the true choice."""
     passage: AnyText = ""
+    suffix: AnyText = ""
+    """Text that follows the choice; where there is any, it is what gets scored."""
     source: AnyText = ""
     """Id of the train item that this one paraphrases, in near.jsonl."""
 
@@ -165,7 +169,7 @@ def _task(folder: Path) -> Task:
         folder.name,
         wording.family,
         wording.prompt,
-        partial(_records, folder),
+        partial(_records, folder, wording.prompt),
         lambda: digest({split: _sha256(_file(folder, split)) for split in splits}),
         splits=splits,
         kind="files",
@@ -190,19 +194,34 @@ def _wording(path: Path) -> Wording:
     return validated(Wording, fields, str(path))
 
 
-def _records(folder: Path, split: str) -> list[Record]:
+def _records(folder: Path, prompt: str, split: str) -> list[Record]:
     train = {item.id for _, item in _items(_file(folder, "train"))} if split == "near" else set()
     records = []
     for where, item in _items(_file(folder, split)):
+        _check_asked(item, prompt, where)
         if split == "near" and item.source not in train:
             raise BadInput(
                 f'{where}: source: "{item.source:.80}" is not the id of an item of train.jsonl'
             )
         choices = tuple(item.choices)
         records.append(
-            Record(item.id, item.question, choices, item.answer, item.passage, source=item.source)
+            Record(
+                item.id,
+                item.question,
+                choices,
+                item.answer,
+                item.passage,
+                item.suffix,
+                item.source,
+            )
         )
     return records
+
+
+def _check_asked(item: Item, prompt: str, where: str) -> None:
+    """Refuse an empty question that the prompt asks."""
+    if "{question}" in prompt and not item.question.strip():
+        raise BadInput(f"{where}: question: is empty")
 
 
 def _items(path: Path) -> Iterator[tuple[str, Item]]:
@@ -303,3 +322,66 @@ def _check_placeholders(key: str, text: str, known: Sequence[str], needed: Seque
             raise ValueError(f"{key}: {{{name}}} takes neither a conversion nor a format")
     if not any(name in needed for name, _ in places):
         raise ValueError(f"{key}: lacks {' or '.join(f'{{{name}}}' for name in needed)}")
+
+
+def write_tasks(tasks: Sequence[Task], folder: Path) -> list[Path]:
+    """Write tasks in the form that this room reads: all of them, or none.
+
+    Returns:
+        The folder of each task.
+
+    Raises:
+        BadInput: a task's data cannot be had or do not have that form, its folder is there already,
+            or nothing can be written there.
+    """
+    places = [folder / task.name for task in tasks]
+    for place in places:
+        if os.path.lexists(place):
+            raise BadInput(f"{place} is there already; remove it, or name another folder")
+    texts = [_texts(task) for task in tasks]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written beside its place and moved there: whoever reads the folder finds whole tasks.
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
+            for place, files in zip(places, texts, strict=True):
+                draft = Path(name) / place.name
+                draft.mkdir()
+                for file, text in files.items():
+                    (draft / file).write_text(text, encoding="utf-8", newline="\n")
+            for place in places:
+                (Path(name) / place.name).rename(place)
+    except OSError as error:
+        raise BadInput(f"{folder}: the tasks cannot be written ({error.strerror})") from None
+    return places
+
+
+def _texts(task: Task) -> dict[str, str]:
+    """Return a task's files, by name."""
+    wording = {"prompt": task.prompt, "option": task.option, "family": task.family}
+    # TOML's strings are JSON's, but for the character DEL, which it wants escaped.
+    lines = [f"{key} = {_json(text)}\n".replace("\x7f", "\\u007f") for key, text in wording.items()]
+    files = {"task.toml": "".join(lines)}
+    for split in task.splits:
+        files[f"{split}.jsonl"] = "".join(_line(task, record) for record in task.records(split))
+    return files
+
+
+def _line(task: Task, record: Record) -> str:
+    """Return a record as a line that reads back as the record."""
+    fields = {
+        "id": record.id,
+        "question": record.question,
+        "choices": list(record.choices),
+        "answer": record.answer,
+        "passage": record.passage,
+        "suffix": record.suffix,
+        "source": record.source,
+    }
+    where = f'task "{task.name}", item {record.id}'
+    item = validated(Item, fields, where)
+    _check_asked(item, task.prompt, where)
+    return _json(item.model_dump(exclude_defaults=True)) + "\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,6 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from forget import tasks
 from forget.errors import BadInput
 from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
@@ -32,6 +31,7 @@ from forget.tracking.connection import (
 from forget.tracking.provenance import environment
 
 if TYPE_CHECKING:
+    from forget.preflight import Expansion
     from forget.report import Report
 
 log = logging.getLogger(__name__)
@@ -55,16 +55,13 @@ class Study:
         return MlflowClient(self.uri)
 
 
-def open_study(sweep: Sweep, spec_text: str) -> Study:
+def open_study(expansion: Expansion, spec_text: str) -> Study:
     """The sweep's parent run, made or reopened. Where the server is away, a warning, and the run is made once it is back.
 
     Raises:
-        BadInput: a task is unknown, or the experiment was deleted.
+        BadInput: the experiment was deleted.
     """
-    trials = sweep.trials()
-    folders = {task: trial.folders for trial in trials for task in trial.tasks}
-    datasets = {task: tasks.fingerprint([task], where) for task, where in folders.items()}
-    study = Study(tracking_uri(), sweep, spec_text, datasets)
+    study = Study(tracking_uri(), expansion.sweep, spec_text, dict(expansion.fingerprints))
     try:
         with reaching(study.uri):
             study = connected(study)

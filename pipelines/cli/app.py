@@ -1,4 +1,7 @@
-"""The `forget` command. Heavy imports happen inside the commands: `forget --help` has to be quick."""
+"""The `forget` command, its commands and its errors.
+
+Heavy imports happen inside the commands: `forget --help` has to be quick.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +10,68 @@ import gc
 import sys
 import traceback
 
-from forget.errors import BadInput
-from pipelines.cli import lists, studies, trials  # noqa: F401
-from pipelines.cli.clusters import cluster
-from pipelines.cli.shared import app
+import typer
 
-app.add_typer(cluster, name="cluster")
+from forget.errors import BadInput
+from pipelines import GARBAGE
+from pipelines.cli import clusters, lists, studies, trials
+
+COMMANDS = (
+    studies.plan,
+    studies.sweep,
+    trials.trial,
+    trials.probe,
+    studies.report,
+    studies.compare,
+    lists.models,
+    lists.tasks,
+    studies.ui,
+    studies.sync,
+    lists.doctor,
+)
+"""Commands in the order of the help; each is called what its function is."""
+
+CLUSTER = (clusters.deploy, clusters.sweep, clusters.ui, clusters.undeploy)
+"""Commands of `forget cluster`."""
+
+
+def application() -> typer.Typer:
+    """Return the command with all its commands."""
+    app = typer.Typer(
+        help="How far does forgetting by fine-tuning reach?",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    cluster = typer.Typer(
+        help="The same on Kubernetes; make calls it where CONTEXT is given.", no_args_is_help=True
+    )
+    for command in COMMANDS:
+        app.command()(command)
+    for command in CLUSTER:
+        cluster.command()(command)
+    app.add_typer(cluster, name="cluster")
+    return app
 
 
 def main() -> None:
-    """Run the command. Bad input costs one sentence and exit code 2, as typer's own usage errors do; a bug a traceback and 1.
+    """Run the command.
 
-    What the terminal shows, a cluster keeps as a log: no password is in it. Nor does a name that
-    came from elsewhere reach the terminal as a command.
+    Bad input costs one sentence and exit code 2, as typer's own usage errors do; a bug a traceback
+    and 1. What the terminal shows, a cluster keeps as a log: no password is in it. Nor does a name
+    that came from elsewhere reach the terminal as a command.
     """
+    gc.set_threshold(GARBAGE)
     try:
-        app()
+        application()()
     except Exception as error:
         from forget.redaction import without_secrets
 
         code, text = 2, f"forget: {error}"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            place = f": {error.filename}" if error.filename else ""
-            code, text = (
-                1,
-                f"forget: {error.strerror}{place}; make room, and the same command goes on",
-            )
+            code, place = 1, f": {error.filename}" if error.filename else ""
+            text = f"forget: {error.strerror}{place}; make room, and the same command goes on"
         elif not isinstance(error, BadInput):
             code, text = 1, traceback.format_exc()
         # A sentence stays one line, whatever it quotes.

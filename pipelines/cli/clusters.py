@@ -11,9 +11,6 @@ from pipelines import cluster as kubernetes
 from pipelines.cli.shared import Spec
 from pipelines.cluster import manifests
 
-cluster = typer.Typer(
-    help="The same on Kubernetes; make calls it where CONTEXT is given.", no_args_is_help=True
-)
 Context = Annotated[str | None, typer.Option(help="The cluster, by its name in your kubeconfig.")]
 Image = Annotated[
     str, typer.Option(help="The image's name; the tracking server's is the same with -mlflow.")
@@ -27,15 +24,14 @@ DryRun = Annotated[
 ]
 
 
-@cluster.command("deploy")
-def cluster_deploy(
+def deploy(
     context: Context = None,
     image: Image = "forget",
     tag: Tag = None,
     dirty: Dirty = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Set up the tracking server, its database and its object store, and wait until they are healthy."""
+    """Set up the tracking server, its database and object store; wait until they are healthy."""
     if dry_run:
         print(manifests.render_server(image, manifests.tag_of(tag, dirty)), end="")
         return
@@ -45,8 +41,7 @@ def cluster_deploy(
     )
 
 
-@cluster.command("sweep")
-def cluster_sweep(
+def sweep(
     spec: Spec,
     context: Context = None,
     overlay: Annotated[
@@ -57,7 +52,10 @@ def cluster_sweep(
     dirty: Dirty = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Run what is not finished of a sweep, and follow it. Ctrl-C leaves it running. Exit code 1 if a trial failed."""
+    """Run what is not finished of a sweep, and follow it.
+
+    Ctrl-C leaves it running. Exit code 1 if a trial failed.
+    """
     study, path = read_sweep(spec), spec_path(spec)
     kubernetes.check_here(study, path)
 
@@ -73,16 +71,14 @@ def cluster_sweep(
     raise typer.Exit(kubernetes.sweep(kubernetes.connect(context), study, path, hint, render))
 
 
-@cluster.command("ui")
-def cluster_ui(
+def ui(
     context: Context = None, port: Annotated[int, typer.Option(help="Of this machine.")] = 5000
 ) -> None:
     """Forward a port of this machine to the cluster's MLflow, until Ctrl-C."""
     kubernetes.ui(kubernetes.connect(context), port)
 
 
-@cluster.command("undeploy")
-def cluster_undeploy(
+def undeploy(
     context: Context = None,
     data: Annotated[
         bool, typer.Option("--data", help="Delete the volumes and the Secrets as well.")

@@ -1,59 +1,69 @@
-"""Commands that list models and tasks and check the machine."""
+"""Commands that list models and tasks, export tasks, and check the machine."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from pipelines.cli.shared import Folders, _absolute, _print, app, console
+from forget.errors import BadInput
+from pipelines.cli.shared import Folders, absolute, console, print_table
 
 
-@app.command("models")
-def models_() -> None:
+def models() -> None:
     """List the models by name."""
     from forget.models.catalogue import MODELS
-    from forget.planning.plan import amount
+    from forget.planning.amounts import amount
 
-    rows = [
-        (
-            name,
-            amount(one.parameters),
-            str(one.layers),
-            amount(one.training_memory) + "B",
-            one.source,
-        )
-        for name, one in MODELS.items()
-    ]
-    _print(("name", "parameters", "layers", "full fine-tuning", "source"), rows)
+    rows = []
+    for name, one in MODELS.items():
+        memory = amount(one.training_memory) + "B"
+        rows.append((name, amount(one.parameters), str(one.layers), memory, one.source))
+    print_table(("name", "parameters", "layers", "full fine-tuning", "source"), rows)
     console.print(
         '\nAny hub id or local folder works, too; "name/15" keeps the first 15 layers.',
         markup=False,
     )
 
 
-@app.command("tasks")
-def tasks_(folder: Folders = []) -> None:  # noqa: B006
-    """List the tasks by name."""
-    from forget.tasks import catalogue
+def tasks(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="The tasks to export.")
+    ] = None,
+    folder: Folders = [],  # noqa: B006  typer copies it
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the tasks there, in the form of your own."),
+    ] = None,
+) -> None:
+    """List the tasks by name, or export some as folders of JSONL."""
+    from forget.tasks import catalogue, find
+    from forget.tasks.files import write_tasks
 
-    rows = [
-        (task.name, task.kind, task.family, task.note)
-        for task in catalogue(_absolute(folder)).values()
-    ]
-    _print(("name", "kind", "family", "note"), rows)
+    folders = absolute(folder)
+    if bool(names) != bool(export):
+        raise BadInput(
+            "to export tasks, give a folder and names: forget tasks --export FOLDER NAME"
+        )
+    if names and export:
+        chosen = [find(name, folders) for name in dict.fromkeys(names)]
+        for path in write_tasks(chosen, export):
+            console.print(str(path), markup=False, soft_wrap=True)
+        return
+    rows = [(task.name, task.kind, task.family, task.note) for task in catalogue(folders).values()]
+    print_table(("name", "kind", "family", "note"), rows)
 
 
-@app.command()
 def doctor() -> None:
     """Check what the platform stands on; every line that is not ok names its cure."""
     from pipelines.doctor import checks
 
     healthy = True
     for check in checks():
-        mark = "ok" if check.ok else "not ok" if check.needed else "note"
-        console.print(
-            f"{mark:<6}  {check.what}{'' if check.ok else f': {check.cure}'}",
-            markup=False,
-            soft_wrap=True,
-        )
+        mark, cure = "ok", ""
+        if not check.ok:
+            mark, cure = "not ok" if check.needed else "note", f": {check.cure}"
+        console.print(f"{mark:<6}  {check.what}{cure}", markup=False, soft_wrap=True)
         healthy &= check.ok or not check.needed
     raise typer.Exit(0 if healthy else 1)

@@ -1,4 +1,4 @@
-"""The application, and what its commands share."""
+"""Arguments that several commands take, and the console that they print to."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from rich.text import Text
 
 from forget.settings.reading import located
 
-app = typer.Typer(
-    help="How far does forgetting by fine-tuning reach?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 # A file or a pipe has no width; rich would break lines at 80 letters.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
@@ -36,11 +29,13 @@ Folders = Annotated[
 ]
 
 
-def _absolute(folders: Sequence[Path]) -> tuple[str, ...]:
+def absolute(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Return the folders as a trial names them, relative to the working directory."""
     return tuple(located(folder, Path.cwd()) for folder in folders)
 
 
-def _print(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; a header of empty words is left out."""
     table = Table(*header, box=None, show_header=any(header), pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))

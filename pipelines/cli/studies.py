@@ -14,7 +14,8 @@ from rich.console import Console
 
 from forget.settings.reading import read_sweep, spec_path
 from forget.settings.sweep import Sweep
-from pipelines.cli.shared import Spec, _print, app, console
+from pipelines import INTERRUPTED
+from pipelines.cli.shared import Spec, console, print_table
 
 if TYPE_CHECKING:
     from forget.analyses import Study
@@ -32,35 +33,34 @@ Experiment = Annotated[
 UNMATCHED = 10
 """Cells without a partner that `forget compare` prints; the rest are in a file."""
 
-INTERRUPTED = 130
-"""The shell's exit code for Ctrl-C: 128 + SIGINT."""
 
-
-@app.command("plan")
-def plan_(spec: Spec) -> None:
+def plan(spec: Spec) -> None:
     """Say what a sweep will cost, and what of it is done."""
     study = read_sweep(spec)
     from forget.planning.plan import plan
+    from forget.preflight import expand
     from forget.storage.store import Store
 
-    found = plan(study, Store(study.store))
-    _print(("", ""), found.rows())
+    found = plan(expand(study), Store(study.store))
+    print_table(("", ""), found.rows())
     if reason := found.shortage():
         console.print(f"\nIt will not run here: {reason}.", markup=False)
 
 
-@app.command()
 def sweep(
     spec: Spec,
     address: Annotated[
         str | None, typer.Option(help='A running Ray cluster, e.g. "auto" on one of its nodes.')
     ] = None,
 ) -> None:
-    """Run what is not finished of a sweep, here or on a cluster, then log and report it. Exit code 1 if a trial failed."""
+    """Run what is not finished of a sweep, here or on a cluster, then log and report it.
+
+    Exit code 1 if a trial failed.
+    """
     study = read_sweep(spec)
     from pipelines.sweep import cluster
 
-    # What it runs on takes as long to import as Ray to start.
+    # The commands take as long to import as Ray to start: both at once.
     threading.Thread(target=import_module, args=["pipelines.sweep.commands"]).start()
     try:
         with cluster(address):
@@ -84,7 +84,6 @@ def sweep(
     raise typer.Exit(1 if result.failures else 0)
 
 
-@app.command()
 def report(spec: Spec) -> None:
     """Write the report over what has finished of a sweep."""
     study = read_sweep(spec)
@@ -94,14 +93,16 @@ def report(spec: Spec) -> None:
     console.print(f"report: {write_report(study, Store(study.store)).page}", markup=False)
 
 
-@app.command()
 def compare(first: Experiment, second: Experiment) -> None:
-    """Print and draw the difference between two studies, with intervals, from what the tracking server has of them."""
+    """Print and draw the difference between two studies, with intervals.
+
+    It is made from what the tracking server has of them.
+    """
     from forget.analyses.compare import compare as differences
     from forget.report.compare import folder_name, write
     from forget.report.section import show
 
-    names = [_experiment(word) for word in (first, second)]
+    names = _experiment(first), _experiment(second)
     studies = [_fetch(name) for name in names]
     found = differences(*studies)
     for letter, name, study in zip("AB", names, studies, strict=True):
@@ -114,13 +115,6 @@ def compare(first: Experiment, second: Experiment) -> None:
         console.print(f"{key}: {ours} against {theirs}", markup=False, soft_wrap=True)
     if not found.settings:
         console.print("The two do not differ in their settings.")
-    rows = [
-        [line.at, line.measure.replace("_", " "), line.task, line.split]
-        + [show(entry, "z.3f") for entry in (line.a, line.b, line.difference)]
-        + ["" if line.adjusted is None else f"{line.adjusted:.3f}"]
-        for line in (*found.lines, *found.means)
-        if line.headline
-    ]
     header = [
         "setting",
         "measure",
@@ -131,8 +125,16 @@ def compare(first: Experiment, second: Experiment) -> None:
         "B - A [95 % interval]",
         "adjusted p",
     ]
+    rows = []
+    for line in (*found.lines, *found.means):
+        if line.headline:
+            numbers = [show(entry, "z.3f") for entry in (line.a, line.b, line.difference)]
+            adjusted = "" if line.adjusted is None else f"{line.adjusted:.3f}"
+            measure = line.measure.replace("_", " ")
+            rows.append([line.at, measure, line.task, line.split, *numbers, adjusted])
+    # Where nothing varies within the studies, the first column is empty.
     keep = slice(None) if any(row[0] for row in rows) else slice(1, None)
-    _print(header[keep], [row[keep] for row in rows])
+    print_table(header[keep], [row[keep] for row in rows])
     for one in found.unmatched[:UNMATCHED]:
         console.print(
             f"only in {one.study}: {one.task} {one.at}".rstrip(), markup=False, soft_wrap=True
@@ -143,7 +145,6 @@ def compare(first: Experiment, second: Experiment) -> None:
         console.print(str(path), markup=False, soft_wrap=True)
 
 
-@app.command()
 def ui() -> None:
     """Serve MLflow's pages over the runs."""
     from forget.tracking import ui_command
@@ -152,25 +153,26 @@ def ui() -> None:
     os.execve(command[0], command, os.environ | environment)
 
 
-@app.command()
 def sync(spec: Spec) -> None:
     """Send the tracking server what it lacks of a sweep."""
     study = read_sweep(spec)
     from forget.storage.store import Store
     from pipelines.sweep import send
 
-    console.print(
-        f"trials sent: {send(study, spec_path(spec).read_text(encoding='utf-8'), Store(study.store))}"
-    )
+    sent = send(study, spec_path(spec).read_text(encoding="utf-8"), Store(study.store))
+    console.print(f"trials sent: {sent}")
 
 
 def _experiment(word: str) -> str:
-    """The experiment's name; a file that is not there is taken for one, since a name may end in .toml."""
+    """Return the name of an experiment, or that of the study in a file.
+
+    A file that is not there is taken for a name, since a name may end in .toml.
+    """
     return read_sweep(word).name if word.endswith(".toml") and Path(word).exists() else word
 
 
 def _fetch(name: str) -> Study:
-    """The study of an experiment; a bar on stderr shows how much of it is fetched."""
+    """Fetch the study of an experiment; a bar on stderr shows how much of it is here."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -212,12 +214,11 @@ def _fetch(name: str) -> Study:
 def _print_outcomes(outcomes: Sequence[Outcome], study: Sweep) -> None:
     from pipelines.progress import label, numbers
 
-    found = [(label(outcome.trial, study), numbers(outcome)) for outcome in outcomes]
-    rows = [
-        (name, *("" if n is None else f"{n:.3f}" for n in values.values()))
-        for name, values in found
-    ]
-    _print(("trial", *found[0][1]), rows)
+    rows = []
+    for outcome in outcomes:
+        shown = ["" if n is None else f"{n:.3f}" for n in numbers(outcome).values()]
+        rows.append([label(outcome.trial, study), *shown])
+    print_table(("trial", *numbers(outcomes[0])), rows)
 
 
 def _say_how_to_go_on(spec: str) -> NoReturn:

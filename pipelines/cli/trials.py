@@ -12,13 +12,14 @@ from rich.console import Console
 
 from forget.errors import BadInput, validated
 from forget.settings.reading import read_trial
-from pipelines.cli.shared import Folders, _absolute, _print, app, console
+from pipelines.cli.shared import Folders, absolute, console, print_table
 
 if TYPE_CHECKING:
     from forget.events import Event
+    from forget.settings.trial import Trial
+    from pipelines.processes import Refusal
 
 
-@app.command()
 def trial(
     file: Annotated[Path, typer.Argument(help="A TOML or JSON file with the fields of a trial.")],
     events: Annotated[
@@ -35,53 +36,18 @@ def trial(
     """Run one trial, without MLflow, and print its numbers."""
     if shard and (not events or os.environ.get("WORLD_SIZE", "1") == "1"):
         raise BadInput(
-            "--shard shares a model out over several processes: start them with torchrun, and with --events"
+            "--shard shares a model out over several processes: "
+            "start them with torchrun, and with --events"
         )
     wanted = read_trial(file)
-    from forget.events import ignore
     from forget.models.kernels import keep_memory
     from forget.preflight import identify
     from forget.trial import run_trial
-    from pipelines.processes import Refusal
     from pipelines.progress import Progress, label
 
     keep_memory()
     if events:
-        import torch
-        from accelerate import PartialState
-
-        # accelerate takes processes without a GPU for strangers unless it is told; the first to ask
-        # decides for all.
-        process = PartialState(cpu=not torch.cuda.is_available())
-        # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be
-        # the only one.
-        speaks = os.environ.get("RANK", "0") == "0"
-
-        stopping = False
-
-        def stop(number: int, frame: object) -> None:
-            nonlocal stopping
-            stopping = True
-
-        # The machine has to go: the first process keeps the trial's state at its next step, the
-        # others go when it has gone.
-        signal.signal(signal.SIGTERM, stop)
-
-        def tell(event: Event | Refusal) -> None:
-            if stopping:
-                raise KeyboardInterrupt
-            # Text and line end in one write: the processes share the pipe.
-            print(event.model_dump_json() + "\n", end="", flush=True)
-
-        try:
-            run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes, shard)
-            # They part together: gloo's threads may still let go of a tensor, and abort if Python
-            # has ended meanwhile.
-            process.wait_for_everyone()
-            process.destroy_process_group()
-        except (BadInput, FloatingPointError) as error:
-            tell(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)))
-            raise typer.Exit(2) from None
+        _speak(wanted, checkpoint_minutes, shard)
         return
     id = identify(wanted).trial
     with Progress(1, console=console) as progress:
@@ -93,13 +59,54 @@ def trial(
         except FloatingPointError as error:
             raise BadInput(f"{file}: {error}") from None
     names = sorted(outcome.measures)
-    _print(
+    print_table(
         ("measure", "value [95 % interval]"),
         [(name, str(outcome.measures[name])) for name in names],
     )
 
 
-@app.command()
+def _speak(wanted: Trial, checkpoint_minutes: float, shard: bool) -> None:
+    """Run a trial in this process, one of several perhaps, and print its events as JSON."""
+    import torch
+    from accelerate import PartialState
+
+    from forget.events import ignore
+    from forget.trial import run_trial
+    from pipelines.processes import Refusal
+
+    # accelerate takes processes without a GPU for strangers unless it is told; the first to ask
+    # decides for all.
+    process = PartialState(cpu=not torch.cuda.is_available())
+    # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the
+    # only one.
+    speaks = os.environ.get("RANK", "0") == "0"
+    stopping = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    # The machine has to go: the first process keeps the trial's state at its next step, the others
+    # go when it has gone.
+    signal.signal(signal.SIGTERM, stop)
+
+    def tell(event: Event | Refusal) -> None:
+        if stopping:
+            raise KeyboardInterrupt
+        # Text and line end in one write: the processes share the pipe.
+        print(event.model_dump_json() + "\n", end="", flush=True)
+
+    try:
+        run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes, shard)
+        # They part together: gloo's threads may still let go of a tensor, and abort if Python has
+        # ended meanwhile.
+        process.wait_for_everyone()
+        process.destroy_process_group()
+    except (BadInput, FloatingPointError) as error:
+        tell(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)))
+        raise typer.Exit(2) from None
+
+
 def probe(
     model: Annotated[
         str,
@@ -113,8 +120,7 @@ def probe(
     seed: int = 0,
 ) -> None:
     """Probe a model's hidden states, layer by layer, for what it still knows of a task."""
-    from forget import preflight as trials
-    from forget import tracking
+    from forget import preflight, tracking
     from forget.evaluation import probes
     from forget.models import loading, sources
     from forget.settings.parts import Probe
@@ -122,12 +128,12 @@ def probe(
     from pipelines.progress import Progress
 
     like = validated(
-        Trial, {"task": task, "model": "tiny", "seed": seed, "folders": _absolute(folder)}
+        Trial, {"task": task, "model": "tiny", "seed": seed, "folders": absolute(folder)}
     )
     settings = validated(Probe, {"examples": examples})
     if not examples:
         raise BadInput("--examples 0 leaves nothing to probe; give 1 or more")
-    trials.check(like)
+    preflight.check(like)
     if model.startswith(("models:/", "forgotten-")):
         loaded = tracking.load_forgotten(model)
     else:
@@ -138,12 +144,13 @@ def probe(
         found = probes.probe(
             loaded, task, settings, like, lambda event: progress.event(task, event)
         )
-    names = {
-        (score.position, score.control): f"{score.position}{', shuffled labels' * score.control}"
-        for score in found
-    }
     read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
-    columns = sorted(names, key=lambda column: column[1])
-    layers = dict.fromkeys(score.layer for score in found)
-    rows = [(str(layer), *(read[layer, *column] for column in columns)) for layer in layers]
-    _print(("layer", *(names[column] for column in columns)), rows)
+    # A column a position, then those of the control.
+    columns = dict.fromkeys((position, control) for _, position, control in read)
+    ordered = sorted(columns, key=lambda column: column[1])
+    header = [f"{position}{', shuffled labels' * control}" for position, control in ordered]
+    rows = []
+    for layer in dict.fromkeys(layer for layer, _, _ in read):
+        accuracies = [read[layer, position, control] for position, control in ordered]
+        rows.append([str(layer), *accuracies])
+    print_table(["layer", *header], rows)

@@ -1,4 +1,7 @@
-"""A sweep on Kubernetes: what `make deploy`, `sweep`, `ui` and `undeploy` do with CONTEXT, by the user's own kubectl."""
+"""A sweep on Kubernetes, by the user's own kubectl.
+
+These are the makings of `make deploy`, `sweep`, `ui` and `undeploy` with CONTEXT.
+"""
 
 from pipelines.cluster.kubectl import Cluster, connect
 from pipelines.cluster.needs import OPERATOR, check_here

@@ -11,15 +11,15 @@ from forget.errors import BadInput, nearest
 from pipelines.cluster.manifests import NAMESPACE, no_kubectl
 
 POLL_SECONDS = 3.0
-"""Between two looks at what is waited for."""
+"""Seconds between two looks at what is waited for."""
 ANSWER_SECONDS = 20
-"""How long kubectl waits for an answer."""
+"""Seconds that kubectl waits for an answer."""
 DELETE_SECONDS = 180
-"""How long an old RayJob may take to go; its operator stops the job first."""
+"""Seconds that an old RayJob may take to go; its operator stops the job first."""
 
 
 class Refused(BadInput):
-    """kubectl ended with an error; the text is its last line."""
+    """An error that kubectl ended with; the text is its last line."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,12 @@ class Cluster:
     def kubectl(
         self, *words: str, given: str | None = None, seconds: float = ANSWER_SECONDS
     ) -> str:
-        """What kubectl prints.
+        """Run kubectl and return what it prints.
+
+        Args:
+            words: the command.
+            given: its standard input.
+            seconds: to wait for it.
 
         Raises:
             Refused: it ended with an error, or not at all.
@@ -41,9 +46,8 @@ class Cluster:
                 out, error = process.communicate(given, timeout=seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
-                raise Refused(
-                    f'cluster "{self.context}": no answer to kubectl {words[0]} within {seconds:g} s'
-                ) from None
+                late = f"no answer to kubectl {words[0]} within {seconds:g} s"
+                raise Refused(f'cluster "{self.context}": {late}') from None
             except BaseException:
                 process.kill()
                 raise
@@ -53,7 +57,7 @@ class Cluster:
         return out
 
     def start(self, *words: str, given: bool = False) -> subprocess.Popen[str]:
-        """kubectl in a session of its own: Ctrl-C is for us to act on."""
+        """Start kubectl in a session of its own: Ctrl-C is for us to act on."""
         return subprocess.Popen(
             ["kubectl", "--context", self.context, "--namespace", NAMESPACE, *words],
             stdin=subprocess.PIPE if given else subprocess.DEVNULL,
@@ -65,13 +69,13 @@ class Cluster:
         )
 
     def find(self, kind: str, *words: str) -> list[dict[str, Any]]:
-        """Objects of a kind; one that is named and is not there is no error."""
+        """Return objects of a kind; one that is named and is not there is left out."""
         out = self.kubectl("get", kind, *words, "--ignore-not-found", "--output=json")
         found = json.loads(out) if out.strip() else {"items": []}
         return found.get("items", [found])
 
     def apply(self, manifests: str) -> None:
-        """What an earlier version of the project, or a hand, has changed is taken back."""
+        """Make the objects what the manifests say, whoever has changed them before."""
         words = (
             "apply",
             "--server-side",
@@ -82,12 +86,13 @@ class Cluster:
         self.kubectl(*words, given=manifests, seconds=4 * ANSWER_SECONDS)
 
     def command(self, *words: str) -> str:
-        """For the user to type."""
+        """Return a command for the user to type."""
         return " ".join(["kubectl", "--context", self.context, "--namespace", NAMESPACE, *words])
 
 
 def connect(context: str | None) -> Cluster:
-    """
+    """Return the cluster of that name in the user's kubeconfig.
+
     Raises:
         BadInput: no kubectl, no such context.
     """
@@ -99,9 +104,8 @@ def connect(context: str | None) -> Cluster:
         no_kubectl()
     known = done.stdout.split()
     if not context:
-        raise BadInput(
-            f"CONTEXT names the cluster, e.g. make deploy CONTEXT={known[0] if known else 'kind-kind'}"
-        )
+        example = known[0] if known else "kind-kind"
+        raise BadInput(f"CONTEXT names the cluster, e.g. make deploy CONTEXT={example}")
     if context not in known:
         tail = nearest(context, known) if known else "; kubectl knows none: set KUBECONFIG"
         raise BadInput(f'no cluster is named "{context}" in your kubeconfig{tail}')

@@ -1,4 +1,4 @@
-"""What a sweep on a cluster writes, each line once."""
+"""The output of a sweep on a cluster, each line once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pipelines.cluster.kubectl import ANSWER_SECONDS, POLL_SECONDS, Cluster, Ref
 from pipelines.cluster.states import say
 
 RAYS_OWN = re.compile(
-    r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- |Running entrypoint for job "
+    r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- "
+    r"|Running entrypoint for job "
 )
-"""How a line begins that `ray job submit` adds to what the sweep writes."""
+"""The beginning of a line that `ray job submit` adds to what the sweep writes."""
 
 
 class Logs(threading.Thread):
-    """Prints what the sweep writes, as it is written by the pods that submit it, each line once.
+    """A thread that prints what the sweep writes, each line once.
+
+    It follows the logs of the pods that submit the sweep.
 
     A stream that breaks is read again from its start, as is the sweep's log by a submitter that
     takes over from one that died: both repeat what was printed, which is left out.
@@ -33,9 +36,10 @@ class Logs(threading.Thread):
         self._stopped = False
         self._process: subprocess.Popen[str] | None = None
         self._printed: dict[str, list[str]] = {}
-        """By the Job whose pods submit: the next try of a sweep has a new one and a log of its own."""
+        """Lines by the Job whose pods submit: the next try of a sweep has a new Job and log."""
 
     def run(self) -> None:
+        """Read the logs until they are told to stop, or have been read whole after `finish`."""
         while not self._stopped:
             last, whole = self._ending.is_set(), False
             with suppress(Refused):
@@ -45,11 +49,12 @@ class Logs(threading.Thread):
             self._ending.wait(POLL_SECONDS / 3)
 
     def finish(self, seconds: float = ANSWER_SECONDS) -> None:
-        """The sweep has ended: print what is left."""
+        """Print what is left of a sweep that has ended."""
         self._ending.set()
         self.join(seconds)
 
     def stop(self) -> None:
+        """Stop reading at once."""
         self._stopped = True
         self._ending.set()
         if process := self._process:
@@ -57,7 +62,7 @@ class Logs(threading.Thread):
         self.join(1)
 
     def _pods(self) -> list[dict[str, Any]]:
-        """The newest that has written, if any."""
+        """Return the newest submitting pod that may have written, if any."""
         pods = self.cluster.find("pod", f"--selector=job-name={self.name}")
         started = [
             pod
@@ -67,7 +72,7 @@ class Logs(threading.Thread):
         return sorted(started, key=lambda pod: pod["metadata"]["creationTimestamp"])[-1:]
 
     def _stream(self, pod: Mapping[str, Any]) -> bool:
-        """Whether the log was read to its end."""
+        """Print a pod's log as it grows; return whether it was read to its end."""
         labels = pod["metadata"].get("labels", {})
         printed = self._printed.setdefault(labels.get("batch.kubernetes.io/controller-uid", ""), [])
         with self.cluster.start("logs", "--follow", pod["metadata"]["name"]) as process:
@@ -80,7 +85,7 @@ class Logs(threading.Thread):
 
 
 def _of_sweep(lines: Iterable[str]) -> Iterator[str]:
-    """What the sweep wrote, out of what `ray job submit` writes."""
+    """Yield the lines that the sweep wrote, out of all that `ray job submit` writes."""
     repeats = False
     for line in lines:
         own = RAYS_OWN.match(line)
@@ -91,7 +96,7 @@ def _of_sweep(lines: Iterable[str]) -> Iterator[str]:
 
 
 def unseen(lines: Iterator[str], printed: list[str]) -> Iterator[str]:
-    """The lines that do not repeat, in order, what is in `printed`, to which they are added."""
+    """Yield the lines that do not repeat, in order, those printed, and add them to these."""
     at = 0
     for line in lines:
         try:

@@ -1,4 +1,8 @@
-"""What is applied to Kubernetes: kustomize's rendering of mlflow/ and k8s/, with image tag, spec and size of a worker."""
+"""Manifests that are applied to Kubernetes.
+
+They are kustomize's rendering of mlflow/ and k8s/, with the images' tag, the spec, and workers that
+hold a trial.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,20 @@ import yaml
 from forget.errors import BadInput, nearest
 from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
+from pipelines import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 NAMESPACE = "forget"
 SPEC_DIGEST = "forget/spec-digest"
-"""Annotation of the RayJob: tells whether a sweep that runs is the one that is asked for."""
+"""Annotation of the RayJob that tells whether a sweep that runs is the one that is asked for."""
 
 
 def tag_of(tag: str | None, dirty: bool, spec: Path | None = None) -> str:
-    """The images' tag: the commit, as `make image` names them, unless another is given.
+    """Return the images' tag: the commit, as `make image` names them, unless another is given.
+
+    Args:
+        tag: another tag.
+        dirty: files may differ from the commit.
+        spec: the study, which may differ, since it is sent along.
 
     Raises:
         BadInput: files differ from the commit, and so, perhaps, does what runs from what it is
@@ -40,11 +49,11 @@ def tag_of(tag: str | None, dirty: bool, spec: Path | None = None) -> str:
             [f":(exclude,literal){spec.resolve().relative_to(PROJECT)}"] if spec and inside else []
         )
         if changed := _git("status", "--porcelain", "--", ".", *but).splitlines():
-            files = ", ".join(line[3:] for line in changed[:3]) + (
-                ", ..." if len(changed) > 3 else ""
-            )
+            files = ", ".join(line[3:] for line in changed[:3])
+            more = ", ..." if len(changed) > 3 else ""
             raise BadInput(
-                f"commit {commit} names the image and lacks your changes of {files}: commit them, or say DIRTY=1"
+                f"commit {commit} names the image and lacks your changes of {files}{more}: "
+                "commit them, or say DIRTY=1"
             )
     return tag or f"{commit}{'-dirty' if dirty else ''}"
 
@@ -56,32 +65,43 @@ def _git(*words: str) -> str:
         ).stdout
     except (FileNotFoundError, subprocess.CalledProcessError):
         raise BadInput(
-            f"{PROJECT} is no git repository, whose commit would name the image: say TAG=... DIRTY=1"
+            f"{PROJECT} is no git repository, whose commit would name the image: "
+            "say TAG=... DIRTY=1"
         ) from None
 
 
 def job_name(sweep: str) -> str:
-    """Of the RayJob: what Kubernetes and KubeRay (47 characters) allow, and no two sweeps' the same."""
+    """Return the RayJob's name, a different one for each sweep.
+
+    Kubernetes allows lower-case letters, digits and "-", KubeRay 47 characters. A name that had to
+    be changed ends in a hash of the sweep's.
+    """
     plain = re.sub("[^a-z0-9]+", "-", sweep.lower()).strip("-")
     name = f"sweep-{plain}"
-    return (
-        name
-        if plain == sweep and len(name) <= 47
-        else f"{name[:40].rstrip('-')}-{digest(sweep)[:6]}"
-    )
+    if plain == sweep and len(name) <= 47:
+        return name
+    return f"{name[:40].rstrip('-')}-{digest(sweep)[:6]}"
 
 
 def spec_digest(spec: Path) -> str:
+    """Return the identity of a spec's text."""
     return digest(spec.read_text(encoding="utf-8"))
 
 
 def render_server(image: str, tag: str) -> str:
-    """mlflow/ as YAML, with the images of that tag."""
+    """Return mlflow/ as YAML, with the images of that tag."""
     return _kustomize(PROJECT / "mlflow", _images(image, tag))
 
 
 def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -> str:
-    """The overlay as YAML, with the images of that tag, the spec, and workers that hold a trial.
+    """Return the overlay as YAML, with the images, the spec, and workers that hold a trial.
+
+    Args:
+        study: the sweep that the spec describes.
+        spec: its file.
+        overlay: a folder in k8s/overlays by its name, or one of the user's own by its path.
+        image: the image's name.
+        tag: the images' tag.
 
     Raises:
         BadInput: no such overlay; GPUs are asked for and the overlay has none, or the other way
@@ -91,7 +111,7 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
     name = job_name(study.name)
     text = spec.read_text(encoding="utf-8")
     if "name" not in tomllib.loads(text):
-        # It would be that of the file, which in the cluster is another.
+        # The name would be that of the file, which in the cluster is another.
         text = f'name = "{study.name}"\n{text}'
     (job,) = (one for one in parse(_kustomize(folder, {})) if one["kind"] == "RayJob")
     metadata = {
@@ -141,25 +161,32 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
 
 
 def overlay_path(overlay: str) -> Path:
-    """Of an overlay that ships, by its name, or of the user's own, by its folder."""
+    """Find an overlay that ships by its name, or one of the user's own by its folder."""
     folder = Path(overlay) if "/" in overlay else PROJECT / "k8s" / "overlays" / overlay
     if not (folder / "kustomization.yaml").is_file():
-        known = [
-            path.parent.name for path in (PROJECT / "k8s" / "overlays").glob("*/kustomization.yaml")
-        ]
+        ours = (PROJECT / "k8s" / "overlays").glob("*/kustomization.yaml")
+        known = nearest(overlay, [path.parent.name for path in ours])
         raise BadInput(
-            f'no overlay is named "{overlay}", nor is it a folder with a kustomization.yaml{nearest(overlay, known)}'
+            f'no overlay is named "{overlay}", nor is it a folder with a kustomization.yaml{known}'
         )
     return folder.resolve()
 
 
 GPU = "nvidia.com/gpu"
+"""Kubernetes' name of the resource."""
 
 
 def worker_resources(
     study: Sweep, has: Mapping[str, Any], overlay: str
 ) -> dict[str, dict[str, Any]]:
-    """The overlay's worker, made larger where it holds no trial; its memory grows as its cores or GPUs do.
+    """Return a worker's resources, made larger where they hold no trial.
+
+    Its memory grows as its cores or GPUs do.
+
+    Args:
+        study: the sweep, which says what a trial takes.
+        has: requests and limits of the overlay's worker.
+        overlay: what to call it in an error.
 
     Raises:
         BadInput: GPUs are asked for and the worker has none, or the other way round.
@@ -170,12 +197,14 @@ def worker_resources(
     if bool(gpus) != (GPU in limits):
         wrong = f"asks for {take.gpus:g} GPUs a process" if gpus else "asks for no GPU"
         cure = "say OVERLAY=gpu" if gpus else "say resources.gpus = 1, or OVERLAY=cpu"
+        there = limits.get(GPU, "none")
         raise BadInput(
-            f"[resources] {wrong}, and the workers of overlay {overlay} have {limits.get(GPU, 'none')}: {cure}"
+            f"[resources] {wrong}, and the workers of overlay {overlay} have {there}: {cure}"
         )
     scale = max(1.0, cpus / _cores(limits.get("cpu", cpus)), gpus / int(limits.get(GPU, 1)))
 
     def grown(kind: str, quantity: Any) -> Any:
+        """Return the quantity of a kind that a trial needs; other kinds stay as they are."""
         if kind == "cpu":
             return str(cpus) if cpus > _cores(quantity) else quantity
         if kind == GPU:
@@ -183,18 +212,20 @@ def worker_resources(
         number = re.fullmatch(r"(\d+)(\D*)", str(quantity)) if kind == "memory" else None
         return f"{math.ceil(int(number[1]) * scale)}{number[2]}" if number else quantity
 
-    return {
-        part: {kind: grown(kind, quantity) for kind, quantity in kinds.items()}
-        for part, kinds in has.items()
-    }
+    resources = {}
+    for part, kinds in has.items():
+        resources[part] = {kind: grown(kind, quantity) for kind, quantity in kinds.items()}
+    return resources
 
 
 def _cores(quantity: Any) -> float:
+    """Return a quantity of CPUs as a number: Kubernetes writes 500m for half of one."""
     text = str(quantity)
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
 def _images(image: str, tag: str) -> dict[str, Any]:
+    """Return the part of a kustomization that names the images."""
     names = {"forget": image, "forget-mlflow": f"{image}-mlflow"}
     return {
         "images": [{"name": name, "newName": new, "newTag": tag} for name, new in names.items()]
@@ -202,7 +233,7 @@ def _images(image: str, tag: str) -> dict[str, Any]:
 
 
 def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] = {}) -> str:
-    """The folder as YAML, under a kustomization of its own that holds `more`."""
+    """Render a folder as YAML, under a kustomization that also holds `more` and the files."""
     with tempfile.TemporaryDirectory() as name:
         # Kustomize takes relative paths alone, and follows links before it takes them.
         draft = Path(name).resolve()
@@ -222,15 +253,16 @@ def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] =
         except FileNotFoundError:
             no_kubectl()
     if done.returncode:
-        raise BadInput(
-            f"{folder}: kubectl kustomize refuses it: {done.stderr.strip().removeprefix('error: ')}"
-        )
+        said = done.stderr.strip().removeprefix("error: ")
+        raise BadInput(f"{folder}: kubectl kustomize refuses it: {said}")
     return done.stdout
 
 
 def parse(manifests: str) -> list[dict[str, Any]]:
+    """Return the objects of YAML that was rendered."""
     return [one for one in yaml.safe_load_all(manifests) if one]
 
 
 def no_kubectl() -> NoReturn:
+    """Raise BadInput: kubectl is missing."""
     raise BadInput("kubectl is not installed: https://kubernetes.io/docs/tasks/tools")

@@ -1,4 +1,4 @@
-"""What is checked before anything is applied: each lack is said with its cure."""
+"""Checks before anything is applied to a cluster: each lack is said with its cure."""
 
 from __future__ import annotations
 
@@ -14,62 +14,82 @@ from pipelines.cluster.kubectl import Cluster, Refused
 from pipelines.cluster.manifests import NAMESPACE
 
 OPERATOR = (
-    "helm install kuberay-operator kuberay-operator --repo https://ray-project.github.io/kuberay-helm --version 1.7.0"
+    "helm install kuberay-operator kuberay-operator"
+    " --repo https://ray-project.github.io/kuberay-helm --version 1.7.0"
     " --namespace kuberay-system --create-namespace"
 )
+"""The command that installs KubeRay."""
+
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+"""Annotation of the storage class of claims that name none."""
 
 
 def check_operator(cluster: Cluster) -> None:
-    """Raises BadInput where KubeRay is not installed, or the cluster does not answer."""
+    """Check that the cluster answers and has KubeRay.
+
+    Raises:
+        BadInput: it does not, or has not.
+    """
     if not has_operator(cluster):
-        install = f"{OPERATOR} --kube-context {cluster.context}"
         raise BadInput(
-            f'cluster "{cluster.context}" has no KubeRay operator (no rayjobs.ray.io); install it with: {install}'
+            f'cluster "{cluster.context}" has no KubeRay operator (no rayjobs.ray.io); '
+            f"install it with: {OPERATOR} --kube-context {cluster.context}"
         )
 
 
 def check_needs(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
-    """Raises BadInput where a storage class or a Secret is missing that the objects need."""
+    """Check that the cluster has the storage classes and Secrets that the objects need.
+
+    Raises:
+        BadInput: one is missing.
+    """
+    _check_storage(cluster, objects)
+    _check_secrets(cluster, objects)
+
+
+def _check_storage(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
     claimed = [one.get("spec", {}).get("storageClassName") for one in _claims(objects)]
-    if wanted := [name for name in claimed if name != ""]:
-        classes = {
-            one["metadata"]["name"]: one["metadata"].get("annotations", {})
-            for one in cluster.find("storageclass")
-        }
-        default = any(
-            notes.get("storageclass.kubernetes.io/is-default-class") == "true"
-            for notes in classes.values()
-        )
-        for name in wanted:
-            if name is None and not default:
-                cure = "kubectl patch storageclass NAME -p"
-                note = '{"metadata":{"annotations":{"storageclass.kubernetes.io/is-default-class":"true"}}}'
-                known = f"of {', '.join(classes)}" if classes else "after installing one"
-                raise BadInput(
-                    f'cluster "{cluster.context}" has no default storage class for the volumes; {known}, make one the default:'
-                    f" {cure} '{note}'"
-                )
-            if name and name not in classes:
-                raise BadInput(
-                    f'cluster "{cluster.context}" has no storage class "{name}"{nearest(name, classes)}'
-                )
-    needed = sorted(
-        _secrets(objects) - {one["metadata"]["name"] for one in objects if one["kind"] == "Secret"}
-    )
-    names = (
-        cluster.kubectl("get", "secret", *needed, "--ignore-not-found", "--output=name").split()
-        if needed
-        else []
-    )
-    if missing := [name for name in needed if f"secret/{name}" not in names]:
+    # None asks for the default class, "" for no class at all.
+    wanted = [name for name in claimed if name != ""]
+    if not wanted:
+        return
+    classes = {}
+    for one in cluster.find("storageclass"):
+        classes[one["metadata"]["name"]] = one["metadata"].get("annotations", {})
+    default = any(notes.get(DEFAULT_CLASS) == "true" for notes in classes.values())
+    for name in wanted:
+        if name is None and not default:
+            patch = {"metadata": {"annotations": {DEFAULT_CLASS: "true"}}}
+            note = json.dumps(patch, separators=(",", ":"))
+            known = f"of {', '.join(classes)}" if classes else "after installing one"
+            raise BadInput(
+                f'cluster "{cluster.context}" has no default storage class for the volumes; '
+                f"{known}, make one the default: "
+                f"kubectl patch storageclass NAME -p '{note}'"
+            )
+        if name and name not in classes:
+            raise BadInput(
+                f'cluster "{cluster.context}" has no storage class "{name}"{nearest(name, classes)}'
+            )
+
+
+def _check_secrets(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
+    made = {one["metadata"]["name"] for one in objects if one["kind"] == "Secret"}
+    needed = sorted(_secrets(objects) - made)
+    if not needed:
+        return
+    found = cluster.kubectl("get", "secret", *needed, "--ignore-not-found", "--output=name").split()
+    if missing := [name for name in needed if f"secret/{name}" not in found]:
         known = f"kubectl --context {cluster.context} create"
         raise BadInput(
-            f'cluster "{cluster.context}" lacks the Secret{"s" * (len(missing) > 1)} {", ".join(missing)} in namespace'
-            f" {NAMESPACE}; make random ones with: {known} namespace {NAMESPACE}; mlflow/secrets.sh | {known} -f -"
+            f'cluster "{cluster.context}" lacks the Secret{"s" * (len(missing) > 1)} '
+            f"{', '.join(missing)} in namespace {NAMESPACE}; make random ones with: "
+            f"{known} namespace {NAMESPACE}; mlflow/secrets.sh | {known} -f -"
         )
 
 
 def has_operator(cluster: Cluster) -> bool:
+    """Return whether the cluster knows RayJobs."""
     try:
         known = json.loads(cluster.kubectl("get", "--raw=/apis/ray.io/v1"))["resources"]
     except Refused as error:
@@ -80,6 +100,7 @@ def has_operator(cluster: Cluster) -> bool:
 
 
 def _claims(objects: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the claims of volumes, those that a StatefulSet makes included."""
     for one in objects:
         if one["kind"] == "PersistentVolumeClaim":
             yield one
@@ -88,7 +109,7 @@ def _claims(objects: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 
 
 def _secrets(tree: Any) -> set[str]:
-    """Names of the Secrets that pods in the objects cannot do without."""
+    """Collect the names of the Secrets that pods in the objects cannot do without."""
     if isinstance(tree, Mapping):
         inner = (_secrets(value) for value in tree.values())
         found = set().union(*inner)
@@ -106,27 +127,35 @@ def _secrets(tree: Any) -> set[str]:
 
 
 def check_here(study: Sweep, spec: Path) -> None:
-    """Everything about the trials that can be told without the cluster.
+    """Check everything about the trials that can be told without the cluster.
 
     Raises:
-        BadInput: as `forget.preflight.check`; a folder that the cluster cannot see.
+        BadInput: a trial cannot run (forget.preflight.check); the cluster cannot see a folder.
     """
     fields = tomllib.loads(spec.read_text(encoding="utf-8"))
     for table in ("base", "axes"):
         for folder in _strings(fields.get(table, {}).get("folders", [])):
             if not folder.startswith("/"):
                 raise BadInput(
-                    f'{spec}: {table}.folders: "{folder}" is a folder of this machine; name the absolute path that your tasks'
-                    " have in the image or on a volume of the overlay"
+                    f'{spec}: {table}.folders: "{folder}" is a folder of this machine; '
+                    "name the absolute path that your tasks have in the image or on a volume of "
+                    "the overlay"
                 )
-    # What has an absolute path is there on the cluster; the sweep checks it before it begins.
-    if known := [
+    # An absolute path is one of the cluster; the sweep checks what is there before it begins.
+    here = [
         trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")
-    ]:
-        from forget.preflight import check_all  # torch takes seconds
+    ]
+    if here:
+        from forget.preflight import check  # torch takes seconds
 
-        check_all(known, study.resources.shard)
+        for trial in here:
+            check(trial, study.resources.shard)
 
 
-def _strings(tree: Any) -> list[str]:
-    return [tree] if isinstance(tree, str) else [text for one in tree for text in _strings(one)]
+def _strings(tree: Any) -> Iterator[str]:
+    """Yield the texts in lists of lists."""
+    if isinstance(tree, str):
+        yield tree
+    else:
+        for one in tree:
+            yield from _strings(one)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import yaml
 
@@ -15,11 +16,11 @@ from pipelines.cluster.needs import check_needs, check_operator, has_operator
 from pipelines.cluster.states import FAILED, HEALTH, HEALTHY, Changes, ended, say, troubles
 
 HEALTHY_SECONDS = 900
-"""How long the tracking server may take: nodes come, images are pulled, volumes are made."""
+"""Seconds that the tracking server may take: nodes come, images are pulled, volumes are made."""
 
 
 def deploy(cluster: Cluster, manifests: str) -> int:
-    """Apply the tracking server and wait until it is healthy. Returns the exit code.
+    """Apply the tracking server, wait until it is healthy, and return the exit code.
 
     Raises:
         BadInput: the cluster lacks what everything stands on.
@@ -34,6 +35,11 @@ def deploy(cluster: Cluster, manifests: str) -> int:
         )
     cluster.apply(manifests)
     say(f'applied {len(objects)} objects to cluster "{cluster.context}"')
+    return _until_healthy(cluster, objects)
+
+
+def _until_healthy(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> int:
+    """Say how the objects come up until all are healthy; return the exit code."""
     wanted = {
         (one["kind"].lower(), one["metadata"]["name"]) for one in objects if one["kind"] in HEALTH
     }
@@ -50,25 +56,25 @@ def deploy(cluster: Cluster, manifests: str) -> int:
         for pod, trouble in troubles(cluster.find("pod")):
             told.tell(pod, trouble)
         late = time.monotonic() > until
-        if bad := [
-            "/".join(what)
-            for what, state in states.items()
-            if state == FAILED or (late and state != HEALTHY)
-        ]:
-            say(
-                f"{bad[0]} did not become healthy; its reasons: {cluster.command('describe', bad[0])}"
-            )
-            say(f"its words: {cluster.command('logs', bad[0], '--all-containers')}")
-            return 1
+        for what, state in states.items():
+            if state == FAILED or (late and state != HEALTHY):
+                bad = "/".join(what)
+                reasons = cluster.command("describe", bad)
+                say(f"{bad} did not become healthy; its reasons: {reasons}")
+                say(f"its words: {cluster.command('logs', bad, '--all-containers')}")
+                return 1
         time.sleep(POLL_SECONDS)
     say(
-        f"MLflow is up: http://mlflow.{NAMESPACE}:5000 within the cluster; here: make ui CONTEXT={cluster.context}"
+        f"MLflow is up: http://mlflow.{NAMESPACE}:5000 within the cluster; "
+        f"here: make ui CONTEXT={cluster.context}"
     )
     return 0
 
 
 def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:
-    """Delete what `deploy` made. What cannot be made again, the volumes and the Secrets, stays unless `data` is true.
+    """Delete what `deploy` made.
+
+    The volumes and the Secrets, which cannot be made again, stay unless `data` is true.
 
     Raises:
         BadInput: a sweep runs.
@@ -94,16 +100,18 @@ def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:
     gone = [one for one in parse(manifests) if one["kind"] not in kept]
     words = ("delete", "--ignore-not-found", "--wait", "--filename=-")
     cluster.kubectl(*words, given=yaml.safe_dump_all(gone), seconds=DELETE_SECONDS)
-    # Those of earlier versions have other names, which hold a hash of what they say.
+    # Config maps of earlier versions have other names, which hold a hash of what they say.
     cluster.kubectl(
         "delete", "configmap", "--selector=app.kubernetes.io/part-of=forget", "--ignore-not-found"
     )
     claims = [claim["metadata"]["name"] for claim in cluster.find("pvc")]
     say(
-        f"deleted {len(gone)} objects; kept namespace {NAMESPACE}, its Secrets and volumes ({', '.join(claims) or 'none'})"
+        f"deleted {len(gone)} objects; kept namespace {NAMESPACE}, "
+        f"its Secrets and volumes ({', '.join(claims) or 'none'})"
     )
     say(
-        f"delete these as well, with every run and model in them: make undeploy CONTEXT={cluster.context} DATA=1"
+        "delete these as well, with every run and model in them: "
+        f"make undeploy CONTEXT={cluster.context} DATA=1"
     )
     return 0
 
@@ -116,9 +124,13 @@ def ui(cluster: Cluster, port: int) -> NoReturn:
     """
     if not cluster.find("service", "mlflow"):
         raise BadInput(
-            f'no MLflow in cluster "{cluster.context}"; deploy it with: make deploy CONTEXT={cluster.context}'
+            f'no MLflow in cluster "{cluster.context}"; '
+            f"deploy it with: make deploy CONTEXT={cluster.context}"
         )
-    who = "'{{.data.MLFLOW_TRACKING_USERNAME | base64decode}} {{.data.MLFLOW_TRACKING_PASSWORD | base64decode}}'"
+    decoded = [
+        f"{{{{.data.MLFLOW_TRACKING_{key} | base64decode}}}}" for key in ("USERNAME", "PASSWORD")
+    ]
+    who = f"'{' '.join(decoded)}'"
     secret = cluster.command("get", "secret", "forget-client", f"--output=go-template={who}")
     say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C; user and password: {secret}")
     words = [

@@ -1,4 +1,4 @@
-"""A sweep's trials, run by Ray Tune on this machine or on a cluster; the only folder that knows Ray."""
+"""Trials run by Ray Tune on this machine or on a cluster; the only folder that knows Ray."""
 
 from __future__ import annotations
 

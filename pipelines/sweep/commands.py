@@ -1,4 +1,4 @@
-"""What a sweep is asked for: to run, to be reported, to be sent to the tracking server."""
+"""Commands over a sweep: run it, report it, send it to the tracking server."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from forget import report, tracking
 from forget.errors import BadInput
 from forget.planning import plan
+from forget.preflight import Expansion, expand
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.storage.finished import Trials
@@ -25,7 +26,7 @@ from pipelines.sweep.nodes import slots
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep left behind."""
+    """Results of a sweep that has ended or was interrupted."""
 
     outcomes: tuple[Outcome, ...]
     """Finished trials, those of earlier runs of the sweep included, in the sweep's order."""
@@ -39,6 +40,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     """Run what is not finished, then log and report everything.
 
     Args:
+        sweep: the study.
         spec_text: the spec as it was written, kept with the study.
         address: of a Ray cluster that runs; by default one is started on this machine for as long
             as the sweep takes.
@@ -48,83 +50,92 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             at the address.
     """
     store = Store(sweep.store)
-    left = plan.check(sweep, store).todo
+    expansion = expand(sweep)
+    left = plan.check(expansion, store).todo
     # Whatever is refused is refused before anything is written or logged.
     with slots(sweep.resources, address) if left else nullcontext(0) as held, _alone(sweep, store):
         store.mend()
-        driver = Driver(sweep, store)
-        study = tracking.open_study(sweep, spec_text)
+        driver = Driver(expansion, store)
+        study = tracking.open_study(expansion, spec_text)
         status: str = "FAILED"
         written: report.Report | None = None
         try:
             if driver.total:
                 driver.run(study, held)
-            outcomes = finished(sweep, store)
+            outcomes = finished(expansion, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
-            written = (
-                _written(sweep, store, outcomes, driver.failures)
-                if outcomes and not driver.interrupted
-                else None
-            )
-            status = "KILLED" if driver.interrupted else "FAILED" if driver.failures else "FINISHED"
-            return SweepResult(
-                outcomes,
-                tuple(driver.failures),
-                driver.interrupted,
-                written.page if written else None,
-            )
+            if outcomes and not driver.interrupted:
+                written = _written(expansion, store, outcomes, driver.failures)
+            status = _status(driver)
+            page = written.page if written else None
+            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         finally:
             with _tracking_may_be_away():
                 counts = {
-                    "trials/finished": len(finished_ids(sweep, store)),
+                    "trials/finished": len(finished_ids(expansion, store)),
                     "trials/failed": len(driver.failures),
                 }
                 tracking.close_study(study, status, counts, written)
 
 
+def _status(driver: Driver) -> str:
+    """Return MLflow's word for how the sweep ended."""
+    if driver.interrupted:
+        return "KILLED"
+    return "FAILED" if driver.failures else "FINISHED"
+
+
 def write_report(sweep: Sweep, store: Store) -> report.Report:
-    """The report over what has finished, in report/<sweep's name>/.
+    """Write the report over what has finished, in report/<sweep's name>/.
 
     Raises:
         BadInput: nothing has.
     """
-    outcomes = finished(sweep, store)
+    expansion = expand(sweep)
+    outcomes = finished(expansion, store)
     if not outcomes:
         raise BadInput(
-            f'no trial of sweep "{sweep.name}" has finished in {store.where}; run it first with: forget sweep'
+            f'no trial of sweep "{sweep.name}" has finished in {store.where}; '
+            "run it first with: forget sweep"
         )
-    return _written(sweep, store, outcomes)
+    return _written(expansion, store, outcomes)
 
 
 def _written(
-    sweep: Sweep, store: Store, outcomes: Sequence[Outcome], failures: Sequence[Failure] = ()
+    expansion: Expansion,
+    store: Store,
+    outcomes: Sequence[Outcome],
+    failures: Sequence[Failure] = (),
 ) -> report.Report:
+    sweep = expansion.sweep
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
     frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
-    return report.write(sweep, outcomes, frames, Path("report") / sweep.name, failures=reasons)
+    folder = Path("report") / sweep.name
+    return report.write(sweep, expansion.trials, outcomes, frames, folder, failures=reasons)
 
 
 def send(sweep: Sweep, spec_text: str, store: Store) -> int:
-    """Send the tracking server what it lacks of the sweep; how many trials that were.
+    """Send the tracking server what it lacks of the sweep; return how many trials that were.
 
     Raises:
         Unreachable: the server is away.
     """
-    study = tracking.open_study(sweep, spec_text)
-    ids = finished_ids(sweep, store)
+    expansion = expand(sweep)
+    study = tracking.open_study(expansion, spec_text)
+    ids = finished_ids(expansion, store)
     sent = tracking.sync(study, store, ids)
-    left, _ = jobs(sweep, store)
+    left, _ = jobs(expansion, store)
     tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(ids)})
     return sent
 
 
 @contextmanager
 def _alone(sweep: Sweep, store: Store) -> Iterator[None]:
-    """Waits while another process of this machine runs a sweep of that name in the store."""
+    """Wait while another process of this machine runs a sweep of that name in the store."""
     (folder := store.root / "sweeps").mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{sweep.name}.lock")
     try:
@@ -141,7 +152,7 @@ def _alone(sweep: Sweep, store: Store) -> Iterator[None]:
 
 @contextmanager
 def _tracking_may_be_away() -> Iterator[None]:
-    """A server that is away must not cost a sweep its results, which lie in the store."""
+    """Warn where the server is away: the sweep's results lie in the store and are not lost."""
     try:
         yield
     except tracking.Unreachable as error:

@@ -1,4 +1,9 @@
-"""What drives a sweep: it gives Ray Tune the trials, shows what they report, and keeps what failed."""
+"""The driver of a sweep: it gives Ray Tune the trials, shows what they report, keeps what failed.
+
+Tune calls the driver's `on_...` methods (tune.Callback) from one loop: `on_step_end` once a turn of
+that loop, the others when a trial starts, will start again, has ended well or has failed for good.
+A trial that is refused, or stopped with the sweep, ends well for Tune: its result says which.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +26,8 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import tracking
+from forget.preflight import Expansion
 from forget.redaction import without_secrets
-from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
@@ -33,7 +38,7 @@ from pipelines.sweep.nodes import bundle
 from pipelines.sweep.worker import LEFT, Slot
 
 LEAVING_SECONDS = 1.0
-"""Between two looks at which nodes go away; those of a cloud say so half a minute before."""
+"""Seconds between two looks at which nodes go away; a cloud's say so half a minute before."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +52,25 @@ class Failure:
 
 
 class Driver(tune.Callback):
-    """Feeds jobs to Tune, shows what the trials report, keeps what failed, and stops everything when asked to."""
+    """The sweep's side of Tune: feeds it jobs, hears of their ends, stops them when asked to."""
 
-    def __init__(self, sweep: Sweep, store: Store) -> None:
-        self.sweep = sweep
+    def __init__(self, expansion: Expansion, store: Store) -> None:
+        self.sweep = expansion.sweep
         self.store = store
         self.failures: list[Failure] = []
         self.interrupted = False
         self.leaving: frozenset[str] = frozenset()
+        """Nodes that go away."""
         self.look_at = 0.0
-        self.total, todo = jobs(sweep, store)
+        """When to look at the nodes again, on the monotonic clock."""
+        self.total, todo = jobs(expansion, store)
         self.queue = Queue(todo)
 
     def run(self, study: tracking.Study, slots: int) -> None:
-        """Returns when every job has ended, or when the running ones have stopped after Ctrl-C or SIGTERM.
+        """Run every job; after Ctrl-C or SIGTERM, wait until the running ones have stopped.
 
         Args:
+            study: where the trials' runs go.
             slots: how many trials the nodes hold at once.
         """
         resources = self.sweep.resources
@@ -94,7 +102,8 @@ class Driver(tune.Callback):
                     max_concurrent_trials=resources.concurrent,
                     resources_per_trial=tune.PlacementGroupFactory([bundle(resources)]),
                     reuse_actors=True,
-                    # One more than there are: `on_trial_recover` says which failures count.
+                    # Tune must not give up before we do: `on_trial_recover` gives a trial up, and
+                    # does not count a node that went away.
                     max_failures=resources.retries + 1,
                     raise_on_failed_trial=False,
                     callbacks=[self],
@@ -103,6 +112,7 @@ class Driver(tune.Callback):
                 )
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        """Pass on an interrupt, look at the nodes now and then, and show what trials reported."""
         if self.interrupted and not self.queue.closed:
             self.queue.closed = True
             self.board.end.remote()
@@ -116,6 +126,7 @@ class Driver(tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        """Show the trial. One that starts while the sweep stops will end at once."""
         job = self.queue.jobs[trial.trial_id]
         if not self.queue.closed:
             self.progress.started(job.id, label(job.trial, self.sweep))
@@ -123,11 +134,17 @@ class Driver(tune.Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        """Say why a trial starts again, or have it refused if it has failed too often.
+
+        Tune has counted the failure already and will start the trial again in any case. Its last
+        try, the one more than `retries` that Tune was given, reads on the board that it was given
+        up, and ends with that reason.
+        """
         job = self.queue.jobs[trial.trial_id]
         # Ray may have failed to start its process, so that it never started for Tune.
         self.progress.started(job.id, label(job.trial, self.sweep))
         if (reason := _reason(trial)) == LEFT:
-            # No failure of the trial, however often it happens.
+            # A node that goes away is no failure of the trial, however often it happens.
             trial.max_failures += 1
         elif trial.run_metadata.num_failures == trial.max_failures:
             self.board.give_up.remote(job.id, self._failure(job, trial))
@@ -137,17 +154,19 @@ class Driver(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        """Record a trial that finished or was refused; one that was stopped goes on another day."""
         if not trial.last_result["stopped"]:
             self._ended(self.queue.jobs[trial.trial_id], trial.last_result["reason"])
 
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        """Record a trial that Tune itself gave up."""
         job = self.queue.jobs[trial.trial_id]
         self._ended(job, self._failure(job, trial))
 
     def _failure(self, job: Job, trial: TuneTrial) -> str:
-        """Why the trial failed, and where the whole story lies, unless the disk has no room for it."""
+        """Return why the trial failed, and the file that holds the whole story if it has room."""
         folder = Trials(self.store).folder(job.id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -158,6 +177,7 @@ class Driver(tune.Callback):
         return f"{_reason(trial)} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
+        """Record the end of a trial. The store says whether it has finished, not Tune."""
         outcome = Trials(self.store).outcome(job.id)
         job.ended(outcome)
         if outcome:
@@ -174,16 +194,18 @@ class Driver(tune.Callback):
 
 
 class Queue(Searcher):
-    """Hands the jobs to Tune, one whenever a slot is free."""
+    """Jobs for Tune, which asks for one whenever a slot is free."""
 
     def __init__(self, todo: Iterator[Job]) -> None:
         super().__init__()
         self.jobs: dict[str, Job] = {}
-        """By Tune's id."""
+        """Jobs that were handed out, by Tune's id."""
         self.closed = False
+        """No more jobs are handed out: the sweep stops."""
         self._todo = todo
 
     def suggest(self, trial_id: str) -> Any:
+        """Return the config of the next job, or Tune's word for the end."""
         job = None if self.closed else next(self._todo, None)
         if job is None:
             return Searcher.FINISHED
@@ -193,15 +215,18 @@ class Queue(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing to learn here: Driver hears of it."""
+        """Learn nothing from a trial's end, of which Driver hears."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: a sweep goes on from the store, not from Tune's own state."""
+        """Save nothing: a sweep goes on from the store, not from Tune's own state."""
 
 
 @contextmanager
 def _scratch(store: Store, name: str) -> Iterator[str]:
-    """A folder or URL in the store for Tune's own files; that a node sees the folder proves that it sees the store."""
+    """Make a place in the store for Tune's own files; yield its path or URL.
+
+    A node that sees the folder sees the store (Slot.step).
+    """
     if store.remote:
         name = f"tune-{secrets.token_hex(8)}"
         try:
@@ -221,7 +246,10 @@ def _scratch(store: Store, name: str) -> Iterator[str]:
 
 @contextmanager
 def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM (a pod that has to go) calls `stop`; the second does what it always does."""
+    """Call `stop` at the first Ctrl-C or SIGTERM (a pod that has to go).
+
+    The second does what it always does.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         restore()
@@ -239,6 +267,7 @@ def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _reason(trial: TuneTrial) -> str:
+    """Return the last line of the trial's traceback, or words for a process that died."""
     text = without_secrets(Path(trial.error_file).read_text(encoding="utf-8").strip())
     if "ActorDiedError" in text or "actor died" in text:
         return "its process died, killed or out of memory"

@@ -1,4 +1,4 @@
-"""Ray itself: one on this machine for as long as a sweep takes, or a cluster; and what its nodes hold."""
+"""Ray itself, on this machine for as long as a sweep takes or on a cluster, and its nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,18 @@ from ray.tune.execution import class_cache
 
 from forget.errors import BadInput
 from forget.settings.sweep import Resources
+from pipelines import PROJECT
 
 NODE_SECONDS = 300
-"""How long a cluster may take to grow a node that can hold a trial."""
-
-PROJECT = Path(__file__).parents[2]
+"""Seconds that a cluster may take to grow a node that can hold a trial."""
 
 FOLDERS, LOCK = Path("/tmp"), "driver.lock"  # noqa: S108  its folders are made by mkdtemp
-"""Where the Ray of a sweep keeps its own files, in a folder whose lock says that the sweep lives."""
+"""Home of the folders in which the Ray of a sweep keeps its files; a locked one is of a sweep that
+lives.
+"""
 
 KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+"""Environment variables that Tune would hand to each trial."""
 
 OBJECTS = 100 * 2**20
 """Bytes of Ray's object store. Trials exchange files, not objects; Ray would take a third of the
@@ -54,7 +56,9 @@ TUNE = {
 
 @contextmanager
 def cluster(address: str | None = None) -> Iterator[None]:
-    """Ray: the cluster at the address, or one on this machine for as long as the block lasts. Sweeps within the block share it.
+    """Connect to the Ray at the address, or start one here for as long as the block lasts.
+
+    Sweeps within the block share it.
 
     Raises:
         BadInput: no cluster at the address, or it wants another token.
@@ -64,7 +68,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.update(TUNE | {"PYTHONPATH": path})
-    # Tune would hand them to each trial in a way that `ps` and Ray's logs show. Trials have the
+    # Tune would hand the keys to each trial in a way that `ps` and Ray's logs show. Trials have the
     # environment of their node.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -98,7 +102,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
 
 
 def _watch() -> None:
-    """From now on this process ends when one that Ray stands on dies before Ray is shut down.
+    """End this process, from now on, when one that Ray stands on dies before Ray is shut down.
 
     Nothing goes on without them; Ray itself would wait for a minute and then end this process
     without a word.
@@ -109,7 +113,8 @@ def _watch() -> None:
         node.all_processes[name][0].process.wait()
         if ray.is_initialized() and ray._private.worker._global_node is node:
             print(
-                f"forget: Ray's process {name} died, killed or out of memory; the same command goes on",
+                f"forget: Ray's process {name} died, killed or out of memory; "
+                "the same command goes on",
                 file=sys.stderr,
             )
             # Whatever the main thread waits for will never come. What Ray started goes with this
@@ -128,9 +133,11 @@ def _clear_folders() -> None:
 
 
 def _connect(address: str, **settings: Any) -> None:
+    """Join the cluster at the address, or raise BadInput where none answers or lets us in."""
     if "://" in address:
         raise BadInput(
-            f'"{address}" is a Ray client: run the sweep on the cluster (ray job submit), with --address auto'
+            f'"{address}" is a Ray client: '
+            "run the sweep on the cluster (ray job submit), with --address auto"
         )
     host, _, port = address.rpartition(":")
     try:
@@ -147,22 +154,22 @@ def _connect(address: str, **settings: Any) -> None:
 
 @contextmanager
 def slots(resources: Resources, address: str | None) -> Iterator[int]:
-    """Ray (see `cluster`), and how many trials its nodes hold at once.
+    """Connect to Ray (see `cluster`); yield how many trials its nodes hold at once.
 
     Raises:
-        BadInput: none, nor does a cluster grow a node that does. Ray would wait for ever.
+        BadInput: no node holds one, nor does a cluster grow a node that does. Ray would wait for
+            ever.
     """
     need = bundle(resources)
     with cluster(address):
         until = time.monotonic() + (NODE_SECONDS if address else 0)
         while not (held := sum(_fitting(node, need) for node in _nodes())):
             if time.monotonic() >= until:
-                wanted = ", ".join(f"{n:g} {kind}" for kind, n in need.items() if n)
-                have = "; ".join(
-                    ", ".join(f"{node.get(kind, 0):g} {kind}" for kind in need) for node in _nodes()
-                )
+                wanted = _listed(need, [kind for kind in need if need[kind]])
+                have = "; ".join(_listed(node, need) for node in _nodes())
                 raise BadInput(
-                    f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {have})"
+                    f"[resources]: a trial takes {wanted}, which no node has "
+                    f"(the nodes have: {have})"
                 )
             request_resources(bundles=[need])
             time.sleep(1)
@@ -170,14 +177,24 @@ def slots(resources: Resources, address: str | None) -> Iterator[int]:
 
 
 def bundle(resources: Resources) -> dict[str, float]:
-    """What a trial takes. One bundle, hence one node: its processes share GPUs by NVLink or PCIe, not by the network."""
+    """Return the CPUs and GPUs of a trial, as one bundle.
+
+    A bundle is held by one node: a trial's processes share GPUs by NVLink or PCIe, not by the
+    network.
+    """
     return {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
 
 
 def _nodes() -> list[dict[str, float]]:
-    """The resources of each node that is there."""
+    """Return the resources of each node that is there."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def _listed(amounts: dict[str, float], kinds: Iterable[str]) -> str:
+    """Return amounts of some kinds of resources, e.g. "4 CPU, 1 GPU"."""
+    return ", ".join(f"{amounts.get(kind, 0):g} {kind}" for kind in kinds)
+
+
 def _fitting(node: dict[str, float], need: dict[str, float]) -> int:
+    """Return how many bundles a node holds at once."""
     return min(int(node.get(kind, 0) // n) for kind, n in need.items() if n)

@@ -23,23 +23,26 @@ from forget.settings.sweep import Resources
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.trial import run_trial
+from pipelines import GARBAGE
 from pipelines.processes import run_processes
 
 POST_SECONDS = 0.2
-"""Between two reports of a trial to the driver; each also asks whether to stop."""
+"""Seconds between two reports of a trial to the driver; each also asks whether to stop."""
 
 FULL = os.strerror(errno.ENOSPC)
+"""The system's words for a full disk."""
 
 
 class Left(KeyboardInterrupt):
-    """The machine goes away: the trial keeps its state."""
+    """Raised in a trial whose machine goes away: it keeps its state, and goes on elsewhere."""
 
 
 LEFT = "its machine goes away"
+"""The words by which the driver knows that a trial did not fail."""
 
 
 class Slot(tune.Trainable):
-    """A warm process that runs one trial after another: torch is imported once."""
+    """A warm process that runs trials one after another, so that torch is imported once."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters gives what follows the config
         self,
@@ -50,8 +53,19 @@ class Slot(tune.Trainable):
         resources: Resources,
         board: ray.actor.ActorHandle,
     ) -> None:
+        """Prepare the process for its trials; Tune calls this in place of a constructor.
+
+        Args:
+            config: of the first trial; `step` reads it from `self.config`.
+            study: where the trials' runs go.
+            where: folder or URL of the store.
+            scratch: Tune's folder in the store, which a node that shares the store sees.
+            resources: what a trial takes.
+            board: the driver's Board.
+        """
         torch.set_num_threads(max(1, int(resources.cpus)))
         keep_memory()
+        gc.set_threshold(GARBAGE)
         # Training collects garbage twice a trial. What was imported is none, and to look through it
         # takes a third of a second.
         gc.freeze()
@@ -63,17 +77,22 @@ class Slot(tune.Trainable):
         self.node = ray.get_runtime_context().get_node_id()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Agree to run another trial in this process (reuse_actors)."""
         return True
 
     def step(self) -> dict[str, Any]:
-        """A whole trial. An error that would only happen again ends it; any other is Tune's to retry."""
+        """Run a whole trial.
+
+        An error that would only happen again ends it; any other is raised, for Tune to try again.
+        """
         id, trial = self.config["id"], Trial.model_validate_json(self.config["trial"])
         result: dict[str, Any] = {"done": True, "reason": None, "stopped": False}
         try:
             self._go_on(ray.get(self.board.order.remote(id, self.node)))
             if not self.store.remote and not Path(self.scratch).exists():
                 raise BadInput(
-                    f"{self.store.root} is not on this node: every node must see the store, set FORGET_STORE"
+                    f"{self.store.root} is not on this node: "
+                    "every node must see the store, set FORGET_STORE"
                 )
             with tracking.trial_sink(self.study, trial, id, self.store) as sink:
                 self._run(trial, self._observer(id, sink))
@@ -99,7 +118,10 @@ class Slot(tune.Trainable):
             run_trial(trial, observe, self.store, self.resources.checkpoint_minutes)
 
     def _observer(self, id: str, sink: Observe) -> Observe:
-        """To the sink, and now and then to the driver, which may answer that the sweep stops."""
+        """Make a function that passes events to the sink and, now and then, to the driver.
+
+        The driver may answer that the sweep stops.
+        """
         posted = 0.0
 
         def observe(event: Event) -> None:
@@ -116,6 +138,7 @@ class Slot(tune.Trainable):
         return observe
 
     def _go_on(self, order: str) -> None:
+        """Obey an order (Board.order): return, or raise what ends the trial."""
         if order == "leave":
             raise Left
         if order == "stop":

@@ -17,6 +17,7 @@ from forget.analyses import Study
 from forget.analyses.compare import MEAN, OTHERS, Comparison, Line, compare
 from forget.analyses.resampling import item_weights
 from forget.errors import BadInput
+from forget.preflight import expand
 from forget.report.compare import folder_name, write
 from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
@@ -371,7 +372,7 @@ def published(
         name=name, base={"model": model, "evaluate_on": list(skills)}, axes={"task": list(skills)}
     )
     outcomes, rows = studies.finish(sweep, skills, n=60)
-    study = tracking.open_study(sweep, "")
+    study = tracking.open_study(expand(sweep), "")
     for outcome in outcomes:
         # The comparison is made from the Rows: what the trial itself made of them is not looked at.
         Trials(store).finish(

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from forget.preflight import identify_all
+from forget.preflight import identify
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 
@@ -74,7 +74,7 @@ def clear(cell: Cell) -> None:
 
 
 def _rows(cell: Cell) -> dict[str, pd.DataFrame]:
-    ids = [identity.trial for identity in identify_all(cell.spec.trials())]
+    ids = [identify(trial).trial for trial in cell.spec.trials()]
     store = Store(cell.root)
     return {id: Trials(store).frame(id) for id in Trials(store).done(ids)}
 

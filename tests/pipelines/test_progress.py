@@ -7,12 +7,13 @@ import pytest
 from rich.console import Console
 
 from forget.events import StageStarted, Step
+from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
-from forget.settings.sweep import Sweep
+from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from pipelines import progress
-from pipelines.progress import Progress, label
+from pipelines.progress import Progress, label, numbers
 
 
 @pytest.fixture
@@ -51,6 +52,18 @@ def test_without_a_terminal_each_change_is_a_line(
     # Of 3 trials of 100 s in 2 slots, one is left and one has run its 100 s.
     assert lines[3].endswith("[1/3, about 0:00:50 left]")
     assert lines[4] == "failed   vowels lr=2: the loss is nan [2/3, about 0:00:50 left]"
+
+
+def test_a_trial_of_flipped_labels_has_its_own_ratio(finished: tuple[Store, Outcome]) -> None:
+    _, outcome = finished
+    ratios = {
+        metric_name("forgotten", "vowels", "test", name): Estimate(value, value, value, 40)
+        for name, value in (("forget_ratio", 0.25), ("flipped_forget_ratio", 0.75))
+    }
+    for labels, ratio in (("random", 0.25), ("flipped", 0.75)):
+        trial = overlay(outcome.trial, {"labels": labels})
+        mine = outcome.model_copy(update={"trial": trial, "measures": ratios})
+        assert numbers(mine)["forget ratio"] == ratio
 
 
 def test_a_terminal_shows_stage_step_and_loss(clock: list[float]) -> None:

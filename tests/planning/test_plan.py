@@ -8,12 +8,13 @@ from conftest import write_task
 from forget.errors import BadInput
 from forget.models.sources import parameters
 from forget.planning.cost import ADAM, CHARACTERS_A_TOKEN, cost
-from forget.planning.plan import check, plan
+from forget.planning.plan import check, left, plan
+from forget.preflight import expand, identify
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Search, Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
-from forget.tasks import hub, load
+from forget.tasks import fingerprint, hub, load
 
 
 def sweep_of(trial: Trial, **axes: list[object]) -> Sweep:
@@ -65,7 +66,7 @@ def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
 def test_trials_share_what_they_learn(quick: Trial, tmp_path: Path) -> None:
     store = Store(tmp_path)
     one, three = (
-        plan(sweep_of(quick, **{"forget.lr": rates}), store)
+        plan(expand(sweep_of(quick, **{"forget.lr": rates})), store)
         for rates in ([1e-4], [1e-4, 2e-4, 3e-4])
     )
     assert (three.todo, three.learned_todo) == (3, 1)
@@ -75,9 +76,9 @@ def test_trials_share_what_they_learn(quick: Trial, tmp_path: Path) -> None:
 
 def test_what_is_done_costs_nothing(quick: Trial, finished: tuple[Store, Outcome]) -> None:
     store, _ = finished
-    found = plan(sweep_of(quick, seed=[0, 1]), store)
+    found = plan(expand(sweep_of(quick, seed=[0, 1])), store)
     assert (found.done, found.todo, found.learned_todo) == (1, 1, 1)
-    done = plan(sweep_of(quick), store)
+    done = plan(expand(sweep_of(quick)), store)
     assert (done.todo, done.seconds, done.disk) == (0, 0, 0)
     assert dict(done.rows())["trials"] == "0 to run, 1 done"
 
@@ -87,13 +88,13 @@ def test_a_search_counts_proposals(quick: Trial, finished: tuple[Store, Outcome]
     search = Search.model_validate(
         {"trials": 5, "settings": {"forget.lr": {"low": 1e-5, "high": 0.5}}}
     )
-    found = plan(sweep_of(quick).model_copy(update={"search": search}), store)
+    found = plan(expand(sweep_of(quick).model_copy(update={"search": search})), store)
     assert (found.done, found.todo, found.learned_done) == (1, 4, 1)
 
 
 def test_the_papers_tasks_and_model_need_no_network(tmp_path: Path) -> None:
     sweep = Sweep(name="paper", base={"model": "llama-2-7b"}, axes={"task": list(hub.TASKS)})
-    found = plan(sweep, Store(tmp_path))
+    found = plan(expand(sweep), Store(tmp_path))
     assert found.todo == len(hub.TASKS) >= 21
     assert set(found.assumed) == set(hub.TASKS)
     assert "assumed" in dict(found.rows())["tokens"]
@@ -104,15 +105,15 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
 ) -> None:
     seeds: list[object] = list(range(400))
     large = sweep_of(overlay(quick, {"model": "llama-2-7b"}), seed=seeds)
-    assert plan(large, Store(tmp_path)).disk >= 400 * 6 * parameters("llama-2-7b")
+    assert plan(expand(large), Store(tmp_path)).disk >= 400 * 6 * parameters("llama-2-7b")
     with pytest.raises(BadInput, match=r"disk.*FORGET_STORE"):
-        check(large, Store(tmp_path))
-    check(sweep_of(quick), Store(tmp_path))
+        check(expand(large), Store(tmp_path))
+    check(expand(sweep_of(quick)), Store(tmp_path))
     # An object store is not this machine's disk, which holds copies of what this machine needs
     # alone.
     elsewhere = Store((tmp_path / "bucket").as_uri())
-    check(large, elsewhere)
-    assert "free" not in dict(plan(large, elsewhere).rows())["disk"]
+    check(expand(large), elsewhere)
+    assert "free" not in dict(plan(expand(large), elsewhere).rows())["disk"]
 
 
 def long_task(folder: Path, train: int, test: int) -> str:
@@ -145,17 +146,17 @@ def test_examples_that_the_model_does_not_read_are_counted(
     sweep = Sweep(
         name="s", base={"task": "long", "model": "tiny", "folders": folder}, axes={"seed": [0, 1]}
     )
-    found = plan(sweep, Store(tmp_path / "store"))
+    found = plan(expand(sweep), Store(tmp_path / "store"))
     assert [(one.task, one.examples, one.tokens, one.limit) for one in found.long] == (
         [("long", 1, longest, 1024)] if longest else []
     )
     if not longest:
-        check(sweep, Store(tmp_path / "store"))
+        check(expand(sweep), Store(tmp_path / "store"))
         return
     words = f'1 example of task "long" is longer than the 1024 tokens that "tiny" reads (the longest has {longest})'
     assert words in dict(found.rows())["too long"]
     with pytest.raises(BadInput, match=r"longer than the 1024 tokens.*nothing is cut short"):
-        check(sweep, Store(tmp_path / "store"))
+        check(expand(sweep), Store(tmp_path / "store"))
 
 
 def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> None:
@@ -171,7 +172,8 @@ def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> N
         assert (
             bool(
                 plan(
-                    Sweep(name="s", base=base, axes={"seed": seeds}), Store(tmp_path / "store")
+                    expand(Sweep(name="s", base=base, axes={"seed": seeds})),
+                    Store(tmp_path / "store"),
                 ).long
             )
             == wanted
@@ -185,9 +187,22 @@ def test_another_task_may_have_a_test_split_alone(tmp_path: Path) -> None:
         name="s",
         base={"task": "world", "model": "tiny", "folders": folder, "evaluate_on": ["long"]},
     )
-    assert [one.task for one in plan(sweep, Store(tmp_path / "store")).long] == ["long"]
+    assert [one.task for one in plan(expand(sweep), Store(tmp_path / "store")).long] == ["long"]
 
 
 def test_an_unknown_task_is_refused(quick: Trial, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r'"vowel".*did you mean "vowels"'):
-        plan(sweep_of(quick, task=["vowel"]), Store(tmp_path))
+        plan(expand(sweep_of(quick, task=["vowel"])), Store(tmp_path))
+
+
+def test_a_sweep_is_expanded_with_identities_and_fingerprints(quick: Trial, tmp_path: Path) -> None:
+    """They are those of each trial alone; trials whose difference changes nothing are one."""
+    sweep = sweep_of(quick, **{"lora.rank": [4, 8], "seed": [0, 1]})
+    found = expand(sweep)
+    assert found.trials == sweep.trials()
+    assert list(found.identities) == [identify(trial) for trial in found.trials]
+    assert found.fingerprints == {
+        task: fingerprint([task], quick.folders) for task in ("vowels", "upper")
+    }
+    assert list(found.distinct) == list(found.identities[:2])
+    assert list(left(found, Store(tmp_path))) == list(found.distinct)

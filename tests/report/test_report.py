@@ -68,7 +68,12 @@ def written(
     failures: Sequence[str] = (),
 ) -> report.Report:
     return report.write(
-        sweep, outcomes, {id: files.frame(found) for id, found in rows.items()}, folder, failures
+        sweep,
+        sweep.trials(),
+        outcomes,
+        {id: files.frame(found) for id, found in rows.items()},
+        folder,
+        failures,
     )
 
 
@@ -288,13 +293,15 @@ def test_trials_of_a_search_are_counted_by_cell() -> None:
         sweep.trials()[1]
     ]
     outcomes = [finished(trial, {"a": LOSES, "b": LOSES}, n=20)[0] for trial in found]
-    assert tables.missing(sweep, outcomes) == ["task b, model tiny: 1 of 2 finished"]
+    assert tables.missing(sweep, sweep.trials(), outcomes) == [
+        "task b, model tiny: 1 of 2 finished"
+    ]
 
 
 def test_what_changes_no_number_makes_no_trial_missing() -> None:
     sweep = sweep_of("a", save=[False])
     outcomes, _ = finish(sweep_of("a", save=[True]), {"a": LOSES}, n=20)
-    assert tables.missing(sweep, outcomes) == []
+    assert tables.missing(sweep, sweep.trials(), outcomes) == []
 
 
 @pytest.mark.parametrize("skill", [LOSES, UNLEARNED])
@@ -402,5 +409,5 @@ def test_a_hundred_trials_of_ten_thousand_rows_take_less_than_a_minute(tmp_path:
     # The processor's time, since others may use the machine.
     began = time.process_time()
     frames = {id: files.read_frame(tmp_path / f"{id}.parquet") for id in rows}
-    report.write(sweep, outcomes, frames, tmp_path)
+    report.write(sweep, sweep.trials(), outcomes, frames, tmp_path)
     assert time.process_time() - began < 60

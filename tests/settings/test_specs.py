@@ -6,7 +6,7 @@ import pytest
 
 from forget import tasks
 from forget.planning.plan import plan
-from forget.preflight import check
+from forget.preflight import check, expand
 from forget.settings.reading import SPECS, read_sweep
 from forget.settings.sweep import overlay
 from forget.storage.store import Store
@@ -36,7 +36,7 @@ def test_a_spec_is_valid_planned_and_costs_something(name: str, tmp_path: Path) 
         pytest.skip(f"its tasks lie beside the repository, in {absent[0]}, which is not here")
     for trial in sweep.trials():
         check(trial)
-    rows = dict(plan(sweep, Store(tmp_path)).rows())
+    rows = dict(plan(expand(sweep), Store(tmp_path)).rows())
     assert str(len(sweep.trials())) in " ".join(rows.values())
 
 

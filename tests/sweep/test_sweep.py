@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +21,19 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from forget import preflight, tasks
 from forget.errors import BadInput
 from forget.events import Event, Step
 from forget.models.language_model import save, tiny
 from forget.models.loading import load
-from forget.preflight import identify
+from forget.preflight import expand, identify
 from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Resources, Search, Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
+from forget.tasks.task import Task
 from forget.tracking import tracking_uri
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
@@ -124,8 +127,31 @@ def when(ready: Callable[[], object], then: Callable[[], object]) -> threading.T
     return thread
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts from now on: expansions of sweeps, trials identified, and readings of a task's data."""
+    counts: Counter[str] = Counter()
+    expanding, identifying, reading = Sweep.trials, preflight._Known.identify, tasks.content
+
+    def trials(sweep: Sweep) -> tuple[Trial, ...]:
+        counts["trials"] += 1
+        return expanding(sweep)
+
+    def identified(known: preflight._Known, trial: Trial) -> preflight.Identity:
+        counts["identify"] += 1
+        return identifying(known, trial)
+
+    def content(task: Task) -> list[str]:
+        counts[task.name] += 1
+        return reading(task)
+
+    monkeypatch.setattr(Sweep, "trials", trials)
+    monkeypatch.setattr(preflight._Known, "identify", identified)
+    monkeypatch.setattr(tasks, "content", content)
+    return counts
+
+
 def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(
-    quick: Trial, here: Store, cluster: None
+    quick: Trial, here: Store, cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = sweep_of(quick, **{"forget.lr": [1e-2, 1e-4]})
     first = run(sweep, "the spec")
@@ -148,7 +174,10 @@ def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(
         assert child.data.metrics[name] == outcome.measures[name].value
 
     lines = {outcome.id: journal(here, outcome.id) for outcome in first.outcomes}
+    counts = counted(monkeypatch)
     again = run(sweep, "the spec")
+    # The sweep was expanded and identified once, for whoever needs its trials.
+    assert counts == {"trials": 1, "identify": 2, "vowels": 1, "upper": 1}
     assert again.outcomes == first.outcomes
     assert {id: journal(here, id) for id in lines} == lines
     assert len(runs()) == 3
@@ -272,7 +301,7 @@ def test_the_first_trial_of_each_learned_checkpoint_goes_first(
     quick: Trial, tmp_path: Path
 ) -> None:
     sweep = sweep_of(quick, **{"seed": [0, 1], "forget.lr": [1e-3, 1e-4]})
-    total, todo = jobs(sweep, Store(tmp_path))
+    total, todo = jobs(expand(sweep), Store(tmp_path))
     order = [(job.trial.seed, job.trial.forget.lr) for job in todo]
     assert total == 4
     assert order == [(0, 1e-3), (1, 1e-3), (0, 1e-4), (1, 1e-4)]
@@ -281,7 +310,7 @@ def test_the_first_trial_of_each_learned_checkpoint_goes_first(
 def test_long_trials_go_before_short_ones(quick: Trial, tmp_path: Path) -> None:
     """Beside the last trial of a sweep slots are empty: it should be a short one."""
     sweep = sweep_of(quick, **{"forget.epochs": [1, 2, 3], "learn.epochs": [1, 4]})
-    _, todo = jobs(sweep, Store(tmp_path))
+    _, todo = jobs(expand(sweep), Store(tmp_path))
     order = [(job.trial.learn.epochs, job.trial.forget.epochs) for job in todo]
     # The first two learn as well; the others find it done.
     assert order[:2] == [(4, 1), (1, 1)]
@@ -290,7 +319,7 @@ def test_long_trials_go_before_short_ones(quick: Trial, tmp_path: Path) -> None:
 
 def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
     # Adapters' rank changes nothing where the whole model is tuned.
-    total, todo = jobs(sweep_of(quick, **{"lora.rank": [4, 8]}), Store(tmp_path))
+    total, todo = jobs(expand(sweep_of(quick, **{"lora.rank": [4, 8]})), Store(tmp_path))
     assert total == len(list(todo)) == 1
 
 
@@ -415,7 +444,7 @@ def test_a_search_goes_on_where_it_was_killed(
 ) -> None:
     _, outcome = finished
     store = Store(tmp_path)
-    cell = Cell(quick, SEARCH, store)
+    cell = Cell(quick, identify(quick), SEARCH, store)
     done, told_late, lost = cell.ask(), cell.ask(), cell.ask()
     rates = {job.trial.forget.lr for job in (done, told_late, lost)}
     assert len(rates) == 3
@@ -423,10 +452,10 @@ def test_a_search_goes_on_where_it_was_killed(
     done.ended(finish(store, outcome, done.trial))
     finish(store, outcome, told_late.trial)
     # A report meanwhile only looks.
-    assert Cell(quick, SEARCH, store).ids() == [done.id, told_late.id]
+    assert Cell(quick, identify(quick), SEARCH, store).ids() == [done.id, told_late.id]
     assert [trial.state.name for trial in cell.study.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
 
-    resumed = Cell(quick, SEARCH, store)
+    resumed = Cell(quick, identify(quick), SEARCH, store)
     assert resumed.ids() == [done.id, told_late.id]
     assert resumed.left == 2
     again, fresh = resumed.ask(), resumed.ask()
@@ -434,16 +463,16 @@ def test_a_search_goes_on_where_it_was_killed(
     assert fresh.trial.forget.lr not in rates
     for job in (again, fresh):
         job.ended(finish(store, outcome, job.trial))
-    assert Cell(quick, SEARCH, store).left == 0
+    assert Cell(quick, identify(quick), SEARCH, store).left == 0
     more = SEARCH.model_copy(update={"trials": 6})
-    assert Cell(quick, more, store).left == 2
+    assert Cell(quick, identify(quick), more, store).left == 2
 
 
 def test_a_search_weighs_forgetting_against_the_other_tasks(
     quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
 ) -> None:
     _, outcome = finished
-    cell = Cell(quick, SEARCH, Store(tmp_path))
+    cell = Cell(quick, identify(quick), SEARCH, Store(tmp_path))
 
     def objectives(own: float | None, other: float | None) -> list[float] | None:
         ratios = {
@@ -458,7 +487,8 @@ def test_a_search_weighs_forgetting_against_the_other_tasks(
     # Nothing was learned, so nothing can be said of forgetting it.
     assert objectives(None, 0.2) is None
     assert objectives(0.9, None) is None
-    alone = Cell(overlay(quick, {"evaluate_on": []}), SEARCH, Store(tmp_path))
+    trial = overlay(quick, {"evaluate_on": []})
+    alone = Cell(trial, identify(trial), SEARCH, Store(tmp_path))
     assert alone.study.directions[0].name == "MAXIMIZE"
     assert len(alone.study.directions) == 1
 
@@ -468,5 +498,5 @@ def test_a_search_runs_its_trials(quick: Trial, here: Store, cluster: None) -> N
     sweep = Sweep(name="study", base=base, search=SEARCH.model_copy(update={"trials": 2}))
     result = run(sweep, "")
     assert len({outcome.trial.forget.lr for outcome in result.outcomes}) == 2
-    assert jobs(sweep, here)[0] == 0
+    assert jobs(expand(sweep), here)[0] == 0
     assert run(sweep, "").outcomes == result.outcomes

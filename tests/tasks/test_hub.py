@@ -16,6 +16,7 @@ import pytest
 from forget import tasks
 from forget.errors import BadInput
 from forget.tasks import hub
+from forget.tasks.files import write_tasks
 from forget.tasks.hub import Hub, Source
 from forget.tasks.task import render
 
@@ -560,6 +561,21 @@ def test_a_split_that_is_not_there_is_refused(local: Callable[..., Source]) -> N
         source.records("train")
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_an_exported_task_reads_back_as_it_was(
+    name: str, local: Callable[..., Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WinoGrande's suffix and CommonsenseQA's list of choices among them."""
+    content = {split: rows(name, split, 20) for split in dict.fromkeys(SOURCES[name].splits)}
+    monkeypatch.setitem(hub.TASKS, name, local(name, content).task())
+    folders = [str(folder) for folder in write_tasks([hub.TASKS[name]], tmp_path / "out")]
+    assert tasks.find(name, folders).kind == "files"
+    for split in hub.TASKS[name].splits:
+        for options in ("two", "all"):
+            original = tasks.load(name, split, seed=3, options=options)
+            assert tasks.load(name, split, seed=3, options=options, folders=folders) == original
+
+
 def run_offline(tmp_path: Path, code: str) -> str:
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     # The cache may be set apart from HF_HOME where the tests run.
@@ -600,6 +616,7 @@ def test_identity_needs_neither_network_nor_datasets(tmp_path: Path) -> None:
     code = """
 import sys
 from forget.tasks import hub
+from forget.tasks.files import write_tasks
 print(*(task.fingerprint() for task in hub.TASKS.values()))
 assert "datasets" not in sys.modules
 """

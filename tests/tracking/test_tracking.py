@@ -24,6 +24,7 @@ from forget import report, tracking
 from forget.errors import BadInput
 from forget.events import Observe, StageStarted, Step
 from forget.models import language_model
+from forget.preflight import expand
 from forget.report import Report
 from forget.results import metrics
 from forget.results.files import read_rows
@@ -166,7 +167,7 @@ def assert_delivered_once(study: tracking.Study, run: Run, id: str) -> None:
 
 
 def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> None:
-    study = pickle.loads(pickle.dumps(tracking.open_study(SWEEP, "spec text")))  # noqa: S301
+    study = pickle.loads(pickle.dumps(tracking.open_study(expand(SWEEP), "spec text")))  # noqa: S301
     run_whole(study, FIRST, "a", store)
 
     (run,) = children(study)
@@ -251,7 +252,7 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
 def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     run_whole(study, FIRST, "a", store, accuracy=0.8)
     run_whole(study, SECOND, "b", store, accuracy=0.6)
     head = language_model.tiny(seed=SECOND.seed).network.lm_head.weight.bfloat16().float()
@@ -286,7 +287,7 @@ def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(
 
 
 def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     run_whole(study, FIRST, "a", store)
     (config,) = Path("mlartifacts").rglob("config.json")
     (config.parent / "pytorch_model.bin").write_bytes(pickle.dumps("weights"))
@@ -303,7 +304,7 @@ def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> No
 
 
 def test_the_alias_of_a_version_that_was_deleted_goes_to_the_next(store: Store) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     for id, accuracy, trial in (
         ("a", 0.8, FIRST),
         ("b", 0.6, SECOND),
@@ -328,7 +329,7 @@ def test_the_alias_of_a_version_that_was_deleted_goes_to_the_next(store: Store) 
     ],
 )
 def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status: str) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     with pytest.raises(type(error)):
         run_broken(study, FIRST, "a", store, error)
     (run,) = children(study)
@@ -350,7 +351,7 @@ def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status
 
 
 def test_a_trial_without_an_outcome_has_failed(store: Store) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     with tracking.trial_sink(study, FIRST, "a", store) as observe:
         train(observe)
     (run,) = children(study)
@@ -360,7 +361,7 @@ def test_a_trial_without_an_outcome_has_failed(store: Store) -> None:
 
 
 def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: Path) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     (tmp_path / "study").write_bytes(pickle.dumps(study))
     script = """
         import os, pickle, signal, sys, time
@@ -397,7 +398,7 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
 
 
 def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     finish(store, FIRST, "a")
     journal = Journal(Trials(store).folder("a") / FILE)
     journal.append(Started(trial=FIRST, id="a", tags={}, datasets=study.datasets))
@@ -414,7 +415,7 @@ def test_an_interrupted_upload_leaves_one_model(store: Store) -> None:
 
 
 def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
-    study = tracking.open_study(SWEEP, "name = 'pulse'")
+    study = tracking.open_study(expand(SWEEP), "name = 'pulse'")
     page = tmp_path / "report" / "index.html"
     page.parent.mkdir()
     page.write_text("report")
@@ -428,7 +429,7 @@ def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
 
     tracking.close_study(study, "FINISHED", {"trials/finished": 1}, report(0.25))
     more = SWEEP.model_copy(update={"resources": SWEEP.resources.model_copy(update={"cpus": 2})})
-    again = tracking.open_study(more, "name = 'pulse'")
+    again = tracking.open_study(expand(more), "name = 'pulse'")
     client = MlflowClient(study.uri)
     assert again.run_id == study.run_id
     assert client.get_run(study.run_id).info.status == "RUNNING"
@@ -453,11 +454,13 @@ def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
     assert run.data.params == {"task": "science", "model": "tiny"}
     assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["science"]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"report", "spec.toml"}
-    other = tracking.open_study(SWEEP.model_copy(update={"base": {**SWEEP.base, "seed": 7}}), "")
+    other = tracking.open_study(
+        expand(SWEEP.model_copy(update={"base": {**SWEEP.base, "seed": 7}})), ""
+    )
     assert (other.experiment_id, other.run_id != study.run_id) == (study.experiment_id, True)
     client.delete_experiment(study.experiment_id)
     with pytest.raises(BadInput, match="was deleted"):
-        tracking.open_study(SWEEP, "")
+        tracking.open_study(expand(SWEEP), "")
 
 
 def test_a_server_that_was_away_gets_everything_once(
@@ -468,7 +471,7 @@ def test_a_server_that_was_away_gets_everything_once(
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:pw@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    study = tracking.open_study(SWEEP, "spec text")
+    study = tracking.open_study(expand(SWEEP), "spec text")
     assert study.run_id == ""
     run_whole(study, FIRST, "a", store)
     with pytest.raises(ValueError, match="broken"):
@@ -486,7 +489,7 @@ def test_a_server_that_was_away_gets_everything_once(
     with server(port, tmp_path):
         assert tracking.sync(study, store, ["a", "b"]) == 1
         assert tracking.sync(study, store, ["a", "b"]) == 0
-        study = tracking.open_study(SWEEP, "spec text")
+        study = tracking.open_study(expand(SWEEP), "spec text")
         runs = {run.data.tags["forget.trial"]: run for run in children(study)}
         assert_delivered_once(study, runs["a"], "a")
         assert runs["b"].info.status == "FAILED"
@@ -587,7 +590,7 @@ def published(
 
 
 def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     first, second = (
         published(study, trial, id, store) for trial, id in ((FIRST, "a"), (SECOND, "b"))
     )
@@ -624,9 +627,9 @@ def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> N
 
 
 def test_a_trial_of_several_parents_is_read_once(store: Store, tmp_path: Path) -> None:
-    published(tracking.open_study(SWEEP, ""), FIRST, "a", store)
+    published(tracking.open_study(expand(SWEEP), ""), FIRST, "a", store)
     changed = SWEEP.model_copy(update={"axes": {"seed": [0, 1]}, "description": "changed"})
-    study = tracking.open_study(changed, "")
+    study = tracking.open_study(expand(changed), "")
     assert tracking.publish(study, store, "a")
     second = published(study, SECOND, "b", store)
     time.sleep(0.01)  # the newer of two runs is told by the millisecond
@@ -647,7 +650,7 @@ def test_an_experiment_that_cannot_be_read_is_refused_in_one_sentence(
     copies = tmp_path / "copies"
     with pytest.raises(BadInput, match='no experiment is named "pulse"; there is none yet'):
         tracking.read_experiment("pulse", copies)
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     with pytest.raises(BadInput, match='no experiment is named "pusle"; did you mean "pulse"'):
         tracking.read_experiment("pusle", copies)
     with pytest.raises(BadInput, match='experiment "pulse" has no finished trial'):
