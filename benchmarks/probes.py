@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.compare import Comparison
-from forget.evaluation.probing import STRENGTHS, Pairs, probe
+from forget.evaluation.probing import STRENGTHS, Pairs, probe_labelings
 
 Accuracies = list[float]
 """By layer, on the test pairs."""
@@ -31,7 +31,10 @@ def comparisons(quick: bool) -> list[Comparison[Accuracies]]:
     shape = f"{layers} layers, {PAIRS} pairs, width {WIDTH}, {len(STRENGTHS)} penalties"
 
     def ours() -> Accuracies:
-        return [float(np.mean(found.correct)) for found in probe(train, validation, test)]
+        return [
+            float(np.mean(found.correct))
+            for found in probe_labelings([(train, validation)], test)[0]
+        ]
 
     return [
         Comparison(

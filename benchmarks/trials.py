@@ -184,7 +184,7 @@ def _look(
     read = partial(stack.states, network, tokenizer)
     sets = (
         parts[trial.task, "train"][:probed],
-        material.validation,
+        material.validate,
         parts[trial.task, "test"][:probed],
     )
     for layer, accuracy in enumerate(stack.probe(*map(read, sets))):

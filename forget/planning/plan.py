@@ -201,7 +201,9 @@ def _trials(expansion: Expansion, store: Store) -> tuple[list[tuple[str, Trial]]
     # What a search will propose is not known yet: a proposal costs what its cell does. Done is
     # whatever differs from the cell in the settings that are searched alone.
     searched = {key: bounds.low for key, bounds in search.settings.items()}
-    found = Counter(overlay(outcome.trial, searched) for outcome in Trials(store).finished())
+    finished = Trials(store)
+    settings = [finished.settings(id) for id in finished.finished()]
+    found = Counter(overlay(trial, searched) for trial in settings if trial)
     todo, done = [], 0
     for identity, cell in expansion.distinct.items():
         ready = min(found[overlay(cell, searched)], search.trials)

@@ -38,7 +38,7 @@ class Checkpoints:
             rows: Rows watched so far.
         """
         weights = {name: whole(p.detach()).contiguous() for name, p in trained(network).items()}
-        moments = {}
+        moments: dict[str, torch.Tensor] = {}
         for index, values in optimizer.state_dict()["state"].items():
             moments |= {f"{index}.{name}": whole(value) for name, value in values.items()}
         if not PartialState().is_main_process:
