@@ -29,13 +29,11 @@ from forget.settings.identity import digest
 
 log = logging.getLogger(__name__)
 
-# botocore reads these when it connects. An object store that is away for a minute costs a trial a
-# minute, not its life.
-os.environ.setdefault("AWS_RETRY_MODE", "standard")
-os.environ.setdefault("AWS_MAX_ATTEMPTS", "12")
+PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "12"}
+"""Environment of a process that connects to S3, where the user has not set it otherwise.
 
-OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
-"""Protocols of those that write an object in one piece; on others a draft is written and renamed."""
+An object store that is away for a minute costs a trial a minute, not its life.
+"""
 
 LEASE_SECONDS = 60.0
 """How long whoever claimed a name may be silent before others take it for dead."""
@@ -80,6 +78,8 @@ class Remote:
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True} | (
             {"auto_mkdir": True} if url.startswith("file:") else {}
         )
+        for name, value in PATIENCE.items():  # botocore reads them when it connects.
+            os.environ.setdefault(name, value)
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
         except (ImportError, ValueError) as error:
@@ -234,13 +234,12 @@ class Remote:
 
     def _place(self, name: str, write: Callable[[str], None]) -> None:
         path = self._path(name)
-        protocols = self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,)
-        if OBJECT_STORES.isdisjoint(protocols):
+        if "s3" in self.fs.protocol:  # S3 writes an object in one piece; a disk renames a file so.
+            write(path)
+        else:
             draft = f"{path}.{uuid.uuid4().hex}"
             write(draft)
             self.fs.mv(draft, path)
-        else:
-            write(path)
 
     def clear(self, name: str) -> None:
         """Everything under the name, file by file."""
