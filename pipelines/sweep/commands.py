@@ -51,7 +51,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     left = plan.check(sweep, store).todo
     # Whatever is refused is refused before anything is written or logged.
     with slots(sweep.resources, address) if left else nullcontext(0) as held, _alone(sweep, store):
-        store.mend()
+        Trials(store).mend()
         driver = Driver(sweep, store)
         study = tracking.open_study(sweep, spec_text)
         status: str = "FAILED"
