@@ -1,7 +1,7 @@
-"""Whether what lies in the store is still what was written there: sizes and checksums beside the files of an entry.
+"""Checksums that detect store entries which were truncated, corrupted or swapped.
 
-They tell what went wrong by itself (a loss of power, a disk, a file put in the wrong place), not
-what somebody forged.
+They lie beside the files of an entry, with the files' sizes. They tell what went wrong by itself (a
+loss of power, a disk, a file put in the wrong place), not what somebody forged.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ FILE = "sums.json"
 
 
 class Sum(Part):
+    """Size and checksum of a file."""
+
     bytes: int
     xxh3: str
-    """xxHash3 of 128 bits. It keeps up with the disk; SHA-256 would take longer than loading a model
-    does.
+    """xxHash3 of 128 bits. It keeps up with the disk; SHA-256 would take longer than to load a
+    model does.
     """
 
 
 class Sums(Part):
-    """What FILE holds."""
+    """The content of FILE."""
 
     entry: str
     """Kind and key: the last two parts of the folder's path."""
@@ -37,6 +39,7 @@ class Sums(Part):
 
 
 def of_file(path: Path) -> Sum:
+    """Return the sum of a file's content."""
     with path.open("rb") as stream:
         return Sum(
             bytes=os.fstat(stream.fileno()).st_size,
@@ -45,22 +48,26 @@ def of_file(path: Path) -> Sum:
 
 
 def of_text(text: str) -> Sum:
+    """Return the sum of a file that holds the text."""
     content = text.encode()
     return Sum(bytes=len(content), xxh3=xxhash.xxh3_128(content).hexdigest())
 
 
 def of_folder(folder: Path) -> dict[str, Sum]:
+    """Return the sums of all files in a folder, by their paths in it; FILE aside."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / FILE]
     return {str(path.relative_to(folder)): of_file(path) for path in files}
 
 
 def text(folder: Path, files: Mapping[str, Sum]) -> str:
-    """What FILE in the folder is to hold."""
+    """Return the content for FILE in the folder."""
     return Sums(entry=_entry(folder), files=dict(files)).model_dump_json(indent=1)
 
 
 def damage(folder: Path, names: Iterable[str] = (), *, quick: bool = False) -> str:
-    """What of the folder is not as it was written, in words; empty where all is, and of what was written without sums.
+    """Say in words what in the folder is not as it was written; empty where nothing is damaged.
+
+    A folder that was written without sums counts as whole.
 
     Args:
         names: the files to look at; all of them by default.
@@ -89,7 +96,7 @@ def damage(folder: Path, names: Iterable[str] = (), *, quick: bool = False) -> s
 
 
 def check(folder: Path, names: Iterable[str] = ()) -> None:
-    """Raises BadInput where `damage` finds some."""
+    """Raise BadInput where `damage` finds some."""
     if found := damage(folder, names):
         raise BadInput(
             f"{folder} is damaged ({found}): remove the folder, and it is computed again"

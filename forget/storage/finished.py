@@ -7,6 +7,7 @@ it is a cache, taken where the same code wrote it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ from forget.storage.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 MEASURES = "measures.json"
 
@@ -110,7 +113,7 @@ class Trials:
         return measured(found, folder, lambda: self.rows(id), lambda: self.store.publish_file(name))
 
     def settings(self, id: str) -> Trial | None:
-        """Return the settings of a finished trial, whose measures nobody needs; else as `outcome`."""
+        """Return the settings of a finished trial, as `outcome` does, without its measures."""
         found = self._recorded(id)
         return found.trial if found else None
 
@@ -183,6 +186,22 @@ class Trials:
                 "remove its folder, and it is computed again"
             )
         return found
+
+    def mend(self) -> None:
+        """Throw away folders of the store that were cut short, with a word about each.
+
+        A trial whose model was cut short before it was registered runs again, which replaces the
+        model. Results of finished trials stay: whoever reads them is told.
+        """
+        root = self.store.root
+        for path in sorted(root.glob(f"[!.]*/[!.]*/{checksums.FILE}")):
+            if path.parts[-3] != "trials":
+                self.store.cut_short(path.parent)
+        for path in sorted(root.glob(f"trials/*/[!.]*/{checksums.FILE}")):
+            folder = path.parent
+            found = self.store.cut_short(folder, drop=folder.name != "model")
+            if found and folder.name == "model":
+                log.warning("%s is damaged (%s): its trial runs again", folder, found)
 
     def _names_elsewhere(self) -> set[str]:
         """Return the names of the outcomes that the remote store has."""

@@ -16,7 +16,10 @@ HEX = "[0-9a-f]" * 32
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A draft folder that becomes `folder`, with sums of its files, when the block ends without an error; or vanishes."""
+    """Give a draft folder, which becomes `folder` when the block ends without an error.
+
+    The sums of its files are written to it first. After an error the draft is removed.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (folder.with_name(f".{folder.name}-{uuid.uuid4().hex}") for _ in range(2))
     draft.mkdir()
@@ -33,7 +36,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def clear_drafts(folder: Path, name: str = "*") -> None:
-    """Remove what processes that were killed left half made of the folder's entries, or of the one of that name."""
+    """Remove the drafts that killed processes left of a folder's entries, or of one of them."""
     for draft in folder.glob(f".{name}-{HEX}"):
         shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The journal of a trial: every event is on disk before anyone is told of it, so that a server that is away loses nothing."""
+"""The journal of a trial: every event is on disk before it is sent, so that none is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from forget.storage.folders import clear_drafts
 
 FILE = "journal.jsonl"
 LOCK_SECONDS = 10
-"""How long a trial that starts again waits for its earlier process to die."""
+"""The time that a trial which starts again waits for its earlier process to die."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -35,7 +35,7 @@ class Started(Part):
     trial: Trial
     id: str
     tags: dict[str, str]
-    """Versions and commit of the code that runs it: whoever sends the journal later may run another."""
+    """Versions and commit of the code that runs it. Another may run when the journal is sent."""
     datasets: dict[str, str]
     """Fingerprint by task."""
 
@@ -64,7 +64,10 @@ class Entry:
 
 
 class Journal:
-    """Append-only JSON lines {"time": ms, **event}. One process writes; any process reads, also meanwhile."""
+    """Append-only JSON lines {"time": ms, **event}.
+
+    One process writes; any process may read, also meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,11 +85,11 @@ class Journal:
         return entry
 
     def entries(self) -> list[Entry]:
-        """What was observed, in order. A step that ran again after a crash stands for its first run, too.
+        """Return the events in order. Of a step that ran twice, only the later run is kept.
 
         Raises:
-            BadInput: a whole line is not an event. (Half a line at the end, left by a crash, is
-                dropped.)
+            BadInput: a whole line is no event. Half a line at the end, left by a crash, is
+                dropped.
         """
         if not self.path.exists():
             return []
@@ -107,7 +110,8 @@ class Journal:
                 RecursionError,
             ):
                 raise BadInput(
-                    f"{self.path}, line {number}: not an event of a trial; remove the line or the file"
+                    f"{self.path}, line {number}: not an event of a trial; "
+                    "remove the line or the file"
                 ) from None
             key = (event.stage, event.step) if isinstance(event, Step) else number
             entries.pop(key, None)
@@ -116,13 +120,13 @@ class Journal:
         return list(entries.values())
 
     def started(self) -> Started | None:
-        """Who took the trial up last."""
+        """Return the event by which a process took the trial up last; None before any did."""
         return next(
             (e.event for e in reversed(self.entries()) if isinstance(e.event, Started)), None
         )
 
     def losses(self) -> dict[str, list[tuple[int, float]]]:
-        """(step, loss) in order, by stage."""
+        """Return (step, loss) in order, by stage."""
         losses: dict[str, list[tuple[int, float]]] = {}
         for entry in self.entries():
             if isinstance(entry.event, Step) and entry.event.loss is not None:
@@ -132,6 +136,7 @@ class Journal:
         return losses
 
     def close(self) -> None:
+        """Close the file; another event opens it again."""
         file, self._file = self._file, None
         if file:
             # On a full disk this raises, and closes the file all the same.
@@ -152,7 +157,9 @@ def _whole_lines(text: bytes) -> bytes:
 
 @contextmanager
 def alone(folder: Path, id: str) -> Iterator[None]:
-    """Holds the trial's lock, which the system frees when the process dies: whoever can take it knows that no process runs it.
+    """Hold the trial's lock, so that no other process runs the trial.
+
+    The system frees it when the process dies: whoever can take it knows that no process runs it.
 
     Raises:
         BadInput: another process holds it.

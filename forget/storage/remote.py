@@ -1,4 +1,4 @@
-"""What machines share: folders and files under a URL, in an object store or on a disk. What appears there appears whole.
+"""Folders and files that machines share under a URL, in S3 or on a disk; each appears whole.
 
 A folder's files are written under a name made of their content, and the manifest that names them
 last. An object store replaces an object in one piece and a disk renames a file in one piece;
@@ -29,19 +29,19 @@ from forget.settings.identity import digest
 
 log = logging.getLogger(__name__)
 
-# botocore reads these when it connects. An object store that is away for a minute costs a trial a
-# minute, not its life.
-os.environ.setdefault("AWS_RETRY_MODE", "standard")
-os.environ.setdefault("AWS_MAX_ATTEMPTS", "12")
+PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "12"}
+"""Environment of a process that connects to S3, where the user has not set it otherwise.
 
-OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
-"""Protocols of those that write an object in one piece; on others a draft is written and renamed."""
+An object store that is away for a minute costs a trial a minute, not its life.
+"""
 
 LEASE_SECONDS = 60.0
-"""How long whoever claimed a name may be silent before others take it for dead."""
+"""The time that a process which claimed a name may be silent before others take it for dead."""
 
 
 class Manifest(TypedDict):
+    """The list of a folder's files."""
+
     version: str
     """Digest of `files`."""
     files: dict[str, str]
@@ -49,7 +49,7 @@ class Manifest(TypedDict):
 
 
 def within(folder: Path, name: str) -> Path:
-    """`folder`/`name`, where the name comes from elsewhere.
+    """Return `folder`/`name`, where the name comes from elsewhere.
 
     Raises:
         BadInput: it would lead out of the folder.
@@ -63,7 +63,9 @@ def within(folder: Path, name: str) -> Path:
 
 
 class Remote:
-    """A folder under an fsspec URL, e.g. "s3://bucket/studies"; credentials and endpoint come from the environment.
+    """A folder under an fsspec URL, e.g. "s3://bucket/studies".
+
+    Credentials and endpoint come from the environment.
 
     Raises:
         BadInput: no file system is known, or installed, for the URL's scheme; or it holds a
@@ -73,13 +75,16 @@ class Remote:
     def __init__(self, url: str) -> None:
         if urlsplit(url).password:
             raise BadInput(
-                "the store's URL holds a password: set it in the environment, e.g. as AWS_SECRET_ACCESS_KEY"
+                "the store's URL holds a password: set it in the environment, "
+                "e.g. as AWS_SECRET_ACCESS_KEY"
             )
         # Others write meanwhile: what was listed a moment ago is no longer true; and an instance
         # keeps its first endpoint.
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True} | (
             {"auto_mkdir": True} if url.startswith("file:") else {}
         )
+        for name, value in PATIENCE.items():  # botocore reads them when it connects.
+            os.environ.setdefault(name, value)
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
         except (ImportError, ValueError) as error:
@@ -92,7 +97,7 @@ class Remote:
         self._place(name, lambda path: self.fs.put_file(str(file), path))
 
     def get(self, name: str, file: Path) -> bool:
-        """Fetch a file in one piece; False where there is none."""
+        """Fetch a file in one piece; return False where there is none."""
         draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -105,18 +110,18 @@ class Remote:
         return True
 
     def size(self, name: str) -> int:
-        """Bytes of a file; 0 where there is none."""
+        """Return the bytes of a file; 0 where there is none."""
         try:
             return int(self.fs.info(self._path(name))["size"])
         except FileNotFoundError:
             return 0
 
     def files(self, pattern: str) -> set[str]:
-        """Names of the files that fit, e.g. "trials/*/outcome.json"."""
+        """Return the names of the files that fit, e.g. "trials/*/outcome.json"."""
         return {path[len(self.root) + 1 :] for path in map(str, self.fs.glob(self._path(pattern)))}
 
     def push(self, name: str, folder: Path) -> str:
-        """Write or replace a folder in one piece; its version, which is the digest of its content."""
+        """Write or replace a folder in one piece; return its version, a digest of its content."""
         files = {
             str(path.relative_to(folder)): _sha256(path)
             for path in sorted(folder.rglob("*"))
@@ -132,12 +137,12 @@ class Remote:
         return version
 
     def version(self, name: str) -> str | None:
-        """Of a folder; None where there is none."""
+        """Return the version of a folder; None where there is none."""
         found = self._manifest(name)
         return found["version"] if found else None
 
     def pull(self, name: str, folder: Path) -> str | None:
-        """Fill an empty folder; the version that it now holds, None where there is none.
+        """Fill an empty folder; return the version that it now holds, None where there is none.
 
         Raises:
             OSError: a file is not what the manifest says.
@@ -153,17 +158,19 @@ class Remote:
                     self.fs.get_file(f"{self._path(name)}.{version}/{file}", str(path))
                     if _sha256(path) != sha256:
                         raise OSError(
-                            f"{self._path(name)}: {file} is damaged; remove it, and it will be made again"
+                            f"{self._path(name)}: {file} is damaged; "
+                            "remove it, and it will be made again"
                         )
                 return version
             if self.version(name) == version:
                 raise OSError(
-                    f"{self._path(name)}: a file is missing; remove its manifest, and it will be made again"
+                    f"{self._path(name)}: a file is missing; "
+                    "remove its manifest, and it will be made again"
                 )
         return None
 
     def remove(self, name: str) -> None:
-        """A folder, and what was left of it by those that died while they wrote it; nothing happens where there is none."""
+        """Remove a folder, if there is one, and what those left who died while they wrote it."""
         if self.version(name):
             self.fs.rm_file(self._path(f"{name}.manifest"))
         for path in map(str, self.fs.glob(self._path(f"{name}.*"))):
@@ -171,7 +178,10 @@ class Remote:
 
     @contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
-        """Whether the name is free to work on, and taken now. It stays taken until the block ends or its process dies."""
+        """Claim a name to work on, and give False where another process has claimed it.
+
+        The claim holds until the block ends or the process dies.
+        """
         path, me = self._path(f"{name}.claim"), uuid.uuid4().hex
         try:
             # "x": of several who try at once, one succeeds.
@@ -189,7 +199,8 @@ class Remote:
             while not done.wait(LEASE_SECONDS / 6):
                 try:
                     self.fs.pipe_file(path, f"{me} {time.time()}".encode())
-                except Exception as error:  # Every file system has errors of its own, and the next beat may succeed.
+                # Every file system has errors of its own, and the next beat may succeed.
+                except Exception as error:
                     log.warning("%s: no sign of life could be left: %s", path, error)
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -202,19 +213,19 @@ class Remote:
             self.break_claim(name)
 
     def claim(self, name: str) -> bytes | None:
-        """The last sign of life of whoever has claimed the name."""
+        """Return the last sign of life of whoever claimed the name; None where nobody did."""
         try:
             return bytes(self.fs.cat_file(self._path(f"{name}.claim")))
         except FileNotFoundError:
             return None
 
     def break_claim(self, name: str) -> None:
-        """Of a process that has died."""
+        """Remove the claim of a process that has died."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(self._path(f"{name}.claim"))
 
     def _manifest(self, name: str) -> Manifest | None:
-        """Of a folder; None where there is none.
+        """Return the manifest of a folder; None where there is none.
 
         Raises:
             BadInput: its version is no digest. It is a part of paths, of what is deleted as well.
@@ -225,7 +236,8 @@ class Remote:
             return None
         if not re.fullmatch("[0-9a-f]{16}", found["version"]):
             raise BadInput(
-                f"{self._path(name)}.manifest was not written by forget: remove it, and it will be made again"
+                f"{self._path(name)}.manifest was not written by forget: "
+                "remove it, and it will be made again"
             )
         return found
 
@@ -234,16 +246,15 @@ class Remote:
 
     def _place(self, name: str, write: Callable[[str], None]) -> None:
         path = self._path(name)
-        protocols = self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,)
-        if OBJECT_STORES.isdisjoint(protocols):
+        if "s3" in self.fs.protocol:  # S3 writes an object in one piece; a disk renames a file so.
+            write(path)
+        else:
             draft = f"{path}.{uuid.uuid4().hex}"
             write(draft)
             self.fs.mv(draft, path)
-        else:
-            write(path)
 
     def clear(self, name: str) -> None:
-        """Everything under the name, file by file."""
+        """Remove everything under the name, file by file."""
         with suppress(FileNotFoundError):
             self.fs.rm(self._path(name), recursive=True)
 

@@ -1,4 +1,4 @@
-"""What trials share: learned checkpoints, scores, finished trials. Every entry appears whole or not at all.
+"""Storage of what trials share and leave: every entry appears whole or not at all.
 
 A store is a folder, or a URL that all machines of a cluster see. Of a URL each machine keeps a copy
 in a folder of its own, which it fills as it needs and from which it writes back: whoever reads or
@@ -26,14 +26,21 @@ from forget.storage.remote import LEASE_SECONDS, Remote, within
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-"""Between two looks at what another machine is making."""
+"""Pause between two looks at what another machine is making."""
 
 
 class Store:
-    """Content-addressed: a name says how the entry was computed; whoever needs it first computes it, the others read it."""
+    """Content-addressed folders: a name says how the entry was computed.
+
+    Whoever needs an entry first computes it; the others read it.
+    """
 
     def __init__(self, where: Path | str | None = None) -> None:
-        """`where` is a folder or a URL such as s3://bucket/studies; by default $FORGET_STORE, or .forget in this directory.
+        """Find the store; nothing is made yet.
+
+        Args:
+            where: a folder or a URL such as s3://bucket/studies; by default $FORGET_STORE, or
+                .forget in this directory.
 
         Raises:
             BadInput: a URL that cannot be used, or a file where a folder should be.
@@ -53,14 +60,14 @@ class Store:
             raise BadInput(f"the store {self.root} cannot be a folder: {above} is none")
 
     def fetch_file(self, name: str) -> Path:
-        """Where the file is on this machine, fetched if it is not here yet; it may not exist."""
+        """Return the path of a file, fetched unless it is here; it may not exist."""
         path = self.path(name)
         if self.remote and not path.exists():
             self.remote.get(name, path)
         return path
 
     def fetch_growing(self, name: str) -> Path:
-        """The same of a file that only grows: a copy that another machine has written on replaces this one's."""
+        """Fetch a file that only grows: the longer of the local and the remote copy wins."""
         path = self.path(name)
         if self.remote and self.remote.size(name) > (path.stat().st_size if path.exists() else 0):
             self.remote.get(name, path)
@@ -72,7 +79,11 @@ class Store:
             self.remote.put(name, self.path(name))
 
     def fetch_folder(self, name: str) -> Path | None:
-        """The folder as it was last replaced, by whichever machine; None where there is none, or what there was is damaged."""
+        """Fetch a folder as it was last replaced, by whichever machine.
+
+        Returns:
+            None where there is none, or only a damaged one, which is thrown away.
+        """
         path = self.path(name)
         self._drop_damaged(path)
         if self.remote and (version := self.remote.version(name)) != (mine := _version(path)):
@@ -88,7 +99,7 @@ class Store:
 
     @contextmanager
     def replace(self, name: str) -> Iterator[Path]:
-        """An empty folder that takes the place of the one of that name when the block ends without an error.
+        """Give an empty folder, which replaces the one of that name if the block ends well.
 
         One process at a time does so with a name: locks see to it.
         """
@@ -105,24 +116,26 @@ class Store:
             write_text(_version_file(path), self.remote.push(name, path))
 
     def drop_copy(self, name: str) -> None:
-        """This machine's copy of a folder that the others have: it is fetched again should it be needed."""
+        """Delete the local copy of a folder that the remote store has."""
         if self.remote and _version(self.path(name)):
             self._drop(self.path(name))
 
     def delete(self, name: str) -> None:
-        """The folder, everywhere."""
+        """Delete the folder, here and in the remote store."""
         if self.remote:
             self.remote.remove(name)
         self._drop(self.path(name))
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether `once` would only read."""
+        """Tell whether `once` would only read."""
         folder = self.path(f"{kind}/{key}")
         here = folder.exists() and not checksums.damage(folder, quick=True)
         return here or bool(self.remote and self.remote.version(f"{kind}/{key}"))
 
     def once(self, kind: str, key: str, make: Callable[[Path | None], None]) -> Path:
-        """Folder `kind/key`, made by `make(empty folder)` unless it exists. Others who ask meanwhile wait.
+        """Return the folder `kind/key`, made by `make(empty folder)` unless it exists.
+
+        Others who ask meanwhile wait.
 
         All processes of a trial ask together: the main one looks and writes, the others help to
         make what is missing, with `make(None)`.
@@ -156,32 +169,32 @@ class Store:
         return folder
 
     def path(self, name: str) -> Path:
-        """Where an entry is on this machine. Ids come from servers and buckets, too: none may lead out of the store."""
+        """Return the place of an entry on this machine.
+
+        Raises:
+            BadInput: it would lead out of the store; ids come from servers and buckets, too.
+        """
         return within(self.root, name)
 
-    def mend(self) -> None:
-        """Throw away what was cut short, with a word about each; not what a process works on meanwhile.
+    def cut_short(self, folder: Path, drop: bool = True) -> str:
+        """Throw a folder away that was cut short, with a word about it; say in words what is wrong.
 
-        A trial whose model was cut short before it was registered runs again, which replaces the
-        model. Results of finished trials stay: whoever reads them is told.
+        A folder that a process makes meanwhile is left alone, and nothing is said of it.
+
+        Args:
+            drop: without it, the folder stays where it is.
         """
-        shared = (
-            path
-            for path in self.root.glob(f"[!.]*/[!.]*/{checksums.FILE}")
-            if path.parts[-3] != "trials"
-        )
-        for path in [*shared, *self.root.glob(f"trials/*/[!.]*/{checksums.FILE}")]:
-            folder = path.parent
-            # Seen while it is replaced, a folder looks damaged, too: only its lock tells.
-            if checksums.damage(folder, quick=True):
-                with suppress(Timeout), FileLock(self._lock(folder), timeout=0):
-                    if folder.name != "model":
-                        self._drop_damaged(folder)
-                    elif found := checksums.damage(folder, quick=True):
-                        log.warning("%s is damaged (%s): its trial runs again", folder, found)
+        # Seen while it is replaced, a folder looks damaged, too: only its lock tells.
+        if checksums.damage(folder, quick=True):
+            with suppress(Timeout), FileLock(self._lock(folder), timeout=0):
+                found = checksums.damage(folder, quick=True)
+                if drop:
+                    self._drop_damaged(folder)
+                return found
+        return ""
 
     def _lock(self, folder: Path) -> Path:
-        """The lock of whoever makes the folder."""
+        """Return the path of the lock that whoever makes the folder holds."""
         kind, key, *part = folder.relative_to(self.root).parts
         if part:
             return self.root / kind / key / "running.lock"
@@ -220,7 +233,7 @@ class Store:
                 self._wait(name)
 
     def _wait(self, name: str) -> None:
-        """Until another machine has made the folder, or given up, or shown no sign of life for too long."""
+        """Wait until another machine has made the folder, given up, or been silent for too long."""
         assert self.remote
         seen, since = self.remote.claim(name), time.monotonic()
         while seen and not self.remote.version(name):
@@ -237,6 +250,6 @@ def _version_file(folder: Path) -> Path:
 
 
 def _version(folder: Path) -> str | None:
-    """Of the copy on this machine; None where there is none, or it was never sent."""
+    """Return the version of this machine's copy; None where there is none, or it was never sent."""
     path = _version_file(folder)
     return path.read_text() if path.exists() and folder.exists() else None

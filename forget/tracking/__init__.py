@@ -1,22 +1,9 @@
-"""MLflow: an experiment per study, a parent run per sweep, a child per trial, a registered model per (model, task).
+"""MLflow: an experiment a study, a parent run a sweep, a child a trial, a registered model a task.
 
-Everything a trial observes lies in its journal first; what reaches MLflow while it runs is a
-preview, and `publish` and `sync` send whatever is missing, exactly once. The only rooms that import
-mlflow.
+A registered model is of one base model and one task. Everything a trial observes lies in its
+journal first; what reaches MLflow while it runs is a preview, and `publish` and `sync` send
+whatever is missing, exactly once. These are the only rooms that import mlflow.
 """
-
-import logging
-import os
-
-# MLflow reads these on import. Two retries, not seven: the journal outlasts a server that is away,
-# so nobody need wait for it.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault(
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
-)  # the URL may hold a password
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 from forget.tracking.connection import Unreachable, tracking_uri, ui_command
 from forget.tracking.publishing import publish, sync
@@ -39,7 +26,3 @@ __all__ = [
     "trial_sink",
     "ui_command",
 ]
-
-# Again, for whoever imported mlflow first.
-logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
-logging.getLogger("alembic").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])

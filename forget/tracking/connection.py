@@ -1,29 +1,60 @@
-"""The tracking server: where it is, what a request to it may hold, and what becomes of one that it does not answer."""
+"""The tracking server: its address, clients of it, and requests that it does not answer."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mlflow
 import requests
-from mlflow.exceptions import MlflowException
 
 from forget.errors import BadInput
 from forget.redaction import without_secrets
 
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Have MLflow report its use to nobody, if it is imported in the block.
+
+    It decides so on import, and notes an id of this machine on disk where nothing forbids it.
+    """
+    before = os.environ.get("MLFLOW_DISABLE_TELEMETRY")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = before or "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_DISABLE_TELEMETRY"]
+
+
+# No other room of this package is imported before this one.
+with _without_telemetry():
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
 BATCH = 1000
 """Metrics a request: MLflow's limit."""
+MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # The URL may hold a password.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Not seven: the journal outlasts a server that is away, so nobody need wait for it.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+"""Environment of a process that talks to the server, where the user has not set it otherwise."""
 OUR_MISTAKES = (
     "INVALID_PARAMETER_VALUE",
     "BAD_REQUEST",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 )
-"""Error codes that a server gives when it is there and right."""
+"""Error codes of a working server that rejects our request."""
 
 
 class Unreachable(BadInput):
@@ -31,14 +62,33 @@ class Unreachable(BadInput):
 
 
 def tracking_uri() -> str:
-    """$MLFLOW_TRACKING_URI, or the SQLite file mlflow.db in the working directory. Absolute: workers run elsewhere."""
+    """Return $MLFLOW_TRACKING_URI, or that of the SQLite file mlflow.db in this directory.
+
+    The path of a file is absolute, since workers run elsewhere.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     path = uri.removeprefix("sqlite:///")
     return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
 
 
+def connect(uri: str) -> MlflowClient:
+    """Return a client of the server, after teaching MLflow its MANNERS."""
+    _teach_manners()
+    return MlflowClient(uri)
+
+
+def _teach_manners() -> None:
+    for name, value in MANNERS.items():
+        os.environ.setdefault(name, value)
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
+
+
 def ui_command() -> tuple[list[str], dict[str, str]]:
-    """The command that serves MLflow's pages over the local store, to this machine alone, and what to add to its environment.
+    """Return the command that serves MLflow's pages over the local store, to this machine alone.
+
+    Returns:
+        The command, and what to add to its environment.
 
     Raises:
         BadInput: $MLFLOW_TRACKING_URI is a server, which has its own pages.
@@ -48,6 +98,7 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
         raise BadInput(
             f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: open that address in a browser"
         )
+    _teach_manners()
     # Nobody asks for a password here. The database's own may be in the address, which `ps` must not
     # show.
     serve = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
@@ -58,14 +109,17 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
 
 
 def artifacts(uri: str) -> str | None:
-    """The folder for files beside a SQLite database; None where the server has its own place."""
+    """Return the folder for files beside a SQLite database; None where the server has its own."""
     path = uri.removeprefix("sqlite:///")
     return None if path == uri else (Path(path).parent / "mlartifacts").as_uri()
 
 
 @contextmanager
 def reaching(uri: str) -> Iterator[None]:
-    """Raises Unreachable for what a server that is away makes of a request. What is our own mistake stays as it is."""
+    """Raise Unreachable for what a server that is away makes of a request.
+
+    The error of a request that was our own mistake is raised as it is.
+    """
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
@@ -79,7 +133,7 @@ def reaching(uri: str) -> Iterator[None]:
 
 @contextmanager
 def unless_it_exists() -> Iterator[None]:
-    """Passes over the answer that what was to be made is there already: another process was first."""
+    """Pass over the answer that the thing to be made is there: another process was first."""
     try:
         yield
     except MlflowException as error:
@@ -89,7 +143,7 @@ def unless_it_exists() -> Iterator[None]:
 
 @contextmanager
 def default_server(uri: str) -> Iterator[None]:
-    """For the few functions of MLflow that know only the process's own server."""
+    """Make the server this process's own, for the few functions of MLflow that know no other."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:

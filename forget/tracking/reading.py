@@ -17,7 +17,7 @@ from forget.results.rows import Row
 from forget.storage.finished import MEASURES, measured
 from forget.storage.folders import whole_folder
 from forget.storage.remote import within
-from forget.tracking.connection import reaching, tracking_uri
+from forget.tracking.connection import connect, reaching, tracking_uri
 from forget.tracking.study import refuse_deleted
 
 
@@ -40,7 +40,7 @@ def read_experiment(
         Unreachable: the server is away.
     """
     uri = tracking_uri()
-    client = MlflowClient(uri)
+    client = connect(uri)
     with reaching(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:

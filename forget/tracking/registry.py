@@ -27,7 +27,13 @@ from forget.results.metrics import metric_name
 from forget.results.outcome import Outcome
 from forget.storage.store import Store
 from forget.tracking.card import model_card
-from forget.tracking.connection import default_server, reaching, tracking_uri, unless_it_exists
+from forget.tracking.connection import (
+    connect,
+    default_server,
+    reaching,
+    tracking_uri,
+    unless_it_exists,
+)
 from forget.tracking.study import Study
 
 if TYPE_CHECKING:
@@ -51,7 +57,7 @@ def load_forgotten(
     name, _, version = asked.partition("/")
     name, _, at = name.partition("@")
     uri = tracking_uri()
-    client = MlflowClient(uri)
+    client = connect(uri)
     with reaching(uri):
         registered = _registered(client, name)
         if registered is None:

@@ -24,6 +24,7 @@ from forget.tracking.connection import (
     BATCH,
     Unreachable,
     artifacts,
+    connect,
     reaching,
     tracking_uri,
     unless_it_exists,
@@ -52,7 +53,7 @@ class Study:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(self.uri)
+        return connect(self.uri)
 
 
 def open_study(expansion: Expansion, spec_text: str) -> Study:

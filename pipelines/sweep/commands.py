@@ -54,7 +54,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     left = plan.check(expansion, store).todo
     # Whatever is refused is refused before anything is written or logged.
     with slots(sweep.resources, address) if left else nullcontext(0) as held, _alone(sweep, store):
-        store.mend()
+        Trials(store).mend()
         driver = Driver(expansion, store)
         study = tracking.open_study(expansion, spec_text)
         status: str = "FAILED"

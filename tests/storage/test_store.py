@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from forget.errors import BadInput
 from forget.storage import checksums
+from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder, write_text
 from forget.storage.store import Store
 
@@ -196,17 +197,17 @@ def test_what_lost_something_is_found_before_it_is_needed(
     for folder in folders:
         with whole_folder(folder) as draft:
             (draft / "weights").write_bytes(bytes(100))
-    store.mend()
+    Trials(store).mend()
     assert all(folder.exists() for folder in folders)
     assert not caplog.text
     for folder, lock in zip(folders, locks, strict=True):
         os.truncate(folder / "weights", 50)
         # Whoever makes it may be about to replace it.
         with FileLock(tmp_path / lock):
-            store.mend()
+            Trials(store).mend()
         assert folder.exists()
         assert str(folder) not in caplog.text
-        store.mend()
+        Trials(store).mend()
         # A damaged model says that its trial has not finished.
         assert folder.exists() == (folder.name == "model")
         assert f"{folder} is damaged (weights has 50 bytes of 100)" in caplog.text

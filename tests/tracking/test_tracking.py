@@ -573,6 +573,31 @@ def test_the_default_store_lies_in_the_working_directory(
     )
 
 
+def test_importing_changes_nothing_of_the_process(tmp_path: Path) -> None:
+    """Assert that the environment is as before, and that MLflow has noted nothing of this machine."""
+    script = """
+        import os
+        before = dict(os.environ)
+        import forget.storage.remote, forget.tracking
+        assert os.environ == before, set(os.environ.items()) ^ set(before.items())
+        from mlflow.telemetry import get_telemetry_client
+        assert get_telemetry_client() is None
+        assert not list(os.scandir(os.environ["HOME"]))
+        forget.tracking.connection.connect("sqlite:///mlflow.db")
+        manners = {key: os.environ[key] for key in os.environ.keys() - before.keys()}
+        assert manners == forget.tracking.connection.MANNERS, manners
+    """
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env=environment | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def published(
     study: tracking.Study, trial: Trial, id: str, store: Store, answers: int = 4
 ) -> Outcome:
