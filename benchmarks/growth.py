@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import stores
+from benchmarks.storage import stores
 from forget.evaluation import scoring
 from forget.models import catalogue, language_model, loading
 from forget.planning import plan

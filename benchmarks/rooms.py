@@ -15,10 +15,10 @@ from forget.errors import BadInput
 @cache
 def rows(room: str, quick: bool) -> list[Comparison[Any] | Share]:
     """All rows of a room, the same objects each time: they share what is made once."""
-    # Here, since a room imports what it compares with, which takes seconds.
-    found: list[Comparison[Any] | Share] = importlib.import_module(
-        f"benchmarks.{room}"
-    ).comparisons(quick)
+    (path,) = page.HERE.rglob(f"{room}.py")
+    # Imported here, since a room imports what it compares with, which takes seconds.
+    module = importlib.import_module(f"benchmarks.{path.parent.name}.{room}")
+    found: list[Comparison[Any] | Share] = module.comparisons(quick)
     return found
 
 

@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stores
+from benchmarks.storage import stores
 from benchmarks.load import wire
 from benchmarks.load.page import Grown
 from benchmarks.load.stack import Measurement, Stack

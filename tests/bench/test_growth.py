@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import stores
+from benchmarks.storage import stores
 from benchmarks.growth import Curve, Growth, exponent, measure, plot, sizes
 from forget.preflight import expand
 from forget.results.files import read_rows, write_rows

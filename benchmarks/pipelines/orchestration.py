@@ -30,7 +30,7 @@ import psutil
 
 from benchmarks import data
 from benchmarks.compare import Share, functions
-from benchmarks.trials import sweep_as_command
+from benchmarks.pipelines.trials import sweep_as_command
 from forget import tracking
 from forget.events import Event, StageStarted, Step
 from forget.models import catalogue, loading

@@ -42,10 +42,10 @@ from forget.tasks.draws import Material, gather
 from forget.tasks.task import Example
 from forget.trial import run_trial
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 BATCH = 8
-"""Of the harness: the fastest on short contexts on two cores, or near it (benchmarks.scoring tries
+"""Of the harness: the fastest on short contexts on two cores, or near it (benchmarks.evaluation.scoring tries
 them).
 """
 
