@@ -323,6 +323,18 @@ def every_measure() -> Iterator[Measure]:
             yield measure.flipped
 
 
+def named(name: str) -> Measure:
+    """Return the measure of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for measure in every_measure():
+        if measure.name == name:
+            return measure
+    raise KeyError(name)
+
+
 def measures(rows: Sequence[Row], flipped: bool = False) -> dict[str, Estimate]:
     """Compute every number of a trial, for each phase, task and split there are Rows of.
 
