@@ -1,4 +1,4 @@
-"""What a trial tells whoever observes it, and what it leaves behind."""
+"""Events that a trial passes to whoever observes it; the last one is its Outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from forget.settings.parts import Part
 
 
 class StageStarted(Part):
-    """A stretch of work of `steps` equal parts begins, e.g. "learn", "forget", "score forgotten", "probe"."""
+    """Begin of a stretch of work of `steps` equal parts.
+
+    Its stage is, e.g., "learn", "forget", "score forgotten" or "probe".
+    """
 
     kind: Literal["stage"] = "stage"
     stage: str
@@ -18,12 +21,15 @@ class StageStarted(Part):
 
 
 class Step(Part):
-    """One optimiser step of "learn" or "forget" is done, or one batch of another stage (loss and rate are then None)."""
+    """End of one optimiser step of "learn" or "forget", or of one batch of another stage.
+
+    A batch of another stage has neither loss nor rate.
+    """
 
     kind: Literal["step"] = "step"
     stage: str
     step: int
-    """From 1."""
+    """Counts from 1."""
     steps: int
     loss: float | None = None
     """Mean over the batch's answer tokens, in nats."""
@@ -38,4 +44,4 @@ Observe = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """The sink for those who only want the result."""
+    """Do nothing: the sink for those who only want the result."""

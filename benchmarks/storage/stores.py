@@ -200,7 +200,7 @@ def _outcome(trial: Trial, identity: Identity, draw: np.random.Generator) -> Out
         for phase in PHASES
         for task, split in places
         for measure in (
-            *MEASURES,
+            *(one.name for one in MEASURES if not one.change and one.column != "spread"),
             *(("forget_gap", "forget_ratio") if phase == "forgotten" else ()),
         )
     }

@@ -1,4 +1,4 @@
-"""What a sweep's Rows bear: the paper's analyses, each a function of a `Study`, every number with its interval.
+"""The paper's analyses, each a function of a `Study`; every number has its interval.
 
 Nothing here draws or writes; forget.report does.
 """

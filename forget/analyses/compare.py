@@ -1,4 +1,4 @@
-"""Two studies, A and B: the cells that match, and the difference B - A of every number.
+"""Comparison of two studies, A and B: the difference B - A of every number of matching cells.
 
 Cells match on what varies within the studies. What the studies have no value in common of, e.g. the
 model of one and of the other, is what is compared. Items that both were scored on are resampled
@@ -10,27 +10,29 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 
 from forget.analyses.probes import best_layer
 from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
-from forget.analyses.study import Cell, Study
-from forget.analyses.words import NAMES, flattened, rate_name
+from forget.analyses.study import Cell, Study, resamples_items
+from forget.analyses.words import SPLIT_WORDS, flattened, rate_name
 from forget.errors import BadInput
-from forget.results.metrics import Estimate
+from forget.results import metrics
+from forget.results.metrics import Estimate, Measure
+from forget.results.rows import PHASES
 
 MEAN = "mean over tasks"
 OTHERS = "mean over other tasks"
-RATIOS = ("forget_ratio", "flipped_forget_ratio")
 DIGITS = 12
-"""Decimals of a difference. Below lies the rounding of sums, which would make equal accuracies of a
-resample unequal.
+"""Decimals of a difference.
+
+Below lies the rounding of sums, which would make equal accuracies of a resample unequal.
 """
 
 PROBE_CHANCE = 0.5
-"""Of the (question, answer) pairs that a probe tells apart, half are right."""
+"""Accuracy of a guess: half of the (question, answer) pairs that a probe tells apart are right."""
 
 
 @dataclass(frozen=True)
@@ -38,42 +40,42 @@ class Line:
     """One number of two cells that match."""
 
     at: str
-    """The settings that tell the pair from other pairs of the task; empty where there is one alone."""
+    """The settings that tell the pair from other pairs of the task; empty for the only pair."""
     task: str
     """The task forgotten, or MEAN."""
     measured: str
     """The task measured, or MEAN, or OTHERS."""
     elsewhere: bool
-    """Whether the task measured is another than the one forgotten."""
+    """True where the task measured is another than the one forgotten."""
     phase: str
     split: str
     measure: str
     a: Estimate | None
-    """None where it was not taken; an Estimate may be missing, which is another thing."""
+    """The number of A; None where it was not taken. An Estimate may be missing, another thing."""
     b: Estimate | None
     difference: Estimate | None
     """B - A."""
     paired: bool
-    """Whether both were scored on the same items, seed by seed."""
+    """True where both were scored on the same items, seed by seed."""
     seeds: tuple[int, int]
-    """Trials of A and of B that the number is of."""
+    """Number of trials of A and of B."""
     p: float | None
-    """Of no difference (bootstrap over items and seeds)."""
+    """p of no difference (bootstrap over items and seeds)."""
     adjusted: float | None
-    """p after Holm's correction for the tasks of the measure; the mean over tasks is one alone."""
+    """p after Holm's correction for the tasks of the measure.
+
+    The mean over tasks is one number alone, and needs none.
+    """
     effect: float | None
     """Cohen's h of an accuracy, from A to B: 0.2 is small, 0.8 large."""
     draws: tuple[Draws, Draws] | None = field(default=None, repr=False, compare=False)
-    """Of A and of B, where the difference is defined."""
+    """The draws of A and of B, where the difference is defined."""
 
     @property
     def headline(self) -> bool:
-        """Whether it is one of the numbers that a study is known by: accuracy and forget ratio after forgetting the task."""
-        return (
-            self.phase == "forgotten"
-            and not self.elsewhere
-            and self.measure in ("accuracy", *RATIOS)
-        )
+        """True for a headline measure of the task forgotten, after forgetting."""
+        known = {measure.name for measure in metrics.every_measure() if measure.headline}
+        return self.phase == "forgotten" and not self.elsewhere and self.measure in known
 
 
 @dataclass(frozen=True)
@@ -81,215 +83,307 @@ class Unmatched:
     """A cell without a partner."""
 
     study: str
-    """The one that has it: "A" or "B"."""
+    """The study that has it: "A" or "B"."""
     task: str
     at: str
 
 
 @dataclass(frozen=True)
 class Comparison:
+    """Every difference between two studies."""
+
     settings: dict[str, tuple[str, str]]
-    """What is compared: the values of A and of B by setting, where they have none in common; and the
-    seeds, if they differ.
-    """
+    """Values of A and of B by setting, where they have none in common; and seeds that differ."""
     lines: list[Line]
     means: list[Line]
-    """The same over the tasks that have both numbers. Items and seeds are resampled, the tasks are
-    taken as they are.
+    """Means of the lines over the tasks that have both numbers.
+
+    Items and seeds are resampled, the tasks are taken as they are.
     """
     unmatched: list[Unmatched]
 
 
 def compare(a: Study, b: Study) -> Comparison:
-    """
+    """Match the cells of two studies and compare every number of those that match.
+
     Raises:
         BadInput: no cell of A has a partner in B.
     """
-    flat = tuple([_settings(cell) for cell in study.cells] for study in (a, b))
-    keys = dict.fromkeys(key for fields in (*flat[0], *flat[1]) for key in fields)
-    values = {
-        key: tuple(tuple(dict.fromkeys(fields.get(key) for fields in study)) for study in flat)
-        for key in keys
-    }
-    apart = [key for key, (here, there) in values.items() if not set(here) & set(there)]
-    matched = [
-        key for key, both in values.items() if key not in apart and len({*both[0], *both[1]}) > 1
-    ]
-
-    found: dict[tuple[str | None, ...], tuple[list[Cell], list[Cell]]] = defaultdict(
-        lambda: ([], [])
-    )
-    for side, study in enumerate((a, b)):
-        for cell, fields in zip(study.cells, flat[side], strict=True):
-            # Seeds in order: where both have the same ones, they are resampled together.
-            ordered = tuple(sorted(cell.outcomes, key=lambda outcome: outcome.trial.seed))
-            found[cell.task, *(fields.get(key) for key in matched)][side].append(
-                replace(cell, outcomes=ordered)
-            )
+    values = _values(a, b)
+    apart, matched = [], []
+    for name, (ours, theirs) in values.items():
+        if not {*ours} & {*theirs}:
+            apart.append(name)
+        elif len({*ours, *theirs}) > 1:
+            matched.append(name)
+    # Of several values that A has of what differs from B as a whole, each pair is told by its own.
+    several = [name for name in apart if max(map(len, values[name])) > 1]
 
     lines: list[Line] = []
     unmatched: list[Unmatched] = []
-    # One of several values that A has of what differs from B as a whole is told by its pair of
-    # values.
-    several = [key for key in apart if max(map(len, values[key])) > 1]
-    for (task, *at), (ours, theirs) in found.items():
-        shared = [f"{key} {_shown(key, value)}" for key, value in zip(matched, at, strict=True)]
-        for one, other in product(ours, theirs):
-            pair = _settings(one), _settings(other)
-            own = [
-                f"{key} {_against(key, *([fields.get(key)] for fields in pair))}" for key in several
-            ]
-            lines += _lines(", ".join(shared + own), one, other)
-        if not (ours and theirs):
-            for name, cells in (("A", ours), ("B", theirs)):
+    for partners in _partners(a, b, matched):
+        shared = _named(matched, partners.ours + partners.theirs)
+        for one, other in product(partners.ours, partners.theirs):
+            lines += _lines(", ".join(shared + _told_apart(several, one, other)), one, other)
+        if not (partners.ours and partners.theirs):
+            for study, cells in (("A", partners.ours), ("B", partners.theirs)):
                 for cell in cells:
-                    own = [f"{key} {_shown(key, _settings(cell).get(key))}" for key in several]
-                    unmatched.append(Unmatched(name, str(task), ", ".join(shared + own)))
+                    at = ", ".join(shared + _named(several, [cell]))
+                    unmatched.append(Unmatched(study, cell.task, at))
     if not lines:
         raise BadInput(
             f"the two studies have no cell in common: A has {_listed(a)}, B has {_listed(b)}"
         )
 
+    settings = {name: (_all(name, values[name][0]), _all(name, values[name][1])) for name in apart}
+    settings |= {name: (ours, theirs) for name, ours, theirs in _besides(a, b) if ours != theirs}
     groups: dict[tuple[object, ...], list[Line]] = defaultdict(list)
     for line in lines:
         groups[line.at, line.phase, line.split, line.measure, line.elsewhere].append(line)
-    means = [mean for group in groups.values() if (mean := _mean(group))]
-    settings = {key: (_all(key, values[key][0]), _all(key, values[key][1])) for key in apart}
-    settings |= {name: (here, there) for name, here, there in _besides(a, b) if here != there}
+    adjusted = [_adjusted(group) for group in groups.values()]
+    means = [_mean(group) for group in groups.values()]
     return Comparison(
-        settings, [line for group in groups.values() for line in _adjusted(group)], means, unmatched
+        settings, [*chain.from_iterable(adjusted)], [mean for mean in means if mean], unmatched
     )
+
+
+Values = tuple[str | None, ...]
+"""Distinct values of a setting in one study; None for a cell without the setting."""
+
+
+@dataclass(frozen=True)
+class _Partners:
+    """Cells of one task, equal in what varies within the studies."""
+
+    ours: list[Cell] = field(default_factory=list)
+    """Those of A."""
+    theirs: list[Cell] = field(default_factory=list)
+    """Those of B."""
 
 
 def _settings(cell: Cell) -> dict[str, str]:
-    return {key: value for key, value in flattened(cell.trial).items() if key != "seed"}
+    return {name: value for name, value in flattened(cell.trial).items() if name != "seed"}
+
+
+def _values(a: Study, b: Study) -> dict[str, tuple[Values, Values]]:
+    """List the values of every setting in A and in B."""
+    ours = [_settings(cell) for cell in a.cells]
+    theirs = [_settings(cell) for cell in b.cells]
+    found = {}
+    for name in dict.fromkeys(chain.from_iterable([*ours, *theirs])):
+        found[name] = (
+            tuple(dict.fromkeys(fields.get(name) for fields in ours)),
+            tuple(dict.fromkeys(fields.get(name) for fields in theirs)),
+        )
+    return found
+
+
+def _partners(a: Study, b: Study, matched: Sequence[str]) -> list[_Partners]:
+    """Group the cells of A and of B by their task and the values of the matched settings."""
+    found: dict[tuple[str | None, ...], _Partners] = defaultdict(_Partners)
+    for side, study in (("ours", a), ("theirs", b)):
+        for cell in study.cells:
+            fields = _settings(cell)
+            # Seeds in order: where both have the same ones, they are resampled together.
+            ordered = tuple(sorted(cell.outcomes, key=lambda outcome: outcome.trial.seed))
+            partners = found[cell.task, *(fields.get(name) for name in matched)]
+            getattr(partners, side).append(replace(cell, outcomes=ordered))
+    return list(found.values())
+
+
+def _named(names: Sequence[str], cells: Sequence[Cell]) -> list[str]:
+    """Write settings with their values, which are those of the first of the cells."""
+    fields = _settings(cells[0])
+    return [f"{name} {_shown(name, fields.get(name))}" for name in names]
+
+
+def _told_apart(several: Sequence[str], one: Cell, other: Cell) -> list[str]:
+    """Name the values that tell a pair of cells from other pairs."""
+    ours, theirs = _settings(one), _settings(other)
+    found = []
+    for name in several:
+        here, there = _shown(name, ours.get(name)), _shown(name, theirs.get(name))
+        found.append(f"{name} {here} against {there}")
+    return found
 
 
 def _besides(a: Study, b: Study) -> Iterator[tuple[str, str, str]]:
-    """(name, value of A, value of B) of what tells trials apart beside their settings."""
-    here, there = (
-        ", ".join(map(str, sorted({outcome.trial.seed for outcome in study.outcomes})))
-        for study in (a, b)
-    )
-    yield "seed", here, there
+    """Yield (name, value of A, value of B) of what tells trials apart beside their settings."""
+    yield "seed", _seeds(a), _seeds(b)
+    yield "protocol", _protocol(a), _protocol(b)
+
+
+def _seeds(study: Study) -> str:
+    taken = {outcome.trial.seed for outcome in study.outcomes}
+    return ", ".join(map(str, sorted(taken)))
+
+
+def _protocol(study: Study) -> str:
     # An identity that is not what the settings give today was given by other code, whose numbers
     # may differ.
-    current = [all(o.trial.id(o.data) == o.id for o in study.outcomes) for study in (a, b)]
-    here, there = ("this version's" if one else "another version's" for one in current)
-    yield "protocol", here, there
+    current = all(o.trial.id(o.data) == o.id for o in study.outcomes)
+    return "this version's" if current else "another version's"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A number of a cell: the task measured, phase, split and measure."""
+
+    task: str
+    phase: str
+    split: str
+    measure: str
 
 
 def _lines(at: str, a: Cell, b: Cell) -> Iterator[Line]:
-    # The plain ratio is defined for flipped labels, too; of two different ratios there is no
-    # difference.
-    ratio = a.ratio if a.ratio == b.ratio else RATIOS[0]
-    after = ("accuracy", "forget_gap", ratio, "confidence", "option_mass", "entropy")
-    others = [task for task in dict.fromkeys((*a.trial.tasks, *b.trial.tasks)) if task != a.task]
-    places = [(a.task, "learned", split, "accuracy") for split in NAMES]
-    places += [(a.task, "forgotten", split, measure) for measure in after for split in NAMES]
-    places += [(task, "forgotten", "test", ratio) for task in others]
-    for task, phase, split, measure in places:
-        drawn = [cell.draws(phase, split, measure, task) for cell in (a, b)]
-        counts = [cell.n(phase, split, task) for cell in (a, b)]
-        items = [
-            [sample.examples for sample in cell.samples(phase, split, task)] for cell in (a, b)
-        ]
-        yield from _line(
-            at, a, b, (task, phase, split, measure), drawn, counts, items[0] == items[1]
-        )
+    """Compare every number of two cells that match."""
+    for place in _places(a, b):
+        sides = []
+        for cell in (a, b):
+            draws = cell.draws(place.phase, place.split, place.measure, place.task)
+            sides.append((draws, cell.n(place.phase, place.split, place.task)))
+        if resamples_items(place.measure):
+            items = [_items(cell, place) for cell in (a, b)]
+            paired = items[0] == items[1]
+        else:
+            paired = _models(a, place.phase) == _models(b, place.phase)
+        yield from _line(at, a, b, place, sides, paired)
     for phase in ("learned", "forgotten"):
-        models = [
-            [o.id if phase == "forgotten" else o.learned_id for o in cell.outcomes]
-            for cell in (a, b)
-        ]
         # Which questions a probe was tested on is not kept: two probes are of the same ones for
         # sure where they are the same.
-        same = models[0] == models[1]
-        skills = [_skill(cell, phase) for cell in (a, b)]
-        counts = [n for _, n in skills]
-        yield from _line(
-            at,
-            a,
-            b,
-            (a.task, phase, "test", "probe_skill"),
-            [draws for draws, _ in skills],
-            counts,
-            same,
-        )
+        paired = _models(a, phase) == _models(b, phase)
+        place = _Place(a.task, phase, "test", "probe_skill")
+        yield from _line(at, a, b, place, [_skill(a, phase), _skill(b, phase)], paired)
+
+
+def _places(a: Cell, b: Cell) -> Iterator[_Place]:
+    """Yield the numbers that two cells are compared by, in the order of metrics.MEASURES."""
+
+    def both(measure: Measure) -> str:
+        # The plain ratio is defined for flipped labels, too; of two different ratios there is no
+        # difference.
+        ours, theirs = measure.under(a.flipped), measure.under(b.flipped)
+        return ours.name if ours is theirs else measure.name
+
+    for phase in PHASES:
+        for measure in metrics.MEASURES:
+            if phase in measure.compared:
+                for split in SPLIT_WORDS:
+                    yield _Place(a.task, phase, split, both(measure))
+    for task in dict.fromkeys((*a.trial.tasks, *b.trial.tasks)):
+        if task != a.task:
+            yield _Place(task, "forgotten", "test", both(metrics.FORGET_RATIO))
+
+
+def _items(cell: Cell, place: _Place) -> list[tuple[str, ...]]:
+    return [sample.examples for sample in cell.samples(place.phase, place.split, place.task)]
+
+
+def _models(cell: Cell, phase: str) -> list[str]:
+    return [o.id if phase == "forgotten" else o.learned_id for o in cell.outcomes]
 
 
 def _skill(cell: Cell, phase: str) -> tuple[Draws | None, int]:
-    """Probe accuracy above chance at the layer that reads best after learning, and the questions it rests on."""
+    """Return probe accuracy above chance and the questions it rests on.
+
+    The layer is the one that reads best after learning.
+    """
     layer, found = best_layer(cell), cell.probe_draws(phase)
-    return (
-        (None, 0)
-        if layer is None or layer not in found
-        else (found[layer] - PROBE_CHANCE, cell.probes(phase)[layer].n)
-    )
+    if layer is None or layer not in found:
+        return None, 0
+    return found[layer] - PROBE_CHANCE, cell.probes(phase)[layer].n
 
 
 def _line(
     at: str,
     a: Cell,
     b: Cell,
-    place: tuple[str, str, str, str],
-    drawn: Sequence[Draws | None],
-    counts: Sequence[int],
+    place: _Place,
+    sides: Sequence[tuple[Draws | None, int]],
     paired: bool,
 ) -> Iterator[Line]:
-    """The line of a number that was taken in either study."""
-    task, phase, split, measure = place
-    if all(draws is None for draws in drawn):
+    """Yield the line of a number that was taken in either study.
+
+    Args:
+        at: see `Line`.
+        a: the cell of A.
+        b: the cell of B.
+        place: the number.
+        sides: its draws and items, of A and of B.
+        paired: see `Line`.
+    """
+    (ours, n), (theirs, m) = sides
+    if ours is None and theirs is None:
         return
-    one, other = (
-        None if draws is None else estimate(draws, n)
-        for draws, n in zip(drawn, counts, strict=True)
-    )
     difference, p, effect, both = None, None, None, None
-    if drawn[0] is not None and drawn[1] is not None:
-        both = drawn[0], drawn[1]
-        draws = _difference(*both)
-        difference = estimate(draws, counts[0] if paired else sum(counts))
+    if ours is not None and theirs is not None:
+        draws = _difference(ours, theirs)
+        difference = estimate(draws, n if paired else n + m)
         if difference.value is not None:
+            both = ours, theirs
             p = p_value(draws)
-            effect = cohens_h(both[0][0], both[1][0]) if measure == "accuracy" else None
+            effect = cohens_h(ours[0], theirs[0]) if place.measure == "accuracy" else None
     yield Line(
-        at=at, task=a.task, measured=task, elsewhere=task != a.task, phase=phase, split=split, measure=measure,
-        a=one, b=other, difference=difference, paired=paired, seeds=(len(a.outcomes), len(b.outcomes)),
-        p=p, adjusted=None, effect=effect, draws=None if p is None else both,
-    )  # fmt: skip
+        at=at,
+        task=a.task,
+        measured=place.task,
+        elsewhere=place.task != a.task,
+        phase=place.phase,
+        split=place.split,
+        measure=place.measure,
+        a=None if ours is None else estimate(ours, n),
+        b=None if theirs is None else estimate(theirs, m),
+        difference=difference,
+        paired=paired,
+        seeds=(len(a.outcomes), len(b.outcomes)),
+        p=p,
+        adjusted=None,
+        effect=effect,
+        draws=both,
+    )
 
 
 def _difference(a: Draws, b: Draws) -> Draws:
+    """Subtract A from B, without what rounding alone makes of it."""
     return np.round(b - a, DIGITS)
 
 
 def _mean(group: Sequence[Line]) -> Line | None:
-    """Over the lines of one measure that have a difference; None for fewer than two."""
-    taken = [(line, line.draws) for line in group if line.draws]
-    if len(taken) < 2:
+    """Average the lines of one measure that have a difference; None for fewer than two."""
+    ours, theirs, counts, seeds = [], [], [], []
+    for line in group:
+        if line.draws and line.a and line.b and line.difference:
+            ours.append(line.draws[0])
+            theirs.append(line.draws[1])
+            counts.append((line.a.n, line.b.n, line.difference.n))
+            seeds.append(line.seeds)
+    if len(ours) < 2:
         return None
-    first = taken[0][0]
-    a, b = (np.mean([draws[side] for _, draws in taken], axis=0) for side in (0, 1))
-    ours, theirs, both = (
-        sum(one.n for one in column if one)
-        for column in zip(*((line.a, line.b, line.difference) for line, _ in taken), strict=True)
-    )
-    draws = _difference(a, b)
-    p = p_value(draws)
+    a, b = np.mean(ours, axis=0), np.mean(theirs, axis=0)
+    of_a, of_b, of_both = np.sum(counts, axis=0).tolist()
+    trials_a, trials_b = np.sum(seeds, axis=0).tolist()
+    difference = _difference(a, b)
+    p = p_value(difference)
     return replace(
-        first, task=MEAN, measured=OTHERS if first.elsewhere else MEAN,
-        a=estimate(a, ours), b=estimate(b, theirs), difference=estimate(draws, both),
-        paired=all(line.paired for line, _ in taken), p=p, adjusted=p, effect=None, draws=(a, b),
-        seeds=(sum(line.seeds[0] for line, _ in taken), sum(line.seeds[1] for line, _ in taken)),
-    )  # fmt: skip
+        group[0],
+        task=MEAN,
+        measured=OTHERS if group[0].elsewhere else MEAN,
+        a=estimate(a, of_a),
+        b=estimate(b, of_b),
+        difference=estimate(difference, of_both),
+        paired=all(line.paired for line in group if line.draws),
+        seeds=(trials_a, trials_b),
+        p=p,
+        adjusted=p,
+        effect=None,
+        draws=(a, b),
+    )
 
 
 def _adjusted(group: Sequence[Line]) -> list[Line]:
-    return [
-        replace(line, adjusted=p)
-        for line, p in zip(group, holm([line.p for line in group]), strict=True)
-    ]
+    """Correct the p of lines for their number."""
+    adjusted = holm([line.p for line in group])
+    return [replace(line, adjusted=p) for line, p in zip(group, adjusted, strict=True)]
 
 
 def _shown(key: str, value: str | None) -> str:
@@ -302,11 +396,7 @@ def _all(key: str, values: Sequence[str | None]) -> str:
     return ", ".join(_shown(key, value) for value in values)
 
 
-def _against(key: str, ours: Sequence[str | None], theirs: Sequence[str | None]) -> str:
-    return f"{_all(key, ours)} against {_all(key, theirs)}"
-
-
 def _listed(study: Study) -> str:
-    """The study's cells in a few words, e.g. "science at rate 1e-4"."""
+    """Name the study's cells in a few words, e.g. "science (tiny) at rate 1e-4"."""
     cells = [f"{cell.task} ({cell.setting}) at rate {rate_name(cell.rate)}" for cell in study.cells]
     return ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")

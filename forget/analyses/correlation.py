@@ -1,4 +1,4 @@
-"""Correlations whose interval comes of resamples, be it of tasks, of pairs of tasks or of examples."""
+"""Correlations over tasks, pairs of tasks or examples; their intervals come from resamples."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.stats import norm, rankdata
 from forget.analyses.resampling import Draws, estimate, holm, over_seeds, p_value
 from forget.results.metrics import RESAMPLES, Estimate
 
-LEAST = 10
+FEWEST_EXAMPLES = 10
 """Examples that a correlation over examples needs."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """How one thing goes with how much, or how early, is forgotten."""
+    """Correlation of one thing with how much, or how early, is forgotten."""
 
     name: str
     spearman: Estimate
@@ -27,7 +27,7 @@ class Correlation:
     """Two-sided, by permutation."""
     p_pearson: float | None
     draws: Draws
-    """Of Spearman's, NaN where it is missing."""
+    """Spearman's with its resamples; NaN where it is missing."""
     adjusted: float | None = None
     """`p_spearman` after Holm's correction for what it is shown with."""
 
@@ -47,14 +47,23 @@ class Paired:
 
 
 def pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
-    """Correlation of x and y, [n], in each resample, by weights [1 + RESAMPLES, n]; NaN where one is constant."""
+    """Correlate two numbers in each resample; NaN where one is constant.
+
+    Args:
+        x: [n]
+        y: [n]
+        weights: [1 + RESAMPLES, n]
+    """
     weights = _shares(weights)
     a, b = _scaled(x), _scaled(y)
-    return _ratio(weights @ a**2, weights @ (a * b), weights @ b**2, weights @ a, weights @ b)
+    return _of_moments(weights @ a**2, weights @ (a * b), weights @ b**2, weights @ a, weights @ b)
 
 
 def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
-    """The same of the ranks, as if each item were there as often as its weight says."""
+    """Correlate the ranks, as if each item were there as often as its weight says.
+
+    The arguments are those of `pearson`.
+    """
     weights = _shares(weights)
     a = midranks(x, weights)
     # Two values correlate as their ranks do.
@@ -65,7 +74,7 @@ def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
     )
     heavy = weights * a
     squares = np.einsum("ij,ij,ij->i", weights, b, b)
-    return _ratio(
+    return _of_moments(
         np.vecdot(heavy, a),
         np.vecdot(heavy, b),
         squares,
@@ -75,10 +84,16 @@ def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
 
 
 def midranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[R, n] weight below each of the values [n] plus half of the weight at it, less 1/2, which is their mean.
+    """Rank the values by the weight below each plus half of the weight at it.
+
+    The mean rank, 1/2, is taken off.
 
     Args:
+        values: [n]
         weights: [R, n], each row of sum 1.
+
+    Returns:
+        [R, n]
     """
     found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ordered = weights[:, np.argsort(place, kind="stable")]
@@ -94,20 +109,23 @@ def midranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _shares(weights: np.ndarray) -> np.ndarray:
+    """Scale each row to a sum of 1."""
     # A resample may leave out everything.
     with np.errstate(invalid="ignore"):
         return weights / weights.sum(-1, keepdims=True)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Of mean 0 and range 1; 0 where all are the same."""
+    """Scale values to mean 0 and range 1; all become 0 where they are the same."""
     return (
         (values - values.mean()) / np.ptp(values) if np.ptp(values) > 0 else np.zeros_like(values)
     )
 
 
-def _ratio(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
-    """Correlation by the means of products, of numbers whose range is about 1."""
+def _of_moments(
+    xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> Draws:
+    """Correlate two numbers, whose range is about 1, by the means of them and their products."""
     across, down = xx - x * x, yy - y * y
     # What is left of a constant is a rounding error.
     varies = (across > 1e-12) & (down > 1e-12)
@@ -116,15 +134,17 @@ def _ratio(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.
 
 
 def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
-    """Spearman's correlation over examples, the mean over the seeds that have one; missing where none has.
+    """Average Spearman's correlation over examples over the seeds that have one.
 
-    The p is that of permuting y over the examples, in all seeds alike, by the normal limit: under
-    permutation a correlation of n pairs has mean 0 and variance 1 / (n - 1), whatever the two
-    numbers are (Hoeffding 1951). With the same example in several seeds, the correlations of two
-    seeds go together as their numbers do.
+    It is missing where none has. The p is that of permuting y over the examples, in all seeds
+    alike, by the normal limit: under permutation a correlation of n pairs has mean 0 and variance 1
+    / (n - 1), whatever the two numbers are (Hoeffding 1951). With the same example in several
+    seeds, the correlations of two seeds go together as their numbers do.
     """
     found = [
-        (seed, spearman(seed.x, seed.y, seed.weights)) for seed in seeds if len(seed.x) >= LEAST
+        (seed, spearman(seed.x, seed.y, seed.weights))
+        for seed in seeds
+        if len(seed.x) >= FEWEST_EXAMPLES
     ]
     found = [(seed, draws) for seed, draws in found if np.isfinite(draws[0])]
     if not found:
@@ -133,14 +153,14 @@ def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
     used = [seed for seed, _ in found]
     names = np.unique(np.concatenate([seed.examples for seed in used]))
     n = np.array([len(seed.x) for seed in used])
+    # Covariance of the seeds' correlations under permutation, but for their number of examples.
     together = np.ones((len(used), len(used)))
     for side in ("x", "y"):
         scores = np.zeros((len(used), len(names)))
         for line, seed in zip(scores, used, strict=True):
             ranks = rankdata(getattr(seed, side))
-            line[np.searchsorted(names, seed.examples)] = (ranks - ranks.mean()) / np.linalg.norm(
-                ranks - ranks.mean()
-            )
+            ranks = ranks - ranks.mean()
+            line[np.searchsorted(names, seed.examples)] = ranks / np.linalg.norm(ranks)
         together *= scores @ scores.T
     deviation = np.sqrt((together / np.sqrt(np.outer(n - 1, n - 1))).sum()) / len(used)
     p = float(2 * norm.sf(abs(draws[0]) / deviation))
@@ -155,10 +175,10 @@ def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
 
 
 def mean(name: str, correlations: Sequence[Correlation]) -> Correlation | None:
-    """Mean of Spearman's over tasks; None where none has one.
+    """Average Spearman's correlation over tasks; None where none has one.
 
-    For these very tasks: the interval and p are of resampled examples and seeds, not of other tasks
-    that might have been taken.
+    It is the mean of these very tasks: the interval and p are of resampled examples and seeds, not
+    of other tasks that might have been taken.
     """
     found = [c for c in correlations if c.spearman.value is not None]
     if not found:
@@ -176,12 +196,13 @@ def mean(name: str, correlations: Sequence[Correlation]) -> Correlation | None:
 
 
 def missing(name: str, n: int) -> Correlation:
+    """Return a missing correlation of `n` items."""
     none = Estimate(None, None, None, n)
     return Correlation(name, none, none, None, None, np.full(1 + RESAMPLES, np.nan))
 
 
 def corrected(correlations: Sequence[Correlation]) -> list[Correlation]:
-    """The same with their p adjusted for their number (forget.analyses.resampling.holm)."""
+    """Adjust the p of correlations for their number (forget.analyses.resampling.holm)."""
     adjusted = holm([correlation.p_spearman for correlation in correlations])
     return [
         replace(correlation, adjusted=p)

@@ -1,4 +1,7 @@
-"""How far forgetting generalises within a task: trained examples, near-duplicates of them, and the rest."""
+"""Generalisation of forgetting within a task.
+
+From trained examples it may reach near-duplicates of them, and the rest.
+"""
 
 from __future__ import annotations
 
@@ -13,59 +16,67 @@ from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 
 from forget.analyses.resampling import Draws, cohens_h, holm
-from forget.analyses.study import Cell, Study
+from forget.analyses.study import Cell, Condition, Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BINS = (0.0, 0.1, 0.2, 0.35, 0.5, 1.0)
-"""Bounds of the bins of similarity to the nearest trained example. Similar ones are rare, so the
-upper bins are wide.
+"""Bounds of the bins of similarity to the nearest trained example.
+
+Similar examples are rare, so the upper bins are wide.
 """
 
-LEAST = 10
+FEWEST_ITEMS = 10
 """Items that a bin needs to be shown."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a cell's accuracy on held-out examples, tested."""
+    """Tested change of a cell's accuracy on held-out examples."""
 
     cell: Cell
     p: float
-    """Of it being the same before and after: exact McNemar test over the items of all seeds."""
+    """p of the accuracy being the same before and after, over the items of all seeds.
+
+    By the exact McNemar test.
+    """
     p_chance: float
-    """Of it being, after forgetting, that of a guess: binomial test over the same."""
+    """p of the accuracy after forgetting being that of a guess, by the binomial test."""
     effect: float
     """Cohen's h from before to after."""
     adjusted: float | None = None
-    """p after Holm's correction for the tasks of the setting and rate."""
+    """p after Holm's correction for the tasks of the condition."""
     adjusted_chance: float | None = None
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Held-out examples and near-duplicates whose similarity to the nearest trained example lies between two bounds."""
+    """Held-out examples and near-duplicates of about one similarity to a trained example.
+
+    The trained example is the nearest.
+    """
 
     low: float
     high: float
     cell: Cell
-    """It measures the examples of the bin alone, as its split "test"."""
+    """A cell that is measured on the examples of the bin alone, as its split "test"."""
 
 
 def excess(cell: Cell) -> Draws | None:
-    """Share of the skill lost on held-out examples less half of that on trained ones: above 0, forgetting generalises."""
+    """Return the share of the skill lost on held-out examples less half of that on trained ones.
+
+    Above 0, forgetting generalises.
+    """
     trained, held_out = cell.lost("train"), cell.lost("test")
     return None if trained is None or held_out is None else held_out - trained / 2
 
 
 def changes(cells: Sequence[Cell]) -> list[Change]:
-    """Of the cells of one setting and rate."""
+    """Test the change of each of the cells of one condition."""
     tested = [change for cell in cells if (change := _change(cell))]
-    ps, chances = (
-        holm([change.p for change in tested]),
-        holm([change.p_chance for change in tested]),
-    )
+    ps = holm([change.p for change in tested])
+    chances = holm([change.p_chance for change in tested])
     return [
         replace(change, adjusted=p, adjusted_chance=chance)
         for change, p, chance in zip(tested, ps, chances, strict=True)
@@ -79,6 +90,7 @@ def _change(cell: Cell) -> Change | None:
         rows = frame[
             (frame["task"] == cell.task) & (frame["split"] == "test") & frame["step"].isna()
         ]
+        # Items are paired by their names; what one phase lacks is left out of both.
         by_phase = {
             phase: part.set_index("example")["correct"] for phase, part in rows.groupby("phase")
         }
@@ -102,24 +114,27 @@ def _change(cell: Cell) -> Change | None:
 
 
 @lru_cache(maxsize=1)
-def bins(study: Study) -> dict[tuple[str, float, str], list[Bin]]:
-    """By setting, rate and task, the bins that hold enough examples, from far to near."""
-    found: dict[tuple[str, float, str], list[Bin]] = {
-        (c.setting, c.rate, c.task): [] for c in study.cells
+def bins(study: Study) -> dict[tuple[Condition, str], list[Bin]]:
+    """Return, by condition and task, the bins that hold enough examples, from far to near."""
+    found: dict[tuple[Condition, str], list[Bin]] = {
+        (cell.condition, cell.task): [] for cell in study.cells
     }
     own = {o.id: _own(study.frames[o.id], o.trial.task) for o in study.outcomes}
     for low, high in pairwise(BINS):
         within = Study(study.outcomes, {id: _within(frame, low, high) for id, frame in own.items()})
         for cell in within.cells:
-            if cell.n("learned", "test") >= LEAST and cell.n("forgotten", "test") >= LEAST:
-                found[cell.setting, cell.rate, cell.task].append(Bin(low, high, cell))
+            n = min(cell.n("learned", "test"), cell.n("forgotten", "test"))
+            if n >= FEWEST_ITEMS:
+                found[cell.condition, cell.task].append(Bin(low, high, cell))
     return found
 
 
 def _own(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Take the Rows of the task forgotten, all as of the split "test"."""
     return frame[(frame["task"] == task) & frame["step"].isna()].assign(split="test")
 
 
 def _within(own: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
+    """Take the Rows whose similarity lies between the bounds; the last bin has its upper one."""
     similar = own["similarity"]
     return own[(similar >= low) & ((similar < high) | (high == BINS[-1]))]

@@ -1,61 +1,75 @@
-"""From task to task: FR[i, j], what forgetting task i does to task j, and which of the two decides it."""
+"""The cross-task matrix FR[i, j] of how much forgetting task i takes of task j.
+
+Its variance is shared out between the two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from forget.analyses.resampling import Draws, estimate
-from forget.analyses.study import Cell, Sample, Study, forget_ratio
+from forget.analyses.study import Cell, Condition, Sample, Study, forget_ratio
 from forget.results.metrics import RESAMPLES, Estimate
 from forget.settings.trial import Trial
 
 BASELINES = ("learned on j", "learned on i", "untouched")
-"""What FR[i, j] compares with: the model that learned j, the trial's own after learning i, the one
-before any training.
+"""Models that FR[i, j] compares with.
+
+In this order: the one that learned j, the trial's own after learning i, the one before any
+training.
 """
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """FR[i, j]: share of the skill on held-out examples of task j that forgetting task i took; 1 is at chance."""
+    """FR[i, j], the share of the skill on held-out examples of j that forgetting i took.
 
-    setting: str
-    rate: float
+    1 is at chance.
+    """
+
+    condition: Condition
     rows: tuple[str, ...]
     """Tasks forgotten, similar rows side by side."""
     columns: tuple[str, ...]
     """Tasks measured, likewise."""
     ratios: dict[str, list[list[Draws | None]]]
-    """By baseline; None where the trial it needs is not there."""
+    """FR by baseline; None where the trial it needs is not there."""
     n: list[list[int]]
     """Items of each entry, over all seeds."""
     trees: tuple[np.ndarray | None, np.ndarray | None]
-    """UPGMA linkage (scipy) of the rows and of the columns as they stand; None for fewer than three."""
+    """UPGMA linkage (scipy) of the rows and of the columns as they stand.
+
+    None for fewer than three.
+    """
 
     def estimates(self, baseline: str) -> list[list[Estimate | None]]:
-        return [
-            [None if e is None else estimate(e, n) for e, n in zip(row, counts, strict=True)]
-            for row, counts in zip(self.ratios[baseline], self.n, strict=True)
-        ]
+        """Return FR against one baseline with its intervals."""
+        table = []
+        for row, counts in zip(self.ratios[baseline], self.n, strict=True):
+            pairs = zip(row, counts, strict=True)
+            table.append([None if draws is None else estimate(draws, n) for draws, n in pairs])
+        return table
 
     def pairs(self, baseline: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(row, column, ratio [1 + RESAMPLES]) of the pairs of different tasks, stacked.
+        """Stack the pairs of different tasks: (row, column, ratio [1 + RESAMPLES]).
 
-        Only of those where the skill to lose is above chance in every resample: elsewhere the ratio
-        is mostly noise.
+        Pairs whose skill to lose is not above chance in every resample are left out: their ratio is
+        mostly noise.
         """
-        found = [
-            (i, j, e)
-            for i, line in enumerate(self.ratios[baseline])
-            for j, e in enumerate(line)
-            if self.rows[i] != self.columns[j] and e is not None and np.isfinite(e).all()
-        ]
+        found = []
+        for i, line in enumerate(self.ratios[baseline]):
+            for j, draws in enumerate(line):
+                if self.rows[i] == self.columns[j] or draws is None:
+                    continue
+                if np.isfinite(draws).all():
+                    found.append((i, j, draws))
         if not found:
             return np.empty(0, int), np.empty(0, int), np.empty((0, 1 + RESAMPLES))
         rows, columns, ratios = zip(*found, strict=True)
@@ -64,14 +78,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Shares:
-    """How much of the variance of FR[i, j], the diagonal aside, goes with each task, and how much with neither."""
+    """Shares of the variance of FR[i, j], i and j different, that go with each of the two."""
 
     evaluated: Estimate
-    """j, the task measured."""
+    """The share of j, the task measured."""
     trained: Estimate
-    """i, the task forgotten."""
+    """The share of i, the task forgotten."""
     rest: Estimate
-    """Their interaction."""
+    """The share of their interaction."""
     lead: Estimate
     """evaluated - trained."""
     rows: int
@@ -81,11 +95,12 @@ class Shares:
 
 @lru_cache(maxsize=1)
 def cross(study: Study) -> list[Matrix]:
-    """The cross-task matrix of each setting and rate that measured a task after forgetting another one."""
+    """Return the matrix of each condition that measured a task after forgetting another one."""
     # Trials that share the learned model have the same rows of it, whatever their forgetting.
-    learned_on = {
-        (_learning(o.trial), o.trial.task): o.id for cell in study.cells for o in cell.outcomes
-    }
+    learned_on = {}
+    for cell in study.cells:
+        for outcome in cell.outcomes:
+            learned_on[_learning(outcome.trial), cell.task] = outcome.id
 
     def before(cell: Cell, task: str, baseline: str) -> list[Sample]:
         if baseline == "learned on j":
@@ -99,34 +114,62 @@ def cross(study: Study) -> list[Matrix]:
         return forget_ratio(learned, forgotten) if learned and forgotten else None
 
     crossed = []
-    for (setting, rate), cells in study.conditions.items():
-        columns = list(dict.fromkeys(task for cell in cells for task in cell.trial.tasks))
-        if len(columns) < 2:
+    for condition, cells in study.conditions.items():
+        measured = list(dict.fromkeys(chain.from_iterable(cell.trial.tasks for cell in cells)))
+        if len(measured) < 2:
             continue
-        ratios = {
-            b: [[against(cell, task, b) for task in columns] for cell in cells] for b in BASELINES
-        }
-        fullest = max(
-            (values(table) for table in ratios.values()), key=lambda found: np.isfinite(found).sum()
-        )
-        trees = upgma(fullest), upgma(fullest.T)
-        down, across = (
-            [*range(n)] if tree is None else leaves(tree)
-            for tree, n in zip(trees, fullest.shape, strict=True)
-        )
-        names = tuple(cells[i].task for i in down), tuple(columns[j] for j in across)
-        counts = [[cells[i].n("forgotten", "test", columns[j]) for j in across] for i in down]
-        ordered = {b: [[table[i][j] for j in across] for i in down] for b, table in ratios.items()}
-        crossed.append(Matrix(setting, rate, *names, ordered, counts, trees))
+        ratios: dict[str, list[list[Draws | None]]] = {}
+        for baseline in BASELINES:
+            ratios[baseline] = []
+            for cell in cells:
+                ratios[baseline].append([against(cell, task, baseline) for task in measured])
+        crossed.append(_clustered(condition, cells, measured, ratios))
     return crossed
 
 
-def shares(matrix: Matrix, baseline: str) -> Shares | None:
-    """Two-way decomposition of the pairs of different tasks: type II sums of squares of an additive model.
+def _clustered(
+    condition: Condition,
+    cells: Sequence[Cell],
+    measured: Sequence[str],
+    ratios: dict[str, list[list[Draws | None]]],
+) -> Matrix:
+    """Put similar rows, and similar columns, side by side.
 
-    The sampling of items alone makes rows, columns and the rest differ. What it adds to each sum of
-    squares is measured by the resamples and taken off, as far as it goes. The shares are of the sum
-    of the three. None with fewer than three rows or columns, or where nothing is left.
+    Args:
+        condition: of the cells.
+        cells: one for each row.
+        measured: the task of each column.
+        ratios: FR by baseline; the one with most numbers decides the order.
+    """
+    tables = [values(table) for table in ratios.values()]
+    fullest = max(tables, key=lambda table: np.isfinite(table).sum())
+    trees = upgma(fullest), upgma(fullest.T)
+    down, across = (
+        [*range(n)] if tree is None else leaves(tree)
+        for tree, n in zip(trees, fullest.shape, strict=True)
+    )
+    rows, columns = [cells[i] for i in down], [measured[j] for j in across]
+    ordered: dict[str, list[list[Draws | None]]] = {}
+    for baseline, table in ratios.items():
+        ordered[baseline] = []
+        for i in down:
+            ordered[baseline].append([table[i][j] for j in across])
+    counts = []
+    for cell in rows:
+        counts.append([cell.n("forgotten", "test", task) for task in columns])
+    names = tuple(cell.task for cell in rows)
+    return Matrix(condition, names, tuple(columns), ordered, counts, trees)
+
+
+def shares(matrix: Matrix, baseline: str) -> Shares | None:
+    """Decompose the variance over the pairs of different tasks by an additive model.
+
+    The sums of squares are of type II. The sampling of items alone makes rows, columns and the rest
+    differ. The resamples measure how much it adds to each sum of squares, which is taken off, as
+    far as it goes. The shares are of the sum of the three.
+
+    Returns:
+        None with fewer than three rows or columns, or where nothing is left.
     """
     rows, columns, ratios = matrix.pairs(baseline)
     counts = len(set(rows.tolist())), len(set(columns.tolist()))
@@ -155,6 +198,7 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
     total = np.sum(list(left.values()), axis=0)
     if total[0] <= 0:
         return None
+    # A resample in which nothing is left has no shares.
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {name: np.where(total > 0, part / total, np.nan) for name, part in left.items()}
     found["lead"] = found["evaluated"] - found["trained"]
@@ -163,15 +207,17 @@ def shares(matrix: Matrix, baseline: str) -> Shares | None:
 
 
 def _design(names: np.ndarray) -> np.ndarray:
+    """Return the indicators of the distinct names, [n, distinct]."""
     return (names[:, None] == np.unique(names)[None]).astype(float)
 
 
 def _projection(design: np.ndarray) -> np.ndarray:
+    """Return the projection onto the columns of a design."""
     return design @ np.linalg.pinv(design)
 
 
 def _learning(trial: Trial) -> str:
-    """What two trials share where the learned model of one is the baseline of the other."""
+    """Name what two trials share where the learned model of one is the baseline of the other."""
     fields = {
         "model",
         "learn",
@@ -188,12 +234,15 @@ def _learning(trial: Trial) -> str:
 
 
 def values(table: Sequence[Sequence[Draws | None]]) -> np.ndarray:
-    """Values of a table; NaN where there is none."""
-    return np.array([[np.nan if e is None else e[0] for e in row] for row in table], dtype=float)
+    """Return the values of a table; NaN where there is none."""
+    rows = []
+    for row in table:
+        rows.append([np.nan if draws is None else draws[0] for draws in row])
+    return np.array(rows, dtype=float)
 
 
 def upgma(table: np.ndarray) -> np.ndarray | None:
-    """Average-linkage clustering of the rows (scipy's linkage matrix); None for fewer than three.
+    """Cluster the rows by average linkage (scipy's linkage matrix); None for fewer than three.
 
     The distance of two rows is the root mean square over the columns that both have; rows that
     share none are as far apart as any two are.
@@ -209,4 +258,5 @@ def upgma(table: np.ndarray) -> np.ndarray | None:
 
 
 def leaves(tree: np.ndarray) -> list[int]:
+    """Return the rows in the order in which the tree has them side by side."""
     return [int(i) for i in leaves_list(tree)]

@@ -1,4 +1,7 @@
-"""Whether what is learned first is forgotten first. The paper finds a weak anticorrelation: learned early, forgotten late."""
+"""Order of learning against order of forgetting.
+
+The paper finds a weak anticorrelation: learned early, forgotten late.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +10,56 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forget.analyses.correlation import LEAST, Correlation, Paired, corrected, mean, over_examples
+from forget.analyses.correlation import (
+    FEWEST_EXAMPLES,
+    Correlation,
+    Paired,
+    corrected,
+    mean,
+    over_examples,
+)
 from forget.analyses.resampling import item_weights
 from forget.analyses.study import Cell, kept
 
 THRESHOLD = 0.6
-"""Confidence whose first crossing is the moment of learning or forgetting (Zhang, Choshen, Andreas
-2024).
+"""Confidence whose first crossing is the moment of learning or forgetting.
+
+From Zhang, Choshen, Andreas (2024).
 """
 
 
 @dataclass(frozen=True)
 class Order:
-    """When a cell's examples come and go."""
+    """Moments at which a cell's examples come and go."""
 
     cell: Cell
     looks: tuple[int, int]
-    """In learning and in forgetting, both ends counted: how finely the moments are told apart, by the
-    seed with fewest.
+    """Looks at learning and at forgetting, both ends counted, of the seed with fewest.
+
+    They say how finely the moments are told apart.
     """
     correlation: Correlation
-    """Of the two moments, over the examples that are known when forgetting begins. Negative: learned
-    early, forgotten late.
+    """Correlation of the two moments over the examples that are known when forgetting begins.
+
+    Negative: learned early, forgotten late.
     """
     never_learned: int
-    """Examples, over all seeds, whose confidence stays below the threshold in every look at learning:
-    left out.
+    """Examples of all seeds whose confidence stays below the threshold in every look at learning.
+
+    They are left out.
     """
     slipped: int
     """Examples that crossed it but are below it again when forgetting begins: left out."""
     never_forgotten: int
     """Examples that stay above it to the end: tied as the last."""
     why: str
-    """What a missing correlation lacks, else empty."""
+    """The reason for which the correlation is missing; else empty."""
 
 
 @dataclass(frozen=True)
 class _Seed:
+    """Order of one seed; the fields are those of Order."""
+
     pairs: Paired
     looks: tuple[int, int]
     never_learned: int
@@ -52,7 +68,10 @@ class _Seed:
 
 
 def orders(cells: Sequence[Cell]) -> list[Order]:
-    """Of each cell of a setting and rate that was watched while it learned and forgot; Holm-adjusted over them."""
+    """Order the examples of each cell of a condition that was watched in both stages.
+
+    The p are Holm-adjusted over the cells.
+    """
     found = [one for cell in cells if (one := _order(cell))]
     adjusted = corrected([one.correlation for one in found])
     return [
@@ -62,7 +81,7 @@ def orders(cells: Sequence[Cell]) -> list[Order]:
 
 
 def over_tasks(orders: Sequence[Order]) -> Correlation | None:
-    """The mean over the tasks; None where no task has a correlation."""
+    """Average the correlations over the tasks; None where no task has one."""
     return mean("mean", [one.correlation for one in orders])
 
 
@@ -84,23 +103,23 @@ def _order(cell: Cell) -> Order | None:
 
 
 def _why(seeds: Sequence[Paired]) -> str:
-    enough = [seed for seed in seeds if len(seed.x) >= LEAST]
+    """Give the reason for which a correlation is missing."""
+    enough = [seed for seed in seeds if len(seed.x) >= FEWEST_EXAMPLES]
     if not enough:
-        return f"fewer than {LEAST} examples known when forgetting begins"
+        return f"fewer than {FEWEST_EXAMPLES} examples known when forgetting begins"
     if all(np.ptp(seed.x) == 0 for seed in enough):
         return "all were learned by the same look"
     return "all were forgotten by the same look, or none"
 
 
 def _seed(cell: Cell, place: int) -> _Seed | None:
-    """None where the trial was not watched in both stages."""
+    """Order the examples of one seed; None where its trial was not watched in both stages."""
     frame = cell.study.frames[cell.outcomes[place].id]
     own = frame[(frame["split"] == "test") & (frame["task"] == cell.task)]
     looks = own[own["step"].notna()]
     if not {"learn", "forget"} <= set(looks["phase"]):
         return None
-    # Of each look a column; an end has no step, and a place of its own in each stage that it
-    # bounds.
+    # Each look becomes a column. The ends have no step; "learned" bounds both stages.
     seen = looks.pivot(index="example", columns=["phase", "step"], values="confidence").sort_index(
         axis=1
     )
@@ -114,11 +133,8 @@ def _seed(cell: Cell, place: int) -> _Seed | None:
     learning = np.hstack([base, seen["learn"].to_numpy(), learned])
     forgetting = np.hstack([learned, seen["forget"].to_numpy(), forgotten])
     whole = np.isfinite(learning).all(1) & np.isfinite(forgetting).all(1)
-    examples, known, gone = (
-        seen.index.to_numpy(dtype=object)[whole],
-        learning[whole] >= THRESHOLD,
-        forgetting[whole] < THRESHOLD,
-    )
+    examples = seen.index.to_numpy(dtype=object)[whole]
+    known, gone = learning[whole] >= THRESHOLD, forgetting[whole] < THRESHOLD
     held = known[:, -1]
     # The index of the look: its rank is that of its step.
     learned_at = known.argmax(1)[held]

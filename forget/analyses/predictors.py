@@ -1,4 +1,4 @@
-"""What tells beforehand how much is forgotten: of a task, of a pair of tasks, of an example.
+"""Predictors of how much is forgotten: of a task, of a pair of tasks, of an example.
 
 The paper finds that difficulty does not, and that low confidence and low variability go, weakly,
 with more forgetting across tasks, not within one.
@@ -28,41 +28,45 @@ from forget.analyses.resampling import estimate, item_weights
 from forget.analyses.study import Cell
 
 TASK = ("accuracy", "confidence", "variability")
-"""Of a task: its difficulty (accuracy after learning), its mean confidence and its variability, all
-of the learned model on held-out examples.
+"""Predictors of a task, all of the learned model on held-out examples.
+
+They are its difficulty (accuracy after learning), its mean confidence and its variability.
 """
 
 PAIR = ("answers", "wording", "states")
-"""Of a pair of tasks, see forget.results.outcome.Likeness."""
+"""Predictors of a pair of tasks: fields of forget.results.outcome.Likeness."""
 
 EXAMPLE = {"confidence": "confidence", "variability": "spread", "similarity": "similarity"}
-"""Of an example: the column of Rows, of the learned model. Its spread is its share of the task's
-variability.
+"""Predictors of an example, each with its column of the learned model's Rows.
+
+An example's spread is its share of the task's variability.
 """
 
 FEWEST = 5
 """Tasks that a correlation over tasks, or over their pairs, needs."""
 
 DIGITS = 9
-"""After the point: what is equal but for a rounding error has one rank."""
+"""Decimals that are kept, so that what is equal but for a rounding error has one rank."""
 
 PERMUTATIONS = 2000
-"""At most; of six tasks or fewer every one."""
+"""The most permutations that are drawn; of six tasks or fewer every one is taken."""
 
 
 @dataclass(frozen=True)
 class Within:
-    """What goes with forgetting from example to example of a task."""
+    """Correlations with forgetting from example to example of a task."""
 
     name: str
     tasks: dict[str, Correlation]
-    """By task, Holm-adjusted over the tasks."""
+    """Correlations by task, Holm-adjusted over the tasks."""
     mean: Correlation | None
-    """Over the tasks."""
+    """Mean over the tasks."""
 
 
 def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
-    """Each of TASK against the forget ratio on held-out examples, over the tasks of a setting and rate that have one.
+    """Correlate each of TASK with the forget ratio on held-out examples.
+
+    They are correlated over the tasks of a condition that have a ratio.
 
     Accuracy after learning is itself a part of the ratio, (a_ft - a_fg) / (a_ft - chance), so noise
     in it moves both: their correlation is no evidence by itself (mathematical coupling, Archie
@@ -74,15 +78,13 @@ def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
     intervals hold the truth nine times in ten rather than 19 in 20.
     """
     ratios = [(cell, cell.draws("forgotten", "test", cell.ratio)) for cell in cells]
-    defined = [
-        (cell, ratio[0]) for cell, ratio in ratios if ratio is not None and np.isfinite(ratio[0])
-    ]
     found = []
     for name in TASK:
-        measured = [
-            (cell.task, cell.draws("learned", "test", name), ratio) for cell, ratio in defined
-        ]
-        points = [(task, draws[0], ratio) for task, draws, ratio in measured if draws is not None]
+        points = []
+        for cell, ratio in ratios:
+            draws = cell.draws("learned", "test", name)
+            if ratio is not None and np.isfinite(ratio[0]) and draws is not None:
+                points.append((cell.task, draws[0], ratio[0]))
         if len(points) < FEWEST:
             found.append(missing(name, len(points)))
             continue
@@ -94,7 +96,9 @@ def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
 
 
 def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
-    """Each of PAIR against FR[i, j], i forgotten and j measured, over the pairs of different tasks that have both.
+    """Correlate each of PAIR with FR[i, j], i forgotten and j measured.
+
+    They are correlated over the pairs of different tasks that have both.
 
     FR compares with the trial's own model after learning i, which is what forgetting starts from.
     Pairs share tasks, so their p comes of permuting the tasks, in rows and columns alike (Mantel
@@ -102,41 +106,43 @@ def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
     (Snijders and Borgatti 1999), those of a task with itself left out.
 
     Args:
-        cells: of the matrix's setting and rate.
+        matrix: FR of one condition.
+        cells: of the same condition.
     """
-    likeness = {cell.task: cell for cell in cells}
-    tasks = sorted(set(matrix.rows) & set(matrix.columns) & likeness.keys())
+    forgotten = {cell.task: cell for cell in cells}
+    tasks = sorted(set(matrix.rows) & set(matrix.columns) & forgotten.keys())
     places = {task: place for place, task in enumerate(tasks)}
     ratios = np.full((len(tasks), len(tasks)), np.nan)
     for row, column, ratio in zip(*matrix.pairs("learned on i"), strict=True):
         i, j = places.get(matrix.rows[row]), places.get(matrix.columns[column])
         if i is not None and j is not None:
             ratios[i, j] = ratio[0].round(DIGITS)
-    return corrected(
-        [_over_pairs(name, _alike(name, tasks, likeness), ratios, tasks) for name in PAIR]
-    )
+    found = []
+    for name in PAIR:
+        found.append(_over_pairs(name, _alike(name, tasks, forgotten), ratios, tasks))
+    return corrected(found)
 
 
 def _alike(name: str, tasks: Sequence[str], cells: dict[str, Cell]) -> np.ndarray:
-    """[tasks, tasks] mean likeness over the seeds, NaN where it was not taken."""
+    """Return the mean likeness over the seeds, [tasks, tasks]; NaN where it was not taken."""
     table = np.full((len(tasks), len(tasks)), np.nan)
     for i, task in enumerate(tasks):
+        taken: dict[str, list[float]] = {other: [] for other in tasks}
+        for outcome in cells[task].outcomes:
+            for like in outcome.likeness:
+                value = getattr(like, name)
+                if like.task in taken and value is not None:
+                    taken[like.task].append(value)
         for j, other in enumerate(tasks):
-            found = [
-                getattr(like, name)
-                for o in cells[task].outcomes
-                for like in o.likeness
-                if like.task == other
-            ]
-            taken = [value for value in found if value is not None]
-            if i != j and taken:
-                table[i, j] = np.mean(taken).round(DIGITS)
+            if i != j and taken[other]:
+                table[i, j] = np.mean(taken[other]).round(DIGITS)
     return table
 
 
 def _over_pairs(
     name: str, alike: np.ndarray, ratios: np.ndarray, tasks: Sequence[str]
 ) -> Correlation:
+    """Correlate likeness and ratio, both [tasks, tasks], over the pairs that have both."""
     rows, columns = np.nonzero(np.isfinite(ratios) & np.isfinite(alike))
     if len(np.union1d(rows, columns)) < FEWEST:
         return missing(name, len(rows))
@@ -160,12 +166,16 @@ def _tested(
     permuted: Callable[[np.ndarray], np.ndarray],
     tasks: int,
 ) -> Correlation:
-    """
+    """Correlate two numbers over tasks, and test both correlations by permutation.
+
     Args:
-        x, y: [n], both finite.
+        name: of the correlation.
+        x: [n], finite.
+        y: [n], finite.
         weights: [1 + RESAMPLES, n] of resampled tasks.
-        permuted: [..., n] x after the tasks are dealt out anew, by their places [..., tasks]; NaN
-            where there is none.
+        permuted: from the places [..., tasks] to which the tasks are dealt out anew to x, [..., n];
+            NaN where there is none.
+        tasks: how many there are to permute.
     """
     ranks, numbers = spearman(x, y, weights), pearson(x, y, weights)
     if not np.isfinite(ranks[0]):
@@ -175,6 +185,7 @@ def _tested(
         dealt = permuted(places)
         there = np.isfinite(dealt)
         a, b = np.where(there, dealt, np.nan), np.where(there, y, np.nan)
+        # Spearman's correlation is Pearson's of the ranks.
         if ranked:
             a, b = (rankdata(side, axis=-1, nan_policy="omit") for side in (a, b))
         a, b = (np.nan_to_num(side - np.nanmean(side, -1, keepdims=True)) for side in (a, b))
@@ -198,7 +209,7 @@ def _tested(
 
 
 def within_tasks(cells: Sequence[Cell]) -> list[Within]:
-    """Each of EXAMPLE against forgetting, example by example, for every task of a setting and rate."""
+    """Correlate each of EXAMPLE with forgetting, example by example, for every task."""
     by_cell = {cell.task: within_task(cell) for cell in cells}
     found = []
     for i, name in enumerate(EXAMPLE):
@@ -209,10 +220,11 @@ def within_tasks(cells: Sequence[Cell]) -> list[Within]:
 
 
 def within_task(cell: Cell) -> list[Correlation]:
-    """Each of EXAMPLE against being forgotten (1, else 0), over the held-out examples that the learned model answers right.
+    """Correlate each of EXAMPLE with being forgotten (1, else 0).
 
-    Negative: a low value goes with more forgetting, as across tasks. An answer given with little
-    confidence turns at the smallest change of the model, whatever changes it.
+    The examples are the held-out ones that the learned model answers right. Negative: a low value
+    goes with more forgetting, as across tasks. An answer given with little confidence turns at the
+    smallest change of the model, whatever changes it.
     """
     paired: dict[str, list[Paired]] = {name: [] for name in EXAMPLE}
     for outcome in cell.outcomes:

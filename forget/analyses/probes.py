@@ -1,4 +1,4 @@
-"""What linear probes read before and after, beside what the answers lost."""
+"""Readings of linear probes before and after forgetting, beside what the answers lost."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class Reading:
     learned: Estimate
     forgotten: Estimate
     control: Estimate | None
-    """After learning, fit on shuffled labels."""
+    """Accuracy after learning of the probe that was fit on shuffled labels."""
     lost: Draws | None
-    """(learned - forgotten) / (learned - 0.5), the probe's forget ratio; None where it read nothing
-    after learning.
+    """The probe's forget ratio, (learned - forgotten) / (learned - 0.5).
+
+    None where the probe read nothing after learning.
     """
 
     @property
@@ -41,12 +42,12 @@ class Reading:
 
 @kept
 def readings(cell: Cell) -> list[Reading]:
-    """One for each position that the trial probes."""
+    """Return a reading for each position that the trial probes."""
     return [found for position in cell.trial.probe.positions if (found := _reading(cell, position))]
 
 
 def best_layer(cell: Cell, position: Position | None = None) -> int | None:
-    """The layer that reads best after learning; None where nothing was probed."""
+    """Return the layer that reads best after learning; None where nothing was probed."""
     learned = cell.probe_draws("learned", position)
     return max(learned, key=lambda layer: float(learned[layer][0]), default=None)
 

@@ -1,9 +1,9 @@
-"""Numbers that carry their uncertainty: an array whose first entry is the value, the others what it is on resampled data.
+"""Numbers that carry their uncertainty: arrays of a value and of the same on resampled data.
 
-Whatever is computed of such arrays, elementwise along the last axis, is again one: the ratio of two
-accuracies on the same items, the share of a variance, a slope over sizes. So no analysis has error
-formulas of its own. scipy's bootstrap resamples for one statistic at a time; here the same
-resampled items serve every trial and phase that was scored on them.
+The value comes first. Whatever is computed of such arrays, elementwise along the last axis, is
+again one: the ratio of two accuracies on the same items, the share of a variance, a slope over
+sizes. So no analysis has error formulas of its own. scipy's bootstrap resamples for one statistic
+at a time; here the same resampled items serve every trial and phase that was scored on them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,19 @@ from forget.results.metrics import RESAMPLES, Estimate
 from forget.settings.identity import digest
 
 Draws = np.ndarray
-"""[..., 1 + RESAMPLES]"""
+"""[..., 1 + RESAMPLES], a value and its resamples."""
 
 
 def item_weights(n: int, key: object) -> np.ndarray:
-    """[1 + RESAMPLES, n] weight of each item: equal, then as often as it was drawn with replacement. A key has its draws."""
+    """Draw items with replacement and return their weights in each resample.
+
+    Args:
+        n: items.
+        key: anything that JSON can hold; equal keys give equal draws.
+
+    Returns:
+        [1 + RESAMPLES, n]: equal weights first, then as often as each item was drawn.
+    """
     draw = np.random.default_rng(int(digest(key), 16))
     picked = draw.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     counts = np.bincount(picked.ravel(), minlength=n * RESAMPLES).reshape(RESAMPLES, n)
@@ -31,7 +39,7 @@ def item_weights(n: int, key: object) -> np.ndarray:
 
 
 def over_seeds(seeds: Sequence[Draws]) -> Draws:
-    """Mean over seeds, resampled at both levels: the items within each seed, and the seeds.
+    """Average over seeds, resampled at both levels: the items within each seed, and the seeds.
 
     The spread of the seeds' values is widened by sqrt(S / (S - 1)), which a bootstrap of S values
     lacks (Davison and Hinkley 1997, section 2.3). Part of the items' noise is so counted twice; the
@@ -48,14 +56,19 @@ def over_seeds(seeds: Sequence[Draws]) -> Draws:
 
 
 def of_estimate(estimate: Estimate, key: object) -> Draws:
-    """Draws of a number of which only the interval is known, taken for normal; equal keys give equal draws."""
+    """Draw a number of which only the interval is known, taken for normal.
+
+    Equal keys give equal draws; of a missing number all are NaN.
+    """
+    if estimate.value is None:
+        return np.full(1 + RESAMPLES, np.nan)
     value, low, high = estimate.numbers
     noise = np.random.default_rng(int(digest(key), 16)).standard_normal(RESAMPLES)
     return np.concatenate([[value], value + noise * (high - low) / (2 * 1.959964)])
 
 
 def estimate(draws: Draws, n: int) -> Estimate:
-    """Value and 95 % percentile interval; missing where the value is not finite."""
+    """Return the value with its 95 % percentile interval; missing where it is not finite."""
     if not np.isfinite(draws[0]):
         return Estimate(None, None, None, n)
     low, high = np.nanquantile(draws[1:], (0.025, 0.975))
@@ -63,10 +76,10 @@ def estimate(draws: Draws, n: int) -> Estimate:
 
 
 def p_value(draws: Draws, null: float = 0.0) -> float:
-    """Two-sided p of the value being `null`: a Wald test with the resamples' standard deviation as the standard error.
+    """Compute the two-sided p of the value being `null` by a Wald test.
 
-    The share of resamples beyond `null` would have 1 / RESAMPLES as its floor, too coarse for many
-    corrected comparisons.
+    Its standard error is the resamples' standard deviation. The share of resamples beyond `null`
+    would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons.
     """
     error = np.nanstd(draws[1:])
     distance = abs(draws[0] - null)
@@ -74,13 +87,19 @@ def p_value(draws: Draws, null: float = 0.0) -> float:
 
 
 def cohens_h(before: float, after: float) -> float:
-    """Effect size between two shares, positive where it rose: 0.2 is small, 0.8 large (Cohen 1988, chapter 6)."""
+    """Compute the effect size between two shares, positive where it rose.
+
+    0.2 is small, 0.8 large (Cohen 1988, chapter 6).
+    """
     # A mean of ones can be above 1 by a rounding error.
     return float(proportion_effectsize(min(after, 1.0), min(before, 1.0)))
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """p-values adjusted for their number (Holm 1979); what is missing stays missing and counts for nothing."""
+    """Adjust p-values for their number (Holm 1979).
+
+    A missing one stays missing and counts for nothing.
+    """
     # By hand: statsmodels collects the garbage of the whole program at every call.
     taken = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted, highest = list(ps), 0.0

@@ -1,4 +1,4 @@
-"""What grows with the model: each headline measure against the logarithm of the number of parameters."""
+"""Trends of headline measures over the logarithm of the number of parameters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forget.analyses.cell_measures import Measured, measured, probe_kept
+from forget.analyses.cell_measures import Counted, counted, probe_kept
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, Study
 from forget.results.metrics import Estimate
 
 FLAT = 0.1
-"""A measure is flat where its change surely is smaller; in the measure's units: shares of items, of
-skill, of probability.
+"""A measure is flat where its change surely is smaller.
+
+In the measure's units, which are shares of items, of skill or of probability.
 """
 
 
@@ -24,88 +25,82 @@ class Trend:
     """A measure at each size of models that differ in nothing else."""
 
     metric: str
-    setting: str
-    """What varies in the sweep beside task, model, rate and seed; empty where nothing does."""
+    varied: str
+    """The settings that the models share (forget.analyses.study.Condition)."""
     rate: float
     models: tuple[str, ...]
-    """By size."""
+    """Names of the models, the smallest first."""
     sizes: tuple[int, ...]
-    """Parameters."""
+    """Parameters of each."""
     values: tuple[Estimate, ...]
-    """Mean over the tasks. The tasks are taken as they are: the intervals are of items and seeds."""
+    """Means over the tasks at each size.
+
+    The tasks are taken as they are: the intervals are of items and seeds.
+    """
     tasks: dict[str, tuple[Estimate, ...]]
-    """Those that have the measure at every size."""
+    """Values of each task that has the measure at every size."""
     shape: str
-    """monotone (it rises with size), inverse (it falls), U-shaped, inverted-U-shaped, flat, or
-    undecided.
+    """A word for how it goes with size.
+
+    One of monotone (it rises), inverse (it falls), U-shaped, inverted-U-shaped, flat, undecided.
     """
     decides: Estimate
     """The change that the shape rests on, in the measure's units."""
     of: str
-    """Over which sizes that change is."""
+    """The sizes that the change is over."""
 
 
-METRICS: dict[str, Callable[[Cell], Measured | None]] = {
-    "forget ratio, trained examples": lambda cell: measured(cell, "forgotten", "train", cell.ratio),
-    "forget ratio, held-out examples": lambda cell: measured(cell, "forgotten", "test", cell.ratio),
-    "accuracy after learning": lambda cell: measured(cell, "learned", "test", "accuracy"),
-    "accuracy after forgetting": lambda cell: measured(cell, "forgotten", "test", "accuracy"),
+TRACED: dict[str, Callable[[Cell], Counted | None]] = {
+    "forget ratio, trained examples": lambda cell: counted(cell, "forgotten", "train", cell.ratio),
+    "forget ratio, held-out examples": lambda cell: counted(cell, "forgotten", "test", cell.ratio),
+    "accuracy after learning": lambda cell: counted(cell, "learned", "test", "accuracy"),
+    "accuracy after forgetting": lambda cell: counted(cell, "forgotten", "test", "accuracy"),
     "probe skill kept": probe_kept,
-    "option mass after forgetting": lambda cell: measured(cell, "forgotten", "test", "option_mass"),
+    "option mass after forgetting": lambda cell: counted(cell, "forgotten", "test", "option_mass"),
 }
-"""Accuracies and option mass are of held-out examples."""
+"""Measures that are followed over sizes; accuracies and option mass are of held-out examples."""
+
+Family = list[list[Cell]]
+"""The cells of each model, the smallest model first."""
 
 
-def families(study: Study) -> dict[tuple[str, float], list[list[Cell]]]:
-    """By setting without its model, and rate: the cells of each model, the smallest model first; two sizes at least."""
-    found: dict[tuple[str, float], list[list[Cell]]] = defaultdict(list)
-    for (setting, rate), cells in study.conditions.items():
-        found[setting.removeprefix(cells[0].trial.model).removeprefix(", "), rate].append(cells)
-    ordered = {
-        key: sorted(models, key=lambda cells: _size(cells[0])) for key, models in found.items()
-    }
-    return {
-        key: models for key, models in ordered.items() if _size(models[0][0]) < _size(models[-1][0])
-    }
+def families(study: Study) -> dict[tuple[str, float], Family]:
+    """Return, by what varies beside the model and by rate, models of two sizes at least."""
+    found: dict[tuple[str, float], Family] = defaultdict(list)
+    for condition, cells in study.conditions.items():
+        found[condition.varied, condition.rate].append(cells)
+    families = {}
+    for key, models in found.items():
+        models.sort(key=lambda cells: _size(cells[0]))
+        if _size(models[0][0]) < _size(models[-1][0]):
+            families[key] = models
+    return families
 
 
 def trends(study: Study) -> list[Trend]:
-    """The trend of each measure that some task has at every size, family by family."""
+    """Return the trend of each measure that some task has at every size, family by family."""
     found = []
-    for (setting, rate), family in families(study).items():
+    for (varied, rate), family in families(study).items():
         models = tuple(cells[0].trial.model for cells in family)
         sizes = tuple(_size(cells[0]) for cells in family)
-        for metric, measure in METRICS.items():
+        for metric, measure in TRACED.items():
             by_task = _at_every_size(family, measure)
             if not by_task:
                 continue
-            draws = np.mean([[draws for draws, _ in line] for line in by_task.values()], axis=0)
-            counts = [
-                sum(n)
-                for n in zip(*([n for _, n in line] for line in by_task.values()), strict=True)
-            ]
-            values = tuple(estimate(mean, n) for mean, n in zip(draws, counts, strict=True))
-            tasks = {
-                task: tuple(estimate(draws, n) for draws, n in line)
-                for task, line in by_task.items()
-            }
-            found.append(
-                Trend(
-                    metric,
-                    setting,
-                    rate,
-                    models,
-                    sizes,
-                    values,
-                    tasks,
-                    *shape(sizes, draws, min(counts)),
-                )
-            )
+            draws, counts, tasks = [], [], {}
+            for task, line in by_task.items():
+                draws.append([draw for draw, _ in line])
+                counts.append([n for _, n in line])
+                tasks[task] = tuple(estimate(draw, n) for draw, n in line)
+            means, ns = np.mean(draws, axis=0), np.sum(counts, axis=0).tolist()
+            values = tuple(estimate(mean, n) for mean, n in zip(means, ns, strict=True))
+            decided = shape(sizes, means, min(ns))
+            found.append(Trend(metric, varied, rate, models, sizes, values, tasks, *decided))
     return found
 
 
 def shape(sizes: Sequence[int], draws: np.ndarray, n: int) -> tuple[str, Estimate, str]:
-    """The shape of a measure over sizes, the change that decides it, and which sizes that change is over.
+    """Decide the shape of a measure over sizes.
 
     A change is that of a least-squares line in the logarithm of the size. From three sizes on there
     are two more lines, up to the turn and from it on: the measure is U-shaped where both are sure
@@ -114,7 +109,12 @@ def shape(sizes: Sequence[int], draws: np.ndarray, n: int) -> tuple[str, Estimat
     aside. Flat takes every line.
 
     Args:
+        sizes: parameters of each model, rising.
         draws: [sizes, 1 + RESAMPLES]
+        n: items that each change rests on.
+
+    Returns:
+        The shape, the change that decides it, and the sizes that the change is over.
     """
     x = np.log10(sizes)
     # A rounding error that all resamples share is no trend.
@@ -130,28 +130,30 @@ def shape(sizes: Sequence[int], draws: np.ndarray, n: int) -> tuple[str, Estimat
             estimate(_change(x[side], y[side]), n) for side in (x <= turn, x >= turn)
         )
     whole, *sides = (_sign(change) for change in changes.values())
+    nearest, farthest = {}, {}
+    for of, change in changes.items():
+        _, low, high = change.numbers
+        nearest[of], farthest[of] = min(abs(low), abs(high)), max(abs(low), abs(high))
     if sides and sides[0] * sides[1] < 0:
-        of = min(
-            list(changes)[1:], key=lambda of: min(abs(bound) for bound in changes[of].numbers[1:])
-        )
+        # The less sure of the two lines decides.
+        of = min(list(changes)[1:], key=lambda of: nearest[of])
         return "U-shaped" if sides[1] > 0 else "inverted-U-shaped", changes[of], of
     if whole:
         return "monotone" if whole > 0 else "inverse", changes["all sizes"], "all sizes"
-    reach = {of: max(abs(bound) for bound in change.numbers[1:]) for of, change in changes.items()}
-    if max(reach.values()) <= FLAT:
-        of = max(reach, key=lambda of: reach[of])
+    if max(farthest.values()) <= FLAT:
+        of = max(farthest, key=lambda of: farthest[of])
         return "flat", changes[of], of
     return "undecided", changes["all sizes"], "all sizes"
 
 
 def _change(x: np.ndarray, y: np.ndarray) -> Draws:
-    """From the smallest to the largest x, by least squares."""
+    """Compute the change from the smallest to the largest x, by least squares."""
     centred = x - x.mean()
     return centred @ y / (centred @ centred) * (x.max() - x.min())
 
 
 def _sign(change: Estimate) -> int:
-    """0 where the interval holds it."""
+    """Return 1 or -1 for a change that surely rises or falls; 0 where the interval holds 0."""
     _, low, high = change.numbers
     return int(low > 0) - int(high < 0)
 
@@ -161,12 +163,16 @@ def _size(cell: Cell) -> int:
 
 
 def _at_every_size(
-    family: Sequence[Sequence[Cell]], measure: Callable[[Cell], Measured | None]
-) -> dict[str, list[Measured]]:
-    """By task, the measure at each size; without the tasks that lack it, or have it missing, at some."""
-    models = [{cell.task: measure(cell) for cell in cells} for cells in family]
-    found = {
-        task: [one for model in models if (one := model.get(task)) and np.isfinite(one[0][0])]
-        for task in models[0]
-    }
-    return {task: line for task, line in found.items() if len(line) == len(models)}
+    family: Family, measure: Callable[[Cell], Counted | None]
+) -> dict[str, list[Counted]]:
+    """Return the measure at each size by task.
+
+    Tasks that lack it at some size, or have it missing there, are left out.
+    """
+    found: dict[str, list[Counted]] = {cell.task: [] for cell in family[0]}
+    for cells in family:
+        for cell in cells:
+            one = measure(cell)
+            if cell.task in found and one and np.isfinite(one[0][0]):
+                found[cell.task].append(one)
+    return {task: line for task, line in found.items() if len(line) == len(family)}

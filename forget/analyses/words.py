@@ -1,36 +1,35 @@
-"""Words for settings and rates, as tables and figures show them."""
+"""Words for settings, splits, phases and rates, as tables and figures show them."""
 
 from __future__ import annotations
 
 from forget.settings.trial import Trial
 
-LABELS = {
+LABEL_WORDS = {
     "random": "random labels",
     "random_each_epoch": "random labels drawn anew each epoch",
     "flipped": "flipped labels",
 }
 
-NAMES = {"train": "trained examples", "near": "near-duplicates", "test": "held-out examples"}
-"""Splits in words."""
+SPLIT_WORDS = {"train": "trained examples", "near": "near-duplicates", "test": "held-out examples"}
+
+PHASE_WORDS = {"base": "untouched", "learned": "learned", "forgotten": "forgotten"}
 
 
 def flattened(trial: Trial) -> dict[str, str]:
-    """Settings by dotted name, without the task and what changes no number."""
-    unused = {"lora"} if trial.tuning == "full" else set()
+    """List settings by dotted name, without the task and without what changes no number."""
+    left_out = {"task", "evaluate_on", "folders", "save"}
+    if trial.tuning == "full":
+        left_out.add("lora")
     flat: dict[str, str] = {}
-    for name, value in trial.model_dump(
-        mode="json", exclude={"task", "evaluate_on", "folders", "save"} | unused
-    ).items():
-        inner = (
-            {f"{name}.{key}": part for key, part in value.items()}
-            if isinstance(value, dict)
-            else {name: value}
-        )
-        flat |= {full: str(part) for full, part in inner.items()}
+    for name, value in trial.model_dump(mode="json", exclude=left_out).items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": str(part) for key, part in value.items()}
+        else:
+            flat[name] = str(value)
     return flat
 
 
 def rate_name(rate: float) -> str:
-    """0.00025 -> 2.5e-4."""
+    """Write a learning rate as short as it can be: 0.00025 becomes 2.5e-4."""
     mantissa, exponent = f"{rate:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

@@ -1,4 +1,7 @@
-"""Finished trials as one HTML page that needs nothing beside itself, with its figures as PNG and its numbers as CSV."""
+"""Report on finished trials: one HTML page that needs nothing beside itself.
+
+Its figures lie beside it as PNG files, its numbers as CSV files.
+"""
 
 from __future__ import annotations
 
@@ -48,21 +51,21 @@ SECTIONS = (
     scaling.section,
     overview.mass,
 )
-"""What the page shows, in its order; each gives None where the study has nothing for it."""
+"""Sections of the page in its order; each gives None where the study has nothing for it."""
 
 SHOWN = 200
-"""Rows of a table on the page; the file beside it has them all."""
+"""Rows of a table that the page shows; the file beside it has them all."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and what of it a tracking server lists."""
+    """The page that was written, and what of it a tracking server lists."""
 
     page: Path
     numbers: dict[str, Estimate]
     """Headline numbers by metric name."""
     verdicts: dict[str, str]
-    """By claim, in words."""
+    """Verdicts in words, by claim."""
 
 
 def write(
@@ -73,11 +76,14 @@ def write(
     folder: Path,
     failures: Sequence[str] = (),
 ) -> Report:
-    """The page `folder/report.html`, its figures as PNG files and its tables as CSV files.
+    """Write the page `folder/report.html`, its figures as PNG files and its tables as CSV files.
 
     Args:
+        sweep: what was asked for.
         trials: all that the sweep has, in its order (forget.preflight.Expansion).
+        outcomes: of the trials that finished.
         frames: Rows by trial id (forget.results.files.read_frame).
+        folder: made where it is not there.
         failures: a sentence for each trial that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +113,7 @@ def write(
         settings=tables.settings(outcomes),
         sections=sections,
         shown=SHOWN,
+        header=tables.header(),
         table=list(tables.lines(study.cells)),
         outcomes=outcomes,
         missing=tables.missing(sweep, trials, outcomes),

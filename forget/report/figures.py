@@ -1,10 +1,14 @@
-"""Estimates drawn as PNG files in one style. Nothing here knows what a trial is; forget.report decides what is drawn."""
+"""Estimates drawn as PNG files in one style.
+
+Nothing here knows what a trial is; forget.report decides what is drawn.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +60,13 @@ WIDTH = 9.6
 
 @dataclass(frozen=True)
 class Series:
-    """Estimates that share a look. `at` are their places on the x axis, where the kind of figure needs any."""
+    """Estimates that share a look."""
 
     label: str
     colour: str
     values: Sequence[Estimate | None]
     at: Sequence[float] = ()
+    """Places on the x axis, where the kind of figure needs any."""
     marker: str = "o"
     hollow: bool = False
     """An open mark, a dashed line."""
@@ -80,7 +85,10 @@ class Cloud:
 
 
 def ramp(n: int) -> list[str]:
-    """Colours of `n` ordered values, light to dark, so that the order survives any colour vision and a grey printer."""
+    """Return colours of `n` ordered values, light to dark.
+
+    Their order survives any colour vision and a grey printer.
+    """
     if n == 1:
         return [VERMILION]
     shades = LinearSegmentedColormap.from_list("rates", ["#f2a553", VERMILION, "#6e2500"])
@@ -88,12 +96,12 @@ def ramp(n: int) -> list[str]:
 
 
 def markers(n: int) -> list[str]:
-    """As many marks, told apart without colour."""
+    """Return `n` marks that are told apart without colour, as far as there are so many."""
     return [MARKERS[i % len(MARKERS)] for i in range(n)]
 
 
 def short(name: str, length: int = 26) -> str:
-    """The name on one line, cut where it would push the figure aside."""
+    """Put a name on one line, cut where it would push the figure aside."""
     name = " ".join(name.split())
     return name if len(name) <= length else name[: length - 1] + "…"
 
@@ -110,10 +118,20 @@ def dots(
     chance: Sequence[float | None] = (),
     log: bool = False,
 ) -> Path:
-    """A row for each name, a panel for each split, a mark with its interval for each series.
+    """Draw a row for each name, a panel for each split, and a mark for each series.
 
-    What lies beyond the limits becomes an arrow with its number, what is missing the word. `lines`
-    are labelled vertical lines; `chance` is one value a row.
+    A mark has its interval. A value beyond the limits becomes an arrow with its number, a missing
+    one the word.
+
+    Args:
+        path: of the PNG file.
+        names: of the rows.
+        panels: series by title; each has a value for every row.
+        axis: label of the x axis.
+        limits: of the x axis.
+        lines: labelled vertical lines.
+        chance: a dashed line's place in each row.
+        log: scale the x axis by powers of ten.
     """
     lanes = max(len(series) for series in panels.values())
     height = 1.25 + len(names) * max(0.3, 0.13 * (lanes + 1))
@@ -140,23 +158,19 @@ def dots(
         for text, place in (lines or {}).items():
             axes.axvline(place, color=INK, linewidth=0.9, linestyle="--", zorder=1)
             _above(axes, text, place)
-        guesses = [(y, guess) for y, guess in enumerate(chance) if guess is not None]
+        guesses, edges = [], []
+        for y, guess in enumerate(chance):
+            if guess is not None:
+                guesses += [guess, guess]
+                edges += [y - 0.5, y + 0.5]
         if guesses:
-            edges = [edge for y, _ in guesses for edge in (y - 0.5, y + 0.5)]
-            axes.plot(
-                np.repeat([guess for _, guess in guesses], 2),
-                edges,
-                "--",
-                color=INK,
-                linewidth=0.9,
-                zorder=1,
-            )
-            _above(axes, "chance", guesses[0][1])
+            axes.plot(guesses, edges, "--", color=INK, linewidth=0.9, zorder=1)
+            _above(axes, "chance", guesses[0])
         for lane, one in enumerate(series):
             _marks(axes, one, 0.8 * ((lane + 0.5) / lanes - 0.5), limits)
-    entries = {one.label: _handle(one) for series in panels.values() for one in series}
+    handles = {one.label: _handle(one) for one in chain.from_iterable(panels.values())}
     figure.legend(
-        handles=list(entries.values()),
+        handles=list(handles.values()),
         loc="outside upper left",
         ncols=5,
         handletextpad=0.3,
@@ -176,7 +190,17 @@ def curves(
     limits: tuple[float, float] | None = None,
     whole: bool = False,
 ) -> Path:
-    """Lines with their interval as a band. `whole`: the x axis counts things, so its ticks are whole numbers."""
+    """Draw lines with their intervals as bands, at most three panels in a row.
+
+    Args:
+        path: of the PNG file.
+        panels: series by title; each has its places on the x axis.
+        x_axis: label.
+        y_axis: label.
+        guess: place of a dashed line that is named chance.
+        limits: of the y axis.
+        whole: the x axis counts things, so its ticks are whole numbers.
+    """
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     width = min(WIDTH, 2.2 + 3.6 * columns)
@@ -196,23 +220,7 @@ def curves(
         if whole:
             axes.xaxis.get_major_locator().set_params(integer=True)
         for one in series:
-            points = sorted(
-                (x, e.numbers)
-                for x, e in zip(one.at, one.values, strict=True)
-                if e and e.value is not None
-            )
-            if not points:
-                continue
-            x, (value, low, high) = (
-                [x for x, _ in points],
-                zip(*(numbers for _, numbers in points), strict=True),
-            )
-            style = "--" if one.hollow else "-"
-            mark = "o" if len(points) == 1 else ""
-            axes.plot(
-                x, value, style, marker=mark, color=one.colour, linewidth=1.5, label=one.label
-            )
-            axes.fill_between(x, low, high, color=one.colour, alpha=0.15, linewidth=0)
+            _curve(axes, one)
         if guess is not None:
             axes.axhline(guess, color=INK, linewidth=0.9, linestyle="--")
             side: dict[str, Any] = {
@@ -223,11 +231,26 @@ def curves(
             axes.text(0.99, guess, "chance", size=7.5, color=INK, **side)
     for axes in grid:
         axes.remove()
-    entries = {one.label: _handle(one, line=True) for series in panels.values() for one in series}
+    handles = {one.label: _handle(one, line=True) for one in chain.from_iterable(panels.values())}
     figure.legend(
-        handles=list(entries.values()), loc="outside upper left", ncols=5, columnspacing=1.4
+        handles=list(handles.values()), loc="outside upper left", ncols=5, columnspacing=1.4
     )
     return _save(figure, path)
+
+
+def _curve(axes: Axes, series: Series) -> None:
+    """Draw one line with its band; a single point becomes a mark."""
+    points = []
+    for x, estimate in zip(series.at, series.values, strict=True):
+        if estimate and estimate.value is not None:
+            points.append((x, *estimate.numbers))
+    if not points:
+        return
+    at, value, low, high = zip(*sorted(points), strict=True)
+    look: dict[str, Any] = {"color": series.colour, "linewidth": 1.5, "label": series.label}
+    mark = "o" if len(points) == 1 else ""
+    axes.plot(at, value, "--" if series.hollow else "-", marker=mark, **look)
+    axes.fill_between(at, low, high, color=series.colour, alpha=0.15, linewidth=0)
 
 
 @rc_context(STYLE)
@@ -240,9 +263,19 @@ def matrices(
     y_axis: str,
     scale: str,
 ) -> Path:
-    """Heat maps with their numbers: 0 is white, 1 dark, none grey, and where row and column are the same a frame.
+    """Draw heat maps with their numbers: 0 is white, 1 dark, none grey.
 
-    Intervals are written where there is room.
+    An entry whose row and column have one name is framed. Intervals are written where there is
+    room.
+
+    Args:
+        path: of the PNG file.
+        panels: tables by title.
+        rows: their names.
+        columns: their names.
+        x_axis: label.
+        y_axis: label.
+        scale: label of the colours.
     """
     # Row names on the left and the scale on the right take 2.9 inches, a panel's title 1.3, a
     # number 0.27.
@@ -258,13 +291,7 @@ def matrices(
     ).with_extremes(bad="#e3e5e8")
     image = None
     for place, ((title, estimates), axes) in enumerate(zip(panels.items(), grid, strict=False)):
-        numbers = np.array(
-            [
-                [math.nan if e is None or e.value is None else e.value for e in row]
-                for row in estimates
-            ]
-        )
-        image = axes.imshow(numbers, cmap=colours, vmin=0, vmax=1, aspect="auto")
+        image = axes.imshow(_numbers(estimates), cmap=colours, vmin=0, vmax=1, aspect="auto")
         axes.set_title(title)
         axes.set_xlabel(x_axis)
         if place % across == 0:
@@ -283,20 +310,12 @@ def matrices(
         axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.5)
         axes.tick_params(which="minor", length=0)
+        frame: dict[str, Any] = {"fill": False, "edgecolor": VERMILION, "linewidth": 1.2}
         for i, row in enumerate(estimates):
             for j, estimate in enumerate(row):
                 _write(axes, i, j, estimate, interval=cell > 0.6)
                 if rows[i] == columns[j]:
-                    axes.add_patch(
-                        Rectangle(
-                            (j - 0.47, i - 0.47),
-                            0.94,
-                            0.94,
-                            fill=False,
-                            edgecolor=VERMILION,
-                            linewidth=1.2,
-                        )
-                    )
+                    axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, **frame))
         for inner in (*axes.texts, *axes.patches):
             # They lie within the frame, which the layout measures.
             inner.set_in_layout(False)
@@ -314,9 +333,24 @@ def matrices(
     return _save(figure, path)
 
 
+def _numbers(estimates: Sequence[Sequence[Estimate | None]]) -> np.ndarray:
+    """Return the values of a table; NaN where there is none."""
+    rows = []
+    for row in estimates:
+        values = [None if estimate is None else estimate.value for estimate in row]
+        rows.append([math.nan if value is None else value for value in values])
+    return np.array(rows)
+
+
 @rc_context(STYLE)
 def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], axis: str) -> Path:
-    """Dendrograms side by side: a linkage matrix and the names of its leaves in the order in which it puts them."""
+    """Draw dendrograms side by side.
+
+    Args:
+        path: of the PNG file.
+        panels: by title, a linkage matrix and the names of its leaves, in the tree's order.
+        axis: label of the x axis.
+    """
     longest = max(len(names) for _, names in panels.values())
     figure = _figure((WIDTH, 1.1 + 0.24 * longest))
     for axes, (title, (linkage, names)) in zip(
@@ -342,7 +376,14 @@ def trees(path: Path, panels: Mapping[str, tuple[np.ndarray, Sequence[str]]], ax
 def scatter(
     path: Path, panels: Mapping[str, Sequence[Cloud]], y_axis: str, limits: tuple[float, float]
 ) -> Path:
-    """A panel for each x axis. Every point has both intervals and its name."""
+    """Draw clouds of points, each with both intervals and its name.
+
+    Args:
+        path: of the PNG file.
+        panels: clouds by the label of their x axis.
+        y_axis: label.
+        limits: of the y axis.
+    """
     figure = _figure((WIDTH if len(panels) > 1 else WIDTH / 1.6, 4.4))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (x_axis, clouds) in zip(grid, panels.items(), strict=True):
@@ -366,9 +407,9 @@ def scatter(
                 alpha=0.85,
             )
     grid[0].set_ylabel(y_axis)
-    entries = {cloud.label: _handle(cloud) for clouds in panels.values() for cloud in clouds}
+    handles = {cloud.label: _handle(cloud) for cloud in chain.from_iterable(panels.values())}
     figure.legend(
-        handles=list(entries.values()),
+        handles=list(handles.values()),
         loc="outside upper left",
         ncols=3,
         handletextpad=0.3,
@@ -376,22 +417,16 @@ def scatter(
     )
     figure.draw_without_rendering()
     for axes, clouds in zip(grid, panels.values(), strict=True):
-        _name(
-            axes,
-            [
-                (short(n, 20), x, y)
-                for c in clouds
-                for n, x, y in zip(c.names, c.x, c.y, strict=True)
-            ],
-        )
+        points: list[tuple[str, Estimate, Estimate]] = []
+        for cloud in clouds:
+            names = [short(name, 20) for name in cloud.names]
+            points += zip(names, cloud.x, cloud.y, strict=True)
+        _name(axes, points)
     return _save(figure, path)
 
 
 def _figure(size: tuple[float, float]) -> Figure:
-    """
-    Args:
-        size: width and height in inches.
-    """
+    """Make a figure of the given width and height in inches."""
     figure = Figure(figsize=size)
     # A figure without a canvas makes one whenever it is asked for the size of a text.
     FigureCanvasAgg(figure)
@@ -399,7 +434,10 @@ def _figure(size: tuple[float, float]) -> Figure:
 
 
 def _name(axes: Axes, points: Sequence[tuple[str, Estimate, Estimate]]) -> None:
-    """Write each name beside its uppermost point, on the side where it covers least of the points and of other names."""
+    """Write each name beside its uppermost point.
+
+    It stands on the side where it covers least of the points and of other names.
+    """
     if not points:
         return
     centres = axes.transData.transform([(x.numbers[0], y.numbers[0]) for _, x, y in points])
@@ -437,10 +475,19 @@ def _name(axes: Axes, points: Sequence[tuple[str, Estimate, Estimate]]) -> None:
 
 
 def _area(box: Bbox | None) -> float:
+    """Return the area of an intersection, which is None where the boxes do not meet."""
     return box.width * box.height if box else 0.0
 
 
 def _marks(axes: Axes, series: Series, lane: float, limits: tuple[float, float] | None) -> None:
+    """Draw the marks of one series.
+
+    Args:
+        axes: of the panel.
+        series: with a value for each row.
+        lane: distance of its marks from the middle of each row.
+        limits: see `dots`.
+    """
     low, high = limits or (-math.inf, math.inf)
     look: dict[str, Any] = {"color": series.colour, "linestyle": "none", "markersize": 5}
     word: dict[str, Any] = {"size": 7, "color": series.colour, "va": "center"}
@@ -483,13 +530,14 @@ def _marks(axes: Axes, series: Series, lane: float, limits: tuple[float, float] 
 
 
 def _reach(estimate: Estimate) -> np.ndarray:
-    """How far the interval reaches below and above the value, [2, 1]."""
+    """Return the distances of the interval's ends from the value, [2, 1]."""
     value, low, high = estimate.numbers
     # A bound can miss its value by a rounding error, which matplotlib refuses.
     return np.array([[max(0.0, value - low)], [max(0.0, high - value)]])
 
 
 def _above(axes: Axes, text: str, x: float) -> None:
+    """Write a text above the frame."""
     axes.annotate(
         text,
         (x, 1),
@@ -504,8 +552,10 @@ def _above(axes: Axes, text: str, x: float) -> None:
 
 
 def _write(axes: Axes, row: int, column: int, estimate: Estimate | None, interval: bool) -> None:
+    """Write the number of an entry of a heat map, with its interval where there is room."""
     if estimate is None or estimate.value is None:
-        text = "·" if estimate is None else "missing" if interval else "m"
+        word = "missing" if interval else "m"
+        text = "·" if estimate is None else word
         axes.text(column, row, text, ha="center", va="center", size=7, color=GREY)
         return
     value, low, high = estimate.numbers
@@ -532,6 +582,7 @@ def _write(axes: Axes, row: int, column: int, estimate: Estimate | None, interva
 
 
 def _handle(one: Series | Cloud, line: bool = False) -> Line2D:
+    """Make the mark, or the line, that stands for a series in the legend."""
     hollow = isinstance(one, Series) and one.hollow
     if line:
         return Line2D([], [], color=one.colour, linestyle="--" if hollow else "-", label=one.label)
@@ -548,6 +599,7 @@ def _handle(one: Series | Cloud, line: bool = False) -> Line2D:
 
 
 def _save(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG file."""
     # savefig would draw everything once, without ink, for the layout alone.
     if layout := figure.get_layout_engine():
         layout.execute(figure)

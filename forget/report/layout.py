@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from forget.analyses.study import Cell, Study
-from forget.analyses.words import NAMES, rate_name
+import numpy as np
+
+from forget.analyses.study import Cell, Condition, Study
+from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
 from forget.report.section import Picture
 from forget.results.metrics import Estimate
+
+SHOWN = 4
+"""Settings that are drawn, and rates of each; the tables have all."""
 
 
 class Group:
@@ -23,51 +29,36 @@ class Group:
         self.rates = sorted({cell.rate for cell in cells})
         self.at = {(cell.task, cell.rate): cell for cell in cells}
         self.of = {cell.task: cell for cell in reversed(cells)}
-        """A cell of each task, for what comes before forgetting and is the same at each rate."""
-        self.looks = list(
-            zip(
-                self.rates,
-                figures.ramp(len(self.rates)),
-                figures.markers(len(self.rates)),
-                strict=True,
-            )
-        )
+        """A cell of each task, for what comes before forgetting, which is the same at each rate."""
+        n = len(self.rates)
+        self.looks = list(zip(self.rates, figures.ramp(n), figures.markers(n), strict=True))
+        """(rate, colour, marker) of each rate."""
 
     def splits(self, measure: str) -> list[str]:
-        """Where the measure was taken after forgetting."""
-        return [
-            split
-            for split in NAMES
-            if any(cell.get("forgotten", split, measure) for cell in self.cells)
-        ]
+        """List the splits on which the measure was taken after forgetting."""
+        taken = []
+        for split in SPLIT_WORDS:
+            if any(cell.get("forgotten", split, measure) for cell in self.cells):
+                taken.append(split)
+        return taken
 
     def before(self, split: str, measure: str) -> list[Series]:
-        """A mark for each task: untouched, and after learning."""
-        named = (("base", "untouched"), ("learned", "after learning"))
-        return [
-            Series(
-                label,
-                PHASE_COLOURS[phase],
-                [self.of[t].get(phase, split, measure) for t in self.tasks],
-                hollow=phase == "base",
-            )
-            for phase, label in named
-        ]
+        """Return the series of the untouched and of the learned model, a mark for each task."""
+        series = []
+        for phase, label in (("base", "untouched"), ("learned", "after learning")):
+            values = [self.of[task].get(phase, split, measure) for task in self.tasks]
+            colour = PHASE_COLOURS[phase]
+            series.append(Series(label, colour, values, hollow=phase == "base"))
+        return series
 
     def after(self, split: str, measure: str) -> list[Series]:
-        """A mark for each task and rate."""
-        return [
-            Series(
-                after_label(rate),
-                colour,
-                [c.get("forgotten", split, measure) if c else None for c in self.column(rate)],
-                marker=marker,
-            )
-            for rate, colour, marker in self.looks
-        ]
-
-    def column(self, rate: float) -> list[Cell | None]:
-        return [self.at.get((task, rate)) for task in self.tasks]
+        """Return a series for each rate of forgetting, a mark for each task."""
+        series = []
+        for rate, colour, marker in self.looks:
+            cells = [self.at.get((task, rate)) for task in self.tasks]
+            values = [cell.get("forgotten", split, measure) if cell else None for cell in cells]
+            series.append(Series(after_label(rate), colour, values, marker=marker))
+        return series
 
 
 def after_label(rate: float) -> str:
@@ -75,34 +66,44 @@ def after_label(rate: float) -> str:
 
 
 def groups(study: Study) -> list[Group]:
-    """By setting."""
-    settings = dict.fromkeys(cell.setting for cell in study.cells)
-    return [
-        Group([cell for cell in study.cells if cell.setting == setting]) for setting in settings
-    ]
+    """Group the cells by setting."""
+    by_setting: dict[str, list[Cell]] = defaultdict(list)
+    for cell in study.cells:
+        by_setting[cell.setting].append(cell)
+    return [Group(cells) for cells in by_setting.values()]
 
 
-def drawn(
+def setting_pictures(
     study: Study, folder: Path, name: str, draw: Callable[[Group, Path], Picture | None]
 ) -> list[Picture]:
-    """A figure for each setting that has one."""
+    """Draw a figure of each setting that has one, as <name>-1.png, <name>-2.png, ..."""
     found = (draw(part, folder / f"{name}-{i}.png") for i, part in enumerate(groups(study), 1))
     return [picture for picture in found if picture]
 
 
-SHOWN = 4
-"""Settings that are drawn, and rates of each; the tables have all."""
+def drawn_conditions(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
+    """Choose, by setting, the conditions that are drawn.
 
-Condition = tuple[str, float]
+    They are those of the first settings, at rates that rise and are evenly spread over all.
+    """
+    by_setting: dict[str, list[Condition]] = defaultdict(list)
+    for condition in conditions:
+        by_setting[condition.setting].append(condition)
+    chosen = {}
+    for setting, found in list(by_setting.items())[:SHOWN]:
+        ordered = sorted(found, key=lambda condition: condition.rate)
+        picked = np.linspace(0, len(found) - 1, min(SHOWN, len(found))).round().astype(int)
+        chosen[setting] = [ordered[i] for i in picked]
+    return chosen
 
 
-def series(
-    places: Sequence[Condition], values: Sequence[Sequence[Estimate | None]]
+def rate_series(
+    conditions: Sequence[Condition], values: Sequence[Sequence[Estimate | None]]
 ) -> list[Series]:
-    """A look for each rate."""
-    n = len(places)
-    looks = zip(places, figures.ramp(n), figures.markers(n), values, strict=True)
-    return [
-        Series(f"rate {rate_name(rate)}", colour, found, marker=marker)
-        for (_, rate), colour, marker, found in looks
-    ]
+    """Return a series for each condition of one setting, named and coloured by its rate."""
+    n = len(conditions)
+    looks = zip(conditions, figures.ramp(n), figures.markers(n), values, strict=True)
+    series = []
+    for condition, colour, marker, found in looks:
+        series.append(Series(f"rate {rate_name(condition.rate)}", colour, found, marker=marker))
+    return series

@@ -1,4 +1,4 @@
-"""What forgetting one task does to the others."""
+"""The section on how forgetting one task changes the others."""
 
 from __future__ import annotations
 
@@ -7,91 +7,85 @@ from pathlib import Path
 import numpy as np
 
 from forget.analyses.matrix import BASELINES, Matrix, Shares, cross, shares, values
-from forget.analyses.resampling import estimate
 from forget.analyses.study import Study
 from forget.analyses.words import rate_name
 from forget.report import figures
-from forget.report.section import Entry, Picture, Section, Table
+from forget.report.section import Datum, Picture, Section, Table
 from forget.results.metrics import DEFINED_ABOVE_CHANCE
 
 TEXT = (
-    "Row i, column j: the forget ratio on held-out examples of task j after forgetting task i, against up to three baselines: "
-    "the model that learned j (how much less it does of what it could learn), the same trial before forgetting (learned on i: "
-    "what forgetting itself took), and the untouched model. Similar rows and similar columns stand side by side "
-    "(average-linkage clustering, UPGMA, whose trees are drawn below). The task's own cells are framed. A dot: no trial to "
-    f"compare with; missing: the baseline is less than {DEFINED_ABOVE_CHANCE} above chance. The table shares out the variance "
-    "of the ratios off the diagonal (type II sums of squares of rows and columns, less what the sampling of items alone gives)."
+    "Row i, column j: the forget ratio on held-out examples of task j after forgetting task i, "
+    "against up to three baselines: the model that learned j (how much less it does of what it "
+    "could learn), the same trial before forgetting (learned on i: what forgetting itself took), "
+    "and the untouched model. Similar rows and similar columns stand side by side (average-linkage "
+    "clustering, UPGMA, whose trees are drawn below). The task's own cells are framed. A dot: no "
+    "trial to compare with; missing: the baseline is less than "
+    f"{DEFINED_ABOVE_CHANCE} above chance. The table shares out the variance of the ratios off the "
+    "diagonal (type II sums of squares of rows and columns, less what the sampling of items alone "
+    "gives)."
 )
 
 
 def section(study: Study, folder: Path) -> Section | None:
+    """Return None where no task was measured after forgetting another one."""
     crossed = cross(study)
     if not crossed:
         return None
-    pictures, parted, rows = [], list[dict[str, Entry]](), list[dict[str, Entry]]()
+    pictures: list[Picture] = []
+    parted: list[dict[str, Datum]] = []
+    rows: list[dict[str, Datum]] = []
     for i, matrix in enumerate(crossed, 1):
-        title = f"{matrix.setting}, rate {rate_name(matrix.rate)}"
         found = {baseline: shares(matrix, baseline) for baseline in BASELINES}
-        pictures.append(
-            Picture(
-                _heat(matrix, folder / f"matrix-{i}.png"),
-                title,
-                _told(next(filter(None, found.values()), None)),
-            )
-        )
-        trees = {
-            name: (tree, labels)
-            for name, tree, labels in zip(
-                ("tasks forgotten", "tasks measured"),
-                matrix.trees,
-                (matrix.rows, matrix.columns),
-                strict=True,
-            )
-            if tree is not None
-        }
+        first = next(filter(None, found.values()), None)
+        title = f"{matrix.condition.setting}, rate {rate_name(matrix.condition.rate)}"
+        heat = _heat(matrix, folder / f"matrix-{i}.png")
+        pictures.append(Picture(heat, title, _told(first)))
+        trees = _trees(matrix, folder / f"tree-{i}.png")
         if trees:
-            path = figures.trees(
-                folder / f"tree-{i}.png", trees, "root mean square difference of ratios"
-            )
-            pictures.append(Picture(path, f"{title}: which tasks go together"))
-        head: dict[str, Entry] = {"setting": matrix.setting, "rate": rate_name(matrix.rate)}
-        parted += [
-            head
-            | {"baseline": baseline, "tasks forgotten": part.rows, "tasks measured": part.columns}
-            | {
-                "task evaluated": part.evaluated,
-                "task trained on": part.trained,
-                "neither": part.rest,
-                "lead": part.lead,
-            }
-            for baseline, part in found.items()
-            if part
-        ]
-        rows += [
-            head
-            | {
-                "baseline": baseline,
-                "forgotten": i,
-                "measured": j,
-                "forget ratio": None if e is None else estimate(e, n),
-            }
-            for baseline, table in matrix.ratios.items()
-            for i, line, counts in zip(matrix.rows, table, matrix.n, strict=True)
-            for j, e, n in zip(matrix.columns, line, counts, strict=True)
-        ]
+            pictures.append(Picture(trees, f"{title}: which tasks go together"))
+        parted += [_parted(matrix, parts) for parts in found.values() if parts]
+        for baseline in matrix.ratios:
+            rows += _ratios(matrix, baseline)
     tables = [Table("shares", parted)] if parted else []
-    return Section(
-        "matrix", "From task to task", TEXT, pictures, [*tables, Table("cross_task", rows)]
-    )
+    tables.append(Table("cross_task", rows))
+    return Section("matrix", "From task to task", TEXT, pictures, tables)
+
+
+def _condition(matrix: Matrix) -> dict[str, Datum]:
+    return {"setting": matrix.condition.setting, "rate": rate_name(matrix.condition.rate)}
+
+
+def _parted(matrix: Matrix, parts: Shares) -> dict[str, Datum]:
+    return _condition(matrix) | {
+        "baseline": parts.baseline,
+        "tasks forgotten": parts.rows,
+        "tasks measured": parts.columns,
+        "task evaluated": parts.evaluated,
+        "task trained on": parts.trained,
+        "neither": parts.rest,
+        "lead": parts.lead,
+    }
+
+
+def _ratios(matrix: Matrix, baseline: str) -> list[dict[str, Datum]]:
+    """Return a row for each pair of tasks."""
+    rows = []
+    for forgotten, line in zip(matrix.rows, matrix.estimates(baseline), strict=True):
+        for measured, ratio in zip(matrix.columns, line, strict=True):
+            pair: dict[str, Datum] = {
+                "baseline": baseline,
+                "forgotten": forgotten,
+                "measured": measured,
+                "forget ratio": ratio,
+            }
+            rows.append(_condition(matrix) | pair)
+    return rows
 
 
 def _heat(matrix: Matrix, path: Path) -> Path:
-    panels = {
-        b: matrix.estimates(b)
-        for b, table in matrix.ratios.items()
-        if np.isfinite(values(table)).any()
-    }
-    panels = panels or {b: matrix.estimates(b) for b in matrix.ratios}
+    """Draw the matrix against each baseline that some trial has; against all where none has."""
+    taken = [name for name, table in matrix.ratios.items() if np.isfinite(values(table)).any()]
+    panels = {name: matrix.estimates(name) for name in taken or matrix.ratios}
     return figures.matrices(
         path,
         panels,
@@ -103,7 +97,19 @@ def _heat(matrix: Matrix, path: Path) -> Path:
     )
 
 
+def _trees(matrix: Matrix, path: Path) -> Path | None:
+    """Draw which tasks go together; None where there are too few."""
+    of_rows, of_columns = matrix.trees
+    trees = {}
+    if of_rows is not None:
+        trees["tasks forgotten"] = of_rows, matrix.rows
+    if of_columns is not None:
+        trees["tasks measured"] = of_columns, matrix.columns
+    return figures.trees(path, trees, "root mean square difference of ratios") if trees else None
+
+
 def _told(parts: Shares | None) -> str:
+    """Say in a sentence how the variance is shared out; nothing where it is not."""
     if parts is None:
         return ""
     evaluated, trained = (
@@ -111,6 +117,6 @@ def _told(parts: Shares | None) -> str:
         for share in (parts.evaluated, parts.trained)
     )
     return (
-        f"Against {parts.baseline}, off the diagonal, the task evaluated explains {evaluated} of the variance, "
-        f"the task trained on {trained}."
+        f"Against {parts.baseline}, off the diagonal, the task evaluated explains {evaluated} of "
+        f"the variance, the task trained on {trained}."
     )

@@ -1,15 +1,13 @@
-"""What tells beforehand how much is forgotten, on the page."""
+"""The section on predictors of how much is forgotten."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from forget.analyses import Cell, Study
-from forget.analyses.correlation import LEAST, Correlation
+from forget.analyses.correlation import FEWEST_EXAMPLES, Correlation
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import (
     FEWEST,
@@ -19,12 +17,13 @@ from forget.analyses.predictors import (
     across_tasks,
     within_tasks,
 )
+from forget.analyses.study import Condition
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import Cloud
-from forget.report.layout import SHOWN, Condition, series
-from forget.report.section import Entry, Picture, Section, Table
-from forget.results.metrics import Estimate
+from forget.report.layout import SHOWN, drawn_conditions, rate_series
+from forget.report.section import Datum, Picture, Section, Table
+from forget.results.metrics import Estimate, named
 
 AXES = {
     "accuracy": "accuracy after learning",
@@ -32,163 +31,168 @@ AXES = {
     "variability": "variability after learning",
 }
 
+TEXT = (
+    "Rank correlations of what is known before forgetting with how much is then forgotten: across "
+    "tasks, of the learned model's accuracy (difficulty), confidence and variability with the "
+    "forget ratio on held-out examples; across pairs of different tasks, of their likeness with "
+    "the ratio on the one after forgetting the other; within a task, over the held-out examples "
+    "that the learned model answers right, with the answer being lost. Intervals are of resampled "
+    "tasks, within a task of resampled examples and seeds, of its mean for these very tasks; p is "
+    "by permutation, of the mean by the resamples, adjusted by Holm's method. Fewer than "
+    f"{FEWEST} tasks or {FEWEST_EXAMPLES} examples, or a value that is the same for all, leave a "
+    "correlation missing. Accuracy after learning is part of the ratio, so that the two go "
+    "together by noise alone. The paper finds that difficulty does not predict forgetting, and "
+    "that low confidence and low variability go, weakly, with more of it across tasks, but not "
+    "within one."
+)
+
+FIGURES = f" The figures show at most {SHOWN} settings and {SHOWN} rates of each."
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Correlations of one condition on each level."""
+
+    tasks: list[Correlation]
+    pairs: list[Correlation]
+    """Empty where no pair of tasks was measured."""
+    examples: list[Within]
+
 
 def section(study: Study, folder: Path) -> Section | None:
-    """None where no task was scored after forgetting."""
-    conditions = {
-        place: cells
-        for place, cells in study.conditions.items()
-        if any(c.n("forgotten", "test") for c in cells)
-    }
-    if not conditions:
+    """Return None where no task was scored after forgetting."""
+    matrices = {matrix.condition: matrix for matrix in cross(study)}
+    found: dict[Condition, Levels] = {}
+    for condition, cells in study.conditions.items():
+        if not any(cell.n("forgotten", "test") for cell in cells):
+            continue
+        matrix = matrices.get(condition)
+        pairs = across_pairs(matrix, cells) if matrix else []
+        if not any(one.spearman.n for one in pairs):
+            pairs = []
+        found[condition] = Levels(across_tasks(cells), pairs, within_tasks(cells))
+    if not found:
         return None
-    matrices = {(matrix.setting, matrix.rate): matrix for matrix in cross(study)}
-    tasks = {place: across_tasks(cells) for place, cells in conditions.items()}
-    pairs = {
-        place: across_pairs(matrices[place], cells)
-        for place, cells in conditions.items()
-        if place in matrices
-    }
-    pairs = {place: found for place, found in pairs.items() if any(c.spearman.n for c in found)}
-    examples = {place: within_tasks(cells) for place, cells in conditions.items()}
     pictures = []
-    for i, (setting, places) in enumerate(drawn(list(conditions)).items(), 1):
-        found = [_named(tasks[p], pairs.get(p, []), examples[p]) for p in places]
-        names = list(dict.fromkeys(name for one in found for name in one))
-        if any(estimate.value is not None for one in found for estimate in one.values()):
-            path = figures.dots(
-                folder / f"predictors-{i}.png",
-                names,
-                {
-                    "correlation with forgetting (Spearman)": series(
-                        places, [[one.get(name) for name in names] for one in found]
-                    )
-                },
-                "below 0: a low value goes with more forgetting",
-                limits=(-1.05, 1.05),
-                lines={"none": 0},
-            )
-            pictures.append(Picture(path, setting))
-        if panels := _clouds(places, conditions):
-            ratio = conditions[places[0]][0].ratio.replace("_", " ")
+    for i, (setting, conditions) in enumerate(drawn_conditions(list(found)).items(), 1):
+        forest = _forest(folder / f"predictors-{i}.png", conditions, found)
+        if forest:
+            pictures.append(Picture(forest, setting))
+        panels = _clouds(study, conditions)
+        if panels:
+            ratio = named(study.conditions[conditions[0]][0].ratio).title
             axis = f"{ratio}, held-out examples"
-            path = figures.scatter(
-                folder / f"predictors-tasks-{i}.png", panels, axis, limits=(-0.5, 1.5)
-            )
+            path = folder / f"predictors-tasks-{i}.png"
+            figures.scatter(path, panels, axis, limits=(-0.5, 1.5))
             pictures.append(Picture(path, setting, "Each point is a task."))
     return Section(
         "predictors",
         "What tells beforehand how much is forgotten?",
-        "Rank correlations of what is known before forgetting with how much is then forgotten: across tasks, of the learned "
-        "model's accuracy (difficulty), confidence and variability with the forget ratio on held-out examples; across pairs of "
-        "different tasks, of their likeness with the ratio on the one after forgetting the other; within a task, over the "
-        "held-out examples that the learned model answers right, with the answer being lost. Intervals are of resampled tasks, "
-        "within a task of resampled examples and seeds, of its mean for these very tasks; p is by permutation, of the mean by "
-        f"the resamples, adjusted by Holm's method. Fewer than {FEWEST} tasks or {LEAST} examples, or a value that is the same "
-        "for all, leave a correlation missing. Accuracy after learning is part of the ratio, so that the two go together by "
-        "noise alone. The paper finds that difficulty does not predict forgetting, and that low confidence and low variability "
-        "go, weakly, with more of it across tasks, but not within one."
-        + (
-            ""
-            if len(conditions) <= SHOWN
-            else f" The figures show at most {SHOWN} settings and {SHOWN} rates of each."
-        ),
+        TEXT if len(found) <= SHOWN else TEXT + FIGURES,
         pictures,
-        [table for table in _tables(tasks, pairs, examples) if table.rows],
+        [table for table in _tables(found) if table.rows],
     )
 
 
-def drawn(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
-    """By setting, the conditions that are drawn: of the first settings, rates that are evenly spread over all, rising."""
-    by_setting: dict[str, list[Condition]] = defaultdict(list)
-    for setting, rate in conditions:
-        by_setting[setting].append((setting, rate))
-    chosen = {}
-    for setting, places in list(by_setting.items())[:SHOWN]:
-        picked = np.linspace(0, len(places) - 1, min(SHOWN, len(places))).round().astype(int)
-        chosen[setting] = [sorted(places)[i] for i in picked]
-    return chosen
+def _forest(
+    path: Path, conditions: Sequence[Condition], found: dict[Condition, Levels]
+) -> Path | None:
+    """Draw the correlations of one setting's conditions; None where all are missing."""
+    by_name = [_named(found[condition]) for condition in conditions]
+    names: dict[str, None] = {}
+    defined = False
+    for numbers in by_name:
+        names |= dict.fromkeys(numbers)
+        defined |= any(number.value is not None for number in numbers.values())
+    if not defined:
+        return None
+    values = [[*map(numbers.get, names)] for numbers in by_name]
+    return figures.dots(
+        path,
+        list(names),
+        {"correlation with forgetting (Spearman)": rate_series(conditions, values)},
+        "below 0: a low value goes with more forgetting",
+        limits=(-1.05, 1.05),
+        lines={"none": 0},
+    )
 
 
-def _named(
-    tasks: Sequence[Correlation], pairs: Sequence[Correlation], examples: Sequence[Within]
-) -> dict[str, Estimate]:
-    found = {f"{c.name}, across tasks": c.spearman for c in tasks}
-    found |= {f"{c.name}, across pairs": c.spearman for c in pairs}
+def _named(levels: Levels) -> dict[str, Estimate]:
+    """Return Spearman's correlations by predictor and level."""
+    found = {f"{one.name}, across tasks": one.spearman for one in levels.tasks}
+    found |= {f"{one.name}, across pairs": one.spearman for one in levels.pairs}
     none = Estimate(None, None, None, 0)
-    return found | {
-        f"{one.name}, within a task": one.mean.spearman if one.mean else none for one in examples
-    }
+    for one in levels.examples:
+        found[f"{one.name}, within a task"] = one.mean.spearman if one.mean else none
+    return found
 
 
-def _clouds(
-    places: Sequence[Condition], conditions: dict[Condition, list[Cell]]
-) -> dict[str, list[Cloud]]:
+def _clouds(study: Study, conditions: Sequence[Condition]) -> dict[str, list[Cloud]]:
+    """Return a panel for each predictor of tasks, with a cloud of tasks for each rate."""
+    n = len(conditions)
+    looks = list(zip(conditions, figures.ramp(n), figures.markers(n), strict=True))
     panels: dict[str, list[Cloud]] = {}
     for name in TASK:
-        for place, colour, marker in zip(
-            places, figures.ramp(len(places)), figures.markers(len(places)), strict=True
-        ):
-            cells = conditions[place]
-            measured = [
-                (c.task, c.get("learned", "test", name), c.get("forgotten", "test", c.ratio))
-                for c in cells
-            ]
-            points = [
-                (task, x, y)
-                for task, x, y in measured
-                if x and y and x.value is not None and y.value is not None
-            ]
+        for condition, colour, marker in looks:
+            points = _points(study.conditions[condition], name)
             if points:
-                tasks, x, y = zip(*points, strict=True)
-                panels.setdefault(AXES[name], []).append(
-                    Cloud(f"rate {rate_name(place[1])}", colour, marker, tasks, x, y)
-                )
+                label = f"rate {rate_name(condition.rate)}"
+                cloud = Cloud(label, colour, marker, *zip(*points, strict=True))
+                panels.setdefault(AXES[name], []).append(cloud)
     return panels
 
 
-def _tables(
-    tasks: dict[Condition, list[Correlation]],
-    pairs: dict[Condition, list[Correlation]],
-    examples: dict[Condition, list[Within]],
-) -> list[Table]:
-    within = [
-        {
-            **_condition(place),
-            "predictor": one.name,
-            "task": task,
-            "Spearman": c.spearman,
-            "p": c.p_spearman,
-            "p adjusted": c.adjusted,
-        }
-        for place, found in examples.items()
-        for one in found
-        for task, c in (*one.tasks.items(), *([("mean over tasks", one.mean)] if one.mean else []))
-    ]
+def _points(cells: Sequence[Cell], name: str) -> list[tuple[str, Estimate, Estimate]]:
+    """List (task, predictor, forget ratio) of the tasks that have both numbers."""
+    points = []
+    for cell in cells:
+        x = cell.get("learned", "test", name)
+        y = cell.get("forgotten", "test", cell.ratio)
+        if x and y and x.value is not None and y.value is not None:
+            points.append((cell.task, x, y))
+    return points
+
+
+def _tables(found: dict[Condition, Levels]) -> list[Table]:
+    tasks: list[dict[str, Datum]] = []
+    pairs: list[dict[str, Datum]] = []
+    examples: list[dict[str, Datum]] = []
+    for condition, levels in found.items():
+        tasks += [_row(condition, one) for one in levels.tasks]
+        pairs += [_row(condition, one) for one in levels.pairs]
+        for one in levels.examples:
+            for task, correlation in one.tasks.items():
+                examples.append(_example_row(condition, task, correlation))
+            if one.mean:
+                examples.append(_example_row(condition, "mean over tasks", one.mean))
     return [
-        Table(
-            "predictors_tasks",
-            [{**_condition(place), **_line(c)} for place, found in tasks.items() for c in found],
-        ),
-        Table(
-            "predictors_pairs",
-            [{**_condition(place), **_line(c)} for place, found in pairs.items() for c in found],
-        ),
-        Table("predictors_examples", within),
+        Table("predictors_tasks", tasks),
+        Table("predictors_pairs", pairs),
+        Table("predictors_examples", examples),
     ]
 
 
-def _condition(place: Condition) -> dict[str, Entry]:
-    return {"setting": place[0], "rate": rate_name(place[1])}
-
-
-def _line(c: Correlation) -> dict[str, Entry]:
+def _row(condition: Condition, one: Correlation) -> dict[str, Datum]:
     return {
-        "predictor": c.name,
-        "Spearman": c.spearman,
-        "p": c.p_spearman,
-        "p adjusted": c.adjusted,
-        "Pearson": c.pearson,
-        "p of Pearson": c.p_pearson,
-        "n": c.spearman.n,
+        "setting": condition.setting,
+        "rate": rate_name(condition.rate),
+        "predictor": one.name,
+        "Spearman": one.spearman,
+        "p": one.p_spearman,
+        "p adjusted": one.adjusted,
+        "Pearson": one.pearson,
+        "p of Pearson": one.p_pearson,
+        "n": one.spearman.n,
+    }
+
+
+def _example_row(condition: Condition, task: str, one: Correlation) -> dict[str, Datum]:
+    return {
+        "setting": condition.setting,
+        "rate": rate_name(condition.rate),
+        "predictor": one.name,
+        "task": task,
+        "Spearman": one.spearman,
+        "p": one.p_spearman,
+        "p adjusted": one.adjusted,
     }

@@ -6,46 +6,53 @@ import math
 from itertools import groupby
 from pathlib import Path
 
-from forget.analyses.scaling import FLAT, METRICS, Trend, trends
+from forget.analyses.scaling import FLAT, TRACED, Trend, trends
 from forget.analyses.study import Study
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import GREY, VERMILION, Series
-from forget.report.section import Entry, Picture, Section, Table
+from forget.report.section import Datum, Picture, Section, Table
 
-TEXT = f"""\
-Each measure against the logarithm of the number of parameters, over models that differ in nothing else in the sweep; what \
-else sets two models apart (their family, their data) goes with the size. A measure is monotone where its least-squares line \
-surely rises, inverse where it surely falls; U-shaped where the line up to the turn and the line from it on are both sure and \
-opposite (two-lines test, Simonsohn 2018); flat where the 95 % interval of every line lies within ±{FLAT}; otherwise \
-undecided: there are too few items or sizes to tell. The change that decides is in the table, in the measure's own units. \
-Means are over the tasks that have the measure at every size; intervals are of items and seeds, not of tasks, and not \
-corrected for the number of measures. With two sizes a trend is their difference."""
+TEXT = (
+    "Each measure against the logarithm of the number of parameters, over models that differ in "
+    "nothing else in the sweep; what else sets two models apart (their family, their data) goes "
+    "with the size. A measure is monotone where its least-squares line surely rises, inverse where "
+    "it surely falls; U-shaped where the line up to the turn and the line from it on are both sure "
+    "and opposite (two-lines test, Simonsohn 2018); flat where the 95 % interval of every line "
+    f"lies within ±{FLAT}; otherwise undecided: there are too few items or sizes to tell. The "
+    "change that decides is in the table, in the measure's own units. Means are over the tasks "
+    "that have the measure at every size; intervals are of items and seeds, not of tasks, and not "
+    "corrected for the number of measures. With two sizes a trend is their difference."
+)
 
 
 def section(study: Study, folder: Path) -> Section | None:
-    """None where all models are of one size."""
+    """Return None where all models are of one size."""
     found = trends(study)
     if not found:
         return None
-    families = [
-        list(family) for _, family in groupby(found, key=lambda trend: (trend.setting, trend.rate))
-    ]
-    pictures = [_picture(family, folder / f"trend-{i}.png") for i, family in enumerate(families, 1)]
-    shapes = [row for family in families for row in _shapes(family)]
-    models = list(dict.fromkeys(model for trend in found for model in trend.models))
-    values = [row for trend in found for row in _values(trend, models)]
+    models: dict[str, None] = {}
+    for trend in found:
+        models |= dict.fromkeys(trend.models)
+    pictures, shapes, values = [], list[dict[str, Datum]](), list[dict[str, Datum]]()
+    families = groupby(found, key=lambda trend: (trend.varied, trend.rate))
+    for i, (_, group) in enumerate(families, 1):
+        family = list(group)
+        pictures.append(_picture(family, folder / f"trend-{i}.png"))
+        shapes += _shapes(family)
+        for trend in family:
+            values += _values(trend, list(models))
     tables = [Table("trend", shapes), Table("trend_values", values)]
     return Section("trend", "What grows with the model", TEXT, pictures, tables)
 
 
 def _name(trend: Trend) -> str:
-    return ", ".join(
-        [part for part in (trend.setting,) if part] + [f"rate {rate_name(trend.rate)}"]
-    )
+    rate = f"rate {rate_name(trend.rate)}"
+    return f"{trend.varied}, {rate}" if trend.varied else rate
 
 
 def _picture(family: list[Trend], path: Path) -> Picture:
+    """Draw the measures of models that differ in their size alone."""
     panels = {}
     for trend in family:
         at = [math.log10(size) for size in trend.sizes]
@@ -54,16 +61,15 @@ def _picture(family: list[Trend], path: Path) -> Picture:
     # A task that barely rose above chance has a ratio of any size.
     figures.curves(path, panels, "log10 of the number of parameters", "value", limits=(-0.5, 1.5))
     shapes = "; ".join(f"{trend.metric}: {trend.shape}" for trend in family)
-    return Picture(
-        path, _name(family[0]), f"{shapes}. What lies outside the frame is in the table."
-    )
+    note = f"{shapes}. What lies outside the frame is in the table."
+    return Picture(path, _name(family[0]), note)
 
 
-def _shapes(family: list[Trend]) -> list[dict[str, Entry]]:
-    """A row for each measure, also for one that no task has at every size."""
+def _shapes(family: list[Trend]) -> list[dict[str, Datum]]:
+    """Return a row for each measure, also for one that no task has at every size."""
     by_metric = {trend.metric: trend for trend in family}
-    rows: list[dict[str, Entry]] = []
-    for metric in METRICS:
+    rows: list[dict[str, Datum]] = []
+    for metric in TRACED:
         trend = by_metric.get(metric)
         rows.append(
             {
@@ -81,9 +87,9 @@ def _shapes(family: list[Trend]) -> list[dict[str, Entry]]:
     return rows
 
 
-def _values(trend: Trend, models: list[str]) -> list[dict[str, Entry]]:
-    """A row for the mean and for each task."""
-    rows: list[dict[str, Entry]] = []
+def _values(trend: Trend, models: list[str]) -> list[dict[str, Datum]]:
+    """Return a row for the mean and for each task."""
+    rows: list[dict[str, Datum]] = []
     for task, line in {"mean over tasks": trend.values, **trend.tasks}.items():
         by_model = dict(zip(trend.models, line, strict=True))
         columns = {model: by_model.get(model) for model in models}

@@ -1,4 +1,4 @@
-"""What was run and what came of it, as lines of text and of CSV."""
+"""Facts of the run and numbers of its cells, as lines of text and of CSV."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from typing import Any
 
 from forget.analyses import Cell, Study
 from forget.analyses.claims import CLAIMS, Verdict
-from forget.analyses.words import NAMES, flattened, rate_name
-from forget.report.section import Table, write_csv
-from forget.results.metrics import Estimate
+from forget.analyses.study import Condition
+from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, flattened, rate_name
+from forget.report.section import Datum, Table, write_csv
+from forget.results import metrics
+from forget.results.metrics import Estimate, name_parts, probe_name
 from forget.results.outcome import Outcome
-from forget.results.rows import PHASES
 from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
 
 
 def missing(sweep: Sweep, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for each trial of the sweep without an outcome; in a search, for each cell with too few."""
+    """Return a line for each trial of the sweep without an outcome.
+
+    In a search, it is a line for each cell with too few.
+    """
     # The trials of a search differ from their cell in the searched settings alone.
     searched = (
         {key: bounds.low for key, bounds in sweep.search.settings.items()} if sweep.search else {}
@@ -33,17 +37,20 @@ def missing(sweep: Sweep, trials: Sequence[Trial], outcomes: Sequence[Outcome]) 
         count = done[overlay(trial, searched).id("")]
         if count < wanted:
             fields = {"task": trial.task, **flattened(trial)}
-            name = ", ".join(
-                f"{key} {fields[key]}"
-                for key in dict.fromkeys(("task", "model", *sweep.axes))
-                if key in fields
-            )
+            shown = [key for key in dict.fromkeys(("task", "model", *sweep.axes)) if key in fields]
+            name = ", ".join(f"{key} {fields[key]}" for key in shown)
             lines.append(f"{name}: {count} of {wanted} finished" if sweep.search else name)
     return lines
 
 
 def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """What was run, in words."""
+    """Say in words what was run.
+
+    Args:
+        sweep: what was asked for.
+        cells: how many combinations its axes have.
+        outcomes: of the trials that finished.
+    """
     trials = [outcome.trial for outcome in outcomes]
     planned = cells * (sweep.search.trials if sweep.search else 1)
     facts = {"Trials": f"{len(outcomes)} finished of {planned} planned"}
@@ -54,16 +61,14 @@ def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, st
     def each(get: Callable[[Trial], object]) -> str:
         return ", ".join(dict.fromkeys(str(get(trial)) for trial in trials))
 
-    seen: dict[str, tuple[int, int]] = {}
+    others: dict[str, None] = {}
+    layers: set[int] = set()
     for outcome in outcomes:
-        for name, estimate in outcome.measures.items():
-            phase, _, split, measure = _parts(name)
-            if (phase, measure) == ("forgotten", "accuracy"):
-                low, high = seen.get(split, (estimate.n, estimate.n))
-                seen[split] = min(low, estimate.n), max(high, estimate.n)
-    others = dict.fromkeys(task for trial in trials for task in trial.tasks[1:])
+        others |= dict.fromkeys(outcome.trial.tasks[1:])
+        layers.update(probe.layer for probe in outcome.probes)
     seconds = [outcome.seconds for outcome in outcomes]
-    layers = {probe.layer for outcome in outcomes for probe in outcome.probes}
+    probes = f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples"
+    python = f"Python {platform.python_version()}"
     return facts | {
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
         "Tasks forgotten": each(lambda t: t.task),
@@ -78,22 +83,26 @@ def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, st
             lambda t: f"at most {t.forget.examples} in {t.forget.epochs} epochs"
         ),
         "Tuning": each(lambda t: t.tuning if t.tuning == "full" else f"LoRA of rank {t.lora.rank}"),
-        "Examples measured": ", ".join(
-            f"{NAMES.get(s, s)} {_span(*span)}" for s, span in seen.items()
-        )
-        + " a task",
-        "Probes": f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples"
-        if layers
-        else "none",
+        "Examples measured": f"{', '.join(_measured(outcomes))} a task",
+        "Probes": probes if layers else "none",
         "Seeds": each(lambda t: t.seed),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(
-            [
-                f"Python {platform.python_version()}",
-                *map(_version, ("forget", "torch", "transformers", "numpy")),
-            ]
+            [python, *map(_version, ("forget", "torch", "transformers", "numpy"))]
         ),
     }
+
+
+def _measured(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield, for each split, how many examples were measured after forgetting."""
+    counts: dict[str, list[int]] = {}
+    for outcome in outcomes:
+        for name, estimate in outcome.measures.items():
+            phase, _, split, measure = name_parts(name)
+            if (phase, measure) == ("forgotten", "accuracy"):
+                counts.setdefault(split, []).append(estimate.n)
+    for split, ns in counts.items():
+        yield f"{SPLIT_WORDS.get(split, split)} {_span(min(ns), max(ns))}"
 
 
 def _version(package: str) -> str:
@@ -111,17 +120,13 @@ def _span(low: int, high: int) -> str:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return (
-        f"{minutes // 60} h {minutes % 60} min"
-        if minutes >= 60
-        else f"{minutes} min"
-        if minutes
-        else f"{seconds:.0f} s"
-    )
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def settings(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Every setting with the values that it took."""
+    """Return every setting with the values that it took."""
     values: dict[str, dict[str, None]] = {}
     for outcome in outcomes:
         for key, value in flattened(outcome.trial).items():
@@ -129,95 +134,99 @@ def settings(outcomes: Sequence[Outcome]) -> dict[str, str]:
     return {key: ", ".join(found) for key, found in values.items()}
 
 
+def header() -> list[str]:
+    """Return the headings of what `lines` has of each measure."""
+    headings = []
+    for measure in metrics.MEASURES:
+        title = measure.title[:1].upper() + measure.title[1:]
+        words = [PHASE_WORDS[phase] for phase in measure.page]
+        if len(words) > 1:
+            headings += [f"{title} {words[0]}", *words[1:]]
+        elif words:
+            headings.append(title)
+    return headings
+
+
 def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
-    """A line for each cell, task measured and split."""
+    """Yield a line for each cell, task measured and split; `values` are (number, format)."""
     for cell in cells:
-        for task, split in [(cell.task, split) for split in NAMES] + [
-            (task, "test") for task in cell.trial.tasks[1:]
-        ]:
+        places = [(cell.task, split) for split in SPLIT_WORDS]
+        places += [(task, "test") for task in cell.trial.tasks[1:]]
+        for task, split in places:
             after = cell.get("forgotten", split, "accuracy", task)
             if after is None:
                 continue
+            values: list[tuple[Datum, str]] = []
+            for measure in metrics.MEASURES:
+                name = measure.under(cell.flipped).name
+                for phase in measure.page:
+                    values.append((cell.get(phase, split, name, task), measure.digits))
             yield {
                 "cell": cell,
                 "task": task,
-                "split": NAMES[split],
+                "split": SPLIT_WORDS[split],
                 "n": after.n,
                 "chance": cell.chance(split, task),
-                "accuracy": [cell.get(phase, split, "accuracy", task) for phase in PHASES],
-                "ratio": cell.get("forgotten", split, cell.ratio, task),
-                "confidence": [
-                    cell.get(phase, split, "confidence", task) for phase in ("learned", "forgotten")
-                ],
-                "mass": [
-                    cell.get(phase, split, "option_mass", task)
-                    for phase in ("learned", "forgotten")
-                ],
-                "entropy": [
-                    cell.get(phase, split, "entropy", task) for phase in ("learned", "forgotten")
-                ],
+                "values": values,
             }
 
 
-def _parts(name: str) -> tuple[str, str, str, str]:
-    """(phase, task, split, measure) of a metric's name; a task's name may hold slashes."""
-    phase, rest = name.split("/", 1)
-    task, split, measure = rest.rsplit("/", 2)
-    return phase, task, split, measure
-
-
 def write_cells(study: Study, path: Path) -> None:
-    """Every measure of every trial, seed by seed, as CSV."""
+    """Write every measure of every trial, seed by seed, as CSV."""
     write_csv(path, list(_cell_lines(study.cells)))
 
 
 def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     for cell in cells:
-        for o in cell.outcomes:
+        for outcome in cell.outcomes:
+            trial = outcome.trial
             head = {
-                "trial": o.id,
+                "trial": outcome.id,
                 "setting": cell.setting,
-                "model": o.trial.model,
+                "model": trial.model,
                 "task": cell.task,
-                "method": o.trial.method,
-                "labels": o.trial.labels,
-                "learn_lr": o.trial.learn.lr,
+                "method": trial.method,
+                "labels": trial.labels,
+                "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
-                "seed": o.trial.seed,
+                "seed": trial.seed,
             }
-            for name, estimate in o.measures.items():
-                phase, task, split, measure = _parts(name)
-                yield head | _fields(phase, task, split, measure, estimate)
-            for p in o.probes:
-                measure = f"probe_{'control' if p.control else 'accuracy'}_{p.position}"
-                yield head | _fields(p.phase, p.task, "test", measure, p.accuracy, p.layer)
+            for name, estimate in outcome.measures.items():
+                yield head | _fields(name, estimate)
+            for probe in outcome.probes:
+                name = probe_name(probe.phase, probe.task, probe.position, probe.control)
+                yield head | _fields(name, probe.accuracy, probe.layer)
 
 
-def _fields(
-    phase: str, task: str, split: str, measure: str, estimate: Estimate, layer: int | None = None
-) -> dict[str, Any]:
-    place = {
+def _fields(name: str, estimate: Estimate, layer: int | None = None) -> dict[str, Any]:
+    """Return the columns of a metric: the parts of its name, and its number."""
+    phase, task, split, measure = name_parts(name)
+    return {
         "phase": phase,
         "measured_on": task,
         "split": split,
         "measure": measure,
         "layer": layer,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
     }
-    return place | _numbers(estimate)
 
 
-def _numbers(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
-
-
-def findings_table(told: Mapping[tuple[str, float], Sequence[Verdict]]) -> Table:
-    """Every claim under every setting and rate."""
-    rows = [
-        {
-            "setting": setting, "rate": rate_name(rate), "claim": CLAIMS[one.claim], "verdict": one.verdict,
-            "number": one.number, "what": one.what,
-        }
-        for (setting, rate), verdicts in told.items()
-        for one in verdicts
-    ]  # fmt: skip
+def findings_table(told: Mapping[Condition, Sequence[Verdict]]) -> Table:
+    """Return every claim under every condition."""
+    rows: list[dict[str, Datum]] = []
+    for condition, verdicts in told.items():
+        for one in verdicts:
+            rows.append(
+                {
+                    "setting": condition.setting,
+                    "rate": rate_name(condition.rate),
+                    "claim": CLAIMS[one.claim],
+                    "verdict": one.verdict,
+                    "number": one.number,
+                    "what": one.what,
+                }
+            )
     return Table("findings", rows)

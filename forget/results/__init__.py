@@ -1,1 +1,1 @@
-"""What a trial leaves behind, and pure functions of it."""
+"""Results of a trial: Rows, the numbers computed from them, and the Outcome that it leaves."""

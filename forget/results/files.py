@@ -1,4 +1,4 @@
-"""Rows as parquet files and as columns."""
+"""Rows as parquet files and as columns of a data frame."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Rows as one parquet file."""
+    """Write Rows into one parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)})
+    columns = {}
+    for field in fields(Row):
+        columns[field.name] = [getattr(row, field.name) for row in rows]
+    table = pa.table(columns)
     pq.write_table(table, path, write_page_checksum=True)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows as `write_rows` left them, to the bit.
+    """Read Rows as `write_rows` left them, to the bit.
 
     Raises:
         BadInput: the file is damaged.
@@ -42,7 +45,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """The Rows of a file as columns: what a Row is of, `options`, and what `judge` says of it. For a million of them.
+    """Read the Rows of a file as columns, without an object for each: there may be a million.
+
+    The columns are the fields of Row other than `logprobs` and `lengths`, the number of `options`,
+    and the fields of Judged.
 
     Raises:
         BadInput: the file is damaged.
@@ -61,7 +67,11 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[pa.Table]:
-    """The table of a file of Rows; that its columns are not those of Rows shows in the block."""
+    """Open the table of a file of Rows.
+
+    That its columns are not those of Rows shows only within the `with` block, whose errors become
+    the same BadInput.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -72,20 +82,26 @@ def _whole(path: Path) -> Iterator[pa.Table]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise BadInput(
-            f"{path}: not a file of Rows, or damaged ({reason}); remove its folder, and it is computed again"
+            f"{path}: not a file of Rows, or damaged ({reason}); remove its folder, and it is "
+            "computed again"
         ) from error
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """`read_frame` of Rows at hand."""
+    """Return Rows at hand as the columns that `read_frame` reads from a file."""
     import pandas as pd
 
     names = [f.name for f in fields(Row) if f.name not in ("logprobs", "lengths")]
-    columns = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names})
-    return _framed(columns, np.array([len(row.logprobs) for row in rows]), judge(rows))
+    columns = {}
+    for name in names:
+        columns[name] = [getattr(row, name) for row in rows]
+    return _framed(
+        pd.DataFrame(columns), np.array([len(row.logprobs) for row in rows]), judge(rows)
+    )
 
 
 def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
+    """Add `options` and the fields of `judged`; numbers that may be missing become floats."""
     numbers = {name: columns[name].astype(float) for name in ("step", "similarity", "spread")}
     return columns.assign(
         **numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)}

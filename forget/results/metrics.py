@@ -6,36 +6,39 @@ forgetting.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from forget.results import rows as rows_
-from forget.results.rows import Row, _some, chance, judge
+from forget.results.rows import PHASES, Row, _some, chance, judge
 from forget.settings.identity import digest
 
 DEFINED_ABOVE_CHANCE = 0.05
 """A forget ratio is missing where learning brought the task less than this above chance."""
 
 RESAMPLES = 1000
+"""Resamples of a bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 95 % bootstrap interval over items; `value` is None where the measure is undefined."""
+    """A number with its 95 % bootstrap interval over items.
+
+    `value` is None where the measure is undefined.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
-    """Items it rests on."""
+    """Items that the number rests on."""
 
     @property
     def numbers(self) -> tuple[float, float, float]:
-        """(value, low, high) of a measure that is defined; without an interval, the value thrice.
+        """(value, low, high) of a defined number; without an interval, the value thrice.
 
         Raises:
             ValueError: it is missing.
@@ -53,12 +56,30 @@ class Estimate:
 
 
 def metric_name(phase: str, task: str, split: str, measure: str) -> str:
-    """The one spelling of a metric's name, e.g. forgotten/arc_easy/test/accuracy."""
+    """Spell the name of a metric, e.g. forgotten/arc_easy/test/accuracy."""
     return "/".join((phase, task, split, measure))
 
 
+def probe_name(phase: str, task: str, position: str, control: bool = False) -> str:
+    """Spell the name of a probe's accuracy, e.g. learned/arc_easy/test/probe_accuracy_last.
+
+    Args:
+        position: where in the answer the hidden state was read.
+        control: the probe was fit on shuffled labels; its measure is, e.g., probe_control_last.
+    """
+    measure = f"probe_{'control' if control else 'accuracy'}_{position}"
+    return metric_name(phase, task, "test", measure)
+
+
+def name_parts(name: str) -> tuple[str, str, str, str]:
+    """Take a metric's name apart: (phase, task, split, measure). A task's name may hold slashes."""
+    phase, rest = name.split("/", 1)
+    task, split, measure = rest.rsplit("/", 2)
+    return phase, task, split, measure
+
+
 def accuracy(rows: Sequence[Row]) -> Estimate:
-    """Share of examples whose true option scores highest.
+    """Compute the share of examples whose true option scores highest.
 
     Raises:
         ValueError: no rows. An empty set has no accuracy.
@@ -67,22 +88,27 @@ def accuracy(rows: Sequence[Row]) -> Estimate:
 
 
 def confidence(rows: Sequence[Row]) -> Estimate:
-    """Mean confidence in the true option."""
+    """Compute the mean confidence in the true option."""
     return mean(judge(_some(rows)).confidence)
 
 
 def option_mass(rows: Sequence[Row]) -> Estimate:
-    """Mean total probability of the options: tells 'at chance' from 'broken model'."""
+    """Compute the mean total probability of the options: it tells 'at chance' from 'broken'."""
     return mean(judge(_some(rows)).mass)
 
 
 def entropy(rows: Sequence[Row]) -> Estimate:
-    """Mean entropy of the options' shares over its maximum: near 1 the model has no preference among them."""
+    """Compute the mean entropy of the options' shares over its maximum.
+
+    Near 1 the model has no preference among the options.
+    """
     return mean(judge(_some(rows)).entropy)
 
 
 def variability(rows: Sequence[Row]) -> Estimate:
-    """Trace of the covariance of the questions' hidden states (the paper: last token, fifth-to-last layer).
+    """Compute the trace of the covariance of the questions' hidden states.
+
+    The paper takes the last token at the fifth-to-last layer.
 
     Raises:
         ValueError: fewer than two rows, or rows without a spread.
@@ -94,7 +120,10 @@ def variability(rows: Sequence[Row]) -> Estimate:
 
 
 def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
-    """Expected calibration error of the chosen option's share, in equal-width bins (Guo et al. 2017, eq. 3)."""
+    """Compute the expected calibration error of the chosen option's share.
+
+    The bins are of equal width (Guo et al. 2017, eq. 3).
+    """
     judged = judge(_some(rows))
     shares, correct = judged.top, judged.correct
     bin_of = np.minimum((shares * bins).astype(int), bins - 1)
@@ -104,19 +133,22 @@ def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
         return float(np.abs(gaps).sum() / len(items))
 
     items = np.arange(len(shares))
+    # A resample of this measure costs more than one of a mean: a fifth of them are drawn.
     draws = np.random.default_rng(0).integers(0, len(items), (RESAMPLES // 5, len(items)))
     low, high = np.quantile([error(draw) for draw in draws], (0.025, 0.975))
     return Estimate(error(items), float(low), float(high), len(items))
 
 
 def forget_gap(forgotten: Sequence[Row]) -> Estimate:
-    """a_fg - chance; 0 is forgotten."""
+    """Compute a_fg - chance; 0 is forgotten."""
     guess = chance(forgotten)
     return mean(judge(forgotten).correct - guess)
 
 
 def forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate:
-    """(a_ft - a_fg) / (a_ft - chance): 1 is forgotten, 0 untouched; missing where a_ft < chance + 0.05.
+    """Compute (a_ft - a_fg) / (a_ft - chance): 1 is forgotten, 0 untouched.
+
+    Missing where a_ft < chance + 0.05.
 
     Raises:
         ValueError: the two sets are empty or not of the same examples.
@@ -126,12 +158,15 @@ def forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate:
 
 
 def flipped_forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate:
-    """(a_ft - a_fg) / (2 a_ft - 1), for forgetting by flipped labels: 1 where every answer turned into its opposite."""
+    """Compute (a_ft - a_fg) / (2 a_ft - 1), the ratio of forgetting by flipped labels.
+
+    It is 1 where every answer turned into its opposite.
+    """
     return _ratio(learned, forgotten, lambda a_ft: 2 * a_ft - 1)
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean with its percentile-bootstrap interval.
+    """Compute a mean with its percentile-bootstrap interval.
 
     Raises:
         ValueError: no values, or one that is not finite.
@@ -148,6 +183,7 @@ def mean(values: Sequence[float] | np.ndarray) -> Estimate:
 def _ratio(
     learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np.ndarray], np.ndarray]
 ) -> Estimate:
+    """Compute (a_ft - a_fg) / scale(a_ft), the examples of the two sets drawn together."""
     after = dict(
         zip((row.example for row in _some(forgotten)), judge(forgotten).correct, strict=True)
     )
@@ -174,7 +210,10 @@ def _ratio(
 def _bootstrap(
     samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]
 ) -> tuple[float, float]:
-    """Bounds of the percentile interval; items are drawn together from all samples, resamples without a statistic left out."""
+    """Return the bounds of the percentile interval.
+
+    Items are drawn together from all samples; a resample without a statistic is left out.
+    """
     n = len(samples[0])
     draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
     low, high = np.nanquantile(
@@ -183,63 +222,171 @@ def _bootstrap(
     return float(low), float(high)
 
 
+@dataclass(frozen=True)
+class Measure:
+    """A number that trials are measured by, and where it is shown."""
+
+    name: str
+    """Last part of its metric names."""
+    title: str
+    """Words of its name in tables and figures."""
+    of: Callable[..., Estimate | None]
+    """Function of the Rows of one phase, task and split; None where they lack what it needs.
+
+    With `change`, a function of the Rows after learning and of those after forgetting.
+    """
+    change: bool = False
+    """True for a measure of the step from the learned to the forgotten model."""
+    flipped: Measure | None = None
+    """The measure that stands in its place where the model forgets by flipped labels."""
+    column: str = ""
+    """Column of Rows (forget.results.files.frame) whose mean it is.
+
+    Analyses resample the items of such a measure, so that they can compare models item by item. Of
+    a measure without a column they take the trial's own estimate.
+    """
+    watched: bool = False
+    """True for a measure that is taken at every look on the way as well."""
+    headline: bool = False
+    """True for a number that a study is known by."""
+    compared: tuple[str, ...] = ("forgotten",)
+    """Phases in which two studies are compared by it."""
+    page: tuple[str, ...] = ("learned", "forgotten")
+    """Phases in which the report's table of cells shows it."""
+    digits: str = "z.2f"
+    """Format of its numbers there."""
+
+    def under(self, flipped: bool) -> Measure:
+        """Return the measure that fits forgetting by flipped labels, or by others."""
+        return self.flipped if flipped and self.flipped else self
+
+
+def _variability(rows: Sequence[Row]) -> Estimate | None:
+    taken = len(rows) > 1 and all(row.spread is not None for row in rows)
+    return variability(rows) if taken else None
+
+
+FORGET_RATIO = Measure(
+    "forget_ratio",
+    "forget ratio",
+    forget_ratio,
+    change=True,
+    flipped=Measure(
+        "flipped_forget_ratio",
+        "flipped forget ratio",
+        flipped_forget_ratio,
+        change=True,
+        headline=True,
+    ),
+    headline=True,
+    page=("forgotten",),
+)
+
+MEASURES: tuple[Measure, ...] = (
+    Measure(
+        "accuracy",
+        "accuracy",
+        accuracy,
+        column="correct",
+        watched=True,
+        headline=True,
+        compared=("learned", "forgotten"),
+        page=PHASES,
+    ),
+    Measure(
+        "forget_gap",
+        "forget gap",
+        lambda learned, forgotten: forget_gap(forgotten),
+        change=True,
+        page=(),
+    ),
+    FORGET_RATIO,
+    Measure("confidence", "confidence", confidence, column="confidence", watched=True),
+    Measure("option_mass", "option mass", option_mass, column="mass", digits=".2g"),
+    Measure("entropy", "entropy", entropy, column="entropy"),
+    Measure("calibration_error", "calibration error", calibration_error, compared=(), page=()),
+    Measure("variability", "variability", _variability, column="spread", compared=(), page=()),
+)
+"""Every measure. MLflow, the report's tables and page, and comparisons show what stands here."""
+
+
+def ratio_name(labels: str) -> str:
+    """Return the name of the forget ratio that fits the labels a model forgets with."""
+    return FORGET_RATIO.under(labels == "flipped").name
+
+
+def every_measure() -> Iterator[Measure]:
+    """Yield each of MEASURES, followed by the one that stands in its place for flipped labels."""
+    for measure in MEASURES:
+        yield measure
+        if measure.flipped:
+            yield measure.flipped
+
+
+def named(name: str) -> Measure:
+    """Return the measure of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for measure in every_measure():
+        if measure.name == name:
+            return measure
+    raise KeyError(name)
+
+
 def measures(rows: Sequence[Row], flipped: bool = False) -> dict[str, Estimate]:
-    """Every number of a trial by metric name, for each phase, task and split there are Rows of."""
-    found: dict[str, Estimate] = {}
+    """Compute every number of a trial, for each phase, task and split there are Rows of.
+
+    Args:
+        rows: of any phases; looks on the way are left out.
+        flipped: the trial forgets by flipped labels, which have a forget ratio of their own.
+
+    Returns:
+        Estimates by metric name.
+    """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         if row.step is None:
             groups.setdefault((row.phase, row.task, row.split), []).append(row)
+    fitting = [measure.under(flipped) for measure in MEASURES]
+    found: dict[str, Estimate] = {}
     for (phase, task, split), group in groups.items():
-        found |= {
-            metric_name(phase, task, split, name): measure(group)
-            for name, measure in MEASURES.items()
-        }
-        if len(group) > 1 and all(row.spread is not None for row in group):
-            found[metric_name(phase, task, split, "variability")] = variability(group)
-        learned = groups.get(("learned", task, split))
-        if phase == "forgotten" and learned:
-            found[metric_name(phase, task, split, "forget_gap")] = forget_gap(group)
-            name, ratio = (
-                ("flipped_forget_ratio", flipped_forget_ratio)
-                if flipped
-                else ("forget_ratio", forget_ratio)
-            )
-            found[metric_name(phase, task, split, name)] = ratio(learned, group)
+        learned = groups.get(("learned", task, split)) if phase == "forgotten" else None
+        taken = [(one.name, one.of(group)) for one in fitting if not one.change]
+        if learned:
+            taken += [(one.name, one.of(learned, group)) for one in fitting if one.change]
+        for name, estimate in taken:
+            if estimate is not None:
+                found[metric_name(phase, task, split, name)] = estimate
     return found
 
 
-MEASURES = {
-    "accuracy": accuracy,
-    "confidence": confidence,
-    "option_mass": option_mass,
-    "entropy": entropy,
-    "calibration_error": calibration_error,
-}
-"""What is measured in each phase."""
-
-
 def course(rows: Sequence[Row]) -> list[tuple[str, int, Estimate]]:
-    """(metric name, step, estimate) of accuracy and confidence on the way, e.g. of forget/arc_easy/test/accuracy."""
+    """Compute the watched measures at every look on the way.
+
+    Returns:
+        (metric name, step, estimate), the name e.g. forget/arc_easy/test/accuracy.
+    """
     groups: dict[tuple[str, str, str, int], list[Row]] = {}
     for row in rows:
         if row.step is not None:
             groups.setdefault((row.phase, row.task, row.split, row.step), []).append(row)
-    return [
-        (metric_name(phase, task, split, name), step, MEASURES[name](group))
-        for (phase, task, split, step), group in groups.items()
-        for name in ("accuracy", "confidence")
-    ]
+    watched = [measure for measure in MEASURES if measure.watched]
+    found = []
+    for (phase, task, split, step), group in groups.items():
+        for measure in watched:
+            estimate = measure.of(group)
+            if estimate is not None:
+                found.append((metric_name(phase, task, split, measure.name), step, estimate))
+    return found
 
 
-@functools.cache
+@lru_cache(maxsize=1)
 def code() -> str:
-    """Return a digest of the source text that measures are computed by: this room and rows.py."""
-    return digest(
-        [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, rows_.__file__)]
-    )
+    """Return a digest of the source text that numbers are computed by.
 
-
-def ratio_name(labels: str) -> str:
-    """Return the measure that says how far a trial forgot, by the labels it forgot with."""
-    return "flipped_forget_ratio" if labels == "flipped" else "forget_ratio"
+    Numbers that were kept together with another digest are to be computed anew.
+    """
+    sources = (Path(__file__), Path(__file__).with_name("rows.py"))
+    return digest([path.read_text(encoding="utf-8") for path in sources])

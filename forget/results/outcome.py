@@ -1,4 +1,4 @@
-"""What a finished trial leaves beside its Rows."""
+"""The Outcome, which a finished trial leaves beside its Rows, and its parts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ class ProbeScore(Part):
     layer: int
     """Index of the hidden state: 0 is the embedding, n the output of block n."""
     control: bool = False
-    """Whether the probe was fit on shuffled labels."""
+    """True for a probe that was fit on shuffled labels."""
     accuracy: Estimate
     l2: float
     """The penalty that validation chose."""
 
 
 class Likeness(Part):
-    """How like the task that is forgotten another one is, by what can be known before forgetting; 1 is alike in each."""
+    """Likeness of another task to the one that is forgotten, known before forgetting.
+
+    In each measure 1 is alike.
+    """
 
     task: str
     """The other task."""
@@ -34,13 +37,14 @@ class Likeness(Part):
     wording: float
     """Cosine of the prompts' mean TF-IDF vectors (forget.tasks.similarity.wording)."""
     states: float | None
-    """Linear CKA of the learned model's hidden states on the questions (forget.evaluation.probing.cka);
-    None where none were read.
+    """Linear CKA of the learned model's hidden states on the questions; None where none were read.
+
+    See forget.evaluation.probing.cka.
     """
 
 
 class Outcome(Part):
-    """A finished trial. Its Rows lie beside it as parquet."""
+    """A finished trial, beside which its Rows lie as parquet."""
 
     kind: Literal["outcome"] = "outcome"
     trial: Trial
@@ -54,8 +58,8 @@ class Outcome(Part):
     """
     probes: tuple[ProbeScore, ...] = ()
     likeness: tuple[Likeness, ...] = ()
-    """Of each other task that the trial is measured on."""
+    """One for each other task that the trial is measured on."""
     parameters: int
-    """Of the model, tied weights counted once."""
+    """Parameters of the model, tied weights counted once."""
     seconds: float
-    """Wall time, the time waited for shared work included."""
+    """Wall time, including the time waited for work that trials share."""

@@ -1,24 +1,25 @@
-"""Rows: what a model says of one example, and what each Row by itself tells."""
+"""Rows, each of which holds how a model scores one example, and the numbers each gives."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import numpy as np
 
 PHASES = ("base", "learned", "forgotten")
-"""Before any training, after learning, after forgetting."""
+"""States of the model that are measured: before any training, after learning, after forgetting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a model says of one example."""
+    """Scores that a model gives the options of one example."""
 
     trial: str
     phase: str
-    """One of PHASES; or, on the way, the stage: "learn", "forget"."""
+    """One of PHASES; in a look on the way, the stage: "learn" or "forget"."""
     task: str
     split: str
     example: str
@@ -27,73 +28,58 @@ class Row:
     logprobs: tuple[float, ...]
     """Sum of the log-probabilities of each option's tokens after the prompt, in nats."""
     lengths: tuple[int, ...]
-    """What each sum is divided by to compare options: 1, tokens or bytes (`Trial.normalise`)."""
+    """Divisors of the sums that make options comparable: 1, tokens or bytes (`Trial.normalise`)."""
     step: int | None = None
     """Optimiser steps into the stage; None in a phase."""
     similarity: float | None = None
     """TF-IDF cosine of a held-out example to the nearest one that forgetting trains on."""
     spread: float | None = None
-    """Squared distance of the question's hidden state from the mean over its split
-    (forget.evaluation.probing.spread).
+    """Squared distance of the question's hidden state from the mean over its split.
+
+    See forget.evaluation.probing.spread.
     """
 
     def __post_init__(self) -> None:
         if not 0 <= self.truth < len(self.logprobs) == len(self.lengths):
             raise ValueError(
-                f"{self.phase}/{self.task}/{self.split}: example {self.example} has truth {self.truth}, "
-                f"{len(self.logprobs)} log-probabilities and {len(self.lengths)} lengths"
+                f"{self.phase}/{self.task}/{self.split}: example {self.example} has truth "
+                f"{self.truth}, {len(self.logprobs)} log-probabilities and "
+                f"{len(self.lengths)} lengths"
             )
         if not all(math.isfinite(value) for value in self.logprobs):
             raise ValueError(
-                f"{self.phase}/{self.task}/{self.split}: example {self.example} has a log-probability that is not finite"
+                f"{self.phase}/{self.task}/{self.split}: example {self.example} has a "
+                "log-probability that is not finite"
             )
-
-    @property
-    def scores(self) -> tuple[float, ...]:
-        return tuple(
-            value / length for value, length in zip(self.logprobs, self.lengths, strict=True)
-        )
-
-    @property
-    def correct(self) -> float:
-        return float(judge([self]).correct[0])
-
-    @property
-    def confidence(self) -> float:
-        return float(judge([self]).confidence[0])
-
-    @property
-    def mass(self) -> float:
-        return float(judge([self]).mass[0])
-
-    @property
-    def entropy(self) -> float:
-        return float(judge([self]).entropy[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What Rows say, an array with a number for each."""
+    """Numbers that Rows give one by one, each an array with an entry for every Row."""
 
     correct: np.ndarray
-    """1 where the truth scores highest, 0 where it does not; a tie shares the point among the best."""
+    """1 where the truth scores highest, else 0; a tie shares the point among the best."""
     confidence: np.ndarray
-    """Share of the true option in the probability of all: e^{l+} / (e^{l+} + e^{l-}) with two options
-    (the paper).
+    """Share of the true option in the probability of all options.
+
+    With two options it is the paper's e^{l+} / (e^{l+} + e^{l-}).
     """
     mass: np.ndarray
     """Total probability of the options: near 0 the model says something else altogether."""
     entropy: np.ndarray
-    """Entropy of the options' shares over its maximum, log options: 0 is certain, 1 has no preference."""
+    """Entropy of the options' shares over its maximum, log options.
+
+    0 is certain, 1 has no preference.
+    """
     top: np.ndarray
     """Share of the option that scores highest."""
 
 
 def judge(rows: Sequence[Row]) -> Judged:
-    """Every number that a Row by itself gives."""
+    """Compute every number that the Rows give one by one."""
     return _judge(
-        np.array([value for row in rows for value in row.logprobs]),
-        np.array([length for row in rows for length in row.lengths]),
+        np.array(list(chain.from_iterable(row.logprobs for row in rows))),
+        np.array(list(chain.from_iterable(row.lengths for row in rows))),
         np.array([len(row.logprobs) for row in rows]),
         np.array([row.truth for row in rows]),
     )
@@ -102,12 +88,20 @@ def judge(rows: Sequence[Row]) -> Judged:
 def _judge(
     logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray
 ) -> Judged:
-    """`options` and `truth` by row; log-probabilities and lengths by option, one row's after the other's."""
+    """Compute the numbers of Rows that are given as columns.
+
+    Args:
+        logprobs: by option, one row's options after the other's.
+        lengths: likewise.
+        options: by row, how many options it has.
+        truth: by row, the index of the true option among them.
+    """
     if not len(options):
         return Judged(*(np.empty(0) for _ in fields(Judged)))
     starts = np.concatenate([[0], np.cumsum(options)[:-1]]).astype(int)
     true = starts + truth
     scores = logprobs / lengths
+    # The highest score is taken out before the exponential, which would else underflow.
     top = np.repeat(np.maximum.reduceat(scores, starts), options)
     shares = np.exp(scores - top)
     shares /= np.repeat(np.add.reduceat(shares, starts), options)
@@ -124,18 +118,21 @@ def _judge(
 
 
 def select(rows: Iterable[Row], **fields: str | None) -> list[Row]:
-    """Rows whose fields have the given values, e.g. `select(rows, phase="learned", split="test")`."""
-    return [
-        row for row in rows if all(getattr(row, name) == value for name, value in fields.items())
-    ]
+    """Return the Rows with the given values, e.g. `select(rows, phase="learned", split="test")`."""
+
+    def matches(row: Row) -> bool:
+        return all(getattr(row, name) == value for name, value in fields.items())
+
+    return [row for row in rows if matches(row)]
 
 
 def chance(rows: Sequence[Row]) -> float:
-    """Accuracy of a guess: the mean of 1 / options."""
+    """Return the accuracy of a guess: the mean of 1 / options."""
     return float(np.mean([1 / len(row.logprobs) for row in _some(rows)]))
 
 
 def _some(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows, and raise where there are none."""
     if not rows:
         raise ValueError("no rows: an empty set has no accuracy")
     return rows

@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_effectsize
 from studies import finished, study_of, sweep_of
 
 from forget.analyses import Study
-from forget.analyses.ablations import Comparison, comparisons, factors, matched, patterns
+from forget.analyses.ablations import Contrast, contrasts, factors, matched, patterns
 from forget.report import ablations as report
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
@@ -43,7 +43,7 @@ def samples(trial: Trial) -> float:
     return 0.85 if trial.forget.examples == 100 else 0.55
 
 
-def by_measure(found: Sequence[Comparison]) -> dict[str, Comparison]:
+def by_measure(found: Sequence[Contrast]) -> dict[str, Contrast]:
     names = [comparison.measure for comparison in found]
     assert len(set(names)) == len(names)
     return dict(zip(names, found, strict=True))
@@ -51,7 +51,7 @@ def by_measure(found: Sequence[Comparison]) -> dict[str, Comparison]:
 
 def test_a_known_difference_is_found_exactly_within_its_interval() -> None:
     study = ablated(sweep_of("a", "b", forget__examples=[100, 1000]).trials(), samples)
-    found = by_measure(comparisons(study))
+    found = by_measure(contrasts(study))
     accuracy = found[HELD_OUT]
     assert (accuracy.factor, accuracy.first, accuracy.other, accuracy.tasks) == (
         "forget.examples",
@@ -83,10 +83,10 @@ def test_only_cells_equal_in_everything_else_are_compared() -> None:
     study = ablated(some, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.8)
     ((first, other),) = matched(study, "labels", "random", "random_each_epoch")
     assert (first.task, first.rate, other.task, other.rate) == ("a", 1e-4, "a", 1e-4)
-    labels = next(c for c in comparisons(study) if (c.factor, c.measure) == ("labels", HELD_OUT))
+    labels = next(c for c in contrasts(study) if (c.factor, c.measure) == ("labels", HELD_OUT))
     # All random cells together have a mean of 0.7.
     assert (labels.difference.value, labels.tasks) == (0, 1)
-    rates = next(c for c in comparisons(study) if (c.factor, c.measure) == ("forget.lr", HELD_OUT))
+    rates = next(c for c in contrasts(study) if (c.factor, c.measure) == ("forget.lr", HELD_OUT))
     assert rates.difference.value == pytest.approx(0.2)
     assert rates.tasks == 2
 
@@ -103,7 +103,7 @@ def test_each_task_counts_once_whatever_else_varies() -> None:
 
     found = [
         c
-        for c in comparisons(ablated(some, after))
+        for c in contrasts(ablated(some, after))
         if c.factor == "forget.examples" and c.measure == HELD_OUT
     ]
     assert [(c.difference.value, c.tasks, c.difference.n) for c in found] == [
@@ -118,7 +118,7 @@ def test_seeds_are_compared_with_themselves() -> None:
     study = ablated(some, lambda trial: 0.5 if trial.seed else samples(trial))
     ((first, other),) = matched(study, "forget.examples", "100", "1000")
     assert [o.trial.seed for o in (*first.outcomes, *other.outcomes)] == [0, 0]
-    assert by_measure(comparisons(study))[HELD_OUT].difference.value == pytest.approx(-0.3)
+    assert by_measure(contrasts(study))[HELD_OUT].difference.value == pytest.approx(-0.3)
 
 
 def test_flipped_labels_are_compared_by_accuracy_not_by_their_ratio() -> None:
@@ -126,7 +126,7 @@ def test_flipped_labels_are_compared_by_accuracy_not_by_their_ratio() -> None:
         return 0.3 if trial.labels == "flipped" else 0.6
 
     kinds = ["random", "random_each_epoch", "flipped"]
-    found = comparisons(ablated(sweep_of("a", "b", labels=kinds).trials(), after))
+    found = contrasts(ablated(sweep_of("a", "b", labels=kinds).trials(), after))
     pairs = {
         measure: [(c.first, c.other) for c in found if c.measure == measure]
         for measure in (HELD_OUT, HELD_OUT_RATIO)
@@ -146,7 +146,7 @@ def test_flipped_labels_are_compared_by_accuracy_not_by_their_ratio() -> None:
 def test_flipped_labels_on_both_sides_have_a_ratio_to_compare() -> None:
     trials = sweep_of("a", labels=["flipped"], forget__lr=[1e-4, 3e-4]).trials()
     found = by_measure(
-        comparisons(ablated(trials, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.2))
+        contrasts(ablated(trials, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.2))
     )
     assert HELD_OUT_RATIO not in found
     # (a_ft - a_fg) / (2 a_ft - 1)
@@ -158,7 +158,7 @@ def test_flipped_labels_on_both_sides_have_a_ratio_to_compare() -> None:
 def test_ratios_of_both_kinds_are_not_averaged() -> None:
     trials = sweep_of("a", labels=["random", "flipped"], forget__examples=[100, 1000]).trials()
     found = by_measure(
-        [c for c in comparisons(ablated(trials, samples)) if c.factor == "forget.examples"]
+        [c for c in contrasts(ablated(trials, samples)) if c.factor == "forget.examples"]
     )
     assert found[HELD_OUT_RATIO].difference.value == pytest.approx(0.3 / 0.4)
     assert found["flipped forget ratio, held-out examples"].difference.value == pytest.approx(
@@ -174,7 +174,7 @@ def test_holm_corrects_for_the_pairs_of_values() -> None:
         sweep_of("a", forget__lr=rates).trials(),
         lambda trial: 0.5 + 0.1 * rates.index(trial.forget.lr),
     )
-    found = [c for c in comparisons(study) if c.measure == HELD_OUT]
+    found = [c for c in contrasts(study) if c.measure == HELD_OUT]
     assert [(c.first, c.other) for c in found] == [
         ("3e-05", "0.0001"),
         ("3e-05", "0.0003"),
@@ -193,7 +193,7 @@ def test_skill_that_a_probe_keeps_is_compared() -> None:
         skill = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.6}
         done.append(finished(trial, {"a": skill}, near=False, layers=3, probed=kept))
     study = study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
-    kept = by_measure(comparisons(study))["probe skill kept"]
+    kept = by_measure(contrasts(study))["probe skill kept"]
     # Adapters have settings that full fine-tuning lacks; they keep no cell from its match.
     assert (kept.first, kept.other) == ("full", "lora")
     assert kept.difference.value == pytest.approx(-0.3)
@@ -204,7 +204,7 @@ def test_task_model_and_seed_are_no_factors() -> None:
         sweep_of("a", "b", seed=[0, 1], model=["one", "two"]).trials(), lambda trial: 0.6
     )
     assert factors(study) == {}
-    assert comparisons(study) == patterns(study) == []
+    assert contrasts(study) == patterns(study) == []
 
 
 def pattern_study(tasks: Sequence[str], sign: int = 1, **kwargs: object) -> Study:

@@ -21,7 +21,7 @@ from forget.preflight import expand
 from forget.report.compare import folder_name, write
 from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
-from forget.results.rows import Row
+from forget.results.rows import Row, judge
 from forget.settings.sweep import Sweep
 from forget.storage.finished import Trials
 from forget.storage.store import Store
@@ -161,7 +161,7 @@ def test_items_that_both_were_scored_on_are_paired(small: Study) -> None:
 
 def worse(row: Row, nth: int) -> Row:
     """Every tenth answer after forgetting turned wrong."""
-    if row.phase != "forgotten" or nth % 10 or not row.correct:
+    if row.phase != "forgotten" or nth % 10 or not judge([row]).correct[0]:
         return row
     return studies.answer(
         row.trial, row.phase, row.task, row.split, int(row.example.rpartition("-")[2]), right=False

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from forget.analyses.correlation import (
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import across_pairs, across_tasks, within_task, within_tasks
 from forget.analyses.resampling import item_weights
-from forget.report.predictors import drawn, section
+from forget.analyses.study import Condition
+from forget.report.layout import drawn_conditions
+from forget.report.predictors import section
 from forget.results.metrics import Estimate
 from forget.results.outcome import Likeness, Outcome
 from forget.results.rows import Row
@@ -351,11 +354,9 @@ def test_few_tasks_leave_tables_that_say_missing_and_no_forest(tmp_path: Path) -
 
 
 def test_of_many_conditions_a_few_are_drawn_evenly_over_the_rates() -> None:
-    conditions = [
-        (f"setting {s}", rate)
-        for s in range(6)
-        for rate in (7e-4, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4)
-    ]
-    found = drawn(conditions)
+    rates = (7e-4, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4)
+    settings = [f"setting {s}" for s in range(6)]
+    conditions = [Condition(setting, "", rate) for setting, rate in product(settings, rates)]
+    found = drawn_conditions(conditions)
     assert list(found) == [f"setting {s}" for s in range(4)]
-    assert [rate for _, rate in found["setting 0"]] == [1e-4, 3e-4, 5e-4, 7e-4]
+    assert [condition.rate for condition in found["setting 0"]] == [1e-4, 3e-4, 5e-4, 7e-4]

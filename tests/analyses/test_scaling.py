@@ -8,7 +8,7 @@ import pytest
 from studies import finished, study_of, sweep_of
 
 from forget.analyses import Study
-from forget.analyses.scaling import METRICS, Trend, shape, trends
+from forget.analyses.scaling import TRACED, Trend, shape, trends
 from forget.report import scaling as report
 from forget.results.metrics import RESAMPLES
 
@@ -86,7 +86,7 @@ def test_all_headline_measures_have_their_trend() -> None:
     found = {
         trend.metric: trend for trend in trends(sized({"small": 0.9, "middle": 0.7, "large": 0.5}))
     }
-    assert list(found) == list(METRICS)
+    assert list(found) == list(TRACED)
     assert found["accuracy after forgetting"].shape == "inverse"
     assert found["accuracy after forgetting"].decides.value == pytest.approx(-0.4)
     kept = found["probe skill kept"]
@@ -126,7 +126,7 @@ def test_models_are_compared_at_equal_rates_and_settings_only() -> None:
         labels=["random", "random_each_epoch"],
     )
     found = [trend for trend in trends(study) if trend.metric == HELD_OUT]
-    assert {(trend.setting, trend.rate) for trend in found} == {
+    assert {(trend.varied, trend.rate) for trend in found} == {
         (f"labels {labels}", rate)
         for labels in ("random", "random_each_epoch")
         for rate in (1e-4, 3e-4)
@@ -182,9 +182,9 @@ def test_the_section_shows_each_family_and_every_number(tmp_path: Path) -> None:
     assert [picture.title for picture in section.pictures] == ["rate 1e-4", "rate 3e-4"]
     assert all(picture.path.stat().st_size > 10_000 for picture in section.pictures)
     shapes, values = section.tables
-    assert len(shapes.rows) == 2 * len(METRICS)
+    assert len(shapes.rows) == 2 * len(TRACED)
     assert {row["shape"] for row in shapes.rows if row["measure"] == HELD_OUT} == {"monotone"}
-    assert len(values.rows) == 2 * len(METRICS) * 3
+    assert len(values.rows) == 2 * len(TRACED) * 3
     line = next(row for row in values.rows if row["measure"] == HELD_OUT and row["task"] == "a")
     assert [line[model].value for model in SIZES] == pytest.approx([0.0, 0.5, 1.0])
     for table in section.tables:

@@ -23,11 +23,13 @@ from forget.analyses.resampling import (
     over_seeds,
     p_value,
 )
-from forget.analyses.study import pooled
+from forget.analyses.study import Condition, pooled
 from forget.analyses.words import rate_name
 from forget.results.metrics import RESAMPLES, Estimate
 from forget.results.rows import PHASES, Row, select
 from forget.settings.sweep import overlay
+
+TINY = Condition("tiny", "", 1e-4)
 
 
 def test_weights_are_those_of_a_bootstrap_and_of_their_key() -> None:
@@ -226,8 +228,7 @@ def matrix_of(ratios: np.ndarray, noise: float) -> Matrix:
     names = tuple(f"task {i}" for i in range(len(ratios)))
     table = [[np.r_[x, x + noise * draw.standard_normal(RESAMPLES)] for x in row] for row in ratios]
     return Matrix(
-        "tiny",
-        1e-4,
+        TINY,
         names,
         names,
         {"learned on i": table},
@@ -300,7 +301,7 @@ def test_excess_tells_forgetting_that_generalises() -> None:
 
 def test_bins_hold_held_out_examples_and_near_duplicates_by_similarity() -> None:
     whole = study(sweep_of("a"), {"a": {**KEEPS, ("forgotten", "near"): 0.5}})
-    bins = generalisation.bins(whole)["tiny", 1e-4, "a"]
+    bins = generalisation.bins(whole)[TINY, "a"]
     # Half of the 200 held-out examples are at 0.05, half at 0.25; the near-duplicates at 0.9.
     assert [(one.low, one.high, one.cell.n("forgotten", "test")) for one in bins] == [
         (0, 0.1, 100),
@@ -317,7 +318,7 @@ def test_bins_hold_held_out_examples_and_near_duplicates_by_similarity() -> None
 
 
 def test_bins_of_few_examples_are_left_out() -> None:
-    assert generalisation.bins(study(sweep_of("a"), {"a": KEEPS}, n=8))["tiny", 1e-4, "a"] == []
+    assert generalisation.bins(study(sweep_of("a"), {"a": KEEPS}, n=8))[TINY, "a"] == []
 
 
 def probed(skills: Mapping[str, float]) -> list[probes.Reading]:

@@ -172,7 +172,7 @@ def test_what_a_sum_is_divided_by() -> None:
     assert by_token.lengths == by_byte.lengths == [(3, 3), (4, 4)]
     row = by_byte.rows(some, trial="t", phase="base", task="a", split="test")[0]
     assert (row.example, row.truth, row.lengths) == ("a", 0, (3, 3))
-    assert row.scores[0] == by_byte.logprobs[0][0] / 3
+    assert row.logprobs == by_byte.logprobs[0]
 
 
 def test_without_states_none_are_kept() -> None:

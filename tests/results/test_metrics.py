@@ -7,7 +7,7 @@ import pytest
 
 from forget.results import files, metrics
 from forget.results.metrics import Estimate
-from forget.results.rows import Row, chance, select
+from forget.results.rows import Row, chance, judge, select
 
 OPTION_SHARES = {True: (0.8, 0.2), False: (0.2, 0.8)}
 
@@ -35,6 +35,11 @@ def value(estimate: Estimate) -> float:
     return estimate.numbers[0]
 
 
+def told(name: str, **fields: object) -> float:
+    """Return one of the numbers that a single Row gives."""
+    return float(getattr(judge([row(**fields)]), name)[0])
+
+
 def test_accuracy_is_the_share_of_right_answers() -> None:
     # 3 of 4.
     assert value(metrics.accuracy(rows(3, 1))) == 0.75
@@ -44,9 +49,9 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
 def test_a_tie_shares_the_point_among_the_best() -> None:
     # Two options equally likely: half a point. Of three, the truth ties with one other and beats
     # the third: half a point.
-    assert row(logprobs=(-1.0, -1.0)).correct == 0.5
-    assert row(logprobs=(-1.0, -1.0, -2.0), lengths=(1, 1, 1)).correct == 0.5
-    assert row(logprobs=(-2.0, -1.0, -1.0), lengths=(1, 1, 1)).correct == 0.0
+    assert told("correct", logprobs=(-1.0, -1.0)) == 0.5
+    assert told("correct", logprobs=(-1.0, -1.0, -2.0), lengths=(1, 1, 1)) == 0.5
+    assert told("correct", logprobs=(-2.0, -1.0, -1.0), lengths=(1, 1, 1)) == 0.0
     # (1 + 0.5 + 0) / 3
     three = [row(True, "a"), row(example="b", logprobs=(-1.0, -1.0)), row(False, "c")]
     assert value(metrics.accuracy(three)) == pytest.approx(0.5)
@@ -54,24 +59,23 @@ def test_a_tie_shares_the_point_among_the_best() -> None:
 
 def test_lengths_decide_which_option_scores_highest() -> None:
     # Sums -4 and -3: the second wins. Per token -4/4 = -1 and -3/1 = -3: the first does.
-    assert row(logprobs=(-4.0, -3.0)).correct == 0.0
-    assert row(logprobs=(-4.0, -3.0), lengths=(4, 1)).correct == 1.0
+    assert told("correct", logprobs=(-4.0, -3.0)) == 0.0
+    assert told("correct", logprobs=(-4.0, -3.0), lengths=(4, 1)) == 1.0
 
 
 def test_confidence_is_the_share_of_the_true_option() -> None:
     # Probabilities 0.3 and 0.1: 0.3 / 0.4.
-    one = row(logprobs=(math.log(0.3), math.log(0.1)))
-    assert one.confidence == pytest.approx(0.75)
+    assert told("confidence", logprobs=(math.log(0.3), math.log(0.1))) == pytest.approx(0.75)
     # Mean of 0.8 and 0.2.
     assert value(metrics.confidence(rows(1, 1))) == pytest.approx(0.5)
     # Sums of this size underflow unless the largest is taken out first: e^0 / (e^0 + e^-1).
-    assert row(logprobs=(-2000.0, -2001.0)).confidence == pytest.approx(1 / (1 + math.exp(-1)))
+    assert told("confidence", logprobs=(-2000.0, -2001.0)) == pytest.approx(1 / (1 + math.exp(-1)))
 
 
 def test_option_mass_is_the_total_probability_of_the_options() -> None:
     # 0.3 + 0.1, and the mean of 0.4 and 0.002; lengths play no part.
     one = row(logprobs=(math.log(0.3), math.log(0.1)), lengths=(3, 5))
-    assert one.mass == pytest.approx(0.4)
+    assert judge([one]).mass == pytest.approx(0.4)
     two = row(example="b", logprobs=(math.log(0.001), math.log(0.001)))
     assert value(metrics.option_mass([one, two])) == pytest.approx(0.201)
 
@@ -259,10 +263,9 @@ def test_a_row_that_contradicts_itself_is_refused(fields: dict) -> None:
 
 def test_entropy_is_1_without_preference_and_0_with_certainty() -> None:
     even, sure = row(logprobs=(-3.0, -3.0)), row(logprobs=(-0.1, -90.0))
-    assert even.entropy == pytest.approx(1)
-    assert sure.entropy == pytest.approx(0, abs=1e-12)
+    assert judge([even, sure]).entropy == pytest.approx([1, 0], abs=1e-12)
     # Shares 1/4 and 3/4: (ln 4 / 4 + 3 ln(4/3) / 4) / ln 2.
-    assert row(logprobs=(math.log(0.1), math.log(0.3))).entropy == pytest.approx(0.8112781)
+    assert told("entropy", logprobs=(math.log(0.1), math.log(0.3))) == pytest.approx(0.8112781)
     four = row(logprobs=(-1.0,) * 4, lengths=(1,) * 4)
     assert metrics.entropy([even, sure, four]).value == pytest.approx(2 / 3)
 
@@ -275,8 +278,8 @@ def test_what_is_seen_on_the_way_is_no_phase_but_a_course() -> None:
         (name, step): estimate.value for name, step, estimate in metrics.course([settled, seen])
     }
     assert names == {
-        (f"forget/{seen.task}/{seen.split}/accuracy", 3): seen.correct,
-        (f"forget/{seen.task}/{seen.split}/confidence", 3): seen.confidence,
+        (f"forget/{seen.task}/{seen.split}/accuracy", 3): told("correct"),
+        (f"forget/{seen.task}/{seen.split}/confidence", 3): told("confidence"),
     }
 
 
@@ -294,9 +297,8 @@ def test_columns_say_what_rows_say(tmp_path: Path) -> None:
     for columns in (files.read_frame(tmp_path / "rows.parquet"), files.frame(some)):
         for name in ("correct", "confidence", "mass", "entropy"):
             # Sums over neighbours in another order.
-            assert columns[name].tolist() == pytest.approx(
-                [getattr(one, name) for one in some], rel=1e-12
-            )
+            alone = [float(getattr(judge([one]), name)[0]) for one in some]
+            assert columns[name].tolist() == pytest.approx(alone, rel=1e-12)
         assert columns["options"].tolist() == [2, 4] * 20
         assert columns["step"].isna().tolist() == [one.step is None for one in some]
         assert columns["spread"].isna().tolist() == [one.spread is None for one in some]
