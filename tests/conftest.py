@@ -16,6 +16,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.update(
     dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 )
+# By default Ray has its workers give way to all else: on a busy machine they run out of time.
+os.environ["RAY_worker_niceness"] = "0"
 # Equal to the bit is a promise for one device; where there are GPUs, they are asked for by setting
 # this.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
