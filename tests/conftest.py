@@ -16,6 +16,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.update(
     dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 )
+# By default Ray has its workers give way to all else: on a busy machine they run out of time.
+os.environ.update(RAY_worker_niceness="0")
 # Equal to the bit is a promise for one device; where there are GPUs, they are asked for by setting
 # this.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -41,7 +43,10 @@ def lack(needs: str = "PostgreSQL and an object store", make: str = "test-server
 
 @pytest.hookimpl(tryfirst=True)  # before a skipif that looks at the machine
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs servers unless they were asked for, also where they are: the same tests run on every machine."""
+    """Skip what needs servers unless they were asked for.
+
+    They may well be there; but the same tests run on every machine.
+    """
     marker = item.get_closest_marker("servers")
     if marker and "servers" not in item.config.option.markexpr:
         pytest.skip(lack(*marker.args, **marker.kwargs))

@@ -1,4 +1,4 @@
-"""A stranger's first minutes: a clone in a folder whose name has a blank, an empty HOME, no git identity."""
+"""A stranger's first minutes: a clone in a folder with a blank, an empty HOME, no git identity."""
 
 import os
 import subprocess

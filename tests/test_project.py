@@ -1,4 +1,4 @@
-"""What a public project keeps beside its code: workflows, hooks, a citation and a changelog that agree with it."""
+"""Workflows, hooks, the form for bugs, the citation and the changelog agree with the project."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The wheel, installed: `forget` works from any folder, without the checkout that it was built from."""
+"""The wheel, installed: `forget` works from any folder, without the checkout."""
 
 import os
 import shutil
@@ -41,7 +41,10 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy of the checkout: setuptools leaves its own files where it builds, and takes them up again."""
+    """Build the wheel of a copy of the checkout.
+
+    Where setuptools builds it leaves files, and takes them up again the next time.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     for name in PACKAGES:
         shutil.copytree(
