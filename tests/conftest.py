@@ -7,7 +7,8 @@ import random
 import string
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 # Before anything imports transformers or a BLAS: no test reaches for the network, and none waits
@@ -30,9 +31,13 @@ from forget.settings.trial import Trial
 from forget.storage.store import Store
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _imports_are_no_garbage() -> None:
-    """Training collects garbage when it ends, which takes a third of a second where all of torch has to be looked through."""
+    """Training collects garbage when it ends, which takes a third of a second where all of torch has to be looked through.
+
+    What the tests before have left is looked through once a file, and no more.
+    """
+    gc.collect()
     gc.freeze()
 
 
@@ -138,6 +143,45 @@ def finished(quick: Trial, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
 
     store = Store(tmp_path_factory.mktemp("finished"))
     return store, run_trial(quick, store=store)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, copying it does not."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are saved as one pixel, for tests of what stands beside them: to draw one takes a third of a second."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from forget.report import figures
+
+    def save(figure: Figure, path: Path) -> Path:
+        Image.new("L", (1, 1)).save(path)
+        return path
+
+    monkeypatch.setattr(figures, "_save", save)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all sweeps of a file. It has a HOME of its own, in which it leaves no token."""
+    from pipelines.sweep import nodes
+
+    home = tmp_path_factory.mktemp("home")
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", str(home))
+            stack.enter_context(nodes.cluster())
+        yield
+    assert not (home / ".ray").exists()
 
 
 Forget = Callable[..., tuple[int, str, str]]

@@ -1,8 +1,8 @@
 """Studies made up for tests: finished trials whose accuracies, confidences and probes are known to the digit."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,13 @@ def answer(
     right: bool,
     mass: float = 0.4,
     share: float = 0.8,
+    **more: Any,
 ) -> Row:
-    """A row with the given option mass, of which the chosen option has the given share."""
+    """A row with the given option mass, of which the chosen option has the given share; `more` are other fields of it."""
     truth = i % 2
-    chosen = truth if right else 1 - truth
-    logprobs = tuple(
-        float(np.log(mass * (share if option == chosen else 1 - share))) for option in (0, 1)
-    )
-    return Row(trial, phase, task, split, f"{split}-{i}", truth, logprobs, (1, 1))
+    chosen, other = math.log(mass * share), math.log(mass * (1 - share))
+    logprobs = (chosen, other) if right == (truth == 0) else (other, chosen)
+    return Row(trial, phase, task, split, f"{split}-{i}", truth, logprobs, (1, 1), **more)
 
 
 def finished(
@@ -62,8 +61,9 @@ def finished(
     spreads: Mapping[str, float] | None = None,
     likeness: Sequence[Likeness] = (),
     probed: Mapping[str, float] = PROBED,
+    measured: bool = False,
 ) -> tuple[Outcome, list[Row]]:
-    """A trial as run_trial would leave it.
+    """A trial as run_trial would leave it, but for `measures` unless they are asked for: analyses read the rows.
 
     Args:
         mass: option mass after forgetting.
@@ -91,18 +91,18 @@ def finished(
                 random.Random(asked).shuffle(right)
                 left = mass if phase == "forgotten" else 0.4
                 share = (shares or {}).get(task, 0.6 + 0.3 * p)
-                some = [
-                    answer(id, phase, task, split, i, ok, left, share) for i, ok in enumerate(right)
-                ]
+                more: tuple[dict[str, float], ...] = ({},)
                 if split == "test":
                     spread = (spreads or {}).get(task, 40.0) * (n - 1) / n
-                    some = [
-                        replace(row, spread=spread, similarity=0.05 + 0.2 * (i % 2))
-                        for i, row in enumerate(some)
-                    ]
+                    more = tuple(
+                        {"spread": spread, "similarity": similarity} for similarity in (0.05, 0.25)
+                    )
                 elif split == "near":
-                    some = [replace(row, similarity=0.9) for row in some]
-                rows += some
+                    more = ({"similarity": 0.9},)
+                rows += [
+                    answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
+                    for i, ok in enumerate(right)
+                ]
     probes = tuple(
         ProbeScore(
             phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
@@ -116,7 +116,7 @@ def finished(
     )  # fmt: skip
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped"), probes=probes, likeness=tuple(likeness),
+        measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {}, probes=probes, likeness=tuple(likeness),
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip
     return outcome, rows

@@ -178,6 +178,7 @@ def study(names: tuple[str, ...], folder: Path) -> tuple[Page, set[str]]:
     return page, {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_hostile_names_make_no_element_attribute_or_file(tmp_path: Path) -> None:
     """The page has the very tags and attributes that it has with harmless names, and the text says the names as they are."""
     harmless = tuple(f"name {letter}" for letter in "abcdefghij")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import PartialState, debug_launcher
+from accelerate.state import AcceleratorState
 
 from forget.errors import BadInput
 from forget.events import Event, StageStarted
@@ -137,6 +139,33 @@ def test_equal_settings_give_equal_rows_to_the_bit(
     again = run_trial(quick, store=store)
     assert Trials(store).rows(again.id) == Trials(before).rows(outcome.id)
     assert again.model_copy(update={"seconds": 0}) == outcome.model_copy(update={"seconds": 0})
+
+
+def in_one_of_two(trial: Trial, folder: Path) -> None:
+    # The launcher forks: what this process knows of itself is that it is alone.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert PartialState(cpu=True).num_processes == 2
+    run_trial(trial, store=Store(folder))
+
+
+def test_two_processes_end_with_the_rows_of_one(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    debug_launcher(in_one_of_two, (quick, tmp_path), 2)
+    before, outcome = finished
+    store = Store(tmp_path)
+    mine = Trials(store).outcome(outcome.id)
+    assert mine
+    assert [probe.accuracy.n for probe in mine.probes] == [
+        probe.accuracy.n for probe in outcome.probes
+    ]
+    for row, alone in zip(
+        Trials(store).rows(outcome.id), Trials(before).rows(outcome.id), strict=True
+    ):
+        assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
+        # What sums in another order come to in 42 steps is 1.2e-4.
+        assert row.logprobs == pytest.approx(alone.logprobs, abs=5e-4)
+        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
 
 
 def test_another_seed_gives_other_rows(

@@ -18,10 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.storage import stores
 from benchmarks.load import wire
 from benchmarks.load.page import Grown
 from benchmarks.load.stack import Measurement, Stack
+from benchmarks.storage import stores
 from forget import tracking
 from forget.events import StageStarted, Step
 from forget.preflight import expand, identify

@@ -135,7 +135,7 @@ def test_difficulty_that_decides_contradicts() -> None:
         }
         for task, p in learned.items()
     }
-    found = told(study(sweep_of(*TASKS), planted_skills, n=2000))
+    found = told(study(sweep_of(*TASKS), planted_skills, n=500))
     assert found["difficulty"].verdict == "contradicted", found["difficulty"]
 
 
@@ -208,6 +208,7 @@ def test_one_unlearned_task_says_nothing() -> None:
     assert all(one.number is None for one in found.values())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_findings_page_says_so(tmp_path: Path) -> None:
     whole = planted(n=100)
     sweep = sweep_of(*TASKS)

@@ -1,6 +1,7 @@
 """Two studies side by side: what matches, what is compared, and the differences, of studies whose numbers are known."""
 
 import csv
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -382,7 +383,11 @@ def published(
     return outcomes
 
 
-def test_two_experiments_of_a_server_are_compared(forget: Forget, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_two_experiments_of_a_server_are_compared(
+    forget: Forget, database: Path, tmp_path: Path
+) -> None:
+    shutil.copy(database, tmp_path / "mlflow.db")
     store = Store(tmp_path / ".forget")
     published("first", "tiny", {"world": STAYS, "science": STAYS}, store)
     published(

@@ -44,7 +44,7 @@ def test_weights_are_those_of_a_bootstrap_and_of_their_key() -> None:
 
 
 def test_an_interval_of_draws_is_that_of_the_same_rows_alone() -> None:
-    (cell,) = study(sweep_of("a"), {"a": LOSES}, n=400).cells
+    (cell,) = study(sweep_of("a"), {"a": LOSES}, n=400, measured=True).cells
     (outcome,) = cell.outcomes
     found = cell.get("forgotten", "test", "accuracy")
     alone = outcome.measures["forgotten/a/test/accuracy"]

@@ -52,6 +52,8 @@ MISTAKES = {
 }
 
 
+# A sweep starts a Ray before it is refused: here there is one.
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("spec", "words"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_costs_one_sentence_and_exit_code_2(
     spec: str, words: str, forget: Forget, tmp_path: Path
@@ -65,6 +67,7 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_bad_line_of_data_is_named_before_anything_is_written(
     forget: Forget, tmp_path: Path
 ) -> None:
@@ -84,6 +87,7 @@ def test_a_bad_line_of_data_is_named_before_anything_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "study.toml"]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_missing_wheel_is_named_with_its_cure(
     forget: Forget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

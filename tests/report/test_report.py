@@ -274,6 +274,7 @@ def test_hostile_names_are_only_ever_text(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
     sweep = sweep_of("a", "b", forget__lr=[1e-4, 2e-4])
     outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=40)
@@ -304,6 +305,7 @@ def test_what_changes_no_number_makes_no_trial_missing() -> None:
     assert tables.missing(sweep, sweep.trials(), outcomes) == []
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("skill", [LOSES, UNLEARNED])
 def test_one_trial_without_probes_or_near_duplicates_is_a_page(
     tmp_path: Path, skill: Skill
@@ -323,9 +325,10 @@ def test_a_sweep_without_outcomes_is_a_page(tmp_path: Path) -> None:
     assert "task a, model tiny" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_csv_holds_every_number_of_every_trial(tmp_path: Path) -> None:
     sweep = sweep_of("a", "b/c", seed=[0, 1])
-    outcomes, rows = finish(sweep, {"a": KEEPS, "b/c": UNLEARNED}, n=40, layers=2)
+    outcomes, rows = finish(sweep, {"a": KEEPS, "b/c": UNLEARNED}, n=40, layers=2, measured=True)
     written(sweep, outcomes, rows, tmp_path)
     with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -383,6 +386,7 @@ def test_the_report_is_written_where_neither_torch_nor_a_cluster_is() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_headline_numbers_are_those_of_the_study(tmp_path: Path) -> None:
     sweep = sweep_of("a", "b")
     made = written(sweep, *finish(sweep, {"a": LOSES, "b": LOSES}, layers=3), tmp_path)

@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,17 +44,6 @@ from pipelines.sweep import commands, nodes, run
 from pipelines.sweep.driver import Driver
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Ray for all sweeps here. It has a HOME of its own, in which it leaves no token."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(home))
-        with nodes.cluster():
-            yield
-    assert not (home / ".ray").exists()
-
-
 def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> None:
     """As `ray health-check` finds it, which KubeRay's workers run before they join."""
     address = ray.get_runtime_context().gcs_address
@@ -83,12 +74,19 @@ def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A working directory with its own store and MLflow."""
+def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty working directory, with a store and an MLflow to be made there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("FORGET_STORE", "store")
     return Store()
+
+
+@pytest.fixture
+def here(nothing: Store, database: Path, undrawn: None) -> Store:
+    """A working directory with its own store and MLflow."""
+    shutil.copy(database, "mlflow.db")
+    return nothing
 
 
 def sweep_of(trial: Trial, resources: Resources | None = None, **axes: list[object]) -> Sweep:
@@ -190,7 +188,9 @@ def test_a_trial_with_bad_input_fails_alone_and_is_not_tried_again(
     broken = tiny()
     broken.network.get_input_embeddings().weight.data.fill_(torch.nan)
     save(broken, tmp_path / "broken")
-    result = run(sweep_of(quick, model=[str(tmp_path / "broken"), "tiny"]), "")
+    result = run(
+        sweep_of(quick, Resources(concurrent=1), model=[str(tmp_path / "broken"), "tiny"]), ""
+    )
     assert [outcome.trial.model for outcome in result.outcomes] == ["tiny"]
     (failure,) = result.failures
     assert failure.trial.model == str(tmp_path / "broken")
@@ -251,7 +251,9 @@ def test_stopped_then_killed_a_trial_goes_on_where_it_was(
     assert [found.info.status for found in runs()] == ["FINISHED", "FINISHED"]
 
 
-def test_resources_that_no_node_has_are_refused(quick: Trial, here: Store, cluster: None) -> None:
+def test_resources_that_no_node_has_are_refused(
+    quick: Trial, nothing: Store, cluster: None
+) -> None:
     with pytest.raises(BadInput, match=r"takes 4096 CPU, which no node has"):
         run(sweep_of(quick, Resources(cpus=2048, workers=2), seed=[7]), "")
     assert list(Path.cwd().iterdir()) == []
@@ -290,11 +292,10 @@ def test_what_killed_sweeps_left_of_ray_is_removed(
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
 def test_a_cluster_that_does_not_answer_is_refused(address: str) -> None:
-    # Ray takes one cluster a process: where the others' is up, this one would not be looked for.
-    if ray.is_initialized():
-        ray.shutdown()
-    with pytest.raises(BadInput, match=address), nodes.cluster(address):
-        pass
+    # Ray takes one cluster a process: where the others' is up, `nodes.cluster` would not look for
+    # this one.
+    with pytest.raises(BadInput, match=address):
+        nodes._connect(address)
 
 
 def test_the_first_trial_of_each_learned_checkpoint_goes_first(
@@ -326,7 +327,7 @@ def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
 def test_a_trial_whose_process_never_starts_fails_in_one_sentence(
     quick: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    driver = Driver(sweep_of(quick), Store(tmp_path))
+    driver = Driver(expand(sweep_of(quick)), Store(tmp_path))
     driver.queue.suggest("tune")
     (tmp_path / "error").write_text("Traceback\nActorUnschedulableError: no worker started")
     # Ray takes minutes to give up; then Tune tells of the failure without having told of a start.
@@ -342,25 +343,19 @@ def test_a_trial_whose_process_never_starts_fails_in_one_sentence(
     assert driver.failures[0].reason.startswith("ActorUnschedulableError: no worker started (see ")
 
 
-def test_a_trial_in_two_processes(quick: Trial, here: Store) -> None:
-    seen: list[Event] = []
-    run_processes(quick, Resources(workers=2), seen.append, here)
-    outcome = seen[-1]
-    assert isinstance(outcome, Outcome)
-    assert Trials(here).outcome(identify(quick).trial) == outcome
-    steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
-    # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
-    assert steps == list(range(1, 19))
-
-
 def test_a_trial_whose_processes_share_its_model(
     quick: Trial, finished: tuple[Store, Outcome], here: Store
 ) -> None:
     """It ends with the Rows and the model of a process that has the model to itself."""
-    run_processes(quick, Resources(workers=2, shard=True), lambda event: None, here)
+    seen: list[Event] = []
+    run_processes(quick, Resources(workers=2, shard=True), seen.append, here)
     id = identify(quick).trial
     mine = Trials(here).outcome(id)
     assert mine
+    assert mine == seen[-1]
+    steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
+    # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
+    assert steps == list(range(1, 19))
     store, outcome = finished
     assert mine.parameters == outcome.parameters
     for row, alone in zip(Trials(here).rows(id), Trials(store).rows(id), strict=True):
@@ -391,35 +386,50 @@ def test_a_refusal_in_a_process_reaches_the_sweep(quick: Trial, here: Store) -> 
         )
 
 
+MEETING = """
+import torch.distributed as group
+def barrier(*args, **kwargs):
+    {}
+group.barrier = barrier
+"""
+FATES = {
+    "an error": ("raise ValueError('no such luck')", "ValueError: no such luck"),
+    "a kill": (
+        "import signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "process 1 of the trial died of SIGKILL",
+    ),
+    "a crash": (
+        "import faulthandler; faulthandler._sigsegv()",
+        "process 1 of the trial died of SIGSEGV: Fatal Python error: Segmentation fault",
+    ),
+}
+
+
 @pytest.mark.parametrize(
-    ("fate", "words"),
+    ("when", "fate"),
     [
-        ("raise ValueError('no such luck')", "ValueError: no such luck"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "process 1 of the trial died of SIGKILL"),
-        (
-            "faulthandler._sigsegv()",
-            "process 1 of the trial died of SIGSEGV: Fatal Python error: Segmentation fault",
-        ),
+        (MEETING, "an error"),
+        ("{}", "a kill"),
+        ("{}", "a crash"),
+        pytest.param(MEETING, "a kill", marks=pytest.mark.slow),
+        pytest.param(MEETING, "a crash", marks=pytest.mark.slow),
+    ],
+    ids=[
+        "error together",
+        "kill at the start",
+        "crash at the start",
+        "kill together",
+        "crash together",
     ],
 )
 def test_a_process_that_dies_says_of_what(
-    quick: Trial,
-    here: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    fate: str,
-    words: str,
+    quick: Trial, here: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, fate: str
 ) -> None:
     """Whichever way it goes; the other one, which it takes along, only knows that a peer went away."""
+    does, words = FATES[fate]
+    code = textwrap.indent(when.format(does), "    ")
     (tmp_path / "sitecustomize.py").write_text(
-        f"""
-import os
-if os.environ.get("RANK") == "1":
-    import faulthandler, signal, torch.distributed as group
-    def barrier(*args, **kwargs):
-        {fate}
-    group.barrier = barrier
-"""
+        f'import os\nif os.environ.get("RANK") == "1":\n{code}'
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(RuntimeError) as error:
@@ -495,7 +505,8 @@ def test_a_search_weighs_forgetting_against_the_other_tasks(
 
 def test_a_search_runs_its_trials(quick: Trial, here: Store, cluster: None) -> None:
     base = overlay(quick, {"probe.examples": 0, "save": False}).model_dump()
-    sweep = Sweep(name="study", base=base, search=SEARCH.model_copy(update={"trials": 2}))
+    search = SEARCH.model_copy(update={"trials": 2})
+    sweep = Sweep(name="study", base=base, search=search, resources=Resources(concurrent=1))
     result = run(sweep, "")
     assert len({outcome.trial.forget.lr for outcome in result.outcomes}) == 2
     assert jobs(expand(sweep), here)[0] == 0

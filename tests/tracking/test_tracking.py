@@ -42,14 +42,6 @@ SWEEP = Sweep(name="pulse", base={"task": "science", "model": "tiny"}, axes={"se
 FIRST, SECOND = SWEEP.trials()
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying it does not."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store in an empty working directory that has MLflow's default store, and a secret in the environment."""
