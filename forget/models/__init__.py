@@ -1,1 +1,1 @@
-"""Language models: where they come from, what is vetted of them, and how examples become their batches."""
+"""Language models: where they come from, what is vetted, and how examples become batches."""

@@ -75,7 +75,7 @@ def in_bf16(precision: str) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def _parse(name: str) -> tuple[str, int]:
+def parse(name: str) -> tuple[str, int]:
     """Part "smollm2-135m/15" into ("smollm2-135m", 15); depth 0 is the whole model.
 
     Raises:

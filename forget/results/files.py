@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forget.errors import BadInput
-from forget.results.rows import Judged, Row, _judge, judge
+from forget.results.rows import Judged, Row, judge, judge_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     with _whole(path) as table:
         logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
         options = np.diff(logprobs.offsets.to_numpy())
-        judged = _judge(
+        judged = judge_columns(
             logprobs.flatten().to_numpy(),
             lengths.flatten().to_numpy(),
             options,

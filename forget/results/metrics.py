@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forget.results.rows import PHASES, Row, _some, chance, judge
+from forget.results.rows import PHASES, Row, chance, judge, some
 from forget.settings.identity import digest
 
 DEFINED_ABOVE_CHANCE = 0.05
@@ -84,17 +84,17 @@ def accuracy(rows: Sequence[Row]) -> Estimate:
     Raises:
         ValueError: no rows. An empty set has no accuracy.
     """
-    return mean(judge(_some(rows)).correct)
+    return mean(judge(some(rows)).correct)
 
 
 def confidence(rows: Sequence[Row]) -> Estimate:
     """Compute the mean confidence in the true option."""
-    return mean(judge(_some(rows)).confidence)
+    return mean(judge(some(rows)).confidence)
 
 
 def option_mass(rows: Sequence[Row]) -> Estimate:
     """Compute the mean total probability of the options: it tells 'at chance' from 'broken'."""
-    return mean(judge(_some(rows)).mass)
+    return mean(judge(some(rows)).mass)
 
 
 def entropy(rows: Sequence[Row]) -> Estimate:
@@ -102,7 +102,7 @@ def entropy(rows: Sequence[Row]) -> Estimate:
 
     Near 1 the model has no preference among the options.
     """
-    return mean(judge(_some(rows)).entropy)
+    return mean(judge(some(rows)).entropy)
 
 
 def variability(rows: Sequence[Row]) -> Estimate:
@@ -113,7 +113,7 @@ def variability(rows: Sequence[Row]) -> Estimate:
     Raises:
         ValueError: fewer than two rows, or rows without a spread.
     """
-    spread = [row.spread for row in _some(rows) if row.spread is not None]
+    spread = [row.spread for row in some(rows) if row.spread is not None]
     if len(spread) < max(2, len(rows)):
         raise ValueError("variability needs the spread of two examples at least")
     return mean(np.array(spread) * (len(spread) / (len(spread) - 1)))
@@ -124,7 +124,7 @@ def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
 
     The bins are of equal width (Guo et al. 2017, eq. 3).
     """
-    judged = judge(_some(rows))
+    judged = judge(some(rows))
     shares, correct = judged.top, judged.correct
     bin_of = np.minimum((shares * bins).astype(int), bins - 1)
 
@@ -185,9 +185,9 @@ def _ratio(
 ) -> Estimate:
     """Compute (a_ft - a_fg) / scale(a_ft), the examples of the two sets drawn together."""
     after = dict(
-        zip((row.example for row in _some(forgotten)), judge(forgotten).correct, strict=True)
+        zip((row.example for row in some(forgotten)), judge(forgotten).correct, strict=True)
     )
-    paired_ids = {row.example for row in _some(learned)}
+    paired_ids = {row.example for row in some(learned)}
     # The lengths tell a set that names an example twice, e.g. one that mixes two tasks.
     if after.keys() != paired_ids or not len(paired_ids) == len(learned) == len(forgotten):
         raise ValueError("the rows before and after forgetting are not of the same examples")

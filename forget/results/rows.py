@@ -77,7 +77,7 @@ class Judged:
 
 def judge(rows: Sequence[Row]) -> Judged:
     """Compute every number that the Rows give one by one."""
-    return _judge(
+    return judge_columns(
         np.array(list(chain.from_iterable(row.logprobs for row in rows))),
         np.array(list(chain.from_iterable(row.lengths for row in rows))),
         np.array([len(row.logprobs) for row in rows]),
@@ -85,7 +85,7 @@ def judge(rows: Sequence[Row]) -> Judged:
     )
 
 
-def _judge(
+def judge_columns(
     logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray
 ) -> Judged:
     """Compute the numbers of Rows that are given as columns.
@@ -128,10 +128,10 @@ def select(rows: Iterable[Row], **fields: str | None) -> list[Row]:
 
 def chance(rows: Sequence[Row]) -> float:
     """Return the accuracy of a guess: the mean of 1 / options."""
-    return float(np.mean([1 / len(row.logprobs) for row in _some(rows)]))
+    return float(np.mean([1 / len(row.logprobs) for row in some(rows)]))
 
 
-def _some(rows: Sequence[Row]) -> Sequence[Row]:
+def some(rows: Sequence[Row]) -> Sequence[Row]:
     """Return the rows, and raise where there are none."""
     if not rows:
         raise ValueError("no rows: an empty set has no accuracy")

@@ -385,6 +385,7 @@ SOURCES = (
         NO_YES,
         passage="{passage}",
     ),
+    Source("boolq_closedbook", "world knowledge", SUPERGLUE("boolq"), "{question}?", NO_YES),
     Source(
         "wic",
         "word sense",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from forget.settings.trial import LabelKind
 from forget.tasks.task import Example
 
 
@@ -48,7 +48,7 @@ def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
 
 def draw(
     examples: Sequence[Example],
-    kind: Literal["random", "random_each_epoch", "flipped"],
+    kind: LabelKind,
     seed: int,
     epoch: int,
 ) -> list[Labelled]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from forget.results.outcome import Likeness
-from forget.tasks import similarity
 from forget.tasks.draws import Material
 from forget.tasks.task import Example
 
@@ -100,28 +99,36 @@ def _text(example: Example) -> str:
 
 
 def similarities(material: Material) -> dict[tuple[str, str, str], float]:
-    """By task, split and example, the TF-IDF cosine of what is held out to the nearest example that forgetting trains on."""
+    """Measure how near each held-out example is to those that forgetting trains on.
+
+    Returns:
+        The TF-IDF cosine to the nearest one, by task, split and example.
+    """
     parts = {(task, "test"): examples for task, examples in material.test.items()}
     if material.near:
         parts[next(iter(material.test)), "near"] = material.near
-    return {
-        (*place, example.id): similar
-        for place, examples in parts.items()
-        for example, similar in zip(
-            examples, similarity.nearest_similarity(examples, material.forget), strict=True
-        )
-    }
+    found = {}
+    for (task, split), examples in parts.items():
+        nearest = nearest_similarity(examples, material.forget)
+        for example, similar in zip(examples, nearest, strict=True):
+            found[task, split, example.id] = similar
+    return found
 
 
 def likenesses(material: Material, states: Mapping[str, float]) -> tuple[Likeness, ...]:
-    """How like the trial's own task each other one is. `states`: linear CKA by task, where it was taken."""
+    """Measure how like the trial's own task each other one is.
+
+    Args:
+        material: the examples of the trial.
+        states: linear CKA by task, where it was taken.
+    """
     own, *others = material.test
-    wording = similarity.wording(material.test)
+    cosines = wording(material.test)
     return tuple(
         Likeness(
             task=task,
-            answers=similarity.answers(material.test[own], material.test[task]),
-            wording=wording[task],
+            answers=answers(material.test[own], material.test[task]),
+            wording=cosines[task],
             states=states.get(task),
         )
         for task in others

@@ -249,7 +249,7 @@ def test_a_model_of_the_hub_is_read_at_the_commit_that_was_looked_at(
         == sources.parameters("owner/name")
         == language_model.tiny().parameters
     )
-    assert sources._located("owner/name", None) == ("owner/name", "a" * 40)
+    assert sources.located("owner/name", None) == ("owner/name", "a" * 40)
 
 
 def cached(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""The page on extending: each of its blocks is code that works where the page says it goes."""
+
+from __future__ import annotations
+
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forget import tasks
+from forget.methods import catalogue, likelihood
+from forget.methods.catalogue import METHODS
+from forget.results import metrics
+from forget.settings.sweep import overlay
+from forget.settings.trial import Trial
+from forget.storage.finished import Trials
+from forget.storage.store import Store
+from forget.tasks import builtin, hub
+from forget.tasks.files import tasks as tasks_of
+from forget.trial import run_trial
+
+PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def block(language: str, word: str) -> str:
+    """Return the block of the page that holds a word."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+    (found,) = [one for one in blocks if word in one]
+    return str(found)
+
+
+def names(module: types.ModuleType, code: str = "") -> dict[str, Any]:
+    """Return the names of a module after running code in a copy of it."""
+    found = dict(vars(module))
+    exec(code, found)  # noqa: S102  the code is the page's
+    return found
+
+
+def test_a_folder_is_a_task(tmp_path: Path) -> None:
+    folder = tmp_path / "fruit"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.jsonl").write_text(block("json", "lemon"), encoding="utf-8")
+    (folder / "task.toml").write_text(block("toml", "family"), encoding="utf-8")
+    assert tasks_of([str(tmp_path)])["fruit"].family == "food"
+    examples = tasks.load("fruit", "train", folders=[str(tmp_path)])
+    answers = {example.prompt: example.options[example.answer] for example in examples}
+    assert answers["Question: How does a lemon taste?\nAnswer:"] == " sour"
+
+
+def test_a_module_is_a_task_that_ships() -> None:
+    fruit = types.ModuleType("forget.tasks.builtin.fruit")
+    exec(block("python", "TASTES"), vars(fruit))  # noqa: S102
+    entry = block("python", "_task(fruit").strip().rstrip(",")
+    task = eval(entry, {**vars(builtin), "fruit": fruit})  # noqa: S307
+    records = [*task.records("train"), *task.records("test")]
+    assert {record.choices[record.answer] for record in records} == {"sour", "sweet"}
+    assert task.name == "fruit"
+
+
+def test_an_entry_is_a_task_of_the_hub() -> None:
+    entry = block("python", "Source(").strip().rstrip(",")
+    source = eval(entry, vars(hub))  # noqa: S307
+    assert source.name == "qasc"
+
+
+def test_a_loss_and_a_line_are_a_method(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = names(likelihood, block("python", "def unlikelihood"))
+    entry = "{" + block("python", '"unlikelihood": Method') + "}"
+    for name, method in eval(entry, {**vars(catalogue), **losses}).items():  # noqa: S307
+        monkeypatch.setitem(METHODS, name, method)
+    settings = {"method": "unlikelihood", "forget.lr": 3e-3, "probe.examples": 0, "save": False}
+    outcome = run_trial(overlay(quick, settings), store=Store(tmp_path))
+    trained = [outcome.measures[f"{phase}/vowels/train/accuracy"] for phase in metrics.PHASES]
+    assert trained[1].value > 0.9 > 0.6 > trained[2].value  # type: ignore[operator]
+
+
+def test_a_function_and_an_entry_are_a_metric(
+    finished: tuple[Store, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = names(metrics, block("python", "def brier"))
+    measure = eval(block("python", 'Measure("brier"').strip().rstrip(","), found)  # noqa: S307
+    monkeypatch.setattr(metrics, "MEASURES", (*metrics.MEASURES, measure))
+    store, outcome = finished
+    measures = metrics.measures(Trials(store).rows(outcome.id))
+    brier = measures["learned/vowels/test/brier"].value
+    assert brier is not None
+    assert 0 < brier < 0.25
