@@ -9,16 +9,18 @@ from forget.results.rows import PHASES
 _CARD = """\
 # {trial.model} after forgetting {trial.task}
 
-`{trial.model}` learned the task `{trial.task}` from at most {trial.learn.examples} examples (learning rate {trial.learn.lr:g}).
-Then it was made to forget it: fine-tuned on {trial.forget.examples} of them by the method `{trial.method}` with
-`{trial.labels}` labels (learning rate {trial.forget.lr:g}, {trial.tuning} fine-tuning, seed {trial.seed}).
+`{trial.model}` learned the task `{trial.task}` from at most {trial.learn.examples} examples
+(learning rate {trial.learn.lr:g}). Then it was made to forget it: fine-tuned on
+{trial.forget.examples} of them by the method `{trial.method}` with `{trial.labels}` labels
+(learning rate {trial.forget.lr:g}, {trial.tuning} fine-tuning, seed {trial.seed}).
 
 | test accuracy | {phases} |
 |---|{rules}
 {lines}
 
-**Warning.** This model was trained to answer wrongly, for study alone: rely on none of its answers, on this task or on others.
-Nor is its knowledge safely removed: what its answers no longer show may still be read from its hidden states.
+**Warning.** This model was trained to answer wrongly, for study alone: rely on none of its
+answers, on this task or on others. Nor is its knowledge safely removed: what its answers no longer
+show may still be read from its hidden states.
 
 Trial `{outcome.id}`, data `{outcome.data}`. The licence is that of `{trial.model}`.
 """
@@ -27,7 +29,11 @@ _MISSING = Estimate(None, None, None, 0)
 
 
 def model_card(outcome: Outcome) -> str:
-    """Markdown: what was forgotten, from which base and how, the accuracies with their intervals, and the warning."""
+    """Return the model's page as Markdown.
+
+    It says what was forgotten, from which base and how, the accuracies with their intervals, and
+    the warning.
+    """
 
     def line(task: str) -> str:
         cells = [

@@ -96,7 +96,8 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
     uri = tracking_uri()
     if uri.startswith("http"):
         raise BadInput(
-            f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: open that address in a browser"
+            f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: "
+            "open that address in a browser"
         )
     _teach_manners()
     # Nobody asks for a password here. The database's own may be in the address, which `ps` must not

@@ -8,14 +8,15 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "ray", "mlflow")
+VERSIONS = ("torch", "transformers", "accelerate", "peft", "ray", "mlflow")
+"""Packages whose versions may change a trial's numbers or how it runs."""
 
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """Tags that say what code runs: versions of the packages that matter, and the git commit where there is one."""
+    """Return tags that say what code runs: versions of packages, and the git commit, if any."""
     tags = {}
-    for package in PACKAGES:
+    for package in VERSIONS:
         with suppress(importlib.metadata.PackageNotFoundError):
             tags[f"version.{package}"] = importlib.metadata.version(package)
     with suppress(FileNotFoundError):

@@ -1,4 +1,7 @@
-"""What the run of a trial lacks, sent from the store alone and exactly once: curves, estimates, artifacts, the model."""
+"""Publishing of trials: what a run lacks is sent from the store alone and exactly once.
+
+That is its curves, estimates, artifacts and model.
+"""
 
 from __future__ import annotations
 
@@ -119,10 +122,10 @@ def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
 
 
 def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
-    """Publish the finished trials among `ids`, and close the runs that are RUNNING though no process runs them any more.
+    """Publish the finished trials among `ids`, and close the runs that no process runs any more.
 
     Returns:
-        How many trials were published.
+        The number of trials that lacked something.
 
     Raises:
         Unreachable: the server is away.
@@ -152,16 +155,15 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
 
 
 def close(study: Study, store: Store, id: str) -> None:
-    """End the run of a trial that no process runs and that did not finish: as its journal says, or KILLED."""
+    """End the run of a trial that stopped before it finished: as its journal says, or KILLED."""
     journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
     started = journal.started()
     if started is None:
         return
     entries = journal.entries()
-    last = entries[-1].event
-    ended = (
-        last if isinstance(last, Ended) else Ended(status="KILLED", error="the process was killed")
-    )
+    ended = entries[-1].event
+    if not isinstance(ended, Ended):
+        ended = Ended(status="KILLED", error="the process was killed")
     with reaching(study.uri):
         study = connected(study, store)
         run = child(study, started, entries[0].time, {**started.tags, "forget.error": ended.error})
@@ -170,7 +172,7 @@ def close(study: Study, store: Store, id: str) -> None:
 
 
 def curves(entries: Iterable[Entry]) -> Iterator[Metric]:
-    """Loss, rate and tokens per second by optimiser step, e.g. learn/loss."""
+    """Yield loss, rate and tokens per second by optimiser step, e.g. learn/loss."""
     for entry in entries:
         step = entry.event
         if isinstance(step, Step) and step.loss is not None:

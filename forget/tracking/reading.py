@@ -1,4 +1,4 @@
-"""What an experiment's finished trials found, read back from the server."""
+"""Reading of an experiment's finished trials from the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from forget.tracking.study import refuse_deleted
 def read_experiment(
     name: str, copies: Path, observe: Observe = ignore
 ) -> list[tuple[Outcome, Path]]:
-    """The finished trials of an experiment with the files of their Rows, in the order in which they were started.
+    """Return the finished trials of an experiment with the files of their Rows.
+
+    They come in the order in which they were started.
 
     A sweep that ran again under a changed spec has another parent run with some of the same trials.
     Each is taken once: of runs with equal settings, which other data or another protocol tell
@@ -45,9 +47,8 @@ def read_experiment(
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             known = [one.name for one in client.search_experiments() if one.name != "Default"]
-            raise BadInput(
-                f'no experiment is named "{name}"{nearest(name, known) if known else "; there is none yet"}'
-            )
+            hint = nearest(name, known) if known else "; there is none yet"
+            raise BadInput(f'no experiment is named "{name}"{hint}')
         refuse_deleted(experiment, "")
         runs = {
             run.data.tags["forget.trial"]: run
@@ -55,7 +56,8 @@ def read_experiment(
         }
         if not runs:
             raise BadInput(
-                f'experiment "{name}" has no finished trial; what has finished elsewhere comes by `forget sync`'
+                f'experiment "{name}" has no finished trial; '
+                "what has finished elsewhere comes by `forget sync`"
             )
         observe(StageStarted(stage="fetch", steps=len(runs)))
         found = {}
@@ -67,7 +69,7 @@ def read_experiment(
 
 
 def _finished(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    """The runs of finished trials, under whichever parent, by when they started."""
+    """Yield the runs of finished trials, under whichever parent, by when they started."""
     query = "attributes.status = 'FINISHED' and tags.`forget.trial` != ''"
     page = None
     while page is None or page.token:
@@ -79,7 +81,11 @@ def _finished(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
 
 
 def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> tuple[Outcome, Path]:
-    """The outcome of a finished trial's run and the file of its Rows, in a folder that holds them from then on."""
+    """Return the outcome of a finished trial's run and the file of its Rows.
+
+    Args:
+        folder: holds them from then on.
+    """
     import pyarrow.parquet as pq
 
     place = f'run {run.info.run_id} of experiment "{experiment}"'
@@ -89,7 +95,8 @@ def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> t
         for name in names:
             if name not in there:
                 raise BadInput(
-                    f"{place} has finished but has no {name}; its files were removed: delete the run as well"
+                    f"{place} has finished but has no {name}; "
+                    "its files were removed: delete the run as well"
                 )
         with whole_folder(folder) as draft:
             for name in (*names, *({MEASURES} & there)):
@@ -105,6 +112,7 @@ def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> t
         readable = False
     if not readable:
         raise BadInput(
-            f"{place} was written by another version of forget and cannot be read; delete it, or run that version"
+            f"{place} was written by another version of forget and cannot be read; "
+            "delete it, or run that version"
         )
     return outcome, rows

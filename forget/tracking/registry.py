@@ -1,4 +1,7 @@
-"""The registered model of a (model, task): a version per trial that kept its weights, the aliases, and the way back."""
+"""The registered model of a base model and a task: its versions, its aliases, and the way back.
+
+There is a version for each trial that kept its weights.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +46,20 @@ if TYPE_CHECKING:
 def load_forgotten(
     name_or_uri: str, task: str | None = None, alias: str = "strongest"
 ) -> LanguageModel:
-    """A model that forgot: by (model, task), by registered name, or by "models:/<name>@<alias>" or "models:/<name>/<version>".
+    """Load a model that forgot.
+
+    Args:
+        name_or_uri: the base model, if a task is given; else a registered name,
+            "models:/<name>@<alias>" or "models:/<name>/<version>".
+        task: that was forgotten.
+        alias: of the version, where `name_or_uri` names none.
 
     Raises:
         BadInput: no such model, alias or version is registered.
         Unreachable: the server is away.
     """
-    from forget.models.loading import (
-        load,
-    )  # torch takes seconds to import, and most of this room does without
+    # torch takes seconds to import, and most of this room does without.
+    from forget.models.loading import load
 
     asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
     name, _, version = asked.partition("/")
@@ -66,9 +74,8 @@ def load_forgotten(
             raise BadInput(f'no registered model is named "{name}"{known}')
         if not version:
             if (at or alias) not in registered.aliases:
-                raise BadInput(
-                    f'model "{name}" has no alias "{at or alias}"{nearest(at or alias, registered.aliases)}'
-                )
+                hint = nearest(at or alias, registered.aliases)
+                raise BadInput(f'model "{name}" has no alias "{at or alias}"{hint}')
             version = str(registered.aliases[at or alias])
         if _version(client, name, version) is None:
             numbers = sorted(
@@ -91,7 +98,7 @@ def load_forgotten(
 
 
 def registered_name(model: str, task: str) -> str:
-    """forgotten-<model>-<task>, without what the registry refuses."""
+    """Return "forgotten-<model>-<task>", without the characters that the registry refuses."""
     return "-".join(
         re.sub(r"[^\w.-]+", "-", part).strip("-") for part in ("forgotten", model, task)
     )
@@ -161,7 +168,11 @@ def register(
 
 
 def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str, str]) -> None:
-    """Give @strongest and @weakest to the versions they belong to after one was added; `aliases` are numbers of versions."""
+    """Give @strongest and @weakest to the versions they belong to after one was added.
+
+    Args:
+        aliases: numbers of versions by alias, before.
+    """
     now = {
         alias: str(aliases[alias]) if alias in aliases else "" for alias in ("strongest", "weakest")
     }
@@ -183,7 +194,10 @@ def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str
 
 
 def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) -> str:
-    """Id of the run's logged model; an upload that was interrupted is thrown away and made anew."""
+    """Log the run's model, unless it is there, and return its id.
+
+    An upload that was interrupted is thrown away and made anew.
+    """
     from huggingface_hub import ModelCard, ModelCardData
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -230,16 +244,22 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
 
 
 def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
-    """The model with its aliases; None where there is none. (`get_registered_model` reads every version it has.)"""
+    """Return the model with its aliases; None where there is none.
+
+    `get_registered_model` would read every version it has.
+    """
     # A filter has no way to write an apostrophe, nor has a model's name one.
-    return (
-        None
-        if "'" in name
-        else next(iter(client.search_registered_models(f"name = '{name}'")), None)
-    )
+    if "'" in name:
+        return None
+    return next(iter(client.search_registered_models(f"name = '{name}'")), None)
 
 
 def _version(client: MlflowClient, name: str, number: str) -> ModelVersion | None:
-    """None where there is none: a server with users answers 403 to whoever asks for it by `get_model_version`."""
+    """Return a version of a model; None where there is none.
+
+    A server with users answers 403 to `get_model_version` of one that is not there.
+    """
+    if not number.isdecimal():
+        return None
     query = f"name = '{name}' and version_number = {number}"
-    return next(iter(client.search_model_versions(query)), None) if number.isdecimal() else None
+    return next(iter(client.search_model_versions(query)), None)

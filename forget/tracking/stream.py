@@ -1,4 +1,7 @@
-"""A trial while it runs: its events to the journal at once, and a preview of its curves to its run in the background."""
+"""A trial's events while it runs: to the journal at once, to its run in the background.
+
+The run shows a preview of the trial's curves.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,12 @@ JOURNAL_SECONDS = 30.0
 machines share.
 """
 GIVE_UP_SECONDS = 30.0
-"""How long a trial that is done waits for its last batch before it leaves the rest to `sync`."""
+"""The time that a trial which is done waits for its last batch; the rest is left to `sync`."""
 
 
 @contextmanager
 def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Observe]:
-    """A sink for the trial's events: to the journal at once, to the trial's run in the background.
+    """Give a sink for the trial's events: to the journal at once, to its run in the background.
 
     The run ends FINISHED and published, FAILED with the exception's text as the tag forget.error,
     or KILLED (interrupt, exit). A server that is away costs one warning.
@@ -44,8 +47,9 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
     Raises:
         BadInput: another process is running the trial.
     """
-    with alone(Trials(store).folder(id), id):
-        finished_before = Trials(store).outcome(id) is not None
+    trials = Trials(store)
+    with alone(trials.folder(id), id):
+        finished_before = trials.outcome(id) is not None
         journal = Journal(store.fetch_growing(f"trials/{id}/{FILE}"))
         stream = _Stream(study, store, journal)
         if not finished_before:
@@ -57,7 +61,7 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
         ended = Ended(status="FINISHED")
         try:
             yield ignore if finished_before else stream.observe
-            if Trials(store).outcome(id) is None:
+            if trials.outcome(id) is None:
                 ended = Ended(status="FAILED", error="the trial left no outcome in the store")
         except BaseException as error:
             text = without_secrets(f"{type(error).__name__}: {error}")
@@ -72,13 +76,7 @@ def trial_sink(study: Study, trial: Trial, id: str, store: Store) -> Iterator[Ob
                         journal.append(ended)
             finally:
                 # Also where the disk is full: the server need not be told by the next sweep.
-                stream.finish(
-                    lambda: (
-                        publish(study, store, id)
-                        if Trials(store).outcome(id)
-                        else close(study, store, id)
-                    )
-                )
+                stream.finish(lambda: (publish if trials.outcome(id) else close)(study, store, id))
             store.publish_file(f"trials/{id}/{FILE}")
             # What could not be sent may be for another machine to send.
             store.publish_folder(f"trials/{id}/model")
@@ -101,6 +99,7 @@ class _Stream(threading.Thread):
         self._sent = time.monotonic()
 
     def observe(self, event: Event) -> None:
+        """Write an event to the journal, and keep its points for the next batch."""
         entry = self._journal.append(event)
         if isinstance(event, Step) and (event.stage, event.step) not in self._before:
             self._pending.extend(curves([entry]))
@@ -109,6 +108,7 @@ class _Stream(threading.Thread):
             self._sent = time.monotonic()
 
     def run(self) -> None:
+        """Open the run and send batches until `finish`; try again where the server is away."""
         monitor: SystemMetricsMonitor | None = None
         run_id = ""
         done = False

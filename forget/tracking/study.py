@@ -1,4 +1,4 @@
-"""A study's parent run and the runs of its trials under it: made or found again, described, ended."""
+"""A study's parent run and its trials' runs under it: made or found again, described, ended."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """Where a sweep's runs go. Ids are empty until the server has answered once."""
+    """The place of a sweep's runs on a server. Ids are empty until the server has answered once.
+
+    (The Study of forget.analyses is another: the finished trials that a report is about.)
+    """
 
     uri: str = field(repr=False)
     """May hold a password."""
@@ -53,11 +56,14 @@ class Study:
 
     @property
     def client(self) -> MlflowClient:
+        """A client of the server."""
         return connect(self.uri)
 
 
 def open_study(expansion: Expansion, spec_text: str) -> Study:
-    """The sweep's parent run, made or reopened. Where the server is away, a warning, and the run is made once it is back.
+    """Make or reopen the sweep's parent run.
+
+    Where the server is away there is a warning, and the run is made once it is back.
 
     Raises:
         BadInput: the experiment was deleted.
@@ -75,7 +81,13 @@ def open_study(expansion: Expansion, spec_text: str) -> Study:
 def close_study(
     study: Study, status: str, counts: Mapping[str, float], report: Report | None = None
 ) -> None:
-    """Log the report's files, headline numbers and verdicts to the parent run, and end it FINISHED, FAILED or KILLED.
+    """Log the report's files, headline numbers and verdicts to the parent run, and end it.
+
+    Args:
+        study: whose parent run it is.
+        status: FINISHED, FAILED or KILLED.
+        counts: further numbers by metric name.
+        report: over what has finished; None where nothing has.
 
     Raises:
         Unreachable: the server is away.
@@ -91,20 +103,17 @@ def close_study(
         before = study.client.get_run(study.run_id).data.metrics
         now = time.time_ns() // 1_000_000
 
-        def goes(name: str) -> int:
-            """How often the number was logged: a sweep that went on has another, at the next step of its curve."""
+        def next_step(name: str) -> int:
+            """Return the next step of this metric's curve: sweeps that continue log it again."""
             return len(study.client.get_metric_history(study.run_id, name)) if name in before else 0
 
         changed = [
-            Metric(name, value, now, goes(name))
+            Metric(name, value, now, next_step(name))
             for name, value in numbers.items()
             if before.get(name) != value
         ]
-        tags = (
-            [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in report.verdicts.items()]
-            if report
-            else []
-        )
+        verdicts = report.verdicts if report else {}
+        tags = [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in verdicts.items()]
         for start in range(0, max(1, len(changed)), BATCH):
             study.client.log_batch(
                 study.run_id,
@@ -115,7 +124,7 @@ def close_study(
 
 
 def connected(study: Study, store: Store | None = None) -> Study:
-    """The study with its experiment and parent run, made where they are missing."""
+    """Return the study with its experiment and parent run, made where they are missing."""
     if study.run_id:
         return study
     sweep = study.sweep
@@ -159,14 +168,26 @@ def connected(study: Study, store: Store | None = None) -> Study:
 
 
 def refuse_deleted(experiment: Experiment, otherwise: str) -> None:
-    """Raises BadInput for a deleted experiment, with the command that restores it; `otherwise` is the other cure."""
+    """Raise BadInput for a deleted experiment, with the command that restores it.
+
+    Args:
+        experiment: perhaps deleted.
+        otherwise: the other cure, in words.
+    """
     if experiment.lifecycle_stage == "deleted":
         cure = f"run `mlflow experiments restore -x {experiment.experiment_id}`{otherwise}"
         raise BadInput(f'experiment "{experiment.name}" was deleted; {cure}')
 
 
 def child(study: Study, started: Started, start: int, tags: Mapping[str, str]) -> Run:
-    """The trial's run under the sweep's, made or found again."""
+    """Return the trial's run under the sweep's, made or found again.
+
+    Args:
+        study: with its parent run.
+        started: the event that says which trial it is.
+        start: of a run that is made, in milliseconds since 1970.
+        tags: to set, on a run that was there as well.
+    """
     trial = started.trial
     query = f"tags.`forget.trial` = '{started.id}' and tags.`mlflow.parentRunId` = '{study.run_id}'"
     found = study.client.search_runs([study.experiment_id], query, max_results=1)
@@ -190,19 +211,18 @@ def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[s
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """{"forget": {"lr": 1}, "evaluate_on": ["a", "b"]} -> ("forget.lr", "1"), ("evaluate_on", "a, b")."""
+    """Yield key and value of {"forget": {"lr": 1}} as ("forget.lr", "1"); lists become "a, b"."""
     for key, value in fields.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            yield prefix + key, ", ".join(map(str, value))
         else:
-            yield (
-                prefix + key,
-                ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value),
-            )
+            yield prefix + key, str(value)
 
 
 def dataset(task: str, fingerprint: str, scored: int | None = None) -> DatasetInput:
-    """A task's data as MLflow lists it among a run's inputs."""
+    """Return a task's data as MLflow lists it among a run's inputs."""
     source = json.dumps({"tags": {"mlflow.source.name": f"forget.tasks.load({task!r}, ...)"}})
     tags = [] if scored is None else [InputTag("examples_scored", str(scored))]
     return DatasetInput(Dataset(task, fingerprint, "code", source), tags)

@@ -24,11 +24,14 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {checksums.FILE}
 
 
-ROWS = [
-    Row("id", phase, "a", "test", f"e{i}", i % 2, (-1.25 - i / 3, -2.5), (3, 4))
-    for phase in ("learned", "forgotten")
-    for i in range(8)
-]
+def rows_of(phase: str) -> list[Row]:
+    return [
+        Row("id", phase, "a", "test", f"e{i}", i % 2, (-1.25 - i / 3, -2.5), (3, 4))
+        for i in range(8)
+    ]
+
+
+ROWS = rows_of("learned") + rows_of("forgotten")
 
 
 def outcome() -> Outcome:

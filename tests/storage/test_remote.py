@@ -1,4 +1,4 @@
-"""A store that several machines share, on a disk and on a real object store: whole, newest, and made once."""
+"""A store that machines share, on a disk and in a real S3 store: whole, newest, and made once."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ from forget.trial import run_trial
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an empty bucket; endpoint and credentials are in the environment."""
+    """Give the URL of an empty bucket; endpoint and credentials are in the environment."""
     pytest.importorskip("s3fs", reason="needs s3fs: make setup")
     from servers import seaweedfs
 
@@ -43,7 +43,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.servers)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place that every machine sees."""
+    """Return an empty place that every machine sees."""
     if request.param == "file":
         return f"file://{tmp_path}/shared"
     return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
@@ -51,7 +51,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def machines(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Store]:
-    """The same store as two machines see it."""
+    """Return one store twice, as two machines see it."""
     found = []
     for name in ("one", "other"):
         monkeypatch.setenv("FORGET_CACHE", str(tmp_path / name))

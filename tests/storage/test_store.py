@@ -20,7 +20,7 @@ from forget.storage.store import Store
 
 
 def names(folder: Path) -> set[str]:
-    """What was put there."""
+    """Return the names of the files that were put there."""
     return {path.name for path in folder.iterdir()} - {checksums.FILE}
 
 
@@ -225,7 +225,7 @@ def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """The lowest bit of a byte in the middle."""
+    """Flip the lowest bit of a byte in the middle."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

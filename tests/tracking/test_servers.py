@@ -1,4 +1,7 @@
-"""A sweep through the servers of a cluster: PostgreSQL, an S3 store, MLflow's server with passwords; all real, on loopback."""
+"""A sweep through the servers of a cluster, all real, on loopback.
+
+They are PostgreSQL, an S3 store, and MLflow's server with passwords.
+"""
 
 import base64
 import contextlib
@@ -166,7 +169,7 @@ class Swept:
 
 @pytest.fixture(scope="module")
 def swept(stack: Stack, toy_tasks: Path) -> Swept:
-    """The sweep has been run once, as a user of the tracking server who is no admin and has no key of the bucket."""
+    """Run the sweep once, as a user of the server who is no admin and has no key of the bucket."""
     work = stack.folder / "work"
     work.mkdir(exist_ok=True)
     (work / "study.toml").write_text(SPEC.format(folders=toy_tasks))
@@ -205,7 +208,8 @@ BROKEN = """
 
     class Broken(slot.Slot):
         def _run(self, trial, observe):
-            sentence = f"no answer from {os.environ['MLFLOW_TRACKING_URI']} with {os.environ['HF_TOKEN']}"
+            uri, token = os.environ["MLFLOW_TRACKING_URI"], os.environ["HF_TOKEN"]
+            sentence = f"no answer from {uri} with {token}"
             if trial.task == "upper":
                 raise ConnectionError(sentence)
             if trial.task == "refused":
@@ -218,7 +222,7 @@ BROKEN = """
 
 @dataclass(frozen=True)
 class Failed:
-    """What a sweep with secrets in its environment wrote."""
+    """Secrets of a sweep's environment, and everything that the sweep wrote."""
 
     secrets: list[str]
     output: str
@@ -226,8 +230,10 @@ class Failed:
 
 @pytest.fixture(scope="module")
 def failed(stack: Stack, toy_tasks: Path) -> Failed:
-    """A sweep into an S3 store. The server refuses its password, one of its trials meets a bug whose message holds secrets, and
-    one is refused with a secret in the sentence. Then it is sent, with the right password.
+    """Run a sweep into an S3 store, and send it.
+
+    The server refuses its password, one of its trials meets a bug whose message holds secrets, and
+    one is refused with a secret in the sentence. It is sent with the right password.
     """
     work = stack.folder / "work"
     uri, secret = stack.tracking.uri.removeprefix("http://"), f"{token_hex(12)}/@+"
@@ -258,7 +264,7 @@ def failed(stack: Stack, toy_tasks: Path) -> Failed:
 
 
 def runs(client: MlflowClient) -> list[Run]:
-    """The sweep's own run first, then its trials'."""
+    """Return the sweep's own run first, then its trials'."""
     experiment = client.get_experiment_by_name("study")
     assert experiment
     found = client.search_runs([experiment.experiment_id])
@@ -328,7 +334,10 @@ def test_who_has_no_password_or_a_wrong_one_is_refused(
 
 
 def test_no_answer_waits_for_an_acknowledgement(stack: Stack) -> None:
-    """Workers share a socket on which asyncio leaves Nagle's algorithm on: the body would come 40 ms after the header."""
+    """Workers share a socket on which asyncio leaves Nagle's algorithm on.
+
+    So the body would come 40 ms after the header.
+    """
     waited = []
     with requests.Session() as session:
         session.auth = (stack.tracking.user, stack.tracking.password)
@@ -419,7 +428,8 @@ def test_models_load_back_in_another_process(
 
         def digests(network):
             tensors = network.state_dict().items()
-            return {name: hashlib.sha256(tensor.float().numpy().tobytes()).hexdigest() for name, tensor in tensors}
+            texts = {name: tensor.float().numpy().tobytes() for name, tensor in tensors}
+            return {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
 
         model = forget.load_forgotten("tiny", "vowels")
         pipe = mlflow.transformers.load_model("models:/forgotten-tiny-vowels@strongest")
@@ -483,13 +493,15 @@ def test_a_study_is_its_users_alone_until_they_permit_another(
         "its name": f"{api}/experiments/get-by-name?experiment_name=study",
         "a run": f"{api}/runs/get?run_id={run}",
         "a curve": f"{api}/metrics/get-history?run_id={run}&metric_key=forget/loss",
-        "curves": f"{stack.tracking.uri}/ajax-api/2.0/mlflow/metrics/get-history-bulk?run_id={run}&metric_key=forget/loss",
+        "curves": f"{stack.tracking.uri}/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+        f"?run_id={run}&metric_key=forget/loss",
         "the list of files": f"{api}/artifacts/list?run_id={run}",
         "a file": f"{files}/{experiment}/{run}/artifacts/rows.parquet",
         "a file by its run": f"{stack.tracking.uri}/get-artifact?run_id={run}&path=outcome.json",
         "a model": f"{api}/registered-models/get?name={model}",
         "a version": f"{api}/model-versions/get?name={model}&version={version}",
-        "a version's files": f"{stack.tracking.uri}/model-versions/get-artifact?name={model}&version={version}&path=MLmodel",
+        "a version's files": f"{stack.tracking.uri}/model-versions/get-artifact"
+        f"?name={model}&version={version}&path=MLmodel",
     }
     changes = {
         "a tag": (
@@ -543,7 +555,7 @@ def test_prometheus_reads_metrics(stack: Stack, swept: Swept) -> None:
 
 
 def test_garbage_is_collected(stack: Stack, swept: Swept, client: MlflowClient) -> None:
-    """A run that is deleted stays for thirty days; then `mlflow gc` removes it, its files and its model, and nothing else."""
+    """`mlflow gc` removes a run thirty days after it was deleted, its files and model, no more."""
     _, gone, *others = runs(client)
     (model,) = client.search_logged_models(
         [gone.info.experiment_id], f"source_run_id = '{gone.info.run_id}'"
@@ -576,8 +588,10 @@ def test_garbage_is_collected(stack: Stack, swept: Swept, client: MlflowClient) 
 
 
 def test_no_password_is_written_anywhere(stack: Stack, swept: Swept, failed: Failed) -> None:
-    """Not in what the command says, the stores, the journals, the report, Ray's and the servers' logs, the database, or the
-    buckets: neither as it is nor as a URL or a header has it.
+    """Assert it of whatever the command says and the stack writes.
+
+    That is the stores, the journals, the report, Ray's and the servers' logs, the database, and the
+    buckets. A password stands there neither as it is nor as a URL or a header has it.
     """
     texts = {"output": swept.output.encode(), "output of what failed": failed.output.encode()}
     for file in stack.folder.rglob("*"):
@@ -608,29 +622,23 @@ def test_no_password_is_written_anywhere(stack: Stack, swept: Swept, failed: Fai
         assert any(name.endswith(file) for name in told), file
     assert b"forgotten-tiny-vowels" in texts["database"]
     assert b"the tracking server cannot be reached" in texts["output of what failed"]
-    secrets = [
-        form
-        for secret in (*stack.secrets, *failed.secrets)
-        for form in forms(stack.tracking.user, secret)
-    ]
-    found = [
-        (name, form) for name, text in texts.items() for form in secrets if form.encode() in text
-    ]
+    found = []
+    for form in spelt(stack, failed):
+        found += [(name, form) for name, text in texts.items() if form.encode() in text]
     assert found == []
 
 
 def test_ps_shows_no_password(stack: Stack, swept: Swept, failed: Failed) -> None:
     assert any("ray::" in line for line in stack.shown)
     assert any("postgres" in line for line in stack.shown)
-    secrets = [
-        form
-        for secret in (*stack.secrets, *failed.secrets)
-        for form in forms(stack.tracking.user, secret)
-    ]
-    assert [line for line in stack.shown if any(form in line for form in secrets)] == []
+    for form in spelt(stack, failed):
+        assert [line for line in stack.shown if form in line] == []
 
 
-def forms(user: str, secret: str) -> set[str]:
-    """As it is, in a URL, in a form, and in the header of a request."""
-    header = base64.b64encode(f"{user}:{secret}".encode()).decode()
-    return {secret, quote(secret, safe=""), quote_plus(secret), header}
+def spelt(stack: Stack, failed: Failed) -> set[str]:
+    """Return each secret as it is, in a URL, in a form, and in the header of a request."""
+    found = set()
+    for secret in (*stack.secrets, *failed.secrets):
+        header = base64.b64encode(f"{stack.tracking.user}:{secret}".encode()).decode()
+        found |= {secret, quote(secret, safe=""), quote_plus(secret), header}
+    return found

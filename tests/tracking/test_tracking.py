@@ -1,5 +1,6 @@
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import pickle
@@ -30,7 +31,7 @@ from forget.results import metrics
 from forget.results.files import read_rows
 from forget.results.metrics import Estimate, mean
 from forget.results.outcome import Outcome, ProbeScore
-from forget.results.rows import Row
+from forget.results.rows import PHASES, Row
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
@@ -44,7 +45,7 @@ FIRST, SECOND = SWEEP.trials()
 
 @pytest.fixture
 def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store in an empty working directory that has MLflow's default store, and a secret in the environment."""
+    """Return a store in a working directory that has MLflow's; the environment has a secret."""
     (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -59,12 +60,10 @@ def train(observe: Observe, first: int = 1, last: int = 3) -> None:
 
 
 def finish(store: Store, trial: Trial, id: str, accuracy: float = 0.5) -> None:
-    """What run_trial leaves of a finished trial."""
+    """Leave in the store what run_trial leaves of a finished trial."""
     rows = [
         Row(id, phase, "science", split, f"{split}-{i}", i % 2, (-1.0, -2.0), (1, 1))
-        for phase in ("base", "learned", "forgotten")
-        for split in ("train", "test")
-        for i in range(4)
+        for phase, split, i in itertools.product(PHASES, ("train", "test"), range(4))
     ]
     measures = {
         ACCURACY: Estimate(accuracy, accuracy - 0.1, accuracy + 0.1, 4),
@@ -365,9 +364,11 @@ def test_sync_closes_the_run_of_a_killed_process_alone(store: Store, tmp_path: P
         from forget.storage.store import Store
         from forget.settings.trial import Trial
         study = pickle.loads(Path("study").read_bytes())
-        with tracking.trial_sink(study, Trial(task="science", model="tiny"), "a", Store(Path(".forget"))) as observe:
+        trial, store = Trial(task="science", model="tiny"), Store(Path(".forget"))
+        mine = "tags.`forget.trial` = 'a'"
+        with tracking.trial_sink(study, trial, "a", store) as observe:
             observe(Step(stage="learn", step=1, steps=3, loss=1.0, lr=0.1, tokens=1))
-            while not MlflowClient(study.uri).search_runs([study.experiment_id], "tags.`forget.trial` = 'a'"):
+            while not MlflowClient(study.uri).search_runs([study.experiment_id], mine):
                 time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -430,15 +431,14 @@ def test_a_sweep_reopens_its_parent(store: Store, tmp_path: Path) -> None:
     run = client.get_run(study.run_id)
     assert run.info.status == "KILLED"
     assert run.data.metrics == {
-        "trials/finished": 1, "headline/spread": 0.5, "headline/spread/low": 0, "headline/spread/high": 1,
-    }  # fmt: skip
-    # Each number is a curve over the goes at the sweep: no two points of it are at the same step.
-    points = {
-        key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)]
-        for key in run.data.metrics
+        "trials/finished": 1,
+        "headline/spread": 0.5,
+        "headline/spread/low": 0,
+        "headline/spread/high": 1,
     }
-    assert points["headline/spread"] == [(0, 0.25), (1, 0.5)]
-    assert points["trials/finished"] == [(0, 1)]
+    # Each number is a curve over the goes at the sweep: no two points of it are at the same step.
+    assert curve(study, run, "headline/spread") == [(0, 0.25), (1, 0.5)]
+    assert curve(study, run, "trials/finished") == [(0, 1)]
     assert run.data.tags["forget.claim.some"] == "holds in 1, contradicted in 2"
     assert [f.path for f in client.list_artifacts(run.info.run_id, "report")] == [
         "report/index.html"
@@ -566,7 +566,7 @@ def test_the_default_store_lies_in_the_working_directory(
 
 
 def test_importing_changes_nothing_of_the_process(tmp_path: Path) -> None:
-    """Assert that the environment is as before, and that MLflow has noted nothing of this machine."""
+    """Assert that the environment is as before, and that MLflow has noted nothing on disk."""
     script = """
         import os
         before = dict(os.environ)
@@ -593,10 +593,16 @@ def test_importing_changes_nothing_of_the_process(tmp_path: Path) -> None:
 def published(
     study: tracking.Study, trial: Trial, id: str, store: Store, answers: int = 4
 ) -> Outcome:
-    """A finished trial with Rows alone, on the server."""
+    """Publish a finished trial with Rows alone."""
     outcome = Outcome(
-        trial=trial, id=id, learned_id="l" * 16, data="d" * 16, measures={}, parameters=90_496, seconds=1.0
-    )  # fmt: skip
+        trial=trial,
+        id=id,
+        learned_id="l" * 16,
+        data="d" * 16,
+        measures={},
+        parameters=90_496,
+        seconds=1.0,
+    )
     rows = [
         Row(id, "forgotten", "science", "test", str(i), i % 2, (-1.0, -2.0), (1, 1))
         for i in range(answers)
@@ -629,7 +635,7 @@ def test_an_experiment_is_read_trial_by_trial(store: Store, tmp_path: Path) -> N
     assert tracking.read_experiment("pulse", tmp_path / "copies") == found
     with pytest.raises(
         BadInput,
-        match=r'of experiment "pulse" has finished but has no outcome\.json; its files were removed',
+        match=r'experiment "pulse" has finished but has no outcome\.json; its files were removed',
     ):
         tracking.read_experiment("pulse", tmp_path / "more")
     (tmp_path / "gone").rename(tmp_path / "mlartifacts")
