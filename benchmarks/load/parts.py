@@ -149,7 +149,7 @@ def _last(output: Path) -> str:
 
 
 def _missing(stack: Stack, store: Store, ids: list[str]) -> dict[str, int]:
-    """Count losses and surplus of the database for a store's trials, which have all finished."""
+    """Count what the database lacks, or has too much, of a store whose trials have all finished."""
     ((runs,),) = stack.asked(
         "select count(*) from runs join tags using (run_uuid) "
         "where tags.key = 'forget.trial' and status = 'FINISHED'"
