@@ -1,1 +1,1 @@
-"""What a study is: its settings, frozen, read from TOML, and refused with one sentence where they are wrong."""
+"""Settings of a study: frozen, read from TOML, and refused in one sentence where they are wrong."""
