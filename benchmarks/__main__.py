@@ -29,8 +29,15 @@ from forget.errors import BadInput
 
 
 def grown(quick: bool, out: Path, tick: Callable[[str], None]) -> tuple[page.Grown, ...]:
-    """How cost grows, with a figure for each size in `out`; `tick` is told what has been measured."""
-    growth: Any = importlib.import_module("benchmarks.growth")  # Here, as the rooms above.
+    """Measure how cost grows with each size of a study.
+
+    Args:
+        quick: smaller sizes.
+        out: folder of the figures, one for each size.
+        tick: is told what has been measured.
+    """
+    # Imported here, as the rooms are, because that takes seconds.
+    growth: Any = importlib.import_module("benchmarks.growth")
     with tempfile.TemporaryDirectory() as folder:
         curves = []
         for size in growth.sizes(quick, Path(folder)):
@@ -66,12 +73,16 @@ def main(
         Path, typer.Option(help="Folder for performance.json and performance.md.")
     ] = Path("bench"),
 ) -> None:
-    """Time the platform side by side with what a user would pick instead. Exit code 1 where two sides are not equal."""
+    """Time the platform side by side with what a user would pick instead.
+
+    Exit code 1 where two sides are not equal.
+    """
     rounds = rounds or (1 if quick else 3)
     chosen = {} if only == "growth" else named(quick, only)
     results: list[Result] = []
     record = page.Record(machine=machine.describe(), quick=quick, rounds=rounds, results=())
-    if only:  # What is run again takes the place of what the folder holds of it.
+    if only:
+        # Rows that are run again take the place of those in the folder.
         record = page.beside(record, out)
     console = Console(stderr=True)
     columns = (
@@ -81,13 +92,11 @@ def main(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    total = 0
+    for room, places in chosen.items():
+        total += sum(turns(rows(room, quick)[at], rounds) for at in places)
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(
-            "",
-            total=sum(
-                turns(rows(room, quick)[at], rounds) for room in chosen for at in chosen[room]
-            ),
-        )
+        bar = progress.add_task("", total=total)
         for room, places in chosen.items():
             # Each room in a process of its own, and each row of a room that warms nothing up: in
             # one that has grown to gigabytes, a trial took half as long again.
@@ -100,9 +109,8 @@ def main(
                     progress.advance(bar, turns(rows(room, quick)[at], rounds))
                     results.append(result)
                     record = page.with_result(record, result)
-                    page.write(
-                        record, out
-                    )  # After each row: one that is interrupted keeps what it has.
+                    # Written after each row: a run that is interrupted keeps what it has.
+                    page.write(record, out)
     if only == "growth" or not (only or quick):
         record = record.model_copy(update={"growth": grown(quick, out, console.print)})
         page.write(record, out)

@@ -1,4 +1,4 @@
-"""Two sides of the same work, timed in turn once their results have been found equal; and shares, which have no other side."""
+"""Comparisons of two sides that are timed in turn once found equal, and shares, of one side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forget.settings.parts import Part
 T = TypeVar("T")
 
 OPERATORS = 12
-"""Lines of a profile."""
+"""Number of lines of a profile."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,19 @@ class Comparison(Generic[T]):
     ours: Callable[[], T]
     theirs: Callable[[], T]
     check: Callable[[T, T], str]
-    """(ours, theirs) -> one sentence, how equal they are. Raises AssertionError where they are not."""
+    """Function of both results that says in one sentence how equal they are.
+
+    It raises AssertionError where they are not.
+    """
     target: float | None
-    """The least ratio of their time to ours; None: the row is there to be read."""
+    """The least ratio of their time to ours that is good; None: the row is there to be read."""
     tokens: int = 0
-    """Of the work, padding left out, for rows that are also read as a speed."""
+    """Tokens of the work, padding left out, for rows that are also read as a speed."""
     once: bool = False
-    """The first pass is the only round: for work of minutes, in which warming up is lost."""
+    """The first pass is the only round, for work of minutes, in which warming up is lost."""
     profile: Callable[[], str] | None = None
-    """Where our time goes, as a table; by default the operators of torch. For work that other processes
-    do.
+    """Function that returns a table of our time, for work that other processes do; by default the
+    table has the operators of torch.
     """
 
 
@@ -57,9 +60,9 @@ class Share:
     """The share, and one sentence on what it was computed from."""
     target: float
     at_most: bool = False
-    """Whether the target is the largest share that is good, not the least."""
+    """The target is the largest share that is good, not the least."""
     profile: Callable[[], str] | None = None
-    """As in `Comparison`."""
+    """Function that returns a table of our time, as in `Comparison`."""
 
 
 class Result(Part):
@@ -73,20 +76,23 @@ class Result(Part):
     """Seconds by round."""
     theirs: tuple[float, ...] = ()
     share: float | None = None
-    """Of a `Share`; a comparison has rounds instead."""
+    """Value of a `Share`; a comparison has rounds instead."""
     target: float | None
     at_most: bool = False
     tokens: int = 0
     equal: bool = True
     """False where the check failed; nothing was timed then."""
     note: str
-    """How equal the two sides are, or how they differ, or what the share was computed from."""
+    """Sentence on how equal the two sides are, or differ, or on what a share was computed from."""
     profile: str = ""
-    """Where the time goes, of a row that missed its target."""
+    """Table of our time, for a row that missed its target."""
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Their time over ours, round by round: whatever else slows the machine down slows both sides of a round."""
+        """Their time over ours, round by round.
+
+        Whatever else slows the machine down slows both sides of a round.
+        """
         return tuple(theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
     @property
@@ -96,7 +102,7 @@ class Result(Part):
 
     @property
     def met(self) -> bool | None:
-        """None where there is no target."""
+        """The value reaches the target; None where there is no target."""
         if not self.equal:
             return False
         if self.target is None or self.value is None:
@@ -105,24 +111,26 @@ class Result(Part):
 
 
 def once(row: Comparison[Any] | Share) -> bool:
-    """Whether the first pass is the only one."""
+    """Return whether the first pass is the only one."""
     return isinstance(row, Share) or row.once
 
 
 def turns(row: Comparison[Any] | Share, rounds: int) -> int:
-    """How often `run` calls one side or the other, which a progress bar counts."""
+    """Return how often `run` calls one side or the other, which a progress bar counts."""
     sides = 1 if isinstance(row, Share) else 2
     return sides if once(row) else sides * (1 + rounds)
 
 
 def run(row: Comparison[Any] | Share, rounds: int) -> Result:
-    """Check, then time strictly in turn. A row whose sides differ is not timed any further: its ratio would mean nothing.
+    """Check a row, then time its sides strictly in turn.
 
-    Our side runs as a sweep's trials and `forget trial` do, in a process that keeps its memory; the
-    other side does not.
+    A row whose sides differ is not timed any further: its ratio would mean nothing. Our side runs
+    as a sweep's trials and `forget trial` do, in a process that keeps its memory; the other side
+    does not.
 
     Args:
-        rounds: after the first pass, which warms both sides up and is checked.
+        row: the row.
+        rounds: timed rounds after the first pass, which warms both sides up and is checked.
     """
     if isinstance(row, Share):
         keep_memory()
@@ -152,17 +160,15 @@ def run(row: Comparison[Any] | Share, rounds: int) -> Result:
     except AssertionError as difference:
         return result.model_copy(update={"equal": False, "note": f"not equal: {difference}"})
     del mine, other
-    timed = (
-        [(first, second)]
-        if row.once
-        else [(turn(row.ours)[1], turn(row.theirs)[1]) for _ in range(rounds)]
-    )
+    timed = [(first, second)]
+    if not row.once:
+        timed = [(turn(row.ours)[1], turn(row.theirs)[1]) for _ in range(rounds)]
     ours, theirs = zip(*timed, strict=True)
     return result.model_copy(update={"ours": ours, "theirs": theirs, "note": note})
 
 
 def profiled(row: Comparison[Any] | Share) -> str:
-    """Where our side's time goes: a table."""
+    """Run our side again and return a table of its time."""
     if row.profile:
         return row.profile()
     work = row.measure if isinstance(row, Share) else row.ours
@@ -173,7 +179,7 @@ def profiled(row: Comparison[Any] | Share) -> str:
 
 
 def functions(work: Callable[[], object]) -> str:
-    """The functions that took most of the time themselves, of work that is not torch's."""
+    """Return the functions that took most of the time themselves, for work that is not torch's."""
     seen = cProfile.Profile()
     seen.runcall(work)
     text = io.StringIO()
@@ -182,7 +188,7 @@ def functions(work: Callable[[], object]) -> str:
 
 
 def operators(seen: profile) -> str:
-    """The operators that took most of the time themselves."""
+    """Return the operators that took most of the time themselves."""
     events = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     lines = [f"{'operator':40} {'share':>6} {'seconds':>8} {'calls':>8}"]

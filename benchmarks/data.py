@@ -1,4 +1,4 @@
-"""What the benchmarks run on: a real language model, and real tasks where there is a folder of them."""
+"""Inputs of the benchmarks: a language model, and real tasks where there is a folder of them."""
 
 from __future__ import annotations
 
@@ -32,36 +32,41 @@ def folders() -> tuple[str, ...]:
 
 
 def examples(task: str, n: int, split: str = "test") -> tuple[Example, ...]:
-    """With all of their options."""
+    """Load examples with all of their options."""
     return tasks.load(task, split, n, seed=0, folders=folders(), options="all")
 
 
 def shipped(task: str, n: int) -> tuple[Example, ...]:
-    """To train on, of a task that ships with the package, binarised."""
+    """Load binarised examples to train on, from a task that ships with the package."""
     return tasks.load(task, "train", n, seed=0)
 
 
 @functools.cache
 def model() -> LanguageModel:
-    """Ours."""
+    """Load the model as the platform does, once a process."""
     return loading.load(MODEL, Store())
 
 
 def folder() -> Path:
-    """The same model as a plain Hugging Face folder."""
+    """Return the model as a plain Hugging Face folder."""
     model()
     return Store().root / "models" / MODEL
 
 
 def fresh_store(where: Path) -> Store:
-    """An empty store but for the converted model, which any second run finds there."""
+    """Make a store that is empty but for the converted model, which any second run finds."""
     (where / "models").mkdir(parents=True)
     (where / "models" / MODEL).symlink_to(folder())
     return Store(where)
 
 
 def network(layers: int | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The model as a user of transformers loads it, with its first `layers` blocks or all of them, in evaluation mode."""
+    """Load the model as a user of transformers does, in evaluation mode.
+
+    Args:
+        layers: number of its first blocks that are kept; None keeps all.
+        dtype: type of the weights.
+    """
     config = AutoConfig.from_pretrained(folder())
     config.num_hidden_layers = layers or config.num_hidden_layers
     logging.disable_progress_bar()
@@ -75,12 +80,13 @@ def network(layers: int | None = None, dtype: torch.dtype = torch.float32) -> Pr
 
 @functools.cache
 def other_network(dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The other side's own copy, so that nothing done to ours reaches it."""
+    """Load the other side's own copy, so that nothing done to ours reaches it."""
     return network(dtype=dtype)
 
 
 def accuracy(scores: Sequence[Sequence[float]], some: Sequence[Example]) -> float:
-    """Share of examples whose true option scores highest."""
-    return sum(
-        max(range(len(s)), key=s.__getitem__) == e.answer for s, e in zip(scores, some, strict=True)
-    ) / len(some)
+    """Return the share of examples whose true option scores highest."""
+    right = 0
+    for options, example in zip(scores, some, strict=True):
+        right += max(range(len(options)), key=options.__getitem__) == example.answer
+    return right / len(some)

@@ -43,63 +43,65 @@ from pipelines.sweep import write_report
 MODEL = "smollm2-135m"
 
 LINEAR = 1.15
-"""Largest exponent that is taken for linear growth: what larger working sets cost in caches is a
-tenth or so.
+"""Largest exponent that is taken for linear growth: larger working sets cost a tenth or so in
+caches.
 """
 
 QUADRATIC = 2.0
-"""Attention compares every token of a sequence with every one before it."""
+"""Exponent of attention, which compares every token of a sequence with every one before it."""
 
 ENOUGH = 0.5
-"""Seconds from which on one run is enough; of a shorter one the faster of two counts."""
+"""Seconds from which on one run is enough; below, the faster of two counts."""
 
 
 def nothing(value: int) -> None:
-    """What a size that needs no preparation does before the clock starts."""
+    """Prepare nothing, for a size that needs no preparation."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """One size, varied."""
+    """A size of a study that is varied, and the work that grows with it."""
 
     what: str
-    """What is measured, e.g. "planning"."""
+    """Name of the work, e.g. "planning"."""
     of: str
-    """The size, e.g. "trials"."""
+    """Name of the size, e.g. "trials"."""
     values: tuple[int, ...]
     run: Callable[[int], None]
-    """What is measured, at a value; a function that pickle knows, since it runs in a process of its
-    own.
+    """Function that does the work at a value; pickle has to know it, since it runs in a process of
+    its own.
     """
     bound: float
     """Largest exponent that is accepted."""
     prepare: Callable[[int], None] = nothing
-    """What `run` needs, in the same process and before the clock starts."""
+    """Function that makes the inputs of `run`, in the same process, before the clock starts."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a size cost."""
+    """Time and memory at each value of a size."""
 
     growth: Growth
     values: tuple[int, ...]
     seconds: tuple[float, ...]
-    """Of the processor."""
+    """Seconds of the processor, by value."""
     megabytes: tuple[float, ...]
-    """Peak over what the process held before."""
+    """Peaks over the memory that the process held before, by value."""
     exponent: float
-    """Of the seconds."""
+    """Exponent of the seconds."""
 
     @property
     def accepted(self) -> bool:
+        """The seconds grow no faster than the bound allows."""
         return self.exponent <= self.growth.bound
 
 
 def sizes(quick: bool, folder: Path) -> list[Growth]:
-    """Every size. The folder keeps the stores that are made up for them, half a gigabyte of it unless `quick`.
+    """Return every size.
 
     Args:
         quick: smaller values, a minute in all instead of six.
+        folder: keeps the stores that are made up for them, half a gigabyte unless `quick`.
     """
     planned = (1000, 4000) if quick else (1000, 2000, 5000, 10_000)
     resumed = (200, 800) if quick else (1000, 2000, 5000)
@@ -159,7 +161,7 @@ def sizes(quick: bool, folder: Path) -> list[Growth]:
 
 
 def measure(growth: Growth) -> Curve:
-    """Each value in a process of its own, so that none finds what another has left in memory.
+    """Measure each value in a process of its own, so that none finds what another left in memory.
 
     Raises:
         RuntimeError: a run failed; its own words are on stderr.
@@ -184,12 +186,12 @@ def measure(growth: Growth) -> Curve:
 
 
 def exponent(values: Sequence[int], numbers: Sequence[float]) -> float:
-    """Slope of the numbers over the values, both logarithmic."""
+    """Return the slope of the numbers over the values, both logarithmic."""
     return float(np.polyfit(np.log(values), np.log(numbers), 1)[0])
 
 
 def plot(curves: Sequence[Curve], folder: Path) -> list[Path]:
-    """A figure for each curve: seconds and memory over the size, with the line of the fitted exponent."""
+    """Draw a figure for each curve: seconds, with the fitted line, and memory over the size."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for curve in curves:
@@ -234,7 +236,7 @@ def _measured(growth: Growth, value: int, sender: Connection) -> None:
     gc.collect()
     before = _peak(anew=True)
     seconds = _seconds(growth.run, value)
-    # Of the first run: the next one finds what the first has left to the allocator.
+    # The memory is that of the first run: the next finds what the first has left to the allocator.
     megabytes = _peak() - before
     if seconds < ENOUGH:
         seconds = min(seconds, _seconds(growth.run, value))
@@ -248,7 +250,7 @@ def _seconds(run: Callable[[int], None], value: int) -> float:
 
 
 def _peak(anew: bool = False) -> float:
-    """Megabytes the process held at most; `anew`, from now on."""
+    """Return the most megabytes that the process held; with `anew`, begin to count from now on."""
     if anew:
         # Linux alone: elsewhere what was held while preparing counts as well.
         Path("/proc/self/clear_refs").write_text("5")
@@ -272,7 +274,7 @@ def _finished(folder: Path, trials: int) -> None:
 
 
 def _resume(folder: Path, trials: int) -> None:
-    """What `forget sweep` does until it knows that nothing is left (pipelines.sweep.run)."""
+    """Do as `forget sweep` does until it knows that nothing is left (pipelines.sweep.run)."""
     sweep = read_sweep(folder / f"growth-{trials}.toml")
     store = Store(sweep.store)
     expansion = expand(sweep)
@@ -298,16 +300,14 @@ def _model(folder: Path, layers: int = 4) -> language_model.LanguageModel:
 
 
 def _examples(n: int, options: int = 2, words: int = 24) -> list[Example]:
-    """Made up, of equal lengths but for a token or two."""
+    """Make up examples of equal lengths but for a token or two."""
     prompt = "the answer " + "is here " * (words // 2)
-    return [
-        Example(str(i), f"{prompt}{i + 100}", tuple(f" {j + 10}" for j in range(options)), 0)
-        for i in range(n)
-    ]
+    texts = tuple(f" {j + 10}" for j in range(options))
+    return [Example(str(i), f"{prompt}{i + 100}", texts, 0) for i in range(n)]
 
 
 def _warm(folder: Path, value: int) -> None:
-    """The model, and whatever the first pass makes once."""
+    """Load the model, and make what the first pass makes once."""
     scoring.score(_model(folder), _examples(4))
 
 
@@ -343,7 +343,7 @@ def _converted(folder: Path, tasks: int) -> None:
 
 
 def _evaluate(folder: Path, tasks: int) -> None:
-    """Without probes and looks, which are of the trial's own task alone."""
+    """Run a trial without probes and looks, which are of the trial's own task alone."""
     trial = Trial(
         task="science",
         model=f"{MODEL}/2",

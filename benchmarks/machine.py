@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""The machine that the numbers were measured on, and its memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from forget.tracking.provenance import environment
 
 PACKAGES = ("lm-eval", "scikit-learn")
-"""Of the other side, besides those that `forget.tracking.provenance.environment` names."""
+"""Packages of the other side, whose versions `forget.tracking.provenance.environment` lacks."""
 
 
 def describe() -> dict[str, str]:
-    """Processor, cores, versions and commit."""
+    """Return processor, cores, versions and commit."""
     tags = environment()
     versions = {
         name.removeprefix("version."): version
@@ -40,7 +40,10 @@ def describe() -> dict[str, str]:
 
 
 def give_memory_back() -> None:
-    """Undoes `forget.models.kernels.keep_memory`: the thresholds at which glibc ends in a process that is not told any."""
+    """Undo `forget.models.kernels.keep_memory`.
+
+    The thresholds are those at which glibc ends in a process that is not told any.
+    """
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
@@ -51,7 +54,7 @@ def give_memory_back() -> None:
 
 
 def _processor() -> str:
-    """As Linux names it; elsewhere the architecture."""
+    """Return the processor's name where Linux tells it, elsewhere the architecture."""
     with suppress(FileNotFoundError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

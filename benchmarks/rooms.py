@@ -1,4 +1,4 @@
-"""The rows of each room, and the measuring of one, which the command leaves to a process of the room's own."""
+"""The rows of each room, and the measuring of one, for which a room has a process of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forget.errors import BadInput
 
 @cache
 def rows(room: str, quick: bool) -> list[Comparison[Any] | Share]:
-    """All rows of a room, the same objects each time: they share what is made once."""
+    """Return all rows of a room, the same objects each time: they share what is made once."""
     (path,) = page.HERE.rglob(f"{room}.py")
     # Imported here, since a room imports what it compares with, which takes seconds.
     module = importlib.import_module(f"benchmarks.{path.parent.name}.{room}")
@@ -23,25 +23,33 @@ def rows(room: str, quick: bool) -> list[Comparison[Any] | Share]:
 
 
 def named(quick: bool, only: str) -> dict[str, list[int]]:
-    """By room, the places of the rows that `only` names: a room, or a part of the row's work.
+    """Return, by room, the places of the rows that `only` names: a room, or part of a row's work.
 
     Raises:
         BadInput: nothing is named so.
     """
     rooms = (only,) if only in page.ROOMS else page.ROOMS
-    found = {
-        room: [at for at, row in enumerate(rows(room, quick)) if only == room or only in row.work]
-        for room in rooms
-    }
+    found: dict[str, list[int]] = {}
+    for room in rooms:
+        works = [row.work for row in rows(room, quick)]
+        found[room] = [at for at, work in enumerate(works) if only == room or only in work]
     if not any(found.values()):
         raise BadInput(
-            f'no row is named "{only}"; name a room ({", ".join(page.ROOMS)}, growth) or a part of the work'
+            f'no row is named "{only}"; '
+            f"name a room ({', '.join(page.ROOMS)}, growth) or a part of the work"
         )
     return found
 
 
 def measured(room: str, quick: bool, at: int, rounds: int) -> Result:
-    """A row of the room, with a profile if it misses its target, unless it has to be quick."""
+    """Measure the row of a room, with a profile if it misses its target, unless it is quick.
+
+    Args:
+        room: the room.
+        quick: fewer rows, on less, and no profiles.
+        at: place of the row among the room's.
+        rounds: timed rounds.
+    """
     warnings.filterwarnings("ignore", module="transformers|lm_eval|torch")
     row = rows(room, quick)[at]
     result = run(row, rounds).model_copy(update={"room": room})

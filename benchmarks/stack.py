@@ -1,4 +1,4 @@
-"""What a user would pick instead: Hugging Face's Trainer, lm-evaluation-harness and scikit-learn, used as they tell."""
+"""The stack that a user would pick: Trainer, lm-evaluation-harness, scikit-learn, as documented."""
 
 from __future__ import annotations
 
@@ -36,25 +36,30 @@ from forget.tasks.task import Example
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 BATCHES = (1, 4, 8, 16, 32)
-"""Batch sizes tried with the harness."""
+"""Batch sizes that are tried with the harness."""
 TRIED = 16
-"""Examples they are tried on."""
+"""Number of examples on which they are tried."""
 READ = 8
-"""Texts a batch where hidden states are read."""
+"""Texts in a batch where hidden states are read."""
 
 
 def requests(examples: Sequence[Example]) -> list[Instance]:
-    """One for each option. A suffix is scored given the option."""
-    pairs = [
-        (e.prompt + option, e.suffix) if e.suffix else (e.prompt, option)
-        for e in examples
-        for option in e.options
-    ]
+    """Make a request for each option. Where there is a suffix, it is scored given the option."""
+    pairs = []
+    for example in examples:
+        for option in example.options:
+            if example.suffix:
+                pairs.append((example.prompt + option, example.suffix))
+            else:
+                pairs.append((example.prompt, option))
     return [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
 
 
 class Harness:
-    """lm-evaluation-harness over a network in memory, by default at the batch size that is fastest for the first examples."""
+    """lm-evaluation-harness over a network in memory.
+
+    By default it runs at the batch size that is fastest for the first examples.
+    """
 
     def __init__(
         self,
@@ -68,14 +73,14 @@ class Harness:
 
     @property
     def batch(self) -> int:
-        """Tried once, each size warm."""
+        """The batch size, chosen once, after each has been tried warm."""
         if self._batch is None:
             self._run(max(BATCHES), self.examples[:TRIED])
             self._batch = min(BATCHES, key=self._seconds)
         return self._batch
 
     def score(self) -> list[tuple[float, ...]]:
-        """By example, the log-probability of each option, in nats."""
+        """Return the log-probability of each option, in nats, by example."""
         return self._run(self.batch, self.examples)
 
     def _run(self, batch: int, examples: Sequence[Example]) -> list[tuple[float, ...]]:
@@ -83,8 +88,12 @@ class Harness:
         harness = HFLM(
             pretrained=self.network, tokenizer=self.tokenizer, batch_size=batch, device=device
         )
-        found = iter(harness.loglikelihood(requests(examples), disable_tqdm=True))
-        return [tuple(next(found)[0] for _ in e.options) for e in examples]
+        found = [one[0] for one in harness.loglikelihood(requests(examples), disable_tqdm=True)]
+        scores, at = [], 0
+        for example in examples:
+            scores.append(tuple(found[at : at + len(example.options)]))
+            at += len(example.options)
+        return scores
 
     def _seconds(self, batch: int) -> float:
         began = time.perf_counter()
@@ -93,7 +102,7 @@ class Harness:
 
 
 class _Tokens(Dataset[dict[str, list[int]]]):
-    """Prompt and answer as one sequence, the prompt left out of the loss."""
+    """Sequences of prompt and answer, with the prompt left out of the loss."""
 
     def __init__(self, items: Sequence[Labelled], tokenizer: PreTrainedTokenizerBase) -> None:
         self.rows = []
@@ -111,7 +120,7 @@ class _Tokens(Dataset[dict[str, list[int]]]):
 
 
 def ordered(items: Sequence[Labelled], seed: int, stage: str) -> list[Labelled]:
-    """In the order in which the first epoch of `forget.training.loop.fine_tune` takes them."""
+    """Order the items as the first epoch of `forget.training.loop.fine_tune` takes them."""
     return random.Random(f"{seed}/{stage}/0").sample(list(items), len(items))
 
 
@@ -122,13 +131,20 @@ def train(
     settings: Stage,
     bf16: bool = False,
 ) -> list[float]:
-    """An epoch of Trainer in place, on the items in this order; the loss of each step.
+    """Train the network in place for an epoch, by Trainer, and return the loss of each step.
 
-    Its settings are its own, but for those that say what is learned (rate, batch, schedule,
-    clipping), for the loss of each step, which is compared, and for what would write to disk or to
-    a tracker.
+    Trainer's settings are its own, but for those that say what is learned (rate, batch, schedule,
+    clipping), that log the loss of each step, which is compared, and that keep it from writing to
+    disk or to a tracker.
+
+    Args:
+        network: the model.
+        tokenizer: its tokenizer.
+        items: what is learned, in this order.
+        settings: rate, batch, schedule and clipping.
+        bf16: train under autocast.
     """
-    # Both keep the precision of whoever came first, the process's state and the network: Trainer
+    # The process's state and the network both keep the precision of whoever came first: Trainer
     # would not compute in bf16.
     AcceleratorState._reset_state(reset_partial_state=True)
     vars(network).pop("_is_accelerate_prepared", None)
@@ -167,8 +183,16 @@ def train(
 def states(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[options of all examples, layers + 1, width] hidden states of each answer's last token, and [options] which are true."""
-    texts = [e.prompt + option + e.suffix for e in examples for option in e.options]
+    """Read the hidden states of each answer's last token.
+
+    Returns:
+        Hidden states [options of all examples, layers + 1, width], and which options are true.
+    """
+    texts: list[str] = []
+    right: list[bool] = []
+    for example in examples:
+        texts += [example.prompt + option + example.suffix for option in example.options]
+        right += [option == example.answer for option in range(len(example.options))]
     found = []
     for at in range(0, len(texts), READ):
         batch = tokenizer(
@@ -178,26 +202,25 @@ def states(
             hidden: Any = network(**batch, output_hidden_states=True).hidden_states
         last = batch["attention_mask"].sum(1) - 1
         found.append(torch.stack(hidden, dim=2)[torch.arange(len(last)), last].float().cpu())
-    right = [option == e.answer for e in examples for option in range(len(e.options))]
     return torch.cat(found).numpy(), np.array(right)
 
 
 Pairs = tuple[np.ndarray, np.ndarray]
-"""Hidden states and which of them belong to a true answer."""
+"""Hidden states, and which of them belong to a true answer."""
 
 
 def probe(train: Pairs, validation: Pairs, test: Pairs) -> Iterable[float]:
-    """By layer, the test accuracy of a logistic regression with the L2 penalty that is best on validation.
+    """Yield each layer's test accuracy of a logistic regression; validation chooses its penalty.
 
-    On one BLAS thread, with which scikit-learn is fastest on vectors this short.
+    It runs on one BLAS thread, with which scikit-learn is fastest on vectors this short.
     """
     with threadpool_limits(1, user_api="blas"):
         for layer in range(train[0].shape[1]):
             scaler = StandardScaler().fit(train[0][:, layer])
-            (x, y), (vx, vy), (tx, ty) = (
-                (scaler.transform(part[0][:, layer]), part[1]) for part in (train, validation, test)
-            )
+            x, vx, tx = (scaler.transform(part[0][:, layer]) for part in (train, validation, test))
             fits = [
-                LogisticRegression(C=1 / (l2 * len(y)), max_iter=1000).fit(x, y) for l2 in STRENGTHS
+                LogisticRegression(C=1 / (l2 * len(x)), max_iter=1000).fit(x, train[1])
+                for l2 in STRENGTHS
             ]
-            yield max(fits, key=lambda fit: fit.score(vx, vy)).score(tx, ty)
+            best = max(fits, key=lambda fit: fit.score(vx, validation[1]))
+            yield best.score(tx, test[1])

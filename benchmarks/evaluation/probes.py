@@ -14,7 +14,7 @@ from benchmarks.compare import Comparison
 from forget.evaluation.probing import STRENGTHS, Pairs, probe_labelings
 
 Accuracies = list[float]
-"""By layer, on the test pairs."""
+"""Accuracies on the test pairs, by layer."""
 
 PAIRS, LAYERS, WIDTH = 1600, 31, 576
 """400 questions with four options, and the hidden states of a model with 30 blocks (SmolLM2-135M's
@@ -25,7 +25,7 @@ RANK = 64
 
 
 def comparisons(quick: bool) -> list[Comparison[Accuracies]]:
-    """Of all layers, or quick: of four."""
+    """Return the rows: probes of all layers, or quick of four."""
     layers = 4 if quick else LAYERS
     train, validation, test = (planted(layers, part) for part in range(3))
     shape = f"{layers} layers, {PAIRS} pairs, width {WIDTH}, {len(STRENGTHS)} penalties"
@@ -57,7 +57,10 @@ def comparisons(quick: bool) -> list[Comparison[Accuracies]]:
 
 
 def planted(layers: int, part: int) -> Pairs:
-    """States of low rank and noise, columns of many sizes, with the answer along one direction, the stronger the later."""
+    """Make up hidden states of low rank and noise, with columns of many sizes.
+
+    The answer lies along one direction, the stronger the later the layer.
+    """
     shape = np.random.default_rng(0)
     draw = np.random.default_rng([1, part])
     right = np.arange(PAIRS) % 4 == 0
@@ -65,16 +68,15 @@ def planted(layers: int, part: int) -> Pairs:
     for layer in range(layers):
         directions = shape.standard_normal((RANK, WIDTH)) / np.sqrt(np.arange(1, RANK + 1))[:, None]
         answer, size, centre = shape.standard_normal((3, WIDTH))
-        made = draw.standard_normal((PAIRS, RANK)) @ directions + 0.3 * draw.standard_normal(
-            (PAIRS, WIDTH)
-        )
+        made = draw.standard_normal((PAIRS, RANK)) @ directions
+        made = made + 0.3 * draw.standard_normal((PAIRS, WIDTH))
         made += (0.01 + 0.05 * layer / (layers - 1)) * np.where(right, 1, -1)[:, None] * answer
         states[:, layer] = (made + 3 * centre) * np.exp(size)
     return Pairs(states, right)
 
 
 def fresh(train: Pairs, validation: Pairs, test: Pairs) -> Accuracies:
-    """As one writes it first: every fit from nothing, threads as they come."""
+    """Fit as one writes it first: every fit from nothing, threads as they come."""
 
     def classifiers(n: int) -> Iterator[LogisticRegression]:
         return (LogisticRegression(C=1 / (l2 * n), max_iter=1000) for l2 in STRENGTHS)
@@ -83,7 +85,7 @@ def fresh(train: Pairs, validation: Pairs, test: Pairs) -> Accuracies:
 
 
 def warm(train: Pairs, validation: Pairs, test: Pairs) -> Accuracies:
-    """As one writes it after a look at the time: every fit from the last one, and no threads."""
+    """Fit as one does after a look at the time: every fit from the last one, and no threads."""
 
     def classifiers(n: int) -> Iterator[LogisticRegression]:
         classifier = LogisticRegression(warm_start=True, max_iter=1000)
@@ -114,7 +116,13 @@ def _by_layer(
 
 
 def equal(ours: Accuracies, theirs: Accuracies) -> str:
-    """They differ because scikit-learn stops earlier: at a gradient of 1e-4, where ours is below 1e-5."""
+    """Check that accuracies are equal but for scikit-learn's earlier stop.
+
+    It stops at a gradient of 1e-4, where ours is below 1e-5.
+    """
     furthest = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
     assert furthest <= 0.002, f"accuracies differ by {furthest}"
-    return f"accuracies of all {len(ours)} layers equal within {furthest:.4f} ({round(furthest * PAIRS)} of {PAIRS} test pairs)"
+    return (
+        f"accuracies of all {len(ours)} layers equal within {furthest:.4f} "
+        f"({round(furthest * PAIRS)} of {PAIRS} test pairs)"
+    )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ from forget.evaluation.scoring import score
 from forget.tasks.task import Example
 
 Scores = Sequence[Sequence[float]]
-"""Log-probability, in nats, by example and option."""
+"""Log-probabilities, in nats, by example and option."""
 
 NEAR = 1e-3
 """Largest difference of two log-probabilities in fp32, in nats."""
@@ -32,17 +31,18 @@ NEAR = 1e-3
 
 @dataclass(frozen=True)
 class Timed:
-    """A task, and how much of it."""
+    """A task, the number of its examples, and the targets of its rows."""
 
     task: str
     kind: str
     n: int
-    """Examples timed."""
+    """Number of examples that are timed."""
     fp32: float
-    """Target."""
+    """Target of the row in fp32."""
     bf16: float
+    """Target of the row in bf16."""
     batch: int | None = None
-    """Of the harness; None: the fastest, tried."""
+    """Batch size of the harness; None: the fastest of those tried."""
 
 
 FULL = (
@@ -57,12 +57,12 @@ QUICK = (
     Timed("boolq", "long contexts", 12, 2, 5, batch=1),
     Timed("arc_easy", "four options", 8, 2, 5, batch=8),
 )
-"""At the batch sizes that were the fastest of all that are tried with `FULL`."""
+"""Rows of a quick run, at the batch sizes that were the fastest of those tried with `FULL`."""
 SHIPPED = (
     Timed("reading", "long contexts", 24, 2, 5),
     Timed("world", "short contexts", 32, 1.5, 3),
 )
-"""In place of them where there is no data."""
+"""Rows where there is no folder of data."""
 
 
 def comparisons(quick: bool) -> list[Comparison[Scores]]:
@@ -86,7 +86,7 @@ def _ours(some: Sequence[Example], bf16: bool) -> Scores:
 
 
 class _Theirs:
-    """The harness on examples that are loaded when the row runs."""
+    """The harness's side, which loads its network when the row runs."""
 
     def __init__(
         self, some: Sequence[Example], dtype: torch.dtype = torch.float32, batch: int | None = None
@@ -115,7 +115,10 @@ def _fp32(timed: Timed, theirs: _Theirs) -> Comparison[Scores]:
         mine, its = data.accuracy(ours, some), data.accuracy(other, some)
         assert mine == its, f"accuracy {mine:.3f}, theirs {its:.3f}"
         options = sum(len(e.options) for e in some)
-        return f"{options} log-probabilities within {apart:.0e} nats, accuracy {mine:.3f} on both sides; {theirs.at()}"
+        return (
+            f"{options} log-probabilities within {apart:.0e} nats, "
+            f"accuracy {mine:.3f} on both sides; {theirs.at()}"
+        )
 
     return Comparison(
         _work(timed, "fp32"),
@@ -137,7 +140,10 @@ def _bf16(timed: Timed, theirs: _Theirs, checked: int) -> Comparison[Scores]:
             f"accuracy over {len(more)} examples {half:.3f} in bf16, {full:.3f} in fp32"
         )
         apart = _apart(ours, other)
-        return f"accuracy {half:.3f}, in fp32 {full:.3f}, over {len(more)} examples; {apart:.2f} nats at most; {theirs.at()}"
+        return (
+            f"accuracy {half:.3f}, in fp32 {full:.3f}, over {len(more)} examples; "
+            f"{apart:.2f} nats at most; {theirs.at()}"
+        )
 
     return Comparison(
         _work(timed, "bf16"),
@@ -168,9 +174,8 @@ def _both_bf16(timed: Timed) -> Comparison[Scores]:
 
 
 def _apart(ours: Scores, other: Scores) -> float:
-    pairs: Any = (
-        (a, b)
-        for mine, its in zip(ours, other, strict=True)
-        for a, b in zip(mine, its, strict=True)
-    )
-    return max(abs(a - b) for a, b in pairs)
+    """Return the largest difference of two log-probabilities, in nats."""
+    apart = 0.0
+    for mine, its in zip(ours, other, strict=True):
+        apart = max(apart, *(abs(a - b) for a, b in zip(mine, its, strict=True)))
+    return apart

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.load`: what load the platform bears, on the servers of a cluster as processes of this machine.
+"""`python -m benchmarks.load`: load on the servers of a cluster, as processes of this machine.
 
 Three parts, each on servers of its own: a sweep of many short trials through one driver and one
 tracking server, many trials that log at once, and a registered model with many versions. Each
@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[Callable[[int, Measurement], None], int]] = {
     "loggers": (loggers, 50),
     "versions": (versions, 1000),
 }
-"""With the documented size of each."""
+"""Parts by name, each with its documented size."""
 
 
 def main(
@@ -45,7 +45,10 @@ def main(
         "bench"
     ),
 ) -> None:
-    """Load the platform, an hour on two cores. Exit code 1 where something went wrong under the load."""
+    """Load the platform, an hour on two cores.
+
+    Exit code 1 where something went wrong under the load.
+    """
     if only and only not in PARTS:
         raise typer.BadParameter(f"there is no part {only}; there are {', '.join(PARTS)}")
     if size and not only:
@@ -62,13 +65,11 @@ def main(
         try:
             load = partial(loggers, pace=pace) if part == "loggers" else load
             found = measured(part, size or documented, load, say)
-        except (
-            pytest.skip.Exception
-        ) as lacking:  # tests/servers.py says so where a server is not installed.
+        # tests/servers.py raises this where a server is not installed.
+        except pytest.skip.Exception as lacking:
             sys.exit(f"benchmarks.load: {lacking}")
-        page.write(
-            page.beside(found, out), out
-        )  # After each part: one that is interrupted keeps the others.
+        # Written after each part: a run that is interrupted keeps the others.
+        page.write(page.beside(found, out), out)
         say(", ".join(f"{name}: {n}" for name, n in found.wrong.items()))
         wrong |= any(found.wrong.values())
     print(f"written: {out / 'load.json'}, {out / 'operations.md'}")

@@ -1,4 +1,4 @@
-"""What loads the platform: many short trials, many that log at once, a registered model with many versions."""
+"""Loads: many short trials, many that log at once, a registered model with many versions."""
 
 from __future__ import annotations
 
@@ -38,26 +38,31 @@ from forget.trial import run_trial
 from tests import servers
 
 STAGES, STEPS, PACE = 7, 120, 1.0
-"""Of a trial that only logs, with seconds a step: a step logs three metrics for each stage, 21 in
-all.
+"""Stages and steps of a trial that only logs, and seconds of a step, which logs three metrics for
+each stage, 21 in all.
 """
 
 LOOKS = 5
-"""How often a question is asked of a registered model of one size."""
+"""Number of times that a question is asked of a registered model of one size."""
 
 SIZES = (1, 10, 30, 100, 300, 1000, 3000)
-"""Versions of the registered model when it is asked, as far as the part's own size, which is the
-last.
+"""Numbers of versions of the registered model when it is asked, up to the part's own size, which is
+the last.
 """
 
-SERVER = r"mlflow/server/(handlers|auth/__init__)|mlflow/store/|mlflow/utils/(proto|rest)|do_execute|do_commit|do_ping"
-"""Frames by which a profile of the tracking server is told, from its handlers down to the
-statements that it sends.
+SERVER = (
+    r"mlflow/server/(handlers|auth/__init__)|mlflow/store/|mlflow/utils/(proto|rest)"
+    r"|do_execute|do_commit|do_ping"
+)
+"""Frames of interest in a profile of the tracking server, from its handlers down to the statements
+that it sends.
 """
 
-CLIENT = r"forget/|pipelines/|mlflow/(tracking/client|models/model)|requests/adapters|ray/(tune/execution|_private/worker)"
-"""Of the driver and the trials."""
-
+CLIENT = (
+    r"forget/|pipelines/|mlflow/(tracking/client|models/model)|requests/adapters"
+    r"|ray/(tune/execution|_private/worker)"
+)
+"""Frames of interest in a profile of the driver and the trials."""
 
 SPEC = """
 description = "As many trials as there are, each as short as possible."
@@ -82,11 +87,11 @@ cpus = 1
 """
 
 RATES = 20
-"""Trials that start from one learned model."""
+"""Number of trials that start from one learned model."""
 
 
 def spec(folder: Path, trials: int) -> Path:
-    """Of so many short trials, a multiple of RATES if there are more, with its task beside it."""
+    """Write a spec of so many short trials, a multiple of RATES if above it, with its task."""
     stores.write_task(folder / "tasks" / "toy")
     rates = [1e-2 / (i + 1) for i in range(min(trials, RATES))]
     path = folder / "load.toml"
@@ -97,7 +102,10 @@ def spec(folder: Path, trials: int) -> Path:
 
 
 def trials(size: int, found: Measurement) -> None:
-    """A sweep by `forget sweep`: each trial learns, forgets, is measured, and leaves a run and a version of its model."""
+    """Run a sweep by `forget sweep`.
+
+    Each trial learns, forgets, is measured, and leaves a run and a version of its model.
+    """
     folder = found.stack.folder / "work"
     sweep = read_sweep(spec(folder, size))
     output = found.stack.folder / "sweep.log"
@@ -134,7 +142,7 @@ def trials(size: int, found: Measurement) -> None:
 
 
 def _last(output: Path) -> str:
-    """The last line that says that a trial has ended."""
+    """Return the last line that says that a trial has ended."""
     with output.open("rb") as file:
         file.seek(max(0, output.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").splitlines()
@@ -142,17 +150,16 @@ def _last(output: Path) -> str:
 
 
 def _missing(stack: Stack, store: Store, ids: list[str]) -> dict[str, int]:
-    """What the database lacks, or has too much, of the trials of a store, all of which have finished."""
+    """Count what the database lacks, or has too much, of a store whose trials have all finished."""
     ((runs,),) = stack.asked(
-        "select count(*) from runs join tags using (run_uuid) where tags.key = 'forget.trial' and status = 'FINISHED'"
+        "select count(*) from runs join tags using (run_uuid) "
+        "where tags.key = 'forget.trial' and status = 'FINISHED'"
     )
     ((versions,),) = stack.asked("select count(*) from model_versions")
     ((points,),) = stack.asked("select count(*) from metrics where key like '%/loss'")
-    observed = sum(
-        len(losses)
-        for id in ids
-        for losses in Journal(Trials(store).folder(id) / FILE).losses().values()
-    )
+    observed = 0
+    for id in ids:
+        observed += sum(map(len, Journal(Trials(store).folder(id) / FILE).losses().values()))
     return {
         "runs that are not finished": len(ids) - runs,
         "versions that are missing": len(ids) - versions,
@@ -161,7 +168,13 @@ def _missing(stack: Stack, store: Store, ids: list[str]) -> dict[str, int]:
 
 
 def loggers(size: int, found: Measurement, pace: float = PACE) -> None:
-    """So many processes, each with a trial of STEPS steps of `pace` seconds, which end together: all publish at once."""
+    """Log from so many processes, which end together, so that all publish at once.
+
+    Args:
+        size: number of processes, each with a trial of STEPS steps.
+        found: takes what is measured.
+        pace: seconds of a step.
+    """
     store = Store(found.stack.folder / "work" / "store")
     study, outcome = _model_trial(found.stack.folder / "work", store)
     context = multiprocessing.get_context("forkserver")
@@ -170,7 +183,8 @@ def loggers(size: int, found: Measurement, pace: float = PACE) -> None:
         [__name__, "forget.report", "transformers.models.llama.modeling_llama"]
     )
     found.say(
-        f"{size} processes log for {STEPS * pace:.0f} s, then publish, which takes about as long on two cores"
+        f"{size} processes log for {STEPS * pace:.0f} s, then publish, "
+        "which takes about as long on two cores"
     )
     with context.Manager() as manager, ProcessPoolExecutor(size, mp_context=context) as pool:
         gate = manager.Barrier(size)
@@ -193,13 +207,13 @@ def loggers(size: int, found: Measurement, pace: float = PACE) -> None:
 
 
 def _model_trial(folder: Path, store: Store) -> tuple[tracking.Study, Outcome]:
-    """A short trial that has been run and published, and its study."""
+    """Run and publish a short trial; return its study and outcome."""
     sweep = read_sweep(spec(folder, 1))
     (trial,) = sweep.trials()
     study = tracking.open_study(expand(sweep), "")
     with tracking.trial_sink(study, trial, identify(trial).trial, store) as sink:
         outcome = run_trial(trial, sink, store)
-    # Published, it has no weights any more; those of the learned model serve as well.
+    # The published trial has no weights any more; those of the learned model serve as well.
     return study, outcome
 
 
@@ -208,10 +222,13 @@ def _id(outcome: Outcome, seed: int) -> str:
 
 
 def _finish_like(outcome: Outcome, seed: int, store: Store) -> Outcome:
-    """The trial with another seed, finished with weights and the same numbers, but for a drawn accuracy after forgetting."""
+    """Finish the trial with another seed, with weights and the same numbers.
+
+    Its accuracy after forgetting alone is another, drawn by the seed.
+    """
     id = _id(outcome, seed)
     with whole_folder(Trials(store).folder(id) / "model") as folder:
-        # Without the sums, which name the folder they are of.
+        # The checksums are left out: they name the folder that they are of.
         learned = store.root / "learned" / outcome.learned_id
         shutil.copytree(
             learned, folder, ignore=shutil.ignore_patterns(checksums.FILE), dirs_exist_ok=True
@@ -235,7 +252,20 @@ def _log(
     seed: int,
     pace: float,
 ) -> int:
-    """A trial in a process of its own, without its computing; how many warnings it wrote."""
+    """Log a trial in a process of its own, without its computing.
+
+    Args:
+        gate: barrier at which all processes wait for each other.
+        environment: variables by which the servers are found.
+        study: the study that the trial belongs to.
+        root: folder of the store.
+        outcome: outcome of the trial that this one is like.
+        seed: the trial's own seed.
+        pace: seconds of a step.
+
+    Returns:
+        The number of warnings that it wrote.
+    """
     os.environ.update(environment)
     wire.record()
     heard = _Heard()
@@ -265,7 +295,7 @@ def _log(
 
 
 class _Heard(logging.Handler):
-    """Counts warnings."""
+    """A handler that counts warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -276,7 +306,10 @@ class _Heard(logging.Handler):
 
 
 def versions(size: int, found: Measurement) -> None:
-    """Versions of one registered model, made one after the other; at each of SIZES they are loaded, listed, and published."""
+    """Make versions of one registered model, one after the other.
+
+    At each of SIZES, versions are loaded, listed and published, and timed.
+    """
     store = Store(found.stack.folder / "work" / "store")
     study, outcome = _model_trial(found.stack.folder / "work", store)
     name = tracking.registered_name(outcome.trial.model, outcome.trial.task)
@@ -313,9 +346,8 @@ def versions(size: int, found: Measurement) -> None:
                 )
                 number += 1
             spent = time.monotonic() - began
-            found.say(
-                f"[{number}/{size}, about {timedelta(seconds=round(spent / number * (size - number)))} left]"
-            )
+            left = timedelta(seconds=round(spent / number * (size - number)))
+            found.say(f"[{number}/{size}, about {left} left]")
             waiting = [_finish_like(outcome, next(seeds), store).id for _ in range(LOOKS)]
             for question, ask in questions.items():
                 times[question].append([_milliseconds(ask) for _ in range(LOOKS)])
@@ -324,8 +356,8 @@ def versions(size: int, found: Measurement) -> None:
         Grown(
             question=question,
             versions=sizes,
-            middle=tuple(statistics.median(some) for some in asked),
-            worst=tuple(max(some) for some in asked),
+            middle=tuple(map(statistics.median, asked)),
+            worst=tuple(map(max, asked)),
         )
         for question, asked in times.items()
     )

@@ -1,4 +1,4 @@
-"""The servers of a cluster as processes of this machine, and what is measured while something loads them."""
+"""The servers of a cluster as processes of this machine, and measurements while they are loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.load.page import Grown, Load
 from tests import servers
 
 WORKERS, CONNECTIONS = 2, 100
-"""Of the tracking server (mlflow/base/server.yaml), and what PostgreSQL takes by default."""
+"""Workers of the tracking server (mlflow/base/server.yaml), PostgreSQL's default connections."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Stack:
     s3: servers.S3
     tracking: servers.Tracking
     heads: dict[str, int]
-    """By name the process that the others of a server descend from."""
+    """Processes that the others of a server descend from, by the server's name."""
     environment: dict[str, str]
-    """Of whoever speaks to them and is recorded."""
+    """Variables of a process that speaks to them and is recorded."""
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
-        """The database's answer to SQL."""
+        """Ask the database in SQL."""
         with contextlib.closing(
             psycopg2.connect(self.database.replace("+psycopg2", ""))
         ) as connection:
@@ -47,7 +47,7 @@ class Stack:
             return cursor.fetchall()
 
     def sizes(self) -> dict[str, float]:
-        """Bytes of what grows."""
+        """Return the bytes of whatever grows, by name."""
         ((database,),) = self.asked("select pg_database_size(current_database())")
         store = sum(
             path.stat().st_size for path in (self.folder / "work").rglob("*") if path.is_file()
@@ -61,7 +61,10 @@ class Stack:
 
 @contextlib.contextmanager
 def stack() -> Iterator[Stack]:
-    """Servers as in a cluster, in a folder that is thrown away. This process speaks to them meanwhile, and is recorded."""
+    """Start servers as in a cluster, in a folder that is thrown away.
+
+    This process speaks to them meanwhile, and is recorded.
+    """
     heads: dict[str, int] = {}
     with contextlib.ExitStack() as still:
         folder = Path(still.enter_context(tempfile.TemporaryDirectory(prefix="forget-load-")))
@@ -92,21 +95,28 @@ def stack() -> Iterator[Stack]:
 
 @dataclass
 class Measurement:
-    """What a part finds out while it runs."""
+    """Findings of a part while it runs."""
 
     stack: Stack
     watch: watching.Watch
     say: Callable[[str], None]
     wrong: dict[str, int] = field(default_factory=dict)
-    """By what went wrong, how often."""
+    """Number of times that a thing went wrong, by its name."""
     rates: dict[str, float] = field(default_factory=dict)
     grown: tuple[Grown, ...] = ()
     profiles: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By the group of processes."""
+    """Lines of a profile, by group of processes."""
 
     @contextlib.contextmanager
     def profiled(self, group: str, head: int, rooms: str, after: float) -> Iterator[None]:
-        """A minute of the group's functions in `rooms`, so many seconds from now."""
+        """Profile a minute of a group of processes.
+
+        Args:
+            group: name of the group.
+            head: process that the others descend from.
+            rooms: pattern of the frames of interest.
+            after: seconds from now at which the minute begins.
+        """
         with watching.profiled(head, self.stack.folder, after, 60) as profile:
             yield
         self.profiles[group] = tuple(watching.hottest(profile, rooms))
@@ -115,7 +125,14 @@ class Measurement:
 def measured(
     part: str, size: int, load: Callable[[int, Measurement], None], say: Callable[[str], None]
 ) -> Load:
-    """Servers, the load on them, and what it took; growth is by unit of the size."""
+    """Start servers, load them, and return what it took; growth is by unit of the size.
+
+    Args:
+        part: name of the part.
+        size: its size.
+        load: function that loads the servers.
+        say: is told how far it is.
+    """
     say("starting PostgreSQL, SeaweedFS and MLflow")
     with stack() as servers:
         watch = watching.Watch({"benchmark": os.getpid(), **servers.heads})

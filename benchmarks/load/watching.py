@@ -1,4 +1,4 @@
-"""What processes take while something else happens: memory, processor, connections of the database, and a profile by py-spy.
+"""Memory, processor time and profiles of processes while something else happens.
 
 Memory is the proportional set size: a page that several processes share counts once in their sum.
 """
@@ -22,32 +22,33 @@ import psutil
 from forget.settings.parts import Part
 
 SECONDS = 2.0
-"""Between two looks."""
+"""Seconds between two looks."""
 
 RATE = 20
 """Samples of a profile a second."""
 
 LINES = 10
-"""Of a profile."""
+"""Number of lines of a profile."""
 
 
 class Used(Part):
-    """What a group of processes took."""
+    """Memory and processor time that a group of processes took."""
 
     megabytes: float
-    """At its peak, all processes together."""
+    """Memory of all processes together, at its peak."""
     early: float
-    """The same after a tenth of the time: what comes later has grown."""
+    """Megabytes after a tenth of the time: what comes later has grown."""
     processor: float
-    """Seconds."""
+    """Seconds of the processor."""
     processes: int
-    """At most, at a time. PostgreSQL has one for each connection, and six of its own."""
+    """Most processes at a time. PostgreSQL has one for each connection, and six of its own."""
 
 
 class Watch(threading.Thread):
-    """Looks at groups of processes, each named and given by a process whose descendants belong to it, until it is stopped.
+    """A thread that looks at groups of processes until it is stopped.
 
-    Of two groups that hold a process, the one that was named later has it.
+    A group has a name and a process whose descendants belong to it. Of two groups that hold a
+    process, the one that was named later has it.
     """
 
     def __init__(self, heads: Mapping[str, int]) -> None:
@@ -61,11 +62,11 @@ class Watch(threading.Thread):
         self._done = threading.Event()
         self._whole, self._began = _busy(), time.monotonic()
         self._look()
-        # What a process that was there before has used before is not of this watch.
+        # Processor time from before this watch does not count.
         self._before = {process: seconds for process, (_, seconds) in self._clocks.items()}
 
     def add(self, name: str, head: int, alone: bool = False) -> None:
-        """A group that begins now; `alone`, it is this process without its descendants."""
+        """Add a group that begins now; `alone`, it is this process without its descendants."""
         self._held[name] = []
         self._heads[name] = head
         if alone:
@@ -76,7 +77,7 @@ class Watch(threading.Thread):
             self._look()
 
     def stop(self) -> dict[str, Used]:
-        """What each group took; what all other processes of the machine did lies in `others`."""
+        """Stop, and return what each group took; the share of other processes is in `others`."""
         self._done.set()
         self.join()
         self._look()
@@ -86,8 +87,8 @@ class Watch(threading.Thread):
         self.wall = time.monotonic() - self._began
         cores = len(os.sched_getaffinity(0))
         self.others = max(0.0, _busy() - self._whole - sum(seconds.values())) / (cores * self.wall)
-        """Share of the processor that processes outside the groups had: on a machine that does nothing
-        else, nearly 0.
+        """Share of the processor that processes outside the groups had: nearly 0 on a machine that
+        does nothing else.
         """
         return {
             name: Used(
@@ -120,7 +121,7 @@ class Watch(threading.Thread):
 
 
 def _shared_out(pid: int) -> int:
-    """Kilobytes."""
+    """Return the kilobytes of a process, pages that several share counted in part."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1])
@@ -128,17 +129,23 @@ def _shared_out(pid: int) -> int:
 
 
 def _busy() -> float:
-    """Seconds that the machine's processors have worked, all together."""
+    """Return the seconds that the machine's processors have worked, all together."""
     times = psutil.cpu_times()
     return times.user + times.nice + times.system + times.irq + times.softirq
 
 
 @contextmanager
 def profiled(head: int, folder: Path, after: float, seconds: float) -> Iterator[Path]:
-    """The file of a profile of the process and its descendants, for so many seconds, begun so many seconds from now.
+    """Profile a process and its descendants, and yield the file of the profile.
 
     The file stays empty where there is no py-spy (benchmarks/requirements.txt), or the block ends
-    first.
+    before the profile begins.
+
+    Args:
+        head: the process.
+        folder: folder of the file.
+        after: seconds from now at which it begins.
+        seconds: its length.
     """
     path = folder / f"profile-{head}.txt"
     path.touch()
@@ -180,16 +187,18 @@ def profiled(head: int, folder: Path, after: float, seconds: float) -> Iterator[
 
 
 def hottest(path: Path, rooms: str) -> list[str]:
-    """The functions of a profile in the files that `rooms` (a pattern) matches, each with its share of the samples.
+    """Return the functions of a profile that `rooms` (a pattern) matches, with their shares.
 
-    A share counts what the function calls as well, so that shares add up to more than the whole.
+    A share of the samples counts what the function calls as well, so that shares add up to more
+    than the whole.
     """
     shares: Counter[str] = Counter()
     whole = 0
     for line in path.read_text(encoding="utf-8").splitlines():
         stack, _, samples = line.rpartition(" ")
+        # A process with a line break in its command line leaves half a stack.
         if not samples.isdigit():
-            continue  # The half of a stack whose process has a line break in its command line.
+            continue
         whole += int(samples)
         # A frame that is no function names the process by its command line.
         frames = {

@@ -1,4 +1,4 @@
-"""Every HTTP request that a process sends through `requests`, as MLflow's client does: what it asked and how long it took.
+"""A record of the HTTP requests that a process sends through `requests`, as MLflow's client does.
 
 Seconds are the client's, from the first byte sent to the head of the answer, retries included.
 """
@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +21,12 @@ import requests
 from forget.settings.parts import Part
 
 FOLDER = "FORGET_WIRE"
-"""Environment variable: the folder in which each process of a benchmark leaves a file. Unset,
-nothing is recorded.
+"""Environment variable with the folder in which each process of a benchmark leaves a file. Where it
+is unset, nothing is recorded.
 """
 
 SITE = "import benchmarks.load.wire; benchmarks.load.wire.record()\n"
-"""A sitecustomize.py that has the processes of a sweep recorded, whoever starts them."""
+"""Text of a sitecustomize.py that has the processes of a sweep recorded, whoever starts them."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,22 @@ class Call:
 
 
 class Kind(Part):
-    """Requests of one kind."""
+    """Number and latencies of the requests of one kind."""
 
     kind: str
     """Method and path, e.g. "POST runs/log-batch"."""
     calls: int
     p50: float
-    """Milliseconds, as those that follow."""
+    """Median in milliseconds, as the percentiles that follow."""
     p95: float
     p99: float
 
 
 def record() -> None:
-    """From now on, in this process and those forked from it, wherever $FORGET_WIRE names a folder meanwhile."""
+    """Record the requests of this process and those forked from it from now on.
+
+    They are recorded while $FORGET_WIRE names a folder.
+    """
     if hasattr(requests.adapters.HTTPAdapter.send, "plain"):
         return
     plain = requests.adapters.HTTPAdapter.send
@@ -62,9 +66,10 @@ def record() -> None:
     def send(
         self: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        # Each time: the parts of a benchmark have a folder each, one after the other.
+        # Read each time: the parts of a benchmark have a folder each, one after the other.
         folder = os.environ.get(FOLDER)
-        if not folder or "/mlflow" not in str(request.url):  # Ray asks whether it runs in a cloud.
+        # Requests elsewhere are left out: Ray asks whether it runs in a cloud.
+        if not folder or "/mlflow" not in str(request.url):
             return plain(self, request, *args, **kwargs)
         began, clock = time.time(), time.perf_counter()
         status = retries = 0
@@ -76,7 +81,8 @@ def record() -> None:
             return response
         finally:
             seconds = time.perf_counter() - clock
-            line = f"{kind(str(request.method), str(request.url))}\t{began:.3f}\t{seconds:.5f}\t{status}\t{retries}\n"
+            name = kind(str(request.method), str(request.url))
+            line = f"{name}\t{began:.3f}\t{seconds:.5f}\t{status}\t{retries}\n"
             # Opened each time: one write to the end, by whichever thread or fork.
             with open(f"{folder}/{os.getpid()}.tsv", "a", encoding="utf-8") as file:
                 file.write(line)
@@ -86,24 +92,23 @@ def record() -> None:
 
 
 def kind(method: str, url: str) -> str:
-    """ "https://host/api/2.0/mlflow/runs/get?run_id=1" -> "GET runs/get"; an artifact's kind is the end of its name.
+    """Return the kind of a request, e.g. "GET runs/get".
 
-    What a path names (a run, a logged model, a file) is left out.
+    Names in the path (of a run, a logged model, a file) are left out. An artifact's kind is the
+    ending of its name.
     """
     path = urlsplit(url).path
     if "/mlflow-artifacts/" in path:
         name = path.rpartition("/")[2]
-        return (
-            f"{method} artifacts/*.{name.rpartition('.')[2]}"
-            if "/artifacts/" in path and "." in name
-            else f"{method} artifacts"
-        )
+        if "/artifacts/" in path and "." in name:
+            return f"{method} artifacts/*.{name.rpartition('.')[2]}"
+        return f"{method} artifacts"
     path = re.sub(r"^/(ajax-)?api/[\d.]+/mlflow/", "", path)
     return f"{method} {re.sub(r'(?<=/)(m-)?[0-9a-f]{32}', '*', path)}"
 
 
 def read(folder: Path) -> list[Call]:
-    """What all processes recorded there."""
+    """Read what all processes recorded in the folder."""
     calls = []
     for path in folder.glob("*.tsv"):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -113,18 +118,21 @@ def read(folder: Path) -> list[Call]:
 
 
 def kinds(calls: Iterable[Call], most: int = 12) -> tuple[Kind, ...]:
-    """Latencies by kind, those first that took the most time in all; the others together as "others"."""
+    """Return latencies by kind, those first that took the most time in all.
+
+    Args:
+        calls: the requests.
+        most: number of kinds that stand for themselves; the rest are together as "others".
+    """
     by: dict[str, list[float]] = {}
     for call in calls:
         by.setdefault(call.kind, []).append(1000 * call.seconds)
     ordered = sorted(by.items(), key=lambda item: -sum(item[1]))
     shown = [_kind(name, times) for name, times in ordered[:most]]
-    others = [one for _, times in ordered[most:] for one in times]
-    every = [one for times in by.values() for one in times]
-    return (
-        *shown,
-        *(_kind(name, times) for name, times in (("others", others), ("all", every)) if times),
-    )
+    others = list(chain.from_iterable(times for _, times in ordered[most:]))
+    every = list(chain.from_iterable(by.values()))
+    sums = (("others", others), ("all", every))
+    return (*shown, *(_kind(name, times) for name, times in sums if times))
 
 
 def _kind(name: str, times: Sequence[float]) -> Kind:

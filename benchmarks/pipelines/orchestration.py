@@ -48,7 +48,7 @@ from forget.trial import run_trial
 
 TRIALS, STEPS, STAGES = 12, 500, 7
 METRICS = 3 * STAGES
-"""A step: each stage logs its loss, rate and speed (forget.tracking), so twenty need seven stages."""
+"""Metrics of a step: each stage logs its loss, rate and speed, so twenty need seven stages."""
 
 
 def comparisons(quick: bool) -> list[Share]:
@@ -92,9 +92,9 @@ class _Quickstart:
             self.swept = sweep_as_command(spec_path("quickstart"), Path(folder))
         seconds = sum(outcome.seconds for outcome in self.swept.outcomes)
         share = 1 - seconds / (self.swept.wall * slots)
-        return (
-            share,
-            f"{len(self.swept.outcomes)} trials took {seconds:.0f} s of {slots} slots x {self.swept.wall:.0f} s",
+        return share, (
+            f"{len(self.swept.outcomes)} trials took {seconds:.0f} s "
+            f"of {slots} slots x {self.swept.wall:.0f} s"
         )
 
     def profile(self) -> str:
@@ -102,7 +102,7 @@ class _Quickstart:
 
 
 def _trial(examples: int) -> Trial:
-    """On short contexts, at the default batch."""
+    """Return a trial on short contexts, at the default batch."""
     stage = Stage(examples=examples, epochs=1)
     return Trial(
         task="science",
@@ -129,37 +129,34 @@ class _Memory:
         return peak / whole, f"{peak / 2**30:.2f} GiB of {whole / 2**30:.2f} GiB"
 
     def profile(self) -> str:
-        return "\n".join(
-            [
-                f"{'by the end of':24} {'peak, GiB':>10}",
-                *(f"{k:24} {v / 2**30:10.2f}" for k, v in self.grown.items()),
-            ]
-        )
+        lines = [f"{'by the end of':24} {'peak, GiB':>10}"]
+        lines += [f"{stage:24} {size / 2**30:10.2f}" for stage, size in self.grown.items()]
+        return "\n".join(lines)
 
 
 def _growth(trial: Trial, where: str) -> dict[str, int]:
-    """Bytes that this process has grown by at its peak, by the end of each stage of the trial."""
+    """Return the bytes that this process has grown by at its peak, by stage of the trial."""
     keep_memory()
-    identify(trial)  # Imports and reads what a process that waits for its first trial has at hand.
+    # A process that waits for its first trial has imported and read as much.
+    identify(trial)
     before = psutil.Process().memory_info().rss
     grown: dict[str, int] = {}
 
     def observe(event: Event) -> None:
-        grown[event.stage if isinstance(event, (StageStarted, Step)) else "the trial"] = (
-            _peak() - before
-        )
+        stage = event.stage if isinstance(event, (StageStarted, Step)) else "the trial"
+        grown[stage] = _peak() - before
 
     run_trial(trial, observe, Store(where))
     return grown
 
 
 def _peak() -> int:
-    """Bytes. By the kernel's high-water mark of this program: getrusage's outlives exec, so a child inherits its parent's."""
-    (line,) = (
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    )
+    """Return the most bytes that this program held, by the kernel's high-water mark.
+
+    getrusage's mark outlives exec, so that a child inherits its parent's.
+    """
+    status = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
@@ -168,8 +165,8 @@ def _tracking(trials: int) -> tuple[float, str]:
     times = _track(trials)
     tracked, trained = sum(times), trials * STEPS * step
     note = (
-        f"{statistics.mean(times):.1f} s a trial, {trials} timed, beside {STEPS} steps of {step:.2f} s "
-        "(science, 16 examples, the default precision)"
+        f"{statistics.mean(times):.1f} s a trial, {trials} timed, "
+        f"beside {STEPS} steps of {step:.2f} s (science, 16 examples, the default precision)"
     )
     return tracked / (tracked + trained), note
 
@@ -181,7 +178,7 @@ def _track(trials: int) -> list[float]:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """A working directory, where MLflow's database then lies, without a server from the environment."""
+    """Work in the folder, where MLflow's database lies, without a server of the environment."""
     before = os.environ.pop("MLFLOW_TRACKING_URI", None)
     with contextlib.chdir(folder):
         yield
@@ -190,7 +187,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _tracked(folder: Path, seed: int) -> float:
-    """Seconds that a trial with so many steps and metrics spends on tracking."""
+    """Return the seconds that a trial with STEPS steps of METRICS metrics spends on tracking."""
     trial = _trial(16).model_copy(
         update={"model": "tiny", "seed": seed, "probe": Probe(examples=0), "save": False}
     )
@@ -218,7 +215,7 @@ def _tracked(folder: Path, seed: int) -> float:
 
 
 def _step_seconds() -> float:
-    """Of a training step in `_trial`, the median of a few."""
+    """Return the seconds of a training step in `_trial`, the median of a few."""
     model: LanguageModel = loading.load(data.MODEL, Store())
     some = labels.true(data.shipped("science", 6 * 16))
     times: list[float] = []

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -45,12 +46,12 @@ from forget.trial import run_trial
 ROOT = Path(__file__).parents[2]
 
 BATCH = 8
-"""Of the harness: the fastest on short contexts on two cores, or near it (benchmarks.evaluation.scoring tries
-them).
+"""Batch size of the harness: the fastest on short contexts on two cores, or near it
+(benchmarks.evaluation.scoring tries several).
 """
 
 Accuracies = Mapping[str, float]
-"""By metric name; those of probes end in the layer."""
+"""Accuracies by metric name; the names of probes end in the layer."""
 
 
 def comparisons(quick: bool) -> list[Comparison[Accuracies] | Comparison[list[Accuracies]]]:
@@ -124,27 +125,20 @@ def _ours(trial: Trial) -> Accuracies:
 
 
 def _accuracies(outcome: Outcome) -> Accuracies:
-    wanted = [
-        (trial_phase, task, split)
-        for trial_phase in PHASES
-        for task, split in _parts(outcome.trial)
-    ]
-    found = {
-        name: outcome.measures[name].value
-        for name in (metric_name(*part, "accuracy") for part in wanted)
-    }
-    probes = {
-        _probe_name(probe.phase, probe.task, probe.layer): probe.accuracy.value
-        for probe in outcome.probes
-    }
-    return {name: value for name, value in (found | probes).items() if value is not None}
+    found = {}
+    for phase, (task, split) in product(PHASES, list(_parts(outcome.trial))):
+        name = metric_name(phase, task, split, "accuracy")
+        found[name] = outcome.measures[name].value
+    for probe in outcome.probes:
+        found[_probe_name(probe.phase, probe.task, probe.layer)] = probe.accuracy.value
+    return {name: value for name, value in found.items() if value is not None}
 
 
 PHASES = ("base", "learned", "forgotten")
 
 
 def _parts(trial: Trial) -> Iterator[tuple[str, str]]:
-    """Task and split of what both sides score."""
+    """Yield the tasks and splits that both sides score."""
     yield trial.task, "train"
     yield from ((task, "test") for task in trial.tasks)
 
@@ -154,7 +148,7 @@ def _probe_name(phase: str, task: str, layer: int) -> str:
 
 
 def _theirs(trial: Trial) -> Accuracies:
-    """The trial by the stack."""
+    """Run the trial by the stack."""
     material = gather(trial)
     stem, _, layers = trial.model.partition("/")
     assert stem == data.MODEL
@@ -205,7 +199,8 @@ def _agree(trial: Trial, ours: Accuracies, theirs: Accuracies) -> str:
         assert reading <= 0.02, f"the probes' accuracies differ by {reading:.3f} on average"
     assert mean <= 0.05, f"accuracies differ by {mean:.3f} on average"
     return (
-        f"{len(scored)} accuracies over {trial.evaluation_examples} examples within {largest:.3f}, {mean:.3f} on average; "
+        f"{len(scored)} accuracies over {trial.evaluation_examples} examples "
+        f"within {largest:.3f}, {mean:.3f} on average; "
         f"{len(probed)} of probes {reading:.3f} on average"
     )
 
@@ -219,7 +214,7 @@ class Swept:
     outcomes: tuple[Outcome, ...]
 
     def table(self) -> str:
-        """Where the time went."""
+        """Return a table of the seconds of each trial and of the whole command."""
         lines = [f"{'trial':44} {'seconds':>8}"]
         for outcome in self.outcomes:
             named = f"{outcome.trial.task}, {outcome.trial.model}, rate {outcome.trial.forget.lr:g}"
@@ -228,7 +223,7 @@ class Swept:
 
 
 def sweep_as_command(spec: Path, folder: Path) -> Swept:
-    """`forget sweep` in a folder that holds nothing but the converted model."""
+    """Run `forget sweep` in a folder that holds nothing but the converted model."""
     data.fresh_store(folder / "store")
     kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     env = kept | {"FORGET_STORE": str(folder / "store"), "PYTHONPATH": str(ROOT)}
@@ -249,7 +244,10 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
 
 
 class _Sweep:
-    """Three tasks, two sizes of the model, two rates, as in the quickstart; trials of the size that is timed by itself."""
+    """A sweep of three tasks, two sizes of the model and two rates, as the quickstart has them.
+
+    Its trials are of the size of the one that is timed by itself.
+    """
 
     SPEC = """\
 [base]
@@ -288,17 +286,14 @@ task = ["world", "science", "sentiment"]
             return [_theirs(trial) for trial in sweep.trials()]
 
     def check(self, ours: list[Accuracies], theirs: list[Accuracies]) -> str:
-        with self._spec() as (_, sweep):
-            apart = [
-                abs(mine[name] - other[name])
-                for mine, other in zip(ours, theirs, strict=True)
-                for name in mine.keys() | other.keys()
-            ]
+        apart: list[float] = []
+        for mine, other in zip(ours, theirs, strict=True):
+            apart += [abs(mine[name] - other[name]) for name in mine.keys() | other.keys()]
         mean = sum(apart) / len(apart)
         assert mean <= 0.05, f"accuracies differ by {mean:.3f} on average"
-        return f"{len(apart)} accuracies of {len(sweep.trials())} trials differ by {mean:.3f} on average"
+        return f"{len(apart)} accuracies of {len(ours)} trials differ by {mean:.3f} on average"
 
     def profile(self) -> str:
-        """From the run that was timed."""
+        """Return the table of the run that was timed."""
         assert self.swept
         return self.swept.table()

@@ -1,6 +1,6 @@
-"""Studies made up without running a model: a spec, the tasks it names, and a store in which its trials have finished.
+"""Studies made up without a model: specs, their tasks, and stores with their finished trials.
 
-What they hold is drawn by chance and means nothing; its shape and size are those of a study on two
+Their numbers are drawn by chance and mean nothing; shape and size are those of a study on two
 cores: eight tasks, each trial with about 2,000 Rows, probes and looks on the way.
 """
 
@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +35,21 @@ NAMES = ("pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b", "pythia-1.4b")
 RATES = (3e-5, 1e-4, 2e-4, 3e-4, 1e-3)
 
 A_SEED = len(TASKS) * len(NAMES) * len(RATES)
-"""Trials of one seed, 200: a study grows by seeds."""
+"""Number of trials of one seed, 200: a study grows by seeds."""
 
 ITEMS, SCORED, WATCHED, POINTS = 240, 60, 30, 4
-"""Of a split, of them scored, of them scored on the way, and how often in each of the two stages."""
+"""Numbers of items of a split, of them scored, of them scored on the way, and of points of each
+stage at which they are.
+"""
 
 LAYERS = (0, 2, 4, 6)
 
 
 def spec(folder: Path, trials: int) -> Path:
-    """A spec of so many trials, a multiple of A_SEED, with its tasks beside it and its store in the folder."""
+    """Write a spec of so many trials, a multiple of A_SEED.
+
+    Its tasks stand beside it, and its store lies in the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         write_task(folder / "tasks" / task)
@@ -71,7 +77,10 @@ task = {list(TASKS)}
 
 
 def finish(path: Path, rows: bool = True) -> Sweep:
-    """The spec's sweep, every trial of which has finished in its store; planning and resuming look at no Rows."""
+    """Finish every trial of the spec in its store, and return the sweep.
+
+    Without `rows`, no Rows are written: planning and resuming look at none.
+    """
     sweep = read_sweep(path)
     store = Store(sweep.store)
     for place, trial in enumerate(sweep.trials()):
@@ -90,7 +99,7 @@ def finish(path: Path, rows: bool = True) -> Sweep:
 
 
 def write_task(folder: Path) -> None:
-    """A task of yes and no, in files."""
+    """Write a task of yes and no, in files."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation", "test"):
         items = [
@@ -113,7 +122,10 @@ def _id(split: str, i: int) -> str:
 
 @cache
 def _asked(task: str, seed: int) -> pa.Table:
-    """The columns of Rows that do not depend on what a model says, in the order of `forget.results.files.write_rows`."""
+    """Return the columns of Rows that do not depend on the model's answers.
+
+    The Rows have the order of `forget.results.files.write_rows`.
+    """
     phase: list[str] = []
     of: list[str] = []
     split: list[str] = []
@@ -133,12 +145,8 @@ def _asked(task: str, seed: int) -> pa.Table:
     ask([(name, None) for name in PHASES], task, "train", SCORED)
     for other in TASKS:
         ask([(name, None) for name in PHASES], other, "test", SCORED)
-    ask(
-        [(stage, 10 * (k + 1)) for stage in ("learn", "forget") for k in range(POINTS)],
-        task,
-        "test",
-        WATCHED,
-    )
+    steps = [10 * (k + 1) for k in range(POINTS)]
+    ask(list(product(("learn", "forget"), steps)), task, "test", WATCHED)
     n = len(phase)
     like = np.random.default_rng(seed).uniform(0, 0.6, n).tolist()
     return pa.table(
@@ -162,11 +170,14 @@ def _asked(task: str, seed: int) -> pa.Table:
 
 
 RIGHT = {"base": 0.55, "learned": 0.9, "forgotten": 0.65, "learn": 0.7, "forget": 0.8}
-"""Share of right answers by phase, and on the way through a stage."""
+"""Share of right answers, by phase, and by stage for looks on the way."""
 
 
 def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
-    """What `forget.results.files.write_rows` writes, made column by column: two million Row objects would take a minute."""
+    """Make the table that `forget.results.files.write_rows` writes, column by column.
+
+    Two million Row objects would take a minute.
+    """
     asked = _asked(trial.task, trial.seed)
     n = len(asked)
     phases = asked["phase"].to_pylist()
@@ -195,30 +206,40 @@ def _outcome(trial: Trial, identity: Identity, draw: np.random.Generator) -> Out
         return Estimate(value, value - 0.1, value + 0.1, n)
 
     places = [(trial.task, "train"), *((task, "test") for task in trial.tasks)]
-    measures = {
-        metric_name(phase, task, split, measure): some(SCORED, RIGHT[phase])
-        for phase in PHASES
-        for task, split in places
-        for measure in (
-            *(one.name for one in MEASURES if not one.change and one.column != "spread"),
-            *(("forget_gap", "forget_ratio") if phase == "forgotten" else ()),
+    measures = {}
+    for phase, (task, split) in product(PHASES, places):
+        forgotten = ("forget_gap", "forget_ratio") if phase == "forgotten" else ()
+        plain = (one.name for one in MEASURES if not one.change and one.column != "spread")
+        for measure in (*plain, *forgotten):
+            measures[metric_name(phase, task, split, measure)] = some(SCORED, RIGHT[phase])
+    probes = []
+    for phase, position, control, layer in product(
+        PHASES, trial.probe.positions, (False, True), LAYERS
+    ):
+        accuracy = some(200, 0.5 if control else RIGHT[phase])
+        probes.append(
+            ProbeScore(
+                phase=phase,
+                task=trial.task,
+                position=position,
+                layer=layer,
+                control=control,
+                l2=1.0,
+                accuracy=accuracy,
+            )
         )
-    }
-    probes = tuple(
-        ProbeScore(
-            phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
-            accuracy=some(200, 0.5 if control else RIGHT[phase]),
-        )
-        for phase in PHASES
-        for position in trial.probe.positions
-        for control in (False, True)
-        for layer in LAYERS
-    )  # fmt: skip
     likeness = tuple(
         Likeness(task=task, answers=draw.random(), wording=draw.random(), states=draw.random())
         for task in trial.tasks[1:]
     )
     return Outcome(
-        trial=trial, id=identity.trial, learned_id=identity.learned, data=identity.data, measures=measures, probes=probes,
-        likeness=likeness, parameters=MODELS[trial.model].parameters, seconds=90.0,
-    )  # fmt: skip
+        trial=trial,
+        id=identity.trial,
+        learned_id=identity.learned,
+        data=identity.data,
+        measures=measures,
+        probes=tuple(probes),
+        likeness=likeness,
+        parameters=MODELS[trial.model].parameters,
+        seconds=90.0,
+    )

@@ -35,11 +35,11 @@ from forget.tasks.task import Example
 from forget.training.loop import fine_tune
 
 SIZES = (1024, 2048, 4096)
-"""Of the square matrices whose product gives the peak."""
+"""Sizes of the square matrices whose product gives the peak."""
 REPEATS = 3
 
 Losses = Sequence[float]
-"""By step, in nats an answer token."""
+"""Losses by step, in nats an answer token."""
 
 
 def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
@@ -104,7 +104,7 @@ def _stage(batch: int) -> Stage:
 
 
 def _tokens(some: Sequence[Example]) -> int:
-    """That training on the true answers computes, padding left out."""
+    """Count the tokens that training on the true answers computes, padding left out."""
     model = data.model()
     encoded = batches.encode(some, model.tokenizer, batches.reach(model.network))
     return sum(one.only(e.answer).length for one, e in zip(encoded, some, strict=True))
@@ -112,7 +112,7 @@ def _tokens(some: Sequence[Example]) -> int:
 
 @cache
 def _start() -> dict[str, torch.Tensor]:
-    """The weights that every run starts from."""
+    """Return the weights that every run starts from."""
     return {name: weight.clone() for name, weight in data.other_network().state_dict().items()}
 
 
@@ -135,19 +135,27 @@ def _against(
     within: float,
     target: float | None,
 ) -> Comparison[Losses]:
-    """
+    """Make a row of training steps against Trainer.
+
     Args:
-        within: how far a loss may be from theirs: each one in fp32, their mean in bf16.
+        work: name of the row.
+        some: examples that are learned.
+        stage: settings of both sides.
+        bf16: our side trains in bf16.
+        theirs_bf16: the other side trains in bf16.
+        within: largest relative distance of a loss from theirs: of each one in fp32, of their mean
+            in bf16.
+        target: the least ratio that is good.
     """
 
     def ours() -> Losses:
         losses: list[float] = []
-        _ours(
-            some,
-            stage,
-            bf16,
-            lambda event: losses.append(event.loss or 0.0) if isinstance(event, Step) else None,
-        )
+
+        def observe(event: Event) -> None:
+            if isinstance(event, Step):
+                losses.append(event.loss or 0.0)
+
+        _ours(some, stage, bf16, observe)
         return losses
 
     def theirs() -> Losses:
@@ -193,12 +201,15 @@ def _share_of_peak(some: Sequence[Example], stage: Stage, bf16: bool) -> tuple[f
     entry = MODELS[data.MODEL]
     blocks, tokens = entry.parameters - entry.outside, _tokens(some)
     rate = 6 * blocks * tokens / seconds
-    note = f"6 x {blocks / 1e6:.0f}M parameters x {tokens} tokens in {seconds:.1f} s: {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
+    note = (
+        f"6 x {blocks / 1e6:.0f}M parameters x {tokens} tokens in {seconds:.1f} s: "
+        f"{rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
+    )
     return rate / peak, note
 
 
 def matrix_peak(dtype: torch.dtype) -> float:
-    """The largest rate of a square matrix product on this machine, in floating-point operations a second."""
+    """Return the largest rate of a square matrix product on this machine, in FLOP a second."""
     device = data.model().device
     rates = []
     for size in SIZES:

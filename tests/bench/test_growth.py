@@ -1,4 +1,4 @@
-"""Planning, resuming and reporting grow no faster than the trials, and are done in seconds, the report in a minute.
+"""Planning, resuming and reporting grow no faster than the trials, and take seconds to a minute.
 
 Budgets are of the processor's time and three times what a laptop needs, since others may use the
 machine.
@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks.growth import Curve, Growth, exponent, measure, plot, sizes
 from benchmarks.storage import stores
-from forget.preflight import expand
 from forget.results.files import read_rows, write_rows
 from forget.settings.reading import read_sweep
 from forget.storage.finished import Trials
@@ -44,17 +43,11 @@ def test_a_store_that_was_made_up_reads_as_one_that_trials_left(tmp_path: Path) 
     # At another rate the same learned model says the same of every example, and the forgotten one
     # does not.
     other = next(o for o in outcomes if o.learned_id == last.learned_id and o.id != last.id)
-    said = [
-        {
-            phase: [row.logprobs for row in Trials(store).rows(o.id) if row.phase == phase]
-            for phase in stores.RIGHT
-        }
-        for o in (last, other)
-    ]
-    assert all(
-        (said[0][phase] == said[1][phase]) == (phase not in ("forgotten", "forget"))
-        for phase in stores.RIGHT
-    )
+    first_rows, second_rows = Trials(store).rows(last.id), Trials(store).rows(other.id)
+    for phase in stores.RIGHT:
+        first_said = [row.logprobs for row in first_rows if row.phase == phase]
+        second_said = [row.logprobs for row in second_rows if row.phase == phase]
+        assert (first_said == second_said) == (phase not in ("forgotten", "forget"))
 
 
 def test_a_curve_is_drawn(tmp_path: Path) -> None:
