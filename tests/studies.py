@@ -1,8 +1,12 @@
-"""Studies made up for tests: finished trials whose accuracies, confidences and probes are known to the digit."""
+"""Studies made up for tests.
+
+Accuracies, confidences and probes of their trials are known to the digit.
+"""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,7 +33,7 @@ STAYS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.88}
 UNLEARNED = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
 
 PROBED = {"base": 0.5, "learned": 1.0, "forgotten": 0.9}
-"""How strongly a probe reads the answer, by phase."""
+"""Strength by which a probe reads the answer, by phase."""
 
 
 def answer(
@@ -42,7 +46,7 @@ def answer(
     mass: float = 0.4,
     share: float = 0.8,
 ) -> Row:
-    """A row with the given option mass, of which the chosen option has the given share."""
+    """Make a row of a given option mass, of which the chosen option has a given share."""
     truth = i % 2
     chosen = truth if right else 1 - truth
     logprobs = tuple(
@@ -63,23 +67,29 @@ def finished(
     likeness: Sequence[Likeness] = (),
     probed: Mapping[str, float] = PROBED,
 ) -> tuple[Outcome, list[Row]]:
-    """A trial as run_trial would leave it.
+    """Finish a trial as run_trial would leave it.
 
     Args:
+        trial: any.
+        skills: by task, the share of right answers.
+        n: examples of a split.
+        near: there are near-duplicates.
+        layers: that are probed; none without.
         mass: option mass after forgetting.
         shares: by task, the share of the chosen option after learning; by default it rises with the
             accuracy.
         spreads: by task, the variability after learning.
+        likeness: of the other tasks.
+        probed: by phase, how strongly a probe reads the answer.
     """
     id = trial.id("data")
     rows = []
     for phase in PHASES:
         for task in trial.tasks:
-            for split in (
-                (("train", "near", "test") if near else ("train", "test"))
-                if task == trial.task
-                else ("test",)
-            ):
+            splits = ["train", "near", "test"] if task == trial.task else ["test"]
+            if not near:
+                splits = [split for split in splits if split != "near"]
+            for split in splits:
                 skill = skills[task]
                 p = skill.get((phase, split), skill[phase, ""])
                 # What a shared model answers does not depend on the trial that asks.
@@ -103,29 +113,41 @@ def finished(
                 elif split == "near":
                     some = [replace(row, similarity=0.9) for row in some]
                 rows += some
-    probes = tuple(
-        ProbeScore(
-            phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
-            accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+    probes = []
+    places = product(PHASES, trial.probe.positions, (False, True), range(layers))
+    for phase, position, control, layer in places:
+        # Probes read best in the middle; the control reads nothing.
+        strength = 0 if control else 0.35 * np.sin(np.pi * (layer + 1) / (layers + 1))
+        value = 0.5 + strength * probed[phase]
+        probes.append(
+            ProbeScore(
+                phase=phase,
+                task=trial.task,
+                position=position,
+                layer=layer,
+                control=control,
+                l2=1.0,
+                accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+            )
         )
-        for phase in PHASES
-        for position in trial.probe.positions
-        for control in (False, True)
-        for layer in range(layers)
-        for value in [0.5 + (0 if control else 0.35 * np.sin(np.pi * (layer + 1) / (layers + 1)) * probed[phase])]
-    )  # fmt: skip
     outcome = Outcome(
-        trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped"), probes=probes, likeness=tuple(likeness),
-        parameters=134_515_008, seconds=90.0,
-    )  # fmt: skip
+        trial=trial,
+        id=id,
+        learned_id=trial.learned_id("data"),
+        data="data",
+        measures=metrics.measures(rows, flipped=trial.labels == "flipped"),
+        probes=tuple(probes),
+        likeness=tuple(likeness),
+        parameters=134_515_008,
+        seconds=90.0,
+    )
     return outcome, rows
 
 
 def finish(
     sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any
 ) -> tuple[list[Outcome], dict[str, list[Row]]]:
-    """Every trial of a sweep, finished."""
+    """Finish every trial of a sweep."""
     done = [finished(trial, skills, **kwargs) for trial in sweep.trials()]
     return [outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done}
 
@@ -139,7 +161,7 @@ def study(sweep: Sweep, skills: Mapping[str, Skill], **kwargs: Any) -> Study:
 
 
 def sweep_of(*tasks: str, **axes: list[Any]) -> Sweep:
-    """Each of the tasks learned, forgotten, and measured on all."""
+    """Make a sweep in which each of the tasks is learned, forgotten, and measured on all."""
     dotted = {name.replace("__", "."): values for name, values in axes.items()}
     return Sweep(
         name="study",
