@@ -1,4 +1,7 @@
-"""Studies made up for tests: finished trials whose accuracies, confidences and probes are known to the digit."""
+"""Studies made up for tests.
+
+Accuracies, confidences and probes of their trials are known to the digit.
+"""
 
 import math
 import random
@@ -43,7 +46,7 @@ def answer(
     share: float = 0.8,
     **more: Any,
 ) -> Row:
-    """A row with the given option mass, of which the chosen option has the given share; `more` are other fields of it."""
+    """Make a row of a given option mass, of which the chosen option has a given share."""
     truth = i % 2
     chosen, other = math.log(mass * share), math.log(mass * (1 - share))
     logprobs = (chosen, other) if right == (truth == 0) else (other, chosen)
@@ -63,7 +66,7 @@ def finished(
     probed: Mapping[str, float] = PROBED,
     measured: bool = False,
 ) -> tuple[Outcome, list[Row]]:
-    """A trial as run_trial would leave it, but for `measures` unless they are asked for: analyses read the rows.
+    """Finish a trial as run_trial would leave it; with its measures only if `measured` asks for them.
 
     Args:
         mass: option mass after forgetting.

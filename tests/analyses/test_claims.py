@@ -1,4 +1,7 @@
-"""Effects are planted in Rows, and the findings read them: what holds, what is contradicted, what cannot be told."""
+"""Effects are planted in Rows, and the findings read them.
+
+They hold, are contradicted, or cannot be told.
+"""
 
 import html
 import math
@@ -43,7 +46,7 @@ def told(whole: Study) -> dict[str, Verdict]:
 
 
 def planted(after: Mapping[str, float] = AFTER, sign: int = 1, **kwargs: Any) -> Study:
-    """What a task keeps rises with its confidence and its variability; with sign -1, it falls."""
+    """Plant a skill kept that rises with confidence and variability; with sign -1, it falls."""
     ranks = {
         task: rank for rank, task in enumerate(sorted(after, key=lambda task: sign * after[task]))
     }
@@ -162,7 +165,10 @@ def test_probes_that_forget_contradict() -> None:
 
 
 def looks(trial_id: str, task: str, n: int, sign: int) -> list[Row]:
-    """Example i is learned at look i of `n`, and forgotten as much later (sign -1: as much earlier) as it was learned."""
+    """Learn example i at look i of `n`, and forget it as much later as it was learned.
+
+    With sign -1 it is forgotten as much earlier.
+    """
 
     def row(phase: str, step: int | None, i: int, confidence: float) -> Row:
         logprobs = (math.log(confidence), math.log(1 - confidence))[:: -1 if i % 2 else 1]
@@ -236,7 +242,7 @@ def test_flipped_labels_are_judged_on_the_same_scale() -> None:
 
 
 def test_a_prior_is_no_skill_to_lose() -> None:
-    """The learned model gives the frequent answer always and then never: 0.7 and 0.3 of what is no skill."""
+    """The frequent answer is given always and then never: 0.7 and 0.3 of what is no skill."""
     names = ("a", "b", "c")
     outcomes, rows = finish(
         sweep_of(*names), {"a": skills()["a"], "b": skills()["h"], "c": skills()["a"]}, n=200

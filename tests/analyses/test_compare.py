@@ -1,4 +1,4 @@
-"""Two studies side by side: what matches, what is compared, and the differences, of studies whose numbers are known."""
+"""Two studies side by side, whose numbers are known: matches, settings compared, differences."""
 
 import csv
 import shutil
@@ -31,11 +31,10 @@ KEEPS, LOSES, STAYS = studies.KEEPS, studies.LOSES, studies.STAYS
 
 
 def one(lines: Iterable[Line], **fields: object) -> Line:
-    (found,) = (
-        line
-        for line in lines
-        if all(getattr(line, name) == value for name, value in fields.items())
-    )
+    def fits(line: Line) -> bool:
+        return all(getattr(line, name) == value for name, value in fields.items())
+
+    (found,) = filter(fits, lines)
     return found
 
 
@@ -102,7 +101,7 @@ def test_a_planted_difference_is_found_with_an_interval_that_holds_it(found: Com
 
 
 def test_the_p_of_a_difference_is_that_of_its_resamples_spread() -> None:
-    """A is wrong of one item and B of two others: a resample differs by how often it drew the one and the two."""
+    """A is wrong of one item and B of two others: resamples differ by how often they drew each."""
     (outcome,), rows = studies.finish(studies.sweep_of("world"), {"world": STAYS}, n=190)
     tested = [row for row in rows[outcome.id] if row.split == "test"]
 
@@ -132,7 +131,7 @@ def test_where_nothing_differs_the_interval_holds_0(found: Comparison) -> None:
 
 
 def test_items_that_both_were_scored_on_are_paired(small: Study) -> None:
-    """B is wrong where A is and on about a tenth of the items besides: paired, that tenth alone makes the interval."""
+    """B is wrong where A is and on a tenth of the items besides, which alone makes the interval."""
     sweep = studies.sweep_of("world")
     (outcome,), rows = studies.finish(sweep, {"world": STAYS})
     hurt = [worse(row, nth) for nth, row in enumerate(rows[outcome.id])]
@@ -181,7 +180,10 @@ def test_a_study_does_not_differ_from_itself(small: Study) -> None:
 
 
 def test_what_is_the_same_in_two_studies_differs_by_exactly_0() -> None:
-    """A of one rate, and B of five, one of them the same; an accuracy of 1 is a sum of 190 shares, which rounds to more."""
+    """A of one rate, and B of five, one of them the same.
+
+    An accuracy of 1 is a sum of 190 shares, which rounds to more.
+    """
     skills = {"world": KEEPS, "science": {**STAYS, ("learned", ""): 1.0}}
     a, b = (
         studies.study(
@@ -368,7 +370,7 @@ def test_a_good_name_is_kept() -> None:
 def published(
     name: str, model: str, skills: dict[str, studies.Skill], store: Store
 ) -> list[Outcome]:
-    """A study's trials on the tracking server, as a sweep leaves them there."""
+    """Publish a study's trials on the tracking server, as a sweep leaves them there."""
     sweep = Sweep(
         name=name, base={"model": model, "evaluate_on": list(skills)}, axes={"task": list(skills)}
     )
@@ -398,9 +400,9 @@ def test_two_experiments_of_a_server_are_compared(
     code, out, error = forget("compare", "first", "second.toml")
     assert (code, error) == (0, "")
     assert (
-        "A: first, finished trials: 2\nB: second, finished trials: 3\nmodel: tiny against smollm2-135m\n"
-        in out
-    )
+        "A: first, finished trials: 2\nB: second, finished trials: 3\n"
+        "model: tiny against smollm2-135m\n"
+    ) in out
     (line,) = (
         line.split()
         for line in out.splitlines()

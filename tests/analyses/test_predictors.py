@@ -156,7 +156,7 @@ def test_of_few_tasks_every_permutation_is_tried() -> None:
 def crossed(
     tasks: tuple[str, ...], follows: bool, states: bool = True, seed: int = 0, n: int = 100
 ) -> Study:
-    """Tasks in which what forgetting i takes from j is a rising function of their wording, or has nothing to do with it."""
+    """Plant tasks of which forgetting i takes from j by their wording, or whatever it is."""
     draw = np.random.default_rng(seed)
     places = {task: place for place, task in enumerate(tasks)}
     size = len(tasks)
@@ -241,7 +241,10 @@ def test_states_that_were_not_read_and_too_few_tasks_are_missing_across_pairs() 
 def a_trial(
     trial: Trial, lost: list[bool], shares: list[float], similarity: list[float], wrong: int = 5
 ) -> tuple[Outcome, list[Row]]:
-    """A trial whose learned model answers all but `wrong` more examples right, with the given confidences."""
+    """Make a trial whose learned model answers right, but for `wrong` more examples.
+
+    Its confidences are `shares`.
+    """
     id = trial.id("data")
     rows = []
     for phase in ("base", "learned", "forgotten"):
@@ -270,7 +273,8 @@ MIXED = [0.1 * (7 * i % 11) for i in range(40)]
 
 
 def within(lost: list[bool], seeds: int = 1, tasks: tuple[str, ...] = ("a",)) -> Study:
-    trials = [Trial(task=task, model="tiny", seed=seed) for task in tasks for seed in range(seeds)]
+    places = product(tasks, range(seeds))
+    trials = [Trial(task=task, model="tiny", seed=seed) for task, seed in places]
     done = [a_trial(trial, lost, UNSURE, MIXED) for trial in trials]
     return study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
 

@@ -1,6 +1,7 @@
 """Measures of known accuracies over models of known sizes."""
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,10 @@ HELD_OUT, TRAINED = "forget ratio, held-out examples", "forget ratio, trained ex
 def sized(
     after: Mapping[str, float], n: int = 400, tasks: tuple[str, ...] = ("a", "b"), **axes: list
 ) -> Study:
-    """Models, of the sizes that SIZES gives, by accuracy on held-out examples after forgetting. Trained ones end at 0.5."""
+    """Make models, of the sizes in SIZES, by accuracy on held-out examples after forgetting.
+
+    On trained ones it ends at 0.5.
+    """
     done = []
     # The largest first: the order of the trials must not matter.
     for trial in sweep_of(*tasks, model=list(after)[::-1], **axes).trials():
@@ -126,11 +130,8 @@ def test_models_are_compared_at_equal_rates_and_settings_only() -> None:
         labels=["random", "random_each_epoch"],
     )
     found = [trend for trend in trends(study) if trend.metric == HELD_OUT]
-    assert {(trend.varied, trend.rate) for trend in found} == {
-        (f"labels {labels}", rate)
-        for labels in ("random", "random_each_epoch")
-        for rate in (1e-4, 3e-4)
-    }
+    labels = ("labels random", "labels random_each_epoch")
+    assert {(trend.varied, trend.rate) for trend in found} == {*product(labels, (1e-4, 3e-4))}
     assert all(trend.models == ("small", "large") and trend.shape == "monotone" for trend in found)
 
 

@@ -1,8 +1,9 @@
-"""Analyses of constructed studies whose answer is known; test_predictors, test_order, test_trend, ... hold the larger ones."""
+"""Analyses of constructed studies whose answer is known; the larger have files of their own."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
@@ -114,9 +115,7 @@ def test_settings_that_vary_tell_cells_apart() -> None:
     sweep = sweep_of("a", forget__lr=[1e-4, 2.5e-5], labels=["random", "flipped"], save=[True])
     cells = study(sweep, {"a": LOSES}, n=20).cells
     assert {(cell.setting, rate_name(cell.rate)) for cell in cells} == {
-        (f"tiny, labels {labels}", rate)
-        for labels in ("random", "flipped")
-        for rate in ("1e-4", "2.5e-5")
+        *product(("tiny, labels random", "tiny, labels flipped"), ("1e-4", "2.5e-5"))
     }
 
 
@@ -167,7 +166,10 @@ def test_draws_of_an_estimate_have_its_interval() -> None:
 
 
 def crossing() -> Study:
-    """Two tasks: i takes j from 0.7 by way of 0.8 to 0.6, j itself goes from 0.7 by way of 0.9 to 0.5."""
+    """Plant two tasks.
+
+    i takes j from 0.7 by way of 0.8 to 0.6; j itself goes from 0.7 by way of 0.9 to 0.5.
+    """
     trial_i, trial_j = sweep_of("i", "j").trials()
     other = {("base", ""): 0.7, ("learned", ""): 0.8, ("forgotten", ""): 0.6}
     own = {("base", ""): 0.7, ("learned", ""): 0.9, ("forgotten", ""): 0.5}
@@ -223,10 +225,12 @@ def test_clustering_puts_similar_rows_side_by_side() -> None:
 
 
 def matrix_of(ratios: np.ndarray, noise: float) -> Matrix:
-    """[rows, columns] ratios, each known to a normal error."""
+    """Make a matrix of ratios [rows, columns], each known to a normal error."""
     draw = np.random.default_rng(0)
     names = tuple(f"task {i}" for i in range(len(ratios)))
-    table = [[np.r_[x, x + noise * draw.standard_normal(RESAMPLES)] for x in row] for row in ratios]
+    table = []
+    for row in ratios:
+        table.append([np.r_[x, x + noise * draw.standard_normal(RESAMPLES)] for x in row])
     return Matrix(
         TINY,
         names,
@@ -247,7 +251,7 @@ def test_shares_of_the_variance_are_type_ii_sums_of_squares() -> None:
     )
     found = shares(matrix_of(ratios, 1e-9), "learned on i")
     assert found is not None
-    off = [(i, j, ratios[i, j]) for i in range(size) for j in range(size) if i != j]
+    off = [(i, j, ratios[i, j]) for i, j in permutations(range(size), 2)]
     table = pd.DataFrame(off, columns=["i", "j", "y"])
     squares = anova_lm(ols("y ~ C(i) + C(j)", table).fit(), typ=2)["sum_sq"]
     total = squares.sum()

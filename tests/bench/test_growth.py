@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.growth import Curve, Growth, exponent, measure, plot, sizes
 from benchmarks.storage import stores
+from forget.preflight import expand
 from forget.results.files import read_rows, write_rows
 from forget.settings.reading import read_sweep
 from forget.storage.finished import Trials

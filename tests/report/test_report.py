@@ -35,7 +35,7 @@ from forget.settings.sweep import Sweep, overlay
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, and the text."""
+    """A page as a browser would see it: tags with their attributes, and the text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -82,7 +82,8 @@ def test_the_headline_counts_what_the_intervals_bear() -> None:
     cells = study(sweep, {"a": KEEPS, "b": KEEPS, "c": LOSES, "d": STAYS}, layers=3).cells
     assert headline(cells) == (
         "Random labels removed most of the skill on the trained examples on 3 of 4 tasks. "
-        "Of these 3, held-out examples kept most of it on 2 and lost most of it on 1; linear probes kept most of it."
+        "Of these 3, held-out examples kept most of it on 2 and lost most of it on 1; linear "
+        "probes kept most of it."
     )
 
 
@@ -106,8 +107,11 @@ def test_the_headline_warns_of_a_broken_model() -> None:
         "collapsed on a (tiny, rate 1e-4): 0.4 after learning, 0.03" in text
         for text in findings(broken)
     )
-    assert any("cannot be told from chance on the one task; there the options kept their probability on no task" in text
-               for text in findings(broken))  # fmt: skip
+    told = (
+        "cannot be told from chance on the one task; there the options kept their probability on "
+        "no task"
+    )
+    assert any(told in text for text in findings(broken))
     sound = study(sweep_of("a"), {"a": LOSES}, mass=0.05)
     assert "broken" not in headline(sound.cells)
     assert any(
@@ -135,9 +139,9 @@ def test_the_headline_says_nothing_of_what_was_not_learned() -> None:
     ).cells
     text = headline(cells)
     assert (
-        "on both tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose on 1."
-        in text
-    )
+        "on both tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose "
+        "on 1."
+    ) in text
     assert headline([]) == "No trial finished, so there is nothing to say yet."
 
 
@@ -381,7 +385,8 @@ def test_drawing_leaves_the_style_of_others_alone(tmp_path: Path) -> None:
 
 
 def test_the_report_is_written_where_neither_torch_nor_a_cluster_is() -> None:
-    code = "import sys, forget.report; print([m for m in ('torch', 'mlflow', 'ray', 'matplotlib.pyplot') if m in sys.modules])"
+    absent = ("torch", "mlflow", "ray", "matplotlib.pyplot")
+    code = f"import sys, forget.report; print([m for m in {absent} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

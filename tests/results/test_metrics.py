@@ -1,5 +1,6 @@
 import math
 import random
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -111,18 +112,15 @@ def test_forget_ratio_is_the_share_of_the_skill_that_went() -> None:
     assert metrics.forget_ratio(rows(9, 1), rows(9, 1)).numbers == (0, 0, 0)
     assert value(metrics.forget_ratio(rows(9, 1), rows(5, 5))) == pytest.approx(1)
     # Four options, chance 0.25: (0.75 - 0.5) / (0.75 - 0.25).
-    learned, forgotten = (
-        [
-            row(
-                example=str(i),
-                logprobs=(-1.0 if i < k else -3.0, -2.0, -2.0, -2.0),
-                lengths=(1,) * 4,
-            )
-            for i in range(8)
-        ]
-        for k in (6, 4)
-    )
-    assert value(metrics.forget_ratio(learned, forgotten)) == pytest.approx(0.5)
+
+    def of_four(right: int) -> list[Row]:
+        some = []
+        for i in range(8):
+            logprobs = (-1.0 if i < right else -3.0, -2.0, -2.0, -2.0)
+            some.append(row(example=str(i), logprobs=logprobs, lengths=(1,) * 4))
+        return some
+
+    assert value(metrics.forget_ratio(of_four(6), of_four(4))) == pytest.approx(0.5)
 
 
 def test_flipped_forget_ratio_is_one_where_every_answer_turned() -> None:
@@ -285,14 +283,18 @@ def test_what_is_seen_on_the_way_is_no_phase_but_a_course() -> None:
 
 def test_columns_say_what_rows_say(tmp_path: Path) -> None:
     draw = random.Random("columns")
-    some = [
-        row(
-            example=str(i), logprobs=tuple(-draw.expovariate(1) for _ in range(k)), lengths=tuple(draw.choices((1, 2, 3), k=k)),
-            truth=draw.randrange(k), step=draw.choice((None, 4)), spread=draw.choice((None, 0.5)),
+    some = []
+    for i, k in product(range(20), (2, 4)):
+        some.append(
+            row(
+                example=str(i),
+                logprobs=tuple(-draw.expovariate(1) for _ in range(k)),
+                lengths=tuple(draw.choices((1, 2, 3), k=k)),
+                truth=draw.randrange(k),
+                step=draw.choice((None, 4)),
+                spread=draw.choice((None, 0.5)),
+            )
         )
-        for i in range(20)
-        for k in (2, 4)
-    ]  # fmt: skip
     files.write_rows(some, tmp_path / "rows.parquet")
     for columns in (files.read_frame(tmp_path / "rows.parquet"), files.frame(some)):
         for name in ("correct", "confidence", "mass", "entropy"):
@@ -312,16 +314,11 @@ def test_select_keeps_what_matches_every_field() -> None:
 
 def test_rows_come_back_from_parquet_to_the_bit(tmp_path: Path) -> None:
     draw = random.Random("parquet")
-    saved = [
-        row(
-            example=f"{i}/ü \N{SNOWMAN}",
-            logprobs=tuple(-draw.expovariate(1) for _ in range(k)),
-            lengths=(k,) * k,
-            truth=k - 1,
-        )
-        for i in range(50)
-        for k in (2, 3)
-    ]
+    saved = []
+    for i, k in product(range(50), (2, 3)):
+        logprobs = tuple(-draw.expovariate(1) for _ in range(k))
+        name = f"{i}/ü \N{SNOWMAN}"
+        saved.append(row(example=name, logprobs=logprobs, lengths=(k,) * k, truth=k - 1))
     files.write_rows(saved, tmp_path / "rows.parquet")
     assert files.read_rows(tmp_path / "rows.parquet") == saved
     files.write_rows([], tmp_path / "none.parquet")
