@@ -24,16 +24,16 @@ def test_one_entry_reaches_every_place(tmp_path: Path, monkeypatch: pytest.Monke
     entry = Measure("likely", "options likely", likely)
     monkeypatch.setattr(metrics, "MEASURES", (*metrics.MEASURES, entry))
     sweep = sweep_of("a", "b")
-    outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=20, mass=0.4)
+    outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=20, mass=0.4, measured=True)
     others, other_rows = finish(
-        sweep_of("a", "b", model=["other"]), {"a": KEEPS, "b": LOSES}, n=20, mass=0.9
+        sweep_of("a", "b", model=["other"]), {"a": KEEPS, "b": LOSES}, n=20, mass=0.9, measured=True
     )
     # Each row after forgetting has the option mass that it was planted with.
     assert outcomes[0].measures["forgotten/a/test/likely"].value == 0
     assert others[0].measures["forgotten/a/test/likely"].value == 1
 
     frames = {id: files.frame(found) for id, found in rows.items()}
-    page = report.write(sweep, outcomes, frames, tmp_path).page.read_text(encoding="utf-8")
+    page = report.write(sweep, sweep.trials(), outcomes, frames, tmp_path).page.read_text()
     assert "<th>Options likely learned</th><th>forgotten</th></tr>" in page
     with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
         values = [line["value"] for line in csv.DictReader(file) if line["measure"] == "likely"]
@@ -52,7 +52,7 @@ def test_one_entry_reaches_every_place(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_measure_that_no_trial_has_yet_is_left_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes, rows = finish(sweep_of("a"), {"a": LOSES}, n=20)
+    outcomes, rows = finish(sweep_of("a"), {"a": LOSES}, n=20, measured=True)
     monkeypatch.setattr(metrics, "MEASURES", (*metrics.MEASURES, Measure("likely", "", likely)))
     (cell,) = study_of(outcomes, rows).cells
     assert cell.get("forgotten", "test", "likely") is None
