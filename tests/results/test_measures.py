@@ -62,7 +62,7 @@ def test_a_measure_that_no_trial_has_yet_is_left_empty(monkeypatch: pytest.Monke
 
 
 def test_a_measure_without_a_column_has_the_interval_of_its_trial() -> None:
-    outcomes, rows = finish(sweep_of("a"), {"a": LOSES}, n=200)
+    outcomes, rows = finish(sweep_of("a"), {"a": LOSES}, n=200, measured=True)
     (cell,) = study_of(outcomes, rows).cells
     own = outcomes[0].measures["forgotten/a/test/calibration_error"]
     found = cell.get("forgotten", "test", "calibration_error")
