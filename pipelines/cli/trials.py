@@ -141,7 +141,7 @@ def probe(
         loaded = loading.load(model)
     with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
         progress.started(task, f"{model} on {task}")
-        found = probes.probe(
+        found = probes.probe_model(
             loaded, task, settings, like, lambda event: progress.event(task, event)
         )
     read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
