@@ -40,7 +40,7 @@ FIRST, SECOND = SWEEP.trials()
 
 
 @pytest.fixture
-def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path, database: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store in an empty working directory that has MLflow's default store, and a secret in the environment."""
     (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -447,7 +447,7 @@ def server(port: int, folder: Path) -> Iterator[None]:
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with (
                 contextlib.suppress(OSError),
