@@ -30,6 +30,23 @@ from forget.settings.parts import Probe, Stage
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 
+LONGEST = (
+    "test_sweep.py",
+    "test_cluster.py",
+    "test_training.py",
+    "test_readme.py",
+    "test_tracking.py",
+    "test_broken.py",
+)
+"""Files by how long they take: they go first, since a worker that begins one last is alone with it
+at the end.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _imports_are_no_garbage() -> None:
@@ -184,6 +201,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not (home / ".ray").exists()
 
 
+def command(*words: str) -> int:
+    """Run the command in this process: its exit code."""
+    from pipelines.cli.app import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["forget", *words])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
 Forget = Callable[..., tuple[int, str, str]]
 """Words of the command to exit code, stdout, stderr."""
 
@@ -193,19 +223,11 @@ def forget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Forget:
     """Run the command in a working directory of its own: exit code, stdout, stderr."""
-    from pipelines.cli.app import main
-
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "FORGET_STORE"):
         monkeypatch.delenv(name, raising=False)
 
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["forget", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capfd.readouterr()
+        return command(*words), *capfd.readouterr()
 
     return run

@@ -119,7 +119,8 @@ def finished(
     )  # fmt: skip
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {}, probes=probes, likeness=tuple(likeness),
+        measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {},
+        probes=probes, likeness=tuple(likeness),
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip
     return outcome, rows

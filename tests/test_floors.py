@@ -4,10 +4,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -61,8 +63,13 @@ def module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Modules that a file imports, wherever in it; what only a type checker reads aside."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing = {
         id(inner)
@@ -126,14 +133,15 @@ def test_a_package_is_imported_in_its_room_alone(package: str) -> None:
 def test_a_trial_needs_torch_transformers_and_accelerate_alone(
     tmp_path: Path, quick: Trial
 ) -> None:
-    (tmp_path / "trial.json").write_text(quick.model_dump_json())
+    brief = overlay(quick, {"learn.epochs": 1, "forget.epochs": 1})
+    (tmp_path / "trial.json").write_text(brief.model_dump_json())
     code = SCIENCE.format(
         absent=["ray", "mlflow", "optuna", "datasets", "matplotlib", "typer", "rich"]
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        env={"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -2,7 +2,6 @@
 go without a cluster.
 """
 
-import importlib
 import json
 import os
 import re
@@ -14,9 +13,11 @@ import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from conftest import Forget, command
 
 from forget.errors import validated
 from forget.settings.reading import read_sweep
@@ -54,21 +55,16 @@ def commands(page: str = README) -> list[str]:
     return [line.partition("#")[0].strip() for line in lines if line.strip()]
 
 
-def forget(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", *words]
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "FORGET"))} | {
-        "PYTHONPATH": str(ROOT)
-    }
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path) -> Path:
+def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path, cluster: None) -> Path:
     """A working directory in which quickstart.toml, a small stand-in for the spec of that name, has been run."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "quickstart.toml").write_text(STUDY.format(folder=toy_tasks), encoding="utf-8")
-    done = forget(folder, "sweep", "quickstart.toml")
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("MLFLOW_TRACKING_URI", "FORGET_STORE"):
+            patch.delenv(name, raising=False)
+        assert command("sweep", "quickstart.toml") == 0
     return folder
 
 
@@ -102,19 +98,22 @@ def test_make_alone_lists_every_target() -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "command", [line for line in commands() if line.startswith("forget ") and line != "forget ui"]
+    "line", [line for line in commands() if line.startswith("forget ") and line != "forget ui"]
 )
-def test_forget_commands_run(command: str, study: Path) -> None:
+def test_forget_commands_run(
+    line: str, study: Path, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study)
     # The same command on the small study: its spec, its model, its tasks.
-    words = command.removeprefix("forget ").split()
+    words = line.removeprefix("forget ").split()
     small = {"quickstart": "quickstart.toml", "science": "vowels"}
     words = [small.get(word, word.replace("smollm2-135m-world", "tiny-vowels")) for word in words]
     if words[0] == "probe":
         folders = tomllib.loads((study / "quickstart.toml").read_text())["base"]["folders"]
         words += ["--folder", folders[0], "--examples", "24"]
-    done = forget(study, *words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    code, out, error = forget(*words)
+    assert code == 0, error
+    assert out.strip()
 
 
 def test_forget_ui_serves_the_runs_to_this_machine_alone(study: Path) -> None:
@@ -170,38 +169,24 @@ def test_the_item_of_ones_own_is_read(tmp_path: Path) -> None:
     assert record.choices[record.answer] == json.loads(item)["choices"][0]
 
 
-def test_the_python_of_the_readme_loads_a_forgotten_model(study: Path) -> None:
-    code = blocks("python")[-1]
-    code = (
-        code.replace("smollm2-135m", "tiny").replace("world", "vowels")
-        + "\nprint(model.parameters)"
-    )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=study,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("90496")
+def test_the_python_of_the_readme_loads_a_forgotten_model(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code = blocks("python")[-1].replace("smollm2-135m", "tiny").replace("world", "vowels")
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102  it is the README's
+    assert names["model"].parameters == 90_496
 
 
-@pytest.mark.skipif(
-    not hasattr(importlib.import_module("forget"), "load_model"),
-    reason="forget.load_model is not there yet",
-)
-def test_the_python_of_ones_own_model_runs(tmp_path: Path) -> None:
+def test_the_python_of_ones_own_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (code,) = [code for code in blocks("python") if "load_model" in code]
-    code = code.replace("smollm2-135m", "tiny")
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.match(r"0\.\d", done.stdout.splitlines()[-1])
+    exec(code.replace("smollm2-135m", "tiny"), {})  # noqa: S102  it is the README's
+    assert re.match(r"0\.\d", capsys.readouterr().out.splitlines()[-1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

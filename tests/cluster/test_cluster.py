@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,16 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from apiserver import ApiServer, Log
+from conftest import command
 
 from forget.errors import BadInput
 from forget.settings.reading import read_sweep
 from pipelines import cluster
+from pipelines.cluster import logs, rayjob, server
 from pipelines.cluster.manifests import job_name, parse, render_sweep, tag_of, worker_resources
 
 ROOT = Path(__file__).parents[2]
@@ -126,12 +130,12 @@ class Operator:
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiServer]:
     """A cluster that has everything, and ~/.kube/config that knows it as "here"."""
-    server = ApiServer()
+    made = ApiServer()
     notes = {"storageclass.kubernetes.io/is-default-class": "true"}
-    server.put("StorageClass", "standard", metadata={"annotations": notes})
+    made.put("StorageClass", "standard", metadata={"annotations": notes})
     for name in ("forget-client", "mlflow-server", "postgres", "seaweedfs"):
-        server.put("Secret", name)
-    address = f"http://127.0.0.1:{server.server_port}"
+        made.put("Secret", name)
+    address = f"http://127.0.0.1:{made.server_port}"
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -142,9 +146,9 @@ def api(tmp_path: Path) -> Iterator[ApiServer]:
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").write_text(json.dumps(config))
     (tmp_path / "study.toml").write_text(SPEC)
-    yield server
-    server.shutdown()
-    server.server_close()
+    yield made
+    made.shutdown()
+    made.server_close()
 
 
 @pytest.fixture
@@ -170,14 +174,16 @@ def start(home: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def forget(home: Path, *words: str) -> tuple[int, list[str], str]:
-    """Exit code, lines of stdout, stderr."""
-    with start(home, *words) as process:
-        try:
-            out, error = process.communicate(timeout=60)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, out.splitlines(), error
+    """`forget cluster ...` in this process: exit code, lines of stdout, stderr."""
+    out, error = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+        patch.chdir(home)
+        patch.setenv("HOME", str(home))
+        patch.delenv("KUBECONFIG", raising=False)
+        for module in (logs, rayjob, server):
+            patch.setattr(module, "POLL_SECONDS", 0.1)
+        code = command("cluster", *words)
+    return code, out.getvalue().splitlines(), error.getvalue()
 
 
 SWEEP = ("sweep", "study.toml", "--context", "here", "--tag", "abc", "--dirty")
@@ -630,14 +636,18 @@ def test_ui_needs_a_deployment(api: ApiServer, tmp_path: Path) -> None:
         spec=pod,
         status={"phase": "Running"},
     )
-    _, lines, _ = forget(tmp_path, "ui", "--context", "here", "--port", "5999")
-    assert lines[0].startswith(
+    # It becomes kubectl.
+    with start(tmp_path, "ui", "--context", "here", "--port", "5999") as process:
+        out, _ = process.communicate(timeout=120)
+    assert out.startswith(
         "MLflow: http://127.0.0.1:5999, until Ctrl-C; user and password: kubectl --context here "
     )
     assert "/api/v1/namespaces/forget/pods/mlflow-0/portforward" in api.unknown
 
 
-@pytest.mark.parametrize("overlay", ["cpu", "pvc", "kueue"])
+@pytest.mark.parametrize(
+    "overlay", ["cpu", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pvc", "kueue"))]
+)
 def test_dry_run_of_a_sweep_prints_what_kubectl_accepts_and_applies_nothing(
     overlay: str, operator: Operator, tmp_path: Path
 ) -> None:
@@ -664,7 +674,7 @@ def test_dry_run_of_deploy_prints_what_kubectl_accepts_and_applies_nothing(
 
 def accepted(home: Path, manifests: str, line: str) -> None:
     env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"} | {"HOME": str(home)}
-    command = [
+    apply = [
         "kubectl",
         "--context",
         "here",
@@ -675,7 +685,7 @@ def accepted(home: Path, manifests: str, line: str) -> None:
         "-",
     ]
     done = subprocess.run(
-        command, input=manifests, env=env, capture_output=True, text=True, timeout=60
+        apply, input=manifests, env=env, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert line in done.stdout
@@ -812,7 +822,7 @@ def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:
     assert container["image"] == "r.example.com/f:abc"
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until

@@ -62,8 +62,13 @@ def rendered(folder: str) -> str:
     return run.stdout
 
 
-def objects(folder: str) -> list[Object]:
+@cache
+def parsed(folder: str) -> list[Object]:
     return list(yaml.safe_load_all(rendered(folder)))
+
+
+def objects(folder: str) -> list[Object]:
+    return deepcopy(parsed(folder))
 
 
 @cache
@@ -174,13 +179,21 @@ def test_kubernetes_accepts_them(version, written):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@cache
+def rayjob() -> jsonschema.protocols.Validator:
+    schema = json.loads(SCHEMA.read_text())
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_kuberay_accepts_the_sweep(folder):
     if not SCHEMA.exists():
         pytest.skip(f"the schema of a RayJob is missing: {SCHEMA}")
     jobs = [one for one in objects(folder) if one["kind"] == "RayJob"]
     assert len(jobs) == 1
-    jsonschema.validate(jobs[0], json.loads(SCHEMA.read_text()))
+    rayjob().validate(jobs[0])
     assert len(jobs[0]["metadata"]["name"]) <= 47
 
 

@@ -203,6 +203,7 @@ def test_a_table_gives_every_estimate_four_columns(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_needs_nothing_beside_itself(tmp_path: Path) -> None:
     sweep = sweep_of("a", "b", model=["tiny", "small"], forget__lr=[1e-4, 2e-4])
     page = page_of(sweep, {"a": KEEPS, "b": LOSES}, tmp_path, n=60, layers=4)

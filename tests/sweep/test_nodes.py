@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from servers import S3, mlflow_server, postgres, seaweedfs
+from servers import S3, mlflow_server, needs, postgres, seaweedfs
 
 from forget.preflight import identify
 from forget.results.outcome import Outcome
@@ -245,6 +245,9 @@ def undisturbed(
     long: Trial, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Store, dict[str, Outcome]]:
     """The trials of the sweep, run one after the other in this process."""
+    # A fixture of the module comes before `nodes`, which would skip the tests only when the trials
+    # have run.
+    needs("psycopg2")
     store = Store(tmp_path_factory.mktemp("undisturbed"))
     outcomes = [run_trial(overlay(long, {"seed": seed}), store=store) for seed in SEEDS]
     return store, {outcome.id: outcome for outcome in outcomes}

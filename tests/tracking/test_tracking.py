@@ -44,7 +44,7 @@ FIRST, SECOND = SWEEP.trials()
 
 
 @pytest.fixture
-def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path, database: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return a store in a working directory that has MLflow's; the environment has a secret."""
     (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -510,7 +510,7 @@ def server(port: int, folder: Path) -> Iterator[None]:
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with (
                 contextlib.suppress(OSError),
