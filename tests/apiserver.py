@@ -1,4 +1,7 @@
-"""As much of a Kubernetes API server as kubectl needs, on loopback: discovery, objects, server-side apply, breaking logs."""
+"""As much of a Kubernetes API server as kubectl needs, on loopback.
+
+It has discovery, objects, server-side apply and breaking logs.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def plural(kind: str) -> str:
 
 
 class Log:
-    """What a container writes; a reader may be cut off after a number of lines."""
+    """Lines that a container writes; a reader may be cut off after a number of them."""
 
     def __init__(self, cuts: tuple[int, ...] = ()) -> None:
         self.lines: list[str] = []
@@ -60,7 +63,10 @@ class Log:
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Objects by (plural, name); `react` is told of each that is applied, and plays the controllers."""
+    """Objects by (plural, name).
+
+    `react` is told of each that is applied, and plays the controllers.
+    """
 
     daemon_threads = True
 
@@ -74,11 +80,11 @@ class ApiServer(ThreadingHTTPServer):
         """(method, plural, name), in order."""
         self.gets: Counter[str] = Counter()
         self.lists: Counter[str] = Counter()
-        """How often an object, and all objects, of a kind were asked for."""
+        """Times that an object, and all objects, of a kind were asked for."""
         self.unknown: list[str] = []
         """Paths that nothing is at."""
         self.away = 0
-        """How many of the next requests are refused."""
+        """Number of the next requests that are refused."""
         self._numbers = itertools.count(1)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -32,7 +32,7 @@ STAYS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.88}
 UNLEARNED = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
 
 PROBED = {"base": 0.5, "learned": 1.0, "forgotten": 0.9}
-"""How strongly a probe reads the answer, by phase."""
+"""Strength with which a probe reads the answer, by phase."""
 
 
 def answer(
@@ -66,13 +66,14 @@ def finished(
     probed: Mapping[str, float] = PROBED,
     measured: bool = False,
 ) -> tuple[Outcome, list[Row]]:
-    """Finish a trial as run_trial would leave it; with its measures only if `measured` asks for them.
+    """Finish a trial as run_trial would leave it.
 
     Args:
         mass: option mass after forgetting.
         shares: by task, the share of the chosen option after learning; by default it rises with the
             accuracy.
         spreads: by task, the variability after learning.
+        measured: computes the measures, too.
     """
     id = trial.id("data")
     rows = []

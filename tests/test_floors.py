@@ -1,4 +1,7 @@
-"""The rooms of the house: imports go downward only, and the science runs where there is neither Ray nor MLflow."""
+"""The rooms of the house: imports go downward only.
+
+The science runs where there is neither Ray nor MLflow.
+"""
 
 import ast
 import subprocess

@@ -1,5 +1,6 @@
-"""Run each command of README.md and CONTRIBUTING.md, and those of docs/kubernetes.md as far as they
-go without a cluster.
+"""Run each command of README.md and CONTRIBUTING.md.
+
+Those of docs/kubernetes.md are run as far as they go without a cluster.
 """
 
 import importlib
@@ -64,7 +65,7 @@ def forget(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path) -> Path:
-    """A working directory in which quickstart.toml, a small stand-in for the spec of that name, has been run."""
+    """Run quickstart.toml, a small stand-in for the spec of that name, in a directory."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "quickstart.toml").write_text(STUDY.format(folder=toy_tasks), encoding="utf-8")
     done = forget(folder, "sweep", "quickstart.toml")
@@ -214,7 +215,7 @@ def test_every_file_a_page_names_is_there(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as links name them."""
+    """Return the headings of a page as links name them."""
     titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 

@@ -1,4 +1,4 @@
-"""Prose and density that no linter knows: how docstrings begin, and how much one expression holds."""
+"""Prose and density that no linter knows: first words of docstrings, size of expressions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A trial learns, forgets and is measured; what it promises of its Rows, its sharing and its refusals."""
+"""A trial learns, forgets and is measured, and keeps its promises.
+
+These are of its Rows, its sharing and its refusals.
+"""
 
 import json
 import math
@@ -38,7 +41,7 @@ SHORT = {
 
 
 def stages(trial: Trial, store: Store) -> list[str]:
-    """The stages that running the trial goes through."""
+    """Run the trial, and return the stages that it goes through."""
     seen: list[Event] = []
     run_trial(trial, seen.append, store)
     return [event.stage for event in seen if isinstance(event, StageStarted)]
@@ -242,7 +245,10 @@ def test_a_trial_loads_its_model_once_and_ends_as_one_that_finds_it_learned(
 
 
 def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: Path) -> None:
-    """Before learning, all tasks look at the same weights: T tasks take T scorings of test sets as others, not T (T - 1)."""
+    """T tasks take T scorings of test sets as others, not T (T - 1).
+
+    Before learning, all of them look at the same weights.
+    """
     store, alone = Store(tmp_path / "shared"), Store(tmp_path / "alone")
     first = overlay(quick, {**SHORT, "evaluate_on": ["upper", "world"], "evaluation_examples": 12})
     second = overlay(first, {"task": "upper", "evaluate_on": ["vowels", "world"]})

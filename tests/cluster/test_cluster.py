@@ -1,4 +1,4 @@
-"""The same sweep on Kubernetes: the real kubectl against an emulated API server."""
+"""A sweep on Kubernetes: the real kubectl against an emulated API server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ main()
 
 
 class Operator:
-    """Plays KubeRay and the other controllers: what is applied becomes healthy; a RayJob goes through the given script."""
+    """KubeRay and the other controllers, played.
+
+    What is applied becomes healthy; a RayJob goes through the given script.
+    """
 
     def __init__(self, api: ApiServer) -> None:
         self.api = api
@@ -125,7 +128,7 @@ class Operator:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiServer]:
-    """A cluster that has everything, and ~/.kube/config that knows it as "here"."""
+    """Start a cluster that has everything, which ~/.kube/config knows as "here"."""
     server = ApiServer()
     notes = {"storageclass.kubernetes.io/is-default-class": "true"}
     server.put("StorageClass", "standard", metadata={"annotations": notes})

@@ -1,4 +1,7 @@
-"""The images: what their Dockerfiles promise; slow: they are built, and a sweep is run in containers as a cluster would."""
+"""The images: what their Dockerfiles promise.
+
+Slow: they are built, and a sweep is run in containers as a cluster would.
+"""
 
 import ast
 import json
@@ -55,7 +58,10 @@ slow = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def steps(dockerfile: str) -> list[list[str]]:
-    """Its stages, each a list of instructions in one line; what precedes the first stage is left out."""
+    """Return its stages, each a list of instructions of one line.
+
+    What precedes the first stage is left out.
+    """
     text = re.sub(
         r"^\s*#.*\n", "", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE
     )
@@ -174,7 +180,7 @@ def command(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """podman and buildah work, and keep what they make to themselves; a folder for this run."""
+    """Let podman and buildah keep what they make to themselves; return a folder for this run."""
     path = os.environ["PATH"] + ":/usr/sbin:/usr/lib/podman:/usr/libexec/podman"
     if missing := [tool for tool in TOOLS if not shutil.which(tool, path=path)]:
         pytest.skip(f"needs {', '.join(missing)}: {INSTALL}")
@@ -198,7 +204,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def stand_in(folder: Path) -> str:
-    """The name of the stand-in, made unless it is there."""
+    """Return the name of the stand-in, made unless it is there."""
     if subprocess.run(["podman", "image", "exists", STAND_IN]).returncode:
         root = folder / "base"
         packages = "--include=ca-certificates,python3,python3-pip,python3-venv"
@@ -219,7 +225,10 @@ def stand_in(folder: Path) -> str:
 
 
 def pip_settings(folder: Path) -> list[str]:
-    """Options for a build in which pip finds what it finds on this machine: indices, certificates, folders of wheels."""
+    """Return options for a build in which pip finds what it finds on this machine.
+
+    That is indices, certificates and folders of wheels.
+    """
     listed = command(sys.executable, "-m", "pip", "config", "list").stdout
     found = re.findall(r"^(?::env:|global)\.([\w-]+)=(.+)$", listed, flags=re.MULTILINE)
     settings = {key: ast.literal_eval(value).split() for key, value in found}
@@ -244,7 +253,7 @@ def pip_settings(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def images(containers: Path) -> Images:
-    """Made by `make image`, on the stand-in or on the base that $BASE names."""
+    """Make the images by `make image`, on the stand-in or on the base that $BASE names."""
     base = os.environ.get("BASE") or stand_in(containers)
     options = [
         "--layers",
@@ -359,7 +368,7 @@ class Cluster:
     def run(
         self, image: str, *words: str, options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """What a container says until it ends."""
+        """Run a container until it ends, and return what it said."""
         run = [
             "podman",
             "run",
@@ -375,7 +384,10 @@ class Cluster:
     def start(
         self, name: str, image: str, script: str, ready: str, options: tuple[str, ...] = ()
     ) -> None:
-        """A container under a name, once `ready`, a port and path, answers 200, as a kubelet's probe would ask."""
+        """Start a container under a name.
+
+        Return once `ready`, a port and path, answers 200, as a kubelet's probe would ask.
+        """
         container = f"{self.network}-{name}"
         self.started.append(container)
         run = [
@@ -424,7 +436,7 @@ def answers(address: str) -> bool:
 
 @contextmanager
 def network(options: list[str]) -> Iterator[Cluster]:
-    """Ends with every container that was started, and the network itself, gone."""
+    """Make a network; it and every container started in it are gone at the end."""
     cluster = Cluster(f"forget-{secrets.token_hex(4)}", options)
     command("podman", "network", "create", cluster.network)
     try:
@@ -446,7 +458,10 @@ print(json.dumps([parents, trials, forget.load_forgotten("tiny", "sentiment").pa
 
 
 class TestCluster:
-    """A head, a worker, a tracking server: three containers, and a fourth that submits, as KubeRay's would."""
+    """A head, a worker, a tracking server: three containers.
+
+    A fourth submits, as KubeRay's would.
+    """
 
     pytestmark = slow
 

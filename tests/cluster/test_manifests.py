@@ -1,4 +1,7 @@
-"""The manifests as kubectl renders them: valid, restricted, complete, and open to exactly the pairs that a table names."""
+"""The manifests as kubectl renders them.
+
+They are valid, restricted, complete, and open to exactly the pairs that a table names.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,7 @@ def secrets() -> dict[str, dict[str, str]]:
 
 
 def pods(found: list[Object]) -> Iterator[Pod]:
-    """The pods of all objects, with the containers that KubeRay adds to those of a RayJob."""
+    """Yield the pods of all objects, with the containers that KubeRay adds to a RayJob's."""
     for one in found:
         about, spec = one["metadata"], one.get("spec", {})
         templates = {}
@@ -139,7 +142,10 @@ def folder(request) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """A file for each folder: its objects, but for the RayJob, which no package knows: its pods are there instead."""
+    """Write a file for each folder: its objects.
+
+    In place of the RayJob, which no package knows, stand its pods.
+    """
     root = tmp_path_factory.mktemp("rendered")
     for folder in FOLDERS:
         found = objects(folder)
@@ -197,7 +203,10 @@ def test_the_spec_that_ships_is_a_study_of_one_small_trial():
 
 
 def offences(spec: Object) -> list[str]:
-    """What Pod Security "restricted" refuses of a pod, any SELinux options, and a root file system that can be written."""
+    """Name what Pod Security "restricted" refuses of a pod.
+
+    So are any SELinux options, and a root file system that can be written.
+    """
     found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
     allowed = {
         "configMap",
@@ -269,7 +278,7 @@ def test_the_check_of_pods_finds_what_is_wrong():
 
 @pytest.mark.parametrize("folder", [*OVERLAYS, *SERVERS])
 def test_every_namespace_enforces_restricted_and_denies_by_default(folder):
-    """What is in a namespace comes with it: its labels, and a policy over all pods that opens nothing."""
+    """A namespace comes with its labels, and a policy over all pods that opens nothing."""
     found = objects(folder)
     namespaces = {
         one["metadata"]["name"]: one["metadata"]["labels"]
@@ -362,7 +371,7 @@ def test_what_pods_name_exists(folder):
 
 
 def token_holders(spec: Object) -> set[str]:
-    """The containers of a pod that can read a token of the Kubernetes API."""
+    """Return the containers of a pod that can read a token of the Kubernetes API."""
     if spec.get("automountServiceAccountToken") is not False:
         return {part["name"] for part in containers(spec)}
     tokens = {
@@ -429,14 +438,17 @@ def test_the_autoscaler_finds_its_token_where_ray_looks_for_it():
 
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_ray_asks_for_a_token(folder):
-    """KubeRay makes the Secret and sets mode and token in every container of Ray's that does not set them itself."""
+    """KubeRay makes the Secret.
+
+    It sets mode and token in every container of Ray's that does not set them itself.
+    """
     (job,) = (one for one in objects(folder) if one["kind"] == "RayJob")
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert "RAY_AUTH" not in rendered(folder)
 
 
 def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_path):
-    """Kustomize renames what a RayJob refers to, and its images, though it does not know the kind."""
+    """Kustomize does not know the kind, but renames what a RayJob refers to, and its images."""
     parts = [
         os.path.relpath(ROOT / f"k8s/components/{name}", tmp_path.resolve())
         for name in ("gpu", "kueue", "pvc")
@@ -611,7 +623,10 @@ def selected(selector: Object, labels: Mapping[str, str]) -> bool:
 
 
 def meant(peer: Object, who: Peer) -> bool:
-    """Whether a peer of a policy means this one. An address block is taken to mean pods as well: some networks do so."""
+    """Tell whether a peer of a policy means this one.
+
+    An address block is taken to mean pods as well: some networks do so.
+    """
     if block := peer.get("ipBlock"):
         address = ipaddress.ip_address(who.address)
         excepted = any(address in ipaddress.ip_network(part) for part in block.get("except", []))
@@ -626,7 +641,10 @@ def meant(peer: Object, who: Peer) -> bool:
 
 
 def permits(policies: list[Object], way: str, who: Peer, other: Peer, port: int) -> bool:
-    """Whether the policies over `who` let it be reached by ("Ingress") or reach ("Egress") the other at the TCP port."""
+    """Tell whether the policies over `who` let it and the other meet at the TCP port.
+
+    With "Ingress" it is reached by the other, with "Egress" it reaches the other.
+    """
     if who.namespace != "forget":
         return True
     over = [
@@ -669,7 +687,7 @@ def open_pairs(
 
 
 def together(*folders: str) -> list[Object]:
-    """What a cluster holds after these folders were applied."""
+    """Return what a cluster holds after these folders were applied."""
     return list(
         {
             (one["kind"], one["metadata"]["name"]): one
@@ -682,7 +700,7 @@ def together(*folders: str) -> list[Object]:
 def table(
     found: list[Object], *parts: dict[tuple[str, str], set[int]]
 ) -> dict[tuple[str, str], set[int]]:
-    """The parts added up; and every pod of ours may ask for names."""
+    """Add the parts up; every pod of ours may also ask for names."""
     wanted: dict[tuple[str, str], set[int]] = {}
     roles = [pod.labels["forget/role"] for pod in pods(found)]
     for part in ({(name, "dns"): {53} for name in [*roles, "unlabelled"]}, OURS, *parts):

@@ -1,4 +1,4 @@
-"""What a sweep will cost."""
+"""Costs of a sweep, told beforehand."""
 
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
 
 
 def long_task(folder: Path, train: int, test: int) -> str:
-    """A task of two-letter questions, the last of each split so many letters long."""
+    """Write a task of two-letter questions, the last of each split so many letters long."""
     splits = {
         split: [
             {
