@@ -43,13 +43,18 @@ SHORT = {"PersistentVolumeClaim": ["pvc"]}
 
 def plural(kind: str) -> str:
     name = kind.lower()
-    return (
-        f"{name[:-1]}ies"
-        if name.endswith("y")
-        else f"{name}es"
-        if name.endswith("ss")
-        else f"{name}s"
-    )
+    if name.endswith("y"):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith("ss") else f"{name}s"
+
+
+def kind_of(kinds: str) -> tuple[tuple[str, str], str]:
+    """Return a kind by its plural, after its group and version."""
+    for group, known in KINDS.items():
+        for kind in known:
+            if plural(kind) == kinds:
+                return group, kind
+    raise KeyError(kinds)
 
 
 class Log:
@@ -280,9 +285,7 @@ class Handler(BaseHTTPRequestHandler):
                 if kind == kinds and selected(one, query)
             ]
             self.server.lists[kinds] += 1
-            group, kind = next(
-                (gv, kind) for gv, known in KINDS.items() for kind in known if plural(kind) == kinds
-            )
+            group, kind = kind_of(kinds)
             version = "/".join(filter(None, group))
             self.answer(
                 {

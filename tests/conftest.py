@@ -118,10 +118,11 @@ def toy_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for item in splits["train"][:24]
     ]
     write_task(folder / "vowels", 'prompt = "{question}"\nfamily = "letters"', **splits, near=near)
-    upper = {
-        split: [{**item, "question": str(item["question"]).upper()} for item in splits[split]]
-        for split in ("train", "test")
-    }
+    upper = {}
+    for split in ("train", "test"):
+        upper[split] = [
+            {**item, "question": str(item["question"]).upper()} for item in splits[split]
+        ]
     write_task(folder / "upper", 'prompt = "{question}"\nfamily = "letters"', **upper)
     return folder
 

@@ -1,7 +1,7 @@
 """Ways in which what a user hands in, or what lies in a store, gets broken.
 
-They are drawn by hypothesis and run by tests/test_broken.py. A mutation changes one thing in a folder. Whether what is left is still valid is for the platform to
-say.
+They are drawn by hypothesis and run by tests/test_broken.py. A mutation changes one thing in a
+folder. Whether what is left is still valid is for the platform to say.
 """
 
 import json
@@ -65,7 +65,7 @@ LOOSE = [
     ),
     *([], [[]], [0], ["x", "x"], {}, {"x": 1}, {"low": 1, "high": 0}, {"": {"": []}}),
 ]
-"""Values where others should stand: other types, ranges' ends, empty things, letters of all kinds."""
+"""Values of the wrong kind: other types, ranges' ends, empty things, letters of every kind."""
 
 loose = st.sampled_from(LOOSE) | st.integers() | st.floats() | st.text(max_size=8)
 
@@ -93,13 +93,10 @@ def toml(value: Any) -> str:
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of every value in a tree of tables and lists, the tree's own aside."""
-    inner = (
-        tree.items()
-        if isinstance(tree, dict)
-        else enumerate(tree)
-        if isinstance(tree, list)
-        else ()
-    )
+    if isinstance(tree, dict):
+        inner = tree.items()
+    else:
+        inner = enumerate(tree) if isinstance(tree, list) else ()
     for key, value in inner:
         yield (*path, key)
         yield from places(value, (*path, key))

@@ -90,7 +90,10 @@ class S3:
         pages = (
             self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         )
-        return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", ())}
+        sizes = {}
+        for page in pages:
+            sizes |= {found["Key"]: found["Size"] for found in page.get("Contents", ())}
+        return sizes
 
     def read(self, bucket: str, key: str) -> bytes:
         return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -170,7 +173,8 @@ def postgres(
         }
         settings["max_connections"] = connections
         serve = [*become, *again, str(binaries / "postgres"), "-D", str(data / "db")]
-        serve += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        for name, value in settings.items():
+            serve += ["-c", f"{name}={value}"]
         create = [
             str(binaries / "createdb"),
             f"--host={ip}",
@@ -200,7 +204,8 @@ def postgres(
 def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
     """Start SeaweedFS as an S3 store without buckets, with its owner's key.
 
-    It listens on `ip` alone, at free ports. Data lie in folder/seaweedfs, the log in folder/seaweedfs.log.
+    It listens on `ip` alone, at free ports. Data lie in folder/seaweedfs, the log in
+    folder/seaweedfs.log.
     """
     weed = shutil.which(
         "weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -211,10 +216,8 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
     rights = {"owner": ["Admin"]}
-    rights |= {
-        bucket: [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")]
-        for bucket in BUCKETS
-    }
+    for bucket in BUCKETS:
+        rights[bucket] = [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")]
     keys = {name: (secrets.token_hex(10), secrets.token_hex(20)) for name in rights}
     identities = [
         {
@@ -392,7 +395,8 @@ class Server:
             said = self.command[0]
             if process.poll() is not None:
                 raise RuntimeError(
-                    f"{said} ended with exit code {process.returncode} while starting:\n{tail(self.log)}"
+                    f"{said} ended with exit code {process.returncode} while starting:"
+                    f"\n{tail(self.log)}"
                 )
             if time.monotonic() > until:
                 raise RuntimeError(

@@ -3,6 +3,7 @@
 Accuracies, confidences and probes of their trials are known to the digit.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -107,21 +108,27 @@ def finished(
                     answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
                     for i, ok in enumerate(right)
                 ]
-    probes = tuple(
-        ProbeScore(
-            phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
-            accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+    probes = []
+    for phase, position, control, layer in itertools.product(
+        PHASES, trial.probe.positions, (False, True), range(layers)
+    ):
+        height = np.sin(np.pi * (layer + 1) / (layers + 1))
+        value = 0.5 + (0 if control else 0.35 * height * probed[phase])
+        probes.append(
+            ProbeScore(
+                phase=phase,
+                task=trial.task,
+                position=position,
+                layer=layer,
+                control=control,
+                l2=1.0,
+                accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+            )
         )
-        for phase in PHASES
-        for position in trial.probe.positions
-        for control in (False, True)
-        for layer in range(layers)
-        for value in [0.5 + (0 if control else 0.35 * np.sin(np.pi * (layer + 1) / (layers + 1)) * probed[phase])]
-    )  # fmt: skip
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {}, probes=probes, likeness=tuple(likeness),
-        parameters=134_515_008, seconds=90.0,
+        measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {},
+        probes=tuple(probes), likeness=tuple(likeness), parameters=134_515_008, seconds=90.0,
     )  # fmt: skip
     return outcome, rows
 

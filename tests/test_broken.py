@@ -1,7 +1,7 @@
 """Whatever is broken costs one sentence that names the place, and exit code 2.
 
-It may be in what a user hands in or in finished trials. What can be computed again from what was handed in, the store's shared entries, is: to the same
-bytes, with a word about it.
+It may be in what a user hands in or in finished trials. What can be computed again from what was
+handed in, the store's shared entries, is: to the same bytes, with a word about it.
 """
 
 import hashlib
@@ -160,13 +160,24 @@ def world(toy_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     store = Store(root / ".forget")
 
     def files(*folders: str) -> list[str]:
-        paths = [path for folder in folders for path in sorted(store.root.glob(f"{folder}/*/*"))]
+        paths = []
+        for folder in folders:
+            paths += sorted(store.root.glob(f"{folder}/*/*"))
         return [str(path.relative_to(root)) for path in paths if path.name != "sums.json"]
 
     run_trial(overlay(trial, {"forget.lr": 1e-2}), store=store)
     world = World(root, files("trials"), files("learned", "measured"))
     run_trial(overlay(trial, {"forget.lr": 1e-2, "seed": 1}), store=store)
     return world
+
+
+def kind_of(path: Path) -> str:
+    """Name the kind of what lies at a path; no link is followed."""
+    if path.is_symlink():
+        return "link"
+    if path.is_dir():
+        return "folder"
+    return "file" if path.is_file() else "other"
 
 
 def snapshot(root: Path) -> dict[str, str]:
@@ -176,15 +187,7 @@ def snapshot(root: Path) -> dict[str, str]:
     """
     found = {}
     for path in sorted(root.rglob("*")):
-        kind = (
-            "link"
-            if path.is_symlink()
-            else "folder"
-            if path.is_dir()
-            else "file"
-            if path.is_file()
-            else "other"
-        )
+        kind = kind_of(path)
         if path.suffix != ".lock":
             found[str(path.relative_to(root))] = (
                 hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else kind
@@ -193,7 +196,7 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def wrong_with(code: int, error: str, before: dict[str, str], after: dict[str, str]) -> str | None:
-    """Say what a refusal must not be like; None where all is as promised."""
+    """Say what is wrong with a refusal; None where all is as promised."""
     if code not in (0, 2):
         return f"exit code {code}"
     if code == 0:
@@ -210,7 +213,7 @@ def wrong_with(code: int, error: str, before: dict[str, str], after: dict[str, s
 
 
 def wrong_with_mending(code: int, error: str, world: World, root: Path) -> str | None:
-    """Say what a mending must not be like; None where all is as promised."""
+    """Say what is wrong with a mending; None where all is as promised."""
     if code != 0:
         return f"exit code {code}"
     if error.count("is damaged (") != error.count("it is thrown away and made again"):

@@ -4,6 +4,7 @@ Those of docs/kubernetes.md are run as far as they go without a cluster.
 """
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -141,7 +142,8 @@ def test_forget_ui_serves_the_runs_to_this_machine_alone(study: Path) -> None:
                 psutil.Process(server.pid),
                 *psutil.Process(server.pid).children(recursive=True),
             ]
-            assert not [word for process in tree for word in process.cmdline() if "sqlite" in word]
+            words = itertools.chain(*(process.cmdline() for process in tree))
+            assert not [word for word in words if "sqlite" in word]
         finally:
             os.killpg(server.pid, 15)
 

@@ -4,6 +4,7 @@ No path leaves its folder; on pages, in tables and figures and at a terminal nam
 """
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -230,7 +231,7 @@ def test_a_comparison_of_hostile_experiments_is_text(tmp_path: Path) -> None:
     for path in paths:
         if path.suffix == ".csv":
             with path.open(newline="", encoding="utf-8") as file:
-                cells = [cell for row in csv.reader(file) for cell in row]
+                cells = list(itertools.chain(*csv.reader(file)))
             assert not [cell for cell in cells if re.match(r"[=+@\t\r]|-(?!\d)", cell)]
 
 

@@ -42,7 +42,8 @@ HEAD = """\
 2026-11-25 20:08:12,157\tSUCC cli.py:67 -- \x1b[32mJob 'study' submitted successfully\x1b[39m
 2026-11-25 20:08:12,157\tINFO cli.py:330 -- \x1b[36mNext steps\x1b[39m
 2026-11-25 20:08:12,157\tINFO cli.py:331 -- Query the logs of the job:
-2026-11-25 20:08:12,161\tINFO cli.py:351 -- Tailing logs until the job exits (disable with --no-wait):
+2026-11-25 20:08:12,161\tINFO cli.py:351 -- Tailing logs until the job exits \
+(disable with --no-wait):
 2026-11-25 20:08:12,120\tINFO job_manager.py:581 -- Runtime env is setting up.
 Running entrypoint for job study: forget sweep /spec/spec.toml --address auto""".splitlines()
 AGAIN = [HEAD[0], *HEAD[-2:]]
@@ -53,7 +54,8 @@ GOOD = """\
 BAD = """\
 2026-11-25 20:08:25,936\tINFO sdk.py:520 -- WebSocket closed for job bad with close code 1000
 2026-11-25 20:08:25,943\tERR cli.py:75 -- \x1b[31mJob 'study' failed\x1b[39m
-2026-11-25 20:08:25,943\tINFO cli.py:89 -- Status message: Job entrypoint command failed with exit code 1, last available logs:
+2026-11-25 20:08:25,943\tINFO cli.py:89 -- Status message: \
+Job entrypoint command failed with exit code 1, last available logs:
 2026-11-25 20:08:12,120\tINFO job_manager.py:581 -- Runtime env is setting up.
 Running entrypoint for job study: forget sweep /spec/spec.toml --address auto
 started  vowels
@@ -454,7 +456,8 @@ def test_another_spec_of_that_name_is_not_taken_for_the_one_that_runs(
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, lines) == (2, [])
     assert error.startswith(
-        "forget: sweep-study runs another version of study.toml: wait for it, or stop it with: kubectl "
+        "forget: sweep-study runs another version of study.toml:"
+        " wait for it, or stop it with: kubectl "
     )
     assert not operator.api.written
 
@@ -493,7 +496,8 @@ def is_away(api: ApiServer) -> None:
 LACKS = {
     "operator": (
         no_operator,
-        "has no KubeRay operator (no rayjobs.ray.io); install it with: helm install kuberay-operator",
+        "has no KubeRay operator (no rayjobs.ray.io);"
+        " install it with: helm install kuberay-operator",
     ),
     "default storage class": (
         no_default,
@@ -501,11 +505,13 @@ LACKS = {
     ),
     "storage class": (
         no_class,
-        "has no default storage class for the volumes; after installing one, make one the default: kub",
+        "has no default storage class for the volumes;"
+        " after installing one, make one the default: kub",
     ),
     "secrets": (
         no_secrets,
-        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with: kubectl",
+        "lacks the Secrets forget-client, mlflow-server in namespace forget;"
+        " make random ones with: kubectl",
     ),
     "answer": (is_away, 'cluster "here": '),
 }
@@ -752,7 +758,8 @@ def test_the_tag_is_the_commit_and_a_dirty_tree_is_refused(
     (tmp_path / "code.py").write_text("2")
     with pytest.raises(
         BadInput,
-        match=rf"commit {commit} names the image and lacks your changes of code.py: commit them, or",
+        match=rf"commit {commit} names the image and lacks your changes of code.py:"
+        r" commit them, or",
     ):
         tag_of(None, dirty=False, spec=tmp_path / "my.toml")
     with pytest.raises(BadInput, match="DIRTY=1"):

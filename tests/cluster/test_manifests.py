@@ -6,6 +6,7 @@ They are valid, restricted, complete, and open to exactly the pairs that a table
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import os
 import re
@@ -125,6 +126,13 @@ def containers(spec: Object) -> list[Object]:
     return spec.get("initContainers", []) + spec["containers"]
 
 
+def all_containers(found: list[Object]) -> Iterator[tuple[Pod, Object]]:
+    """Yield every container of the pods of all objects, after its pod."""
+    for pod in pods(found):
+        for part in containers(pod.spec):
+            yield pod, part
+
+
 def as_yaml(pod: Pod) -> str:
     about = {
         "name": pod.name,
@@ -162,11 +170,7 @@ def test_every_folder_renders(folder):
     names = [(one["kind"], one["metadata"]["name"]) for one in found]
     assert len(names) == len(set(names))
     assert {one["metadata"].get("namespace", "forget") for one in found} == {"forget"}
-    assert all(
-        re.fullmatch(r"\S+:[\w.-]+", part["image"])
-        for pod in pods(found)
-        for part in containers(pod.spec)
-    )
+    assert all(re.fullmatch(r"\S+:[\w.-]+", part["image"]) for _, part in all_containers(found))
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -251,13 +255,12 @@ def test_pods_are_restricted(folder):
     assert {
         pod.name: offences(pod.spec) for pod in pods(objects(folder)) if offences(pod.spec)
     } == {}
-    parts = [(pod.name, part) for pod in pods(objects(folder)) for part in containers(pod.spec)]
     # Nothing else of theirs can be written.
-    assert [
-        name
-        for name, part in parts
-        if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}
-    ] == []
+    without_tmp = []
+    for pod, part in all_containers(objects(folder)):
+        if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}:
+            without_tmp.append(pod.name)
+    assert without_tmp == []
 
 
 def test_the_check_of_pods_finds_what_is_wrong():
@@ -326,9 +329,23 @@ def test_checkov_finds_nothing(written):
 
 
 def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
-    """(kind, name, key or None) of all that a pod names."""
+    """Yield (kind, name, key or None) of all that a pod names."""
     if account := spec.get("serviceAccountName"):
         yield "ServiceAccount", account, None
+    yield from references_of_volumes(spec)
+    for part in containers(spec):
+        for source in part.get("envFrom", []):
+            for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+                if field in source:
+                    yield kind, source[field]["name"], None
+        for variable in part.get("env", []):
+            for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
+                if reference := variable.get("valueFrom", {}).get(field):
+                    yield kind, reference["name"], reference["key"]
+
+
+def references_of_volumes(spec: Object) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (kind, name, key or None) of all that a pod's volumes name."""
     for volume in spec.get("volumes", []):
         for source, kind, field in (
             ("configMap", "ConfigMap", "name"),
@@ -345,15 +362,6 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
                     ("ConfigMap", source["configMap"]["name"], item["key"])
                     for item in source["configMap"]["items"]
                 )
-    for part in containers(spec):
-        for source in part.get("envFrom", []):
-            for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
-                if field in source:
-                    yield kind, source[field]["name"], None
-        for variable in part.get("env", []):
-            for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
-                if reference := variable.get("valueFrom", {}).get(field):
-                    yield kind, reference["name"], reference["key"]
 
 
 def missing(found: list[Object]) -> set[tuple[str, str, str | None]]:
@@ -361,9 +369,12 @@ def missing(found: list[Object]) -> set[tuple[str, str, str | None]]:
     there |= {("Secret", name): set(data) for name, data in secrets().items()}
     # Kubernetes puts it into every namespace.
     there["ConfigMap", "kube-root-ca.crt"] = {"ca.crt"}
-    wanted = {reference for pod in pods(found) for reference in references(pod.spec)}
-    known = {(*of, key) for of, keys in there.items() for key in (None, *keys)}
-    return wanted - known
+    lacking: set[tuple[str, str, str | None]] = set()
+    for pod in pods(found):
+        lacking.update(references(pod.spec))
+    for of, keys in there.items():
+        lacking -= {(*of, key) for key in (None, *keys)}
+    return lacking
 
 
 def test_what_pods_name_exists(folder):
@@ -374,28 +385,23 @@ def token_holders(spec: Object) -> set[str]:
     """Return the containers of a pod that can read a token of the Kubernetes API."""
     if spec.get("automountServiceAccountToken") is not False:
         return {part["name"] for part in containers(spec)}
-    tokens = {
-        volume["name"]
-        for volume in spec.get("volumes", [])
-        if any(
-            "serviceAccountToken" in source
-            for source in volume.get("projected", {}).get("sources", [])
-        )
-    }
-    return {
-        part["name"]
-        for part in containers(spec)
-        if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}
-    }
+    tokens = set()
+    for volume in spec.get("volumes", []):
+        sources = volume.get("projected", {}).get("sources", [])
+        if any("serviceAccountToken" in source for source in sources):
+            tokens.add(volume["name"])
+    holders = set()
+    for part in containers(spec):
+        if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}:
+            holders.add(part["name"])
+    return holders
 
 
 def test_only_the_autoscaler_holds_a_token_of_the_kubernetes_api():
-    holders = {
-        (folder, pod.name, name)
-        for folder in FOLDERS
-        for pod in pods(objects(folder))
-        for name in token_holders(pod.spec)
-    }
+    holders = set()
+    for folder in FOLDERS:
+        for pod in pods(objects(folder)):
+            holders |= {(folder, pod.name, name) for name in token_holders(pod.spec)}
     assert holders == {
         (folder, "sweep-spec-head", "autoscaler")
         for folder in OVERLAYS
@@ -474,7 +480,9 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
                 "patches": [
                     {
                         "target": {"kind": "RayJob"},
-                        "patch": '[{"op": "replace", "path": "/metadata/name", "value": "sweep-mine"}]',
+                        "patch": json.dumps(
+                            [{"op": "replace", "path": "/metadata/name", "value": "sweep-mine"}]
+                        ),
                     }
                 ],
             }
@@ -482,7 +490,7 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
     )
     found = objects(str(tmp_path))
     job = next(one for one in found if one["kind"] == "RayJob")
-    images = {part["image"] for pod in pods(found) for part in containers(pod.spec)}
+    images = {part["image"] for _, part in all_containers(found)}
     specs = [one for one in found if one["metadata"]["name"].startswith("forget-spec")]
     assert job["metadata"]["name"] == "sweep-mine"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "forget"
@@ -517,7 +525,9 @@ def test_secrets_are_random_and_agree():
     ours = secrets()
     secrets.cache_clear()
     others = secrets()
-    values = {(name, key): value for name, data in ours.items() for key, value in data.items()}
+    values = {}
+    for name, data in ours.items():
+        values |= {(name, key): value for key, value in data.items()}
     fixed = {at for at, value in values.items() if others[at[0]][at[1]] == value}
     assert fixed == {("forget-client", "MLFLOW_TRACKING_USERNAME")}
     assert len(set(values.values())) == len(values) - 1, (
@@ -546,13 +556,10 @@ def test_the_example_of_secrets_has_their_keys_and_no_value():
     assert {name: set(data) for name, data in example.items()} == {
         name: set(data) for name, data in secrets().items()
     }
-    free = [
-        data[key]
-        for data in example.values()
-        for key in data
-        if key not in ("MLFLOW_TRACKING_USERNAME", "s3.json")
-    ]
-    assert set(free) == {"CHANGE-ME"}
+    free = set()
+    for data in example.values():
+        free |= {data[key] for key in data if key not in ("MLFLOW_TRACKING_USERNAME", "s3.json")}
+    assert free == {"CHANGE-ME"}
     credentials = [
         one["credentials"] for one in json.loads(example["seaweedfs"]["s3.json"])["identities"]
     ]
@@ -652,7 +659,7 @@ def permits(policies: list[Object], way: str, who: Peer, other: Peer, port: int)
         for one in policies
         if way in one["policyTypes"] and selected(one["podSelector"], who.labels)
     ]
-    for rule in (rule for one in over for rule in one.get(way.lower(), [])):
+    for rule in itertools.chain(*(one.get(way.lower(), []) for one in over)):
         ports = [item["port"] for item in rule.get("ports", []) if item["protocol"] == "TCP"]
         peers = rule.get("from" if way == "Ingress" else "to", [])
         if (not rule.get("ports") or port in ports) and (
@@ -688,13 +695,8 @@ def open_pairs(
 
 def together(*folders: str) -> list[Object]:
     """Return what a cluster holds after these folders were applied."""
-    return list(
-        {
-            (one["kind"], one["metadata"]["name"]): one
-            for folder in folders
-            for one in objects(folder)
-        }.values()
-    )
+    found = itertools.chain(*map(objects, folders))
+    return list({(one["kind"], one["metadata"]["name"]): one for one in found}.values())
 
 
 def table(

@@ -142,11 +142,9 @@ def test_hidden_states_are_those_of_the_models_own_forward(model: LanguageModel)
     some = examples()
     found = score(model, some, states=("first", "last", "mean"))
     first, last, mean = found.answers["first"], found.answers["last"], found.answers["mean"]
-    options = [
-        (number, example, option)
-        for number, example in enumerate(some)
-        for option in example.options
-    ]
+    options = []
+    for number, example in enumerate(some):
+        options += [(number, example, option) for option in example.options]
     assert len(options) == len(first) == len(last) == len(mean)
     for at, (number, example, option) in enumerate(options):
         _, states, prompt = plainly(model, example, option)

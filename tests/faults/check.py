@@ -191,9 +191,11 @@ def _broken_versions(cell: Cell, expected: Undisturbed) -> Iterator[str]:
         if run is None or model is None:
             yield f"version {version.version} without {'its run' if run is None else 'its model'}"
         elif model.status != "READY" or model.source_run_id != version.run_id:
-            yield f"version {version.version}: its model is {model.status}, of run {model.source_run_id}"
+            about = f"its model is {model.status}, of run {model.source_run_id}"
+            yield f"version {version.version}: {about}"
         elif run.data.tags.get("forget.model") != f"{MODEL}/{version.version}":
-            yield f"version {version.version} is not what its run names: {run.data.tags.get('forget.model')}"
+            named = run.data.tags.get("forget.model")
+            yield f"version {version.version} is not what its run names: {named}"
         elif not any(
             f"/models/{model.model_id}/" in f"/{key}" and key.endswith(".safetensors")
             for key in stored

@@ -22,6 +22,11 @@ from forget.tasks.task import Example
 BYTES = language_model.tiny().tokenizer
 
 
+def taken(lengths: list[int], row: list[int]) -> int:
+    """Sum the lengths of the examples in a row."""
+    return sum(lengths[i] for i in row)
+
+
 def marking(*closing: str) -> PreTrainedTokenizerBase:
     """Make a tokenizer: it opens a text with <s>, ends it with `closing`, has a token "e:"."""
     letters = ["<s>", "</s>", *map(chr, range(32, 127))]
@@ -206,19 +211,20 @@ def test_a_plan_holds_every_example_once_within_the_budget() -> None:
     draw = random.Random("plan")
     lengths = [draw.randrange(1, 80) for _ in range(200)] + [500]
     found = list(batches.first_fit(lengths, budget=256))
-    assert sorted(i for rows in found for row in rows for i in row) == list(range(len(lengths)))
+    every = itertools.chain(*itertools.chain(*found))
+    assert sorted(every) == list(range(len(lengths)))
     # The first is longer than the budget; what shares its row costs nothing.
     assert found[0][0][0] == 200
     assert len(found[0]) == 1
     for rows in found[1:]:
-        width = max(lengths[i] for row in rows for i in row)
+        width = max(lengths[i] for i in itertools.chain(*rows))
         assert lengths[rows[0][0]] == width
-        assert all(sum(lengths[i] for i in row) <= width for row in rows)
+        assert all(taken(lengths, row) <= width for row in rows)
         assert width * len(rows) <= 256
     for rows, following in itertools.pairwise(found):
-        width, left = lengths[rows[0][0]], [lengths[i] for row in following for i in row]
+        width, left = lengths[rows[0][0]], [lengths[i] for i in itertools.chain(*following)]
         assert width >= max(left)
-        assert all(sum(lengths[i] for i in row) + min(left) > width for row in rows), (
+        assert all(taken(lengths, row) + min(left) > width for row in rows), (
             "room was left for the next example"
         )
 
@@ -234,5 +240,5 @@ def test_little_of_a_training_step_is_padding() -> None:
         lengths = [draw.randrange(10, 60) for _ in range(16)]
         tokens += sum(lengths)
         for rows in batches.first_fit(lengths, budget=512):
-            computed += len(rows) * max(sum(lengths[i] for i in row) for row in rows)
+            computed += len(rows) * max(taken(lengths, row) for row in rows)
     assert computed <= 1.15 * tokens

@@ -120,7 +120,8 @@ def refusal(name: str, call: Callable[[str], object] = sources.check) -> str:
 def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     assert (
         refusal("gpt-2")
-        == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name"; did you mean "gpt2"?'
+        == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name";'
+        ' did you mean "gpt2"?'
     )
     assert (
         refusal("smollm2-135m/31")

@@ -236,10 +236,11 @@ def test_each_epoch_has_its_own_order_and_its_own_labels() -> None:
     assert sorted(fixed[:10]) == pytest.approx(sorted(fixed[10:]), rel=1e-4)
     assert fixed[:10] != pytest.approx(fixed[10:], rel=1e-2)
     changing = losses(lambda epoch: [Labelled(e, epoch) for e in examples()])
-    by_label = [
-        sorted(losses(lambda epoch, label=label: [Labelled(e, label) for e in examples()])[:10])
-        for label in (0, 1)
-    ]  # type: ignore[misc]
+
+    def always(label: int) -> list[float]:
+        return sorted(losses(lambda epoch: [Labelled(e, label) for e in examples()])[:10])
+
+    by_label = [always(0), always(1)]
     assert sorted(changing[:10]) == pytest.approx(by_label[0], rel=1e-4)
     assert sorted(changing[10:]) == pytest.approx(by_label[1], rel=1e-4)
     assert by_label[0] != pytest.approx(by_label[1], rel=1e-2)
@@ -427,11 +428,11 @@ def test_bf16_computes_in_half_and_keeps_weights_whole() -> None:
         assert weight.dtype == torch.float32
         assert not torch.equal(weight, full[name]), name
     # The direction of training is the same.
-    moved = [
-        torch.cat([(after[name] - start[name]).flatten() for name in start])
-        for after in (full, half)
-    ]
-    assert functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.95
+
+    def moved(after: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([(after[name] - start[name]).flatten() for name in start])
+
+    assert functional.cosine_similarity(moved(full), moved(half), dim=0) > 0.95
     # At this rate a step is below what bf16 can tell apart from nothing, 2^-9 of a norm's weight of
     # 1.
     slight = trained(bf16=True, settings=SETTINGS.model_copy(update={"lr": 1e-5}))[
