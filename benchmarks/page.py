@@ -23,13 +23,13 @@ HERE = Path(__file__).parent
 
 
 class Grown(Part):
-    """What a size of a study costs (benchmarks.growth.Curve)."""
+    """Cost of a study by one of its sizes (benchmarks.growth.Curve)."""
 
     what: str
     of: str
     values: tuple[int, ...]
     seconds: tuple[float, ...]
-    """Of the processor, by value."""
+    """Time of the processor, by value."""
     megabytes: tuple[float, ...]
     exponent: float
     bound: float
@@ -49,7 +49,7 @@ class Record(Part):
 
 
 def write(record: Record, folder: Path) -> None:
-    """performance.json and performance.md."""
+    """Write performance.json and performance.md."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "performance.json").write_text(
         record.model_dump_json(indent=1) + "\n", encoding="utf-8"
@@ -62,14 +62,14 @@ def read(folder: Path) -> Record:
 
 
 def beside(record: Record, folder: Path) -> Record:
-    """A new record with the results and the growth of the one in the folder, if that is of the same kind."""
+    """Return a new record with results and growth of the one in the folder, if of its kind."""
     if not (folder / "performance.json").exists() or (before := read(folder)).quick != record.quick:
         return record
     return record.model_copy(update={"results": before.results, "growth": before.growth})
 
 
 def with_result(record: Record, result: Result) -> Record:
-    """The record with a result in the place of the one of the same row, or at the end of its room."""
+    """Return the record with a result in the place of its row's, or at the end of its room."""
 
     def row(one: Result) -> tuple[str, str, str]:
         return one.room, one.work, one.against
@@ -88,7 +88,7 @@ def reasons() -> dict[str, str]:
 
 
 def table(record: Record) -> Table:
-    """For a terminal."""
+    """Return the results as a table for a terminal."""
     found = Table("work", "against", title="quick" if record.quick else None)
     for name in ("ours", "theirs", "ratio (min-max)", "target", "met"):
         found.add_column(name, justify="right", no_wrap=True)
@@ -106,7 +106,7 @@ def table(record: Record) -> Table:
 
 
 def cells(result: Result) -> list[str]:
-    """Ours, theirs, ratio, target, met."""
+    """Return ours, theirs, ratio, target, met."""
     ours, theirs = _middle(result.ours, result.tokens), _middle(result.theirs, result.tokens)
     return [
         ours,
@@ -118,7 +118,7 @@ def cells(result: Result) -> list[str]:
 
 
 def page(record: Record, why: dict[str, str]) -> str:
-    """docs/performance.md."""
+    """Return the text of docs/performance.md."""
     command = f"make bench{'-quick' if record.quick else ''}"
     where = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     rounds = sorted({len(result.ours) for result in record.results if result.ours}) or [
@@ -157,7 +157,7 @@ UNEXPLAINED = "Not explained yet: benchmarks/why.toml."
 
 
 def _about(room: str) -> str:
-    """The module's docstring, read without importing what the module compares with."""
+    """Return the module's docstring, without importing what the module compares with."""
     (path,) = HERE.rglob(f"{room}.py")
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
@@ -168,24 +168,25 @@ def _rows(results: Sequence[Result]) -> str:
 
 
 def growth_table(growth: Sequence[Grown]) -> str:
-    """In Markdown."""
+    """Return the table of growth in Markdown."""
     head = ["what", "of", "values", "seconds", "megabytes", "exponent", "at most", "met"]
     rows = []
     for one in growth:
-        listed = [
-            ", ".join(f"{n:.3g}" for n in numbers) for numbers in (one.seconds, one.megabytes)
-        ]
         values = ", ".join(map(str, one.values))
+        seconds = ", ".join(f"{n:.3g}" for n in one.seconds)
+        megabytes = ", ".join(f"{n:.3g}" for n in one.megabytes)
         met = "yes" if one.exponent <= one.bound else "no"
-        rows.append(
-            [one.what, one.of, values, *listed, f"{one.exponent:.2f}", f"{one.bound:g}", met]
-        )
+        costs = [seconds, megabytes, f"{one.exponent:.2f}", f"{one.bound:g}"]
+        rows.append([one.what, one.of, values, *costs, met])
     return markdown(head, rows)
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    lines = []
+    for row in (head, ["---"] * len(head), *rows):
+        line = " | ".join(cell.replace("|", "/") for cell in row)
+        lines.append(f"| {line} |")
+    return "\n".join(lines)
 
 
 def _middle(seconds: Sequence[float], tokens: int) -> str:

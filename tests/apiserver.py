@@ -1,4 +1,7 @@
-"""As much of a Kubernetes API server as kubectl needs, on loopback: discovery, objects, server-side apply, breaking logs."""
+"""As much of a Kubernetes API server as kubectl needs, on loopback.
+
+It has discovery, objects, server-side apply and breaking logs.
+"""
 
 from __future__ import annotations
 
@@ -40,17 +43,22 @@ SHORT = {"PersistentVolumeClaim": ["pvc"]}
 
 def plural(kind: str) -> str:
     name = kind.lower()
-    return (
-        f"{name[:-1]}ies"
-        if name.endswith("y")
-        else f"{name}es"
-        if name.endswith("ss")
-        else f"{name}s"
-    )
+    if name.endswith("y"):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith("ss") else f"{name}s"
+
+
+def kind_of(kinds: str) -> tuple[tuple[str, str], str]:
+    """Return a kind by its plural, after its group and version."""
+    for group, known in KINDS.items():
+        for kind in known:
+            if plural(kind) == kinds:
+                return group, kind
+    raise KeyError(kinds)
 
 
 class Log:
-    """What a container writes; a reader may be cut off after a number of lines."""
+    """Lines that a container writes; a reader may be cut off after a number of them."""
 
     def __init__(self, cuts: tuple[int, ...] = ()) -> None:
         self.lines: list[str] = []
@@ -60,7 +68,10 @@ class Log:
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Objects by (plural, name); `react` is told of each that is applied, and plays the controllers."""
+    """Objects by (plural, name).
+
+    `react` is told of each that is applied, and plays the controllers.
+    """
 
     daemon_threads = True
 
@@ -74,11 +85,11 @@ class ApiServer(ThreadingHTTPServer):
         """(method, plural, name), in order."""
         self.gets: Counter[str] = Counter()
         self.lists: Counter[str] = Counter()
-        """How often an object, and all objects, of a kind were asked for."""
+        """Times that an object, and all objects, of a kind were asked for."""
         self.unknown: list[str] = []
         """Paths that nothing is at."""
         self.away = 0
-        """How many of the next requests are refused."""
+        """Number of the next requests that are refused."""
         self._numbers = itertools.count(1)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -274,9 +285,7 @@ class Handler(BaseHTTPRequestHandler):
                 if kind == kinds and selected(one, query)
             ]
             self.server.lists[kinds] += 1
-            group, kind = next(
-                (gv, kind) for gv, known in KINDS.items() for kind in known if plural(kind) == kinds
-            )
+            group, kind = kind_of(kinds)
             version = "/".join(filter(None, group))
             self.answer(
                 {

@@ -1,4 +1,7 @@
-"""What tests share: a task that the tiny model learns in a second, and a trial of it that has been run."""
+"""Fixtures that tests share.
+
+Among them are a task that the tiny model learns in a second, and a trial of it that has been run.
+"""
 
 import gc
 import json
@@ -50,9 +53,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _imports_are_no_garbage() -> None:
-    """Training collects garbage when it ends, which takes a third of a second where all of torch has to be looked through.
+    """Collect garbage once a file, so that what earlier tests left is looked through no more.
 
-    What the tests before have left is looked through once a file, and no more.
+    Training collects garbage when it ends, which takes a third of a second where all of torch has
+    to be looked through.
     """
     gc.collect()
     gc.freeze()
@@ -115,7 +119,10 @@ def write_task(folder: Path, wording: str, **splits: list[dict[str, object]]) ->
 
 @pytest.fixture(scope="session")
 def toy_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two tasks for `Trial.folders`: "vowels" with every split, "upper" with train and test only."""
+    """Write a folder of two tasks for `Trial.folders`.
+
+    "vowels" has every split, "upper" train and test only.
+    """
     folder = tmp_path_factory.mktemp("tasks")
     splits = {split: letters(split, n) for split, n in SIZES.items()}
     near = [
@@ -128,17 +135,18 @@ def toy_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for item in splits["train"][:24]
     ]
     write_task(folder / "vowels", 'prompt = "{question}"\nfamily = "letters"', **splits, near=near)
-    upper = {
-        split: [{**item, "question": str(item["question"]).upper()} for item in splits[split]]
-        for split in ("train", "test")
-    }
+    upper = {}
+    for split in ("train", "test"):
+        upper[split] = [
+            {**item, "question": str(item["question"]).upper()} for item in splits[split]
+        ]
     write_task(folder / "upper", 'prompt = "{question}"\nfamily = "letters"', **upper)
     return folder
 
 
 @pytest.fixture(scope="session")
 def quick(toy_tasks: Path) -> Trial:
-    """A trial of a second or so, in which the tiny model learns "vowels" and forgets it."""
+    """Return a trial of a second or so, in which the tiny model learns "vowels" and forgets it."""
     return Trial(
         task="vowels",
         model="tiny",
@@ -164,7 +172,7 @@ def finished(quick: Trial, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying it does not."""
+    """Make an empty MLflow database; that takes seconds, copying it does not."""
     from mlflow.tracking import MlflowClient
 
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
@@ -174,7 +182,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are saved as one pixel, for tests of what stands beside them: to draw one takes a third of a second."""
+    """Save figures as one pixel, for tests of what stands beside them.
+
+    To draw one takes a third of a second.
+    """
     from matplotlib.figure import Figure
     from PIL import Image
 

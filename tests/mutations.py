@@ -1,7 +1,7 @@
-"""Ways in which what a user hands in, or what lies in a store, gets broken: drawn by hypothesis, run by tests/test_broken.py.
+"""Ways in which what a user hands in, or what lies in a store, gets broken.
 
-A mutation changes one thing in a folder. Whether what is left is still valid is for the platform to
-say.
+They are drawn by hypothesis and run by tests/test_broken.py. A mutation changes one thing in a
+folder. Whether what is left is still valid is for the platform to say.
 """
 
 import json
@@ -65,9 +65,7 @@ LOOSE = [
     ),
     *([], [[]], [0], ["x", "x"], {}, {"x": 1}, {"low": 1, "high": 0}, {"": {"": []}}),
 ]
-"""What may stand where something else should: other types, ranges' ends, empty things, letters of
-every kind.
-"""
+"""Values of the wrong kind: other types, ranges' ends, empty things, letters of every kind."""
 
 loose = st.sampled_from(LOOSE) | st.integers() | st.floats() | st.text(max_size=8)
 
@@ -75,7 +73,7 @@ ALPHABET = b"\0\x01\n\r\t \"'{}[]=,.:#\\-0179eaz\x7f\x80\xc3\xff"
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it within a line. It has no null."""
+    """Write a value as TOML has it within a line. TOML has no null."""
     if isinstance(value, dict):
         return (
             "{"
@@ -94,14 +92,11 @@ def toml(value: Any) -> str:
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a tree of tables and lists, the tree's own aside."""
-    inner = (
-        tree.items()
-        if isinstance(tree, dict)
-        else enumerate(tree)
-        if isinstance(tree, list)
-        else ()
-    )
+    """Yield the path of every value in a tree of tables and lists, the tree's own aside."""
+    if isinstance(tree, dict):
+        inner = tree.items()
+    else:
+        inner = enumerate(tree) if isinstance(tree, list) else ()
     for key, value in inner:
         yield (*path, key)
         yield from places(value, (*path, key))
@@ -109,7 +104,7 @@ def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def trees(draw: st.DrawFn, tree: Any, values: st.SearchStrategy[Any] = loose) -> tuple[str, Any]:
-    """The tree with one value replaced, removed, added under another key, or moved to a misspelt one."""
+    """Draw the tree with one value replaced, removed, doubled or moved to a misspelt key."""
     tree = json.loads(json.dumps(tree))
     path = draw(st.sampled_from(list(places(tree))))
     *above, last = path
@@ -136,7 +131,10 @@ Change = Callable[[bytes], bytes]
 
 @st.composite
 def damage(draw: st.DrawFn, size: int, rough: bool = True) -> tuple[str, Change]:
-    """Bytes cut off, flipped or overwritten; `rough`, of a text, also removed, put in, or encoded anew."""
+    """Draw bytes cut off, flipped or overwritten.
+
+    Those of a text are, if `rough`, also removed, put in, or encoded anew.
+    """
     whole: dict[str, Change] = {
         "as UTF-16": lambda text: text.decode(errors="replace").encode("utf-16"),
         "as UTF-8 with a mark": lambda text: b"\xef\xbb\xbf" + text,
@@ -212,7 +210,7 @@ def written(name: str, how: str, text: str | bytes) -> Mutation:
 
 @st.composite
 def specs(draw: st.DrawFn, root: Path, name: str, fields: dict[str, Any]) -> Mutation:
-    """A spec with another value or key somewhere, or its file damaged."""
+    """Draw a spec with another value or key somewhere, or its file damaged."""
     if draw(st.integers(0, 3)) == 0:
         return draw(spoilt_files(root, [name]))
     how, tree = draw(trees(fields))
@@ -223,7 +221,10 @@ def specs(draw: st.DrawFn, root: Path, name: str, fields: dict[str, Any]) -> Mut
 
 @st.composite
 def trials(draw: st.DrawFn, root: Path, name: str, fields: dict[str, Any]) -> Mutation:
-    """A trial's JSON with something that is surely no number of epochs somewhere: a valid one would run."""
+    """Draw a trial's JSON with something that is surely no number of epochs somewhere.
+
+    A valid trial would run.
+    """
     if draw(st.integers(0, 3)) == 0:
         return draw(spoilt_files(root, [name]))
     wrong = st.sampled_from(
@@ -247,7 +248,7 @@ def trials(draw: st.DrawFn, root: Path, name: str, fields: dict[str, Any]) -> Mu
 
 @st.composite
 def task_folders(draw: st.DrawFn, root: Path, task: str) -> Mutation:
-    """A task with a file damaged, or a line of one that is not what it should be."""
+    """Draw a task with a file damaged, or a line of one that is not what it should be."""
     splits = [f"{task}/{split}.jsonl" for split in ("train", "test", "validation", "near")]
     if draw(st.integers(0, 2)) == 0:
         return draw(spoilt_files(root, [*splits, f"{task}/task.toml"]))
@@ -294,7 +295,7 @@ def safetensors_of(header: dict[str, Any], data: bytes) -> bytes:
 
 @st.composite
 def json_fields(draw: st.DrawFn, root: Path, name: str) -> Mutation:
-    """A file of JSON with another value or key somewhere."""
+    """Draw a file of JSON with another value or key somewhere."""
     fields = json.loads((root / name).read_text())
     if "model" in fields:
         # Of a vocabulary's tokens, a few: each is a place, and most of them are alike.
@@ -305,7 +306,7 @@ def json_fields(draw: st.DrawFn, root: Path, name: str) -> Mutation:
 
 @st.composite
 def model_folders(draw: st.DrawFn, root: Path, name: str) -> Mutation:
-    """A model with a file damaged or gone, another tokenizer, or tensors that are not what they should be."""
+    """Draw a model with a file damaged or gone, another tokenizer, or wrong tensors."""
     files = ("model.safetensors", "tokenizer.json", "tokenizer_config.json")
     weights = f"{name}/model.safetensors"
     kind = draw(st.sampled_from(["files", "tokenizer.json", "header", "tensors", "tensors"]))

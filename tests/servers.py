@@ -1,4 +1,6 @@
-"""The servers of a cluster as real processes on this machine: PostgreSQL, an S3 store (SeaweedFS), MLflow's tracking server.
+"""The servers of a cluster as real processes on this machine.
+
+They are PostgreSQL, an S3 store (SeaweedFS) and MLflow's tracking server.
 
 Each is a context manager, stopped when the block ends, and by the kernel should the tests be
 killed. What they keep is thrown away, so they are stopped at once.
@@ -48,7 +50,7 @@ are, but for addresses.
 
 
 BUCKETS = ("mlflow", "forget")
-"""What a cluster keeps in its object store: artifacts, and the store of sweeps."""
+"""Buckets of a cluster's object store: artifacts, and the store of sweeps."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class S3:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What boto3, s3fs and MLflow read."""
+        """Return the variables that boto3, s3fs and MLflow read."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -88,7 +90,10 @@ class S3:
         pages = (
             self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         )
-        return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", ())}
+        sizes = {}
+        for page in pages:
+            sizes |= {found["Key"]: found["Size"] for found in page.get("Contents", ())}
+        return sizes
 
     def read(self, bucket: str, key: str) -> bytes:
         return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -102,12 +107,12 @@ class Tracking:
     user: str
     password: str = field(repr=False)
     backend: dict[str, str] = field(repr=False)
-    """The server's own environment: the database, the S3 store, the secrets, the admin's password."""
+    """The server's own environment: database, S3 store, secrets, the admin's password."""
     server: "Server | None" = field(default=None, repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs: no database, no S3."""
+        """Return the variables that a client needs: no database, no S3."""
         return {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_USERNAME": self.user,
@@ -168,7 +173,8 @@ def postgres(
         }
         settings["max_connections"] = connections
         serve = [*become, *again, str(binaries / "postgres"), "-D", str(data / "db")]
-        serve += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        for name, value in settings.items():
+            serve += ["-c", f"{name}={value}"]
         create = [
             str(binaries / "createdb"),
             f"--host={ip}",
@@ -196,9 +202,10 @@ def postgres(
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
-    """SeaweedFS as an S3 store without buckets, and its owner's key. Listens on `ip` alone, at free ports.
+    """Start SeaweedFS as an S3 store without buckets, with its owner's key.
 
-    Data lie in folder/seaweedfs, the log in folder/seaweedfs.log.
+    It listens on `ip` alone, at free ports. Data lie in folder/seaweedfs, the log in
+    folder/seaweedfs.log.
     """
     weed = shutil.which(
         "weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -209,10 +216,8 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
     rights = {"owner": ["Admin"]}
-    rights |= {
-        bucket: [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")]
-        for bucket in BUCKETS
-    }
+    for bucket in BUCKETS:
+        rights[bucket] = [f"{right}:{bucket}" for right in ("Read", "Write", "List", "Tagging")]
     keys = {name: (secrets.token_hex(10), secrets.token_hex(20)) for name in rights}
     identities = [
         {
@@ -287,7 +292,10 @@ def seaweedfs(folder: Path, ip: str = "127.0.0.1") -> Iterator[S3]:
 def mlflow_server(
     folder: Path, database: Database, s3: S3, ip: str = "127.0.0.1", workers: int = 1
 ) -> Iterator[Tracking]:
-    """MLflow's server over the database, which is migrated first, and its bucket, which is made. Logs to folder/mlflow.log."""
+    """Start MLflow's server over the database, which is migrated first.
+
+    Its bucket is made. It logs to folder/mlflow.log.
+    """
     for module in ("psycopg2", "flask_wtf", "prometheus_flask_exporter"):
         needs(module)
     lines = (BASE / "mlflow.env").read_text().splitlines()
@@ -329,7 +337,10 @@ def mlflow_server(
 
 
 def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
-    """What the container of that Deployment, Job or CronJob in mlflow/base runs, $(NAME) replaced as Kubernetes does it."""
+    """Return what the container of that Deployment, Job or CronJob in mlflow/base runs.
+
+    $(NAME) is replaced as Kubernetes does it.
+    """
     files = [yaml.safe_load_all(path.read_text()) for path in BASE.glob("*.yaml")]
     (found,) = [
         made
@@ -343,7 +354,7 @@ def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
 
 
 def clean(home: Path) -> dict[str, str]:
-    """This process's environment without what names a server or a store."""
+    """Return this process's environment without what names a server or a store."""
     names = ("MLFLOW_", "AWS_", "FORGET_", "PG")
     return {key: value for key, value in os.environ.items() if not key.startswith(names)} | {
         "HOME": str(home)
@@ -352,7 +363,7 @@ def clean(home: Path) -> dict[str, str]:
 
 @dataclass
 class Server:
-    """A process that serves for as long as a block lasts, and can be stopped and started again meanwhile."""
+    """A process that serves while a block lasts; it can be stopped and started again meanwhile."""
 
     command: Sequence[str]
     log: Path
@@ -363,7 +374,7 @@ class Server:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when `ready` says so.
+        """Start the process, and return when `ready` says so.
 
         Raises:
             RuntimeError: it died or was not ready in time; the text is the end of its log.
@@ -384,7 +395,8 @@ class Server:
             said = self.command[0]
             if process.poll() is not None:
                 raise RuntimeError(
-                    f"{said} ended with exit code {process.returncode} while starting:\n{tail(self.log)}"
+                    f"{said} ended with exit code {process.returncode} while starting:"
+                    f"\n{tail(self.log)}"
                 )
             if time.monotonic() > until:
                 raise RuntimeError(
@@ -449,7 +461,7 @@ def tail(log: Path) -> str:
 
 
 def status(url: str) -> int:
-    """The HTTP status; 0 where nobody answers."""
+    """Return the HTTP status; 0 where nobody answers."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status
@@ -460,7 +472,10 @@ def status(url: str) -> int:
 
 
 def free_ports(number: int, ip: str = "127.0.0.1") -> list[int]:
-    """Different ones, below those that the kernel and Ray give to connections, so that they are still free when needed."""
+    """Find different ports that are still free when needed.
+
+    They lie below those that the kernel and Ray give to connections.
+    """
     draw = random.SystemRandom()  # tests that run side by side must not draw alike
     with contextlib.ExitStack() as stack:
         ports: list[int] = []

@@ -1,7 +1,7 @@
-"""Whatever is broken, in what a user hands in or in finished trials, costs one sentence that names the place, and exit code 2.
+"""Whatever is broken costs one sentence that names the place, and exit code 2.
 
-What can be computed again from what was handed in, the store's shared entries, is: to the same
-bytes, with a word about it.
+It may be in what a user hands in or in finished trials. What can be computed again from what was
+handed in, the store's shared entries, is: to the same bytes, with a word about it.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from forget.settings.trial import Trial
 from forget.storage.journal import Journal
 
 CASES = [100, pytest.param(1000, marks=pytest.mark.slow)]
-"""Of all kinds together, in `make test` and in `make test-slow`."""
+"""Cases of all kinds together, in `make test` and in `make test-slow`."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,21 @@ class World:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is broken, and how that is read."""
+    """A kind of thing that is broken, and the command that reads it."""
 
     mutations: Callable[[World], st.SearchStrategy[Mutation]]
-    """Of a working directory like the one given."""
+    """Mutations of a working directory like the one given."""
     command: str
     """Its words; {root} is the working directory."""
     share: float
-    """Of the cases."""
+    """Share of all cases."""
     broken: float
-    """Share of its cases that have to end refused or mended: mutations that leave all as it was prove
-    nothing.
+    """Share of its cases that have to end refused or mended.
+
+    Mutations that leave all as it was prove nothing.
     """
     heals: bool = False
-    """Whether it is mended instead of refused."""
+    """True where it is mended instead of refused."""
 
 
 KINDS = {
@@ -108,7 +109,7 @@ KINDS = {
 
 
 def fields() -> dict[str, Any]:
-    """A trial of a second, JSON and all: its learned checkpoint is that of `spec`'s first trial."""
+    """Return a trial of a second, whose learned checkpoint is that of `spec`'s first trial."""
     return {
         "task": "vowels",
         "model": "tiny",
@@ -126,7 +127,7 @@ def fields() -> dict[str, Any]:
 
 
 def spec(**base: str) -> dict[str, Any]:
-    """A sweep of two trials."""
+    """Return a sweep of two trials."""
     return {
         "description": "broken in many ways",
         "base": {key: value for key, value in fields().items() if key != "seed"} | base,
@@ -159,7 +160,9 @@ def world(toy_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     store = Store(root / ".forget")
 
     def files(*folders: str) -> list[str]:
-        paths = [path for folder in folders for path in sorted(store.root.glob(f"{folder}/*/*"))]
+        paths = []
+        for folder in folders:
+            paths += sorted(store.root.glob(f"{folder}/*/*"))
         return [str(path.relative_to(root)) for path in paths if path.name != "sums.json"]
 
     run_trial(overlay(trial, {"forget.lr": 1e-2}), store=store)
@@ -168,19 +171,23 @@ def world(toy_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+def kind_of(path: Path) -> str:
+    """Name the kind of what lies at a path; no link is followed."""
+    if path.is_symlink():
+        return "link"
+    if path.is_dir():
+        return "folder"
+    return "file" if path.is_file() else "other"
+
+
 def snapshot(root: Path) -> dict[str, str]:
-    """What lies under a folder, to the byte. Left out are the locks of those who look whether an entry is being made."""
+    """Return what lies under a folder, to the byte.
+
+    Left out are the locks of those who look whether an entry is being made.
+    """
     found = {}
     for path in sorted(root.rglob("*")):
-        kind = (
-            "link"
-            if path.is_symlink()
-            else "folder"
-            if path.is_dir()
-            else "file"
-            if path.is_file()
-            else "other"
-        )
+        kind = kind_of(path)
         if path.suffix != ".lock":
             found[str(path.relative_to(root))] = (
                 hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else kind
@@ -189,7 +196,7 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def wrong_with(code: int, error: str, before: dict[str, str], after: dict[str, str]) -> str | None:
-    """What a refusal must not be like; None where all is as promised."""
+    """Say what is wrong with a refusal; None where all is as promised."""
     if code not in (0, 2):
         return f"exit code {code}"
     if code == 0:
@@ -206,7 +213,7 @@ def wrong_with(code: int, error: str, before: dict[str, str], after: dict[str, s
 
 
 def wrong_with_mending(code: int, error: str, world: World, root: Path) -> str | None:
-    """The same of what is to be mended."""
+    """Say what is wrong with a mending; None where all is as promised."""
     if code != 0:
         return f"exit code {code}"
     if error.count("is damaged (") != error.count("it is thrown away and made again"):

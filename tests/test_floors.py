@@ -1,4 +1,7 @@
-"""The rooms of the house: imports go downward only, and the science runs where there is neither Ray nor MLflow."""
+"""The rooms of the house: imports go downward only.
+
+The science runs where there is neither Ray nor MLflow.
+"""
 
 import ast
 import subprocess
@@ -71,12 +74,10 @@ def imports(path: Path) -> tuple[str, ...]:
 
 def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
+    typing: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            typing.update(map(id, ast.walk(node)))
     for node in ast.walk(tree):
         if id(node) in typing:
             continue
@@ -88,18 +89,22 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def floor(name: str) -> int | None:
-    rooms = [
-        (len(room), number)
-        for number, rooms in enumerate(FLOORS)
-        for room in rooms
-        if f"{name}.".startswith(f"{room}.")
-    ]
-    return max(rooms)[1] if rooms else None
+    found = []
+    for number, rooms in enumerate(FLOORS):
+        found += [(len(room), number) for room in rooms if f"{name}.".startswith(f"{room}.")]
+    return max(found)[1] if found else None
 
 
-SOURCES = [
-    path for package in ("forget", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))
-]
+SOURCES = [*sorted((ROOT / "forget").rglob("*.py")), *sorted((ROOT / "pipelines").rglob("*.py"))]
+
+
+def users(package: str) -> list[Path]:
+    """Return the files that import a package."""
+    found = []
+    for path in SOURCES:
+        if package in {name.split(".")[0] for name in imports(path)}:
+            found.append(path)
+    return found
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module)
@@ -114,20 +119,14 @@ def test_imports_go_downward_only(path: Path) -> None:
 
 
 def test_the_platform_does_not_know_its_benchmarks() -> None:
-    assert not [
-        path
-        for path in SOURCES
-        if any(name.split(".")[0] == "benchmarks" for name in imports(path))
-    ]
+    assert not users("benchmarks")
 
 
 @pytest.mark.parametrize("package", DOORS)
 def test_a_package_is_imported_in_its_room_alone(package: str) -> None:
-    users = [
-        path for path in SOURCES if any(name.split(".")[0] == package for name in imports(path))
-    ]
-    assert users
-    assert not [path for path in users if not path.is_relative_to(ROOT / DOORS[package])]
+    found = users(package)
+    assert found
+    assert not [path for path in found if not path.is_relative_to(ROOT / DOORS[package])]
 
 
 def test_a_trial_needs_torch_transformers_and_accelerate_alone(

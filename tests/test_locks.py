@@ -1,4 +1,4 @@
-"""What the images install: all of it locked, by version and by hash, and nothing missing."""
+"""The packages that images install: all locked, by version and by hash, and none missing."""
 
 import importlib.metadata
 import re
@@ -19,7 +19,7 @@ IMAGE = {
     "python_version": "3.11",
     "sys_platform": "linux",
 }
-"""What markers of dependencies are held against, whatever machine the test runs on."""
+"""Environment for markers of dependencies, whatever machine the test runs on."""
 
 
 def lines(file: str) -> list[str]:
@@ -41,7 +41,7 @@ def project() -> dict:
 
 
 def needed(requirements: list[str]) -> set[str]:
-    """Canonical names of these and of all that they need, as far as what is installed here tells."""
+    """Name these and all that they need, canonically, as far as what is installed here tells."""
     found: set[tuple[str, str]] = set()
     waiting = [(Requirement(text), "") for text in requirements]
     while waiting:

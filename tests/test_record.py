@@ -1,4 +1,7 @@
-"""No number has changed since the record was written, but for one that was meant to (then PROTOCOL is raised, too)."""
+"""No number has changed since the record was written.
+
+One that was meant to raises PROTOCOL, too, and the record is written anew.
+"""
 
 import json
 from dataclasses import replace
@@ -18,7 +21,7 @@ FAST = ("plain", "flipped-all-tokens", "lora", "two-processes")
 
 
 def anonymous(rows: list[Row]) -> list[Row]:
-    """The Rows without the trial's id, which names the version of the protocol."""
+    """Return the Rows without the trial's id, which names the version of the protocol."""
     return [replace(row, trial="") for row in rows]
 
 

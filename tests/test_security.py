@@ -1,6 +1,10 @@
-"""Names that come from elsewhere: no path leaves its folder; on pages, in tables and figures, at a terminal they are text."""
+"""Names that come from elsewhere.
+
+No path leaves its folder; on pages, in tables and figures and at a terminal names are text.
+"""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -135,7 +139,10 @@ def test_a_task_is_named_by_letters_and_digits(toy_tasks: Path, tmp_path: Path, 
 
 
 def test_a_link_in_a_task_folder_gives_nothing_of_its_target_away(tmp_path: Path) -> None:
-    """Links are followed, since data lie elsewhere. What is no item is refused, and the sentence does not quote it."""
+    """Links are followed, since data lie elsewhere.
+
+    What is no item is refused, and the sentence does not quote it.
+    """
     (tmp_path / "secret").write_text("[default]\naws_secret_access_key = hunter22\n")
     (tmp_path / "task").mkdir()
     for split in ("train", "test"):
@@ -166,7 +173,10 @@ HOSTILE = (
 
 
 def study(names: tuple[str, ...], folder: Path) -> tuple[Page, set[str]]:
-    """A report in which tasks, the model, a setting, the description and the failures bear the names."""
+    """Write a report in which the names stand.
+
+    Tasks, the model, a setting, the description and the failures bear them.
+    """
     sweep = Sweep(
         name="study",
         description="".join(names),
@@ -180,7 +190,10 @@ def study(names: tuple[str, ...], folder: Path) -> tuple[Page, set[str]]:
 
 @pytest.mark.usefixtures("undrawn")
 def test_hostile_names_make_no_element_attribute_or_file(tmp_path: Path) -> None:
-    """The page has the very tags and attributes that it has with harmless names, and the text says the names as they are."""
+    """The page has the very tags and attributes that it has with harmless names.
+
+    The text says the names as they are.
+    """
     harmless = tuple(f"name {letter}" for letter in "abcdefghij")
     (page, made), (usual, expected) = (
         study(HOSTILE, tmp_path / "hostile"),
@@ -218,7 +231,7 @@ def test_a_comparison_of_hostile_experiments_is_text(tmp_path: Path) -> None:
     for path in paths:
         if path.suffix == ".csv":
             with path.open(newline="", encoding="utf-8") as file:
-                cells = [cell for row in csv.reader(file) for cell in row]
+                cells = list(itertools.chain(*csv.reader(file)))
             assert not [cell for cell in cells if re.match(r"[=+@\t\r]|-(?!\d)", cell)]
 
 

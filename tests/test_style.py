@@ -1,8 +1,9 @@
-"""Prose and density that no linter knows: how docstrings begin, and how much one expression holds."""
+"""Prose and density that no linter knows: first words of docstrings, size of expressions."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("forget", "pipelines", "benchmarks")
-SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+SOURCES = list(itertools.chain(*(sorted((ROOT / name).rglob("*.py")) for name in PACKAGES)))
 
 FRAGMENT = re.compile(r"(Of|What|Whether|How|Where|The same)\b")
 """First words of a sentence that needs its neighbour."""
@@ -22,9 +23,9 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield line and text of every string that stands alone: docstrings of all kinds."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                yield node.lineno, node.value.value.strip()
+        found = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(found, ast.Constant) and isinstance(found.value, str):
+            yield found.lineno, found.value.strip()
 
 
 def crowded(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -1,5 +1,9 @@
-"""A trial learns, forgets and is measured; what it promises of its Rows, its sharing and its refusals."""
+"""A trial learns, forgets and is measured, and keeps its promises.
 
+These are of its Rows, its sharing and its refusals.
+"""
+
+import itertools
 import json
 import math
 import shutil
@@ -38,7 +42,7 @@ SHORT = {
 
 
 def stages(trial: Trial, store: Store) -> list[str]:
-    """The stages that running the trial goes through."""
+    """Run the trial, and return the stages that it goes through."""
     seen: list[Event] = []
     run_trial(trial, seen.append, store)
     return [event.stage for event in seen if isinstance(event, StageStarted)]
@@ -63,12 +67,13 @@ def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
     }
     counts = Counter((row.phase, row.task, row.split) for row in rows)
     # Looks on the way, at the four points within each stage.
-    looks = {(stage, "vowels", "test"): 4 * 40 for stage in ("learn", "forget")}
-    assert counts == {(phase, *place): n for phase in PHASES for place, n in sizes.items()} | looks
-    steps = {
-        stage: sorted({row.step for row in rows if row.phase == stage})
-        for stage in ("learn", "forget")
-    }
+    expected = {(stage, "vowels", "test"): 4 * 40 for stage in ("learn", "forget")}
+    for phase in PHASES:
+        expected |= {(phase, *place): n for place, n in sizes.items()}
+    assert counts == expected
+    steps = {}
+    for stage in ("learn", "forget"):
+        steps[stage] = sorted({row.step for row in rows if row.phase == stage})
     # 24 steps of learning, 18 of forgetting.
     assert steps == {"learn": [5, 10, 14, 19], "forget": [4, 7, 11, 14]}
     for phase in PHASES:
@@ -90,13 +95,7 @@ def test_the_measures_that_the_protocol_names(finished: tuple[Store, Outcome]) -
         assert metric_name("forgotten", task, split, "forget_gap") in outcome.measures
         assert metric_name("forgotten", task, split, "forget_ratio") in outcome.measures
     probed = [(probe.phase, probe.position, probe.control, probe.layer) for probe in outcome.probes]
-    assert probed == [
-        (phase, position, control, layer)
-        for phase in PHASES
-        for position in ("last", "mean")
-        for control in (False, True)
-        for layer in range(3)
-    ]
+    assert probed == list(itertools.product(PHASES, ("last", "mean"), (False, True), range(3)))
     for phase in PHASES:
         for task in ("vowels", "upper"):
             assert value(outcome, phase, "test", "variability", task) > 0
@@ -116,10 +115,9 @@ def test_what_is_known_of_tasks_and_examples_before_forgetting(
     assert {row.similarity for row in select(rows, split="train")} == {None}
     held_out = [row.similarity for row in rows if row.split in ("test", "near")]
     assert all(similar is not None and 0 <= similar <= 1 for similar in held_out)
-    near, test = (
-        [row.similarity for row in select(rows, task="vowels", split=split, phase="base")]
-        for split in ("near", "test")
-    )
+    base = select(rows, task="vowels", phase="base")
+    near = [row.similarity for row in select(base, split="near")]
+    test = [row.similarity for row in select(base, split="test")]
     # A paraphrase holds its source's words.
     assert sum(near) / len(near) > sum(test) / len(test)
 
@@ -242,7 +240,10 @@ def test_a_trial_loads_its_model_once_and_ends_as_one_that_finds_it_learned(
 
 
 def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: Path) -> None:
-    """Before learning, all tasks look at the same weights: T tasks take T scorings of test sets as others, not T (T - 1)."""
+    """T tasks take T scorings of test sets as others, not T (T - 1).
+
+    Before learning, all of them look at the same weights.
+    """
     store, alone = Store(tmp_path / "shared"), Store(tmp_path / "alone")
     first = overlay(quick, {**SHORT, "evaluate_on": ["upper", "world"], "evaluation_examples": 12})
     second = overlay(first, {"task": "upper", "evaluate_on": ["vowels", "world"]})
@@ -378,7 +379,8 @@ def test_identity_is_content(quick: Trial, toy_tasks: Path, tmp_path: Path) -> N
 def test_rows_hold_finite_numbers(finished: tuple[Store, Outcome]) -> None:
     store, outcome = finished
     rows = Trials(store).rows(outcome.id)
-    assert all(math.isfinite(value) and value < 0 for row in rows for value in row.logprobs)
+    every = list(itertools.chain(*(row.logprobs for row in rows)))
+    assert all(math.isfinite(value) and value < 0 for value in every)
     mass = judge(rows).mass
     assert ((mass > 0) & (mass <= 1)).all()
     with pytest.raises(ValueError, match="not finite"):

@@ -1,5 +1,6 @@
 """The wheel, installed: `forget` works from any folder, without the checkout."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -67,8 +68,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
-    files = (path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file())
-    ours = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    ours = set()
+    for path in itertools.chain(*((ROOT / name).rglob("*") for name in PACKAGES)):
+        if path.is_file() and "__pycache__" not in path.parts:
+            ours.add(path.relative_to(ROOT).as_posix())
     theirs = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert theirs == ours
 

@@ -19,7 +19,7 @@ HEADING = "## Load"
 
 
 class Grown(Part):
-    """How long a question to the registry takes."""
+    """Times that a question to the registry takes, by number of versions."""
 
     question: str
     versions: tuple[int, ...]
@@ -64,13 +64,13 @@ def read(folder: Path) -> Record:
 
 
 def beside(load: Load, folder: Path) -> Record:
-    """The folder's record with this part in the place of the one of its name."""
+    """Return the folder's record with this part in the place of the one of its name."""
     others = [one for one in read(folder).loads if one.part != load.part]
     return Record(loads=tuple(sorted([*others, load], key=lambda one: PARTS.index(one.part))))
 
 
 def write(record: Record, folder: Path) -> None:
-    """load.json, and the section of operations.md, of which all other sections stay as they are."""
+    """Write load.json, and the section of operations.md; all other sections stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "load.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     path = folder / "operations.md"
@@ -79,7 +79,7 @@ def write(record: Record, folder: Path) -> None:
 
 
 def with_section(page: str, section: str) -> str:
-    """The page with the section in the place of the one of its heading, or at the end."""
+    """Return the page with the section in the place of the one of its heading, or at the end."""
     found = re.search(rf"^{HEADING}\n.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     if not found:
         return f"{page.rstrip()}\n\n{section}"
@@ -88,12 +88,12 @@ def with_section(page: str, section: str) -> str:
 
 
 def prose() -> dict[str, str]:
-    """What is written by hand: what was loaded, the bottleneck, and what to do about it, by part."""
+    """Read, by part, the text by hand: what was loaded, the bottleneck, and the remedy."""
     return tomllib.loads((Path(__file__).parent / "prose.toml").read_text(encoding="utf-8"))
 
 
 def section(record: Record, prose: Mapping[str, str]) -> str:
-    """In Markdown."""
+    """Return the section in Markdown."""
     parts = [HEADING, prose["opening"]]
     for load in record.loads:
         parts += [f"### {load.size:,} {load.part}", prose[load.part]]
@@ -115,7 +115,8 @@ def _circumstances(load: Load) -> str:
         f"{name} {load.machine[name]}" for name in ("processor", "cores", "mlflow", "commit")
     )
     busy = (
-        f" Other programs had {load.others:.0%} of the processor meanwhile: on a quiet machine it is faster."
+        f" Other programs had {load.others:.0%} of the processor meanwhile:"
+        " on a quiet machine it is faster."
         if load.others > 0.1
         else ""
     )
@@ -153,10 +154,10 @@ def _bytes(size: float) -> str:
 
 def _grown(grown: Sequence[Grown]) -> str:
     head = ["versions", *(f"{n:,}" for n in grown[0].versions)]
-    rows = [
-        [one.question, *(f"{a:.0f} ({b:.0f})" for a, b in zip(one.middle, one.worst, strict=True))]
-        for one in grown
-    ]
+    rows = []
+    for one in grown:
+        times = zip(one.middle, one.worst, strict=True)
+        rows.append([one.question, *(f"{middle:.0f} ({worst:.0f})" for middle, worst in times)])
     about = "Milliseconds by number of versions, the median and in brackets the worst:"
     return f"{about}\n\n{markdown(head, rows)}"
 

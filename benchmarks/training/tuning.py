@@ -1,4 +1,4 @@
-"""Take steps of full fine-tuning: `forget.training.loop.loop.fine_tune` against Hugging Face's Trainer.
+"""Take steps of full fine-tuning: `forget.training.loop.fine_tune` against Hugging Face's Trainer.
 
 Both sides start from the same weights, which each restores within the time that is measured. They
 take the same items in the same order and batches, at a constant rate with the same clipping, and

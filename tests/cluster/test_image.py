@@ -1,6 +1,10 @@
-"""The images: what their Dockerfiles promise; slow: they are built, and a sweep is run in containers as a cluster would."""
+"""The images: what their Dockerfiles promise.
+
+Slow: they are built, and a sweep is run in containers as a cluster would.
+"""
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -55,7 +59,10 @@ slow = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def steps(dockerfile: str) -> list[list[str]]:
-    """Its stages, each a list of instructions in one line; what precedes the first stage is left out."""
+    """Return its stages, each a list of instructions of one line.
+
+    What precedes the first stage is left out.
+    """
     text = re.sub(
         r"^\s*#.*\n", "", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE
     )
@@ -114,16 +121,13 @@ def test_the_build_sees_only_what_it_copies() -> None:
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert ignore[0] == "*"
     seen = {line[1:] for line in ignore if line.startswith("!")}
-    copies = [
-        line.split()[1:-1]
-        for file in DOCKERFILES
-        for stage in steps(file)
-        for line in stage
-        if line.startswith("COPY ")
-    ]
-    assert seen == {
-        source for sources in copies for source in sources if not sources[0].startswith("--from")
-    }
+    copied: set[str] = set()
+    for stage in itertools.chain(*map(steps, DOCKERFILES)):
+        for line in stage:
+            sources = line.split()[1:-1]
+            if line.startswith("COPY ") and not sources[0].startswith("--from"):
+                copied.update(sources)
+    assert seen == copied
     assert [name for name in seen if not (ROOT / name).exists()] == []
 
 
@@ -174,7 +178,7 @@ def command(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """podman and buildah work, and keep what they make to themselves; a folder for this run."""
+    """Let podman and buildah keep what they make to themselves; return a folder for this run."""
     path = os.environ["PATH"] + ":/usr/sbin:/usr/lib/podman:/usr/libexec/podman"
     if missing := [tool for tool in TOOLS if not shutil.which(tool, path=path)]:
         pytest.skip(f"needs {', '.join(missing)}: {INSTALL}")
@@ -189,7 +193,8 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]\n'
     )
     (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{STORAGE}/storage"\nrunroot = "{STORAGE}/run"\n'
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{STORAGE}/storage"\n'
+        f'runroot = "{STORAGE}/run"\n'
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTAINERS_CONF", str(folder / "containers.conf"))
@@ -198,7 +203,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def stand_in(folder: Path) -> str:
-    """The name of the stand-in, made unless it is there."""
+    """Return the name of the stand-in, made unless it is there."""
     if subprocess.run(["podman", "image", "exists", STAND_IN]).returncode:
         root = folder / "base"
         packages = "--include=ca-certificates,python3,python3-pip,python3-venv"
@@ -219,7 +224,10 @@ def stand_in(folder: Path) -> str:
 
 
 def pip_settings(folder: Path) -> list[str]:
-    """Options for a build in which pip finds what it finds on this machine: indices, certificates, folders of wheels."""
+    """Return options for a build in which pip finds what it finds on this machine.
+
+    That is indices, certificates and folders of wheels.
+    """
     listed = command(sys.executable, "-m", "pip", "config", "list").stdout
     found = re.findall(r"^(?::env:|global)\.([\w-]+)=(.+)$", listed, flags=re.MULTILINE)
     settings = {key: ast.literal_eval(value).split() for key, value in found}
@@ -227,7 +235,7 @@ def pip_settings(folder: Path) -> list[str]:
         "[global]\n" + "".join(f"{key} = {' '.join(words)}\n" for key, words in settings.items())
     )
     mounts = {"/etc/pip.conf": folder / "pip.conf"}
-    for word in (word for words in settings.values() for word in words):
+    for word in itertools.chain(*settings.values()):
         path = Path(word.removeprefix("file://"))
         if path.is_absolute() and path.exists():
             # The files of an index lie beside its pages.
@@ -244,7 +252,7 @@ def pip_settings(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def images(containers: Path) -> Images:
-    """Made by `make image`, on the stand-in or on the base that $BASE names."""
+    """Make the images by `make image`, on the stand-in or on the base that $BASE names."""
     base = os.environ.get("BASE") or stand_in(containers)
     options = [
         "--layers",
@@ -287,12 +295,18 @@ for folder in (sys.prefix, "/app", "/usr/local/lib"):
 for folder in ("/tmp", os.environ["HOME"]):
     pathlib.Path(folder, "new").touch()
 os.chdir(os.environ["HOME"])
-# What no line of constraints.txt names, or names otherwise; a local version, "+cpu", is that of the same release.
-found = {(re.sub("[-_.]+", "-", one.name.lower()), one.version.partition("+")[0]) for one in importlib.metadata.distributions()}
-print(sorted({"==".join(one) for one in found if one[0] != "forget"} - set(json.loads(sys.argv[2]))))
+# What no line of constraints.txt names, or names otherwise; a local version, "+cpu", is that of the
+# same release.
+found = set()
+for one in importlib.metadata.distributions():
+    found.add((re.sub("[-_.]+", "-", one.name.lower()), one.version.partition("+")[0]))
+ours = {"==".join(one) for one in found if one[0] != "forget"}
+print(sorted(ours - set(json.loads(sys.argv[2]))))
 # What Python had to compile, for want of bytecode that is up to date.
-verbose = subprocess.run([sys.executable, "-v", "-c", sys.argv[1]], capture_output=True, text=True, check=True).stderr
-loaded = [line for line in verbose.splitlines() if line.startswith("# code object from ")]
+verbose = subprocess.run(
+    [sys.executable, "-v", "-c", sys.argv[1]], capture_output=True, text=True, check=True
+)
+loaded = [line for line in verbose.stderr.splitlines() if line.startswith("# code object from ")]
 assert len(loaded) > 500, len(loaded)
 print([line for line in loaded if not line.endswith(".pyc'")])
 """
@@ -359,7 +373,7 @@ class Cluster:
     def run(
         self, image: str, *words: str, options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """What a container says until it ends."""
+        """Run a container until it ends, and return what it said."""
         run = [
             "podman",
             "run",
@@ -375,7 +389,10 @@ class Cluster:
     def start(
         self, name: str, image: str, script: str, ready: str, options: tuple[str, ...] = ()
     ) -> None:
-        """A container under a name, once `ready`, a port and path, answers 200, as a kubelet's probe would ask."""
+        """Start a container under a name.
+
+        Return once `ready`, a port and path, answers 200, as a kubelet's probe would ask.
+        """
         container = f"{self.network}-{name}"
         self.started.append(container)
         run = [
@@ -424,7 +441,7 @@ def answers(address: str) -> bool:
 
 @contextmanager
 def network(options: list[str]) -> Iterator[Cluster]:
-    """Ends with every container that was started, and the network itself, gone."""
+    """Make a network; it and every container started in it are gone at the end."""
     cluster = Cluster(f"forget-{secrets.token_hex(4)}", options)
     command("podman", "network", "create", cluster.network)
     try:
@@ -439,14 +456,18 @@ RUNS = """
 import json, forget, mlflow
 client = mlflow.MlflowClient()
 runs = client.search_runs([found.experiment_id for found in client.search_experiments()])
-trials = {run.data.tags["forget.trial"]: run.info.status for run in runs if "forget.trial" in run.data.tags}
+ours = [run for run in runs if "forget.trial" in run.data.tags]
+trials = {run.data.tags["forget.trial"]: run.info.status for run in ours}
 parents = [run.info.status for run in runs if "forget.trial" not in run.data.tags]
 print(json.dumps([parents, trials, forget.load_forgotten("tiny", "sentiment").parameters]))
 """
 
 
 class TestCluster:
-    """A head, a worker, a tracking server: three containers, and a fourth that submits, as KubeRay's would."""
+    """A head, a worker, a tracking server: three containers.
+
+    A fourth submits, as KubeRay's would.
+    """
 
     pytestmark = slow
 
@@ -464,7 +485,8 @@ class TestCluster:
         spec.write_text(text + '\n[axes]\nlabels = ["random", "flipped"]\n')
         # By default the server would hash the password, a third of a second, for each request of
         # the sweep.
-        accounts = "default_permission = READ\ndatabase_uri = sqlite:////home/forget/users.db\nadmin_username = admin\n"
+        accounts = "default_permission = READ\nadmin_username = admin\n"
+        accounts += "database_uri = sqlite:////home/forget/users.db\n"
         function = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         (spec.parent / "basic_auth.ini").write_text(
             f"[mlflow]\n{accounts}{function}auth_cache_ttl_seconds = 60\n"
@@ -499,9 +521,11 @@ class TestCluster:
             cluster.start(
                 "mlflow",
                 images.mlflow,
-                "mlflow db upgrade sqlite:////home/forget/runs.db && exec mlflow server --host 0.0.0.0 --workers 1"
-                " --app-name basic-auth --allowed-hosts 'mlflow:*' --expose-prometheus /tmp/prometheus"
-                " --backend-store-uri sqlite:////home/forget/runs.db --artifacts-destination /home/forget/artifacts",
+                "mlflow db upgrade sqlite:////home/forget/runs.db"
+                " && exec mlflow server --host 0.0.0.0 --workers 1 --app-name basic-auth"
+                " --allowed-hosts 'mlflow:*' --expose-prometheus /tmp/prometheus"
+                " --backend-store-uri sqlite:////home/forget/runs.db"
+                " --artifacts-destination /home/forget/artifacts",
                 ":5000/health",
                 (
                     *(f"--env={name}" for name in server),

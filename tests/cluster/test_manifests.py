@@ -1,8 +1,12 @@
-"""The manifests as kubectl renders them: valid, restricted, complete, and open to exactly the pairs that a table names."""
+"""The manifests as kubectl renders them.
+
+They are valid, restricted, complete, and open to exactly the pairs that a table names.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import os
 import re
@@ -80,7 +84,7 @@ def secrets() -> dict[str, dict[str, str]]:
 
 
 def pods(found: list[Object]) -> Iterator[Pod]:
-    """The pods of all objects, with the containers that KubeRay adds to those of a RayJob."""
+    """Yield the pods of all objects, with the containers that KubeRay adds to a RayJob's."""
     for one in found:
         about, spec = one["metadata"], one.get("spec", {})
         templates = {}
@@ -127,6 +131,13 @@ def containers(spec: Object) -> list[Object]:
     return spec.get("initContainers", []) + spec["containers"]
 
 
+def all_containers(found: list[Object]) -> Iterator[tuple[Pod, Object]]:
+    """Yield every container of the pods of all objects, after its pod."""
+    for pod in pods(found):
+        for part in containers(pod.spec):
+            yield pod, part
+
+
 def as_yaml(pod: Pod) -> str:
     about = {
         "name": pod.name,
@@ -144,7 +155,10 @@ def folder(request) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """A file for each folder: its objects, but for the RayJob, which no package knows: its pods are there instead."""
+    """Write a file for each folder: its objects.
+
+    In place of the RayJob, which no package knows, stand its pods.
+    """
     root = tmp_path_factory.mktemp("rendered")
     for folder in FOLDERS:
         found = objects(folder)
@@ -161,11 +175,7 @@ def test_every_folder_renders(folder):
     names = [(one["kind"], one["metadata"]["name"]) for one in found]
     assert len(names) == len(set(names))
     assert {one["metadata"].get("namespace", "forget") for one in found} == {"forget"}
-    assert all(
-        re.fullmatch(r"\S+:[\w.-]+", part["image"])
-        for pod in pods(found)
-        for part in containers(pod.spec)
-    )
+    assert all(re.fullmatch(r"\S+:[\w.-]+", part["image"]) for _, part in all_containers(found))
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -210,7 +220,10 @@ def test_the_spec_that_ships_is_a_study_of_one_small_trial():
 
 
 def offences(spec: Object) -> list[str]:
-    """What Pod Security "restricted" refuses of a pod, any SELinux options, and a root file system that can be written."""
+    """Name what Pod Security "restricted" refuses of a pod.
+
+    So are any SELinux options, and a root file system that can be written.
+    """
     found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
     allowed = {
         "configMap",
@@ -255,13 +268,12 @@ def test_pods_are_restricted(folder):
     assert {
         pod.name: offences(pod.spec) for pod in pods(objects(folder)) if offences(pod.spec)
     } == {}
-    parts = [(pod.name, part) for pod in pods(objects(folder)) for part in containers(pod.spec)]
     # Nothing else of theirs can be written.
-    assert [
-        name
-        for name, part in parts
-        if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}
-    ] == []
+    without_tmp = []
+    for pod, part in all_containers(objects(folder)):
+        if "/tmp" not in {one["mountPath"] for one in part["volumeMounts"]}:
+            without_tmp.append(pod.name)
+    assert without_tmp == []
 
 
 def test_the_check_of_pods_finds_what_is_wrong():
@@ -282,7 +294,7 @@ def test_the_check_of_pods_finds_what_is_wrong():
 
 @pytest.mark.parametrize("folder", [*OVERLAYS, *SERVERS])
 def test_every_namespace_enforces_restricted_and_denies_by_default(folder):
-    """What is in a namespace comes with it: its labels, and a policy over all pods that opens nothing."""
+    """A namespace comes with its labels, and a policy over all pods that opens nothing."""
     found = objects(folder)
     namespaces = {
         one["metadata"]["name"]: one["metadata"]["labels"]
@@ -330,9 +342,23 @@ def test_checkov_finds_nothing(written):
 
 
 def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
-    """(kind, name, key or None) of all that a pod names."""
+    """Yield (kind, name, key or None) of all that a pod names."""
     if account := spec.get("serviceAccountName"):
         yield "ServiceAccount", account, None
+    yield from references_of_volumes(spec)
+    for part in containers(spec):
+        for source in part.get("envFrom", []):
+            for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+                if field in source:
+                    yield kind, source[field]["name"], None
+        for variable in part.get("env", []):
+            for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
+                if reference := variable.get("valueFrom", {}).get(field):
+                    yield kind, reference["name"], reference["key"]
+
+
+def references_of_volumes(spec: Object) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (kind, name, key or None) of all that a pod's volumes name."""
     for volume in spec.get("volumes", []):
         for source, kind, field in (
             ("configMap", "ConfigMap", "name"),
@@ -349,15 +375,6 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
                     ("ConfigMap", source["configMap"]["name"], item["key"])
                     for item in source["configMap"]["items"]
                 )
-    for part in containers(spec):
-        for source in part.get("envFrom", []):
-            for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
-                if field in source:
-                    yield kind, source[field]["name"], None
-        for variable in part.get("env", []):
-            for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
-                if reference := variable.get("valueFrom", {}).get(field):
-                    yield kind, reference["name"], reference["key"]
 
 
 def missing(found: list[Object]) -> set[tuple[str, str, str | None]]:
@@ -365,9 +382,12 @@ def missing(found: list[Object]) -> set[tuple[str, str, str | None]]:
     there |= {("Secret", name): set(data) for name, data in secrets().items()}
     # Kubernetes puts it into every namespace.
     there["ConfigMap", "kube-root-ca.crt"] = {"ca.crt"}
-    wanted = {reference for pod in pods(found) for reference in references(pod.spec)}
-    known = {(*of, key) for of, keys in there.items() for key in (None, *keys)}
-    return wanted - known
+    lacking: set[tuple[str, str, str | None]] = set()
+    for pod in pods(found):
+        lacking.update(references(pod.spec))
+    for of, keys in there.items():
+        lacking -= {(*of, key) for key in (None, *keys)}
+    return lacking
 
 
 def test_what_pods_name_exists(folder):
@@ -375,31 +395,26 @@ def test_what_pods_name_exists(folder):
 
 
 def token_holders(spec: Object) -> set[str]:
-    """The containers of a pod that can read a token of the Kubernetes API."""
+    """Return the containers of a pod that can read a token of the Kubernetes API."""
     if spec.get("automountServiceAccountToken") is not False:
         return {part["name"] for part in containers(spec)}
-    tokens = {
-        volume["name"]
-        for volume in spec.get("volumes", [])
-        if any(
-            "serviceAccountToken" in source
-            for source in volume.get("projected", {}).get("sources", [])
-        )
-    }
-    return {
-        part["name"]
-        for part in containers(spec)
-        if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}
-    }
+    tokens = set()
+    for volume in spec.get("volumes", []):
+        sources = volume.get("projected", {}).get("sources", [])
+        if any("serviceAccountToken" in source for source in sources):
+            tokens.add(volume["name"])
+    holders = set()
+    for part in containers(spec):
+        if tokens & {mount["name"] for mount in part.get("volumeMounts", [])}:
+            holders.add(part["name"])
+    return holders
 
 
 def test_only_the_autoscaler_holds_a_token_of_the_kubernetes_api():
-    holders = {
-        (folder, pod.name, name)
-        for folder in FOLDERS
-        for pod in pods(objects(folder))
-        for name in token_holders(pod.spec)
-    }
+    holders = set()
+    for folder in FOLDERS:
+        for pod in pods(objects(folder)):
+            holders |= {(folder, pod.name, name) for name in token_holders(pod.spec)}
     assert holders == {
         (folder, "sweep-spec-head", "autoscaler")
         for folder in OVERLAYS
@@ -442,14 +457,17 @@ def test_the_autoscaler_finds_its_token_where_ray_looks_for_it():
 
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_ray_asks_for_a_token(folder):
-    """KubeRay makes the Secret and sets mode and token in every container of Ray's that does not set them itself."""
+    """KubeRay makes the Secret.
+
+    It sets mode and token in every container of Ray's that does not set them itself.
+    """
     (job,) = (one for one in objects(folder) if one["kind"] == "RayJob")
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert "RAY_AUTH" not in rendered(folder)
 
 
 def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_path):
-    """Kustomize renames what a RayJob refers to, and its images, though it does not know the kind."""
+    """Kustomize does not know the kind, but renames what a RayJob refers to, and its images."""
     parts = [
         os.path.relpath(ROOT / f"k8s/components/{name}", tmp_path.resolve())
         for name in ("gpu", "kueue", "pvc")
@@ -475,7 +493,9 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
                 "patches": [
                     {
                         "target": {"kind": "RayJob"},
-                        "patch": '[{"op": "replace", "path": "/metadata/name", "value": "sweep-mine"}]',
+                        "patch": json.dumps(
+                            [{"op": "replace", "path": "/metadata/name", "value": "sweep-mine"}]
+                        ),
                     }
                 ],
             }
@@ -483,7 +503,7 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
     )
     found = objects(str(tmp_path))
     job = next(one for one in found if one["kind"] == "RayJob")
-    images = {part["image"] for pod in pods(found) for part in containers(pod.spec)}
+    images = {part["image"] for _, part in all_containers(found)}
     specs = [one for one in found if one["metadata"]["name"].startswith("forget-spec")]
     assert job["metadata"]["name"] == "sweep-mine"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "forget"
@@ -518,7 +538,9 @@ def test_secrets_are_random_and_agree():
     ours = secrets()
     secrets.cache_clear()
     others = secrets()
-    values = {(name, key): value for name, data in ours.items() for key, value in data.items()}
+    values = {}
+    for name, data in ours.items():
+        values |= {(name, key): value for key, value in data.items()}
     fixed = {at for at, value in values.items() if others[at[0]][at[1]] == value}
     assert fixed == {("forget-client", "MLFLOW_TRACKING_USERNAME")}
     assert len(set(values.values())) == len(values) - 1, (
@@ -547,13 +569,10 @@ def test_the_example_of_secrets_has_their_keys_and_no_value():
     assert {name: set(data) for name, data in example.items()} == {
         name: set(data) for name, data in secrets().items()
     }
-    free = [
-        data[key]
-        for data in example.values()
-        for key in data
-        if key not in ("MLFLOW_TRACKING_USERNAME", "s3.json")
-    ]
-    assert set(free) == {"CHANGE-ME"}
+    free = set()
+    for data in example.values():
+        free |= {data[key] for key in data if key not in ("MLFLOW_TRACKING_USERNAME", "s3.json")}
+    assert free == {"CHANGE-ME"}
     credentials = [
         one["credentials"] for one in json.loads(example["seaweedfs"]["s3.json"])["identities"]
     ]
@@ -624,7 +643,10 @@ def selected(selector: Object, labels: Mapping[str, str]) -> bool:
 
 
 def meant(peer: Object, who: Peer) -> bool:
-    """Whether a peer of a policy means this one. An address block is taken to mean pods as well: some networks do so."""
+    """Tell whether a peer of a policy means this one.
+
+    An address block is taken to mean pods as well: some networks do so.
+    """
     if block := peer.get("ipBlock"):
         address = ipaddress.ip_address(who.address)
         excepted = any(address in ipaddress.ip_network(part) for part in block.get("except", []))
@@ -639,7 +661,10 @@ def meant(peer: Object, who: Peer) -> bool:
 
 
 def permits(policies: list[Object], way: str, who: Peer, other: Peer, port: int) -> bool:
-    """Whether the policies over `who` let it be reached by ("Ingress") or reach ("Egress") the other at the TCP port."""
+    """Tell whether the policies over `who` let it and the other meet at the TCP port.
+
+    With "Ingress" it is reached by the other, with "Egress" it reaches the other.
+    """
     if who.namespace != "forget":
         return True
     over = [
@@ -647,7 +672,7 @@ def permits(policies: list[Object], way: str, who: Peer, other: Peer, port: int)
         for one in policies
         if way in one["policyTypes"] and selected(one["podSelector"], who.labels)
     ]
-    for rule in (rule for one in over for rule in one.get(way.lower(), [])):
+    for rule in itertools.chain(*(one.get(way.lower(), []) for one in over)):
         ports = [item["port"] for item in rule.get("ports", []) if item["protocol"] == "TCP"]
         peers = rule.get("from" if way == "Ingress" else "to", [])
         if (not rule.get("ports") or port in ports) and (
@@ -682,20 +707,15 @@ def open_pairs(
 
 
 def together(*folders: str) -> list[Object]:
-    """What a cluster holds after these folders were applied."""
-    return list(
-        {
-            (one["kind"], one["metadata"]["name"]): one
-            for folder in folders
-            for one in objects(folder)
-        }.values()
-    )
+    """Return what a cluster holds after these folders were applied."""
+    found = itertools.chain(*map(objects, folders))
+    return list({(one["kind"], one["metadata"]["name"]): one for one in found}.values())
 
 
 def table(
     found: list[Object], *parts: dict[tuple[str, str], set[int]]
 ) -> dict[tuple[str, str], set[int]]:
-    """The parts added up; and every pod of ours may ask for names."""
+    """Add the parts up; every pod of ours may also ask for names."""
     wanted: dict[tuple[str, str], set[int]] = {}
     roles = [pod.labels["forget/role"] for pod in pods(found)]
     for part in ({(name, "dns"): {53} for name in [*roles, "unlabelled"]}, OURS, *parts):

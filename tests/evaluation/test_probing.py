@@ -1,4 +1,4 @@
-"""Probes find what is there, do not find what is not, and choose their penalty without looking at the test."""
+"""Probes find what is there and nothing else, and choose their penalty without the test."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,10 @@ WIDTH = 20
 
 
 def planted(n: int, strengths: tuple[float, ...], name: str) -> Pairs:
-    """Noise by layer, plus the answer along one direction with the given strength. Columns differ in size by 10,000."""
+    """Return noise by layer, plus the answer along one direction with the given strength.
+
+    Columns differ in size by 10,000.
+    """
     draw = np.random.default_rng(list(name.encode()))
     right = np.arange(n) % 2 == 0
     direction = np.random.default_rng(0).standard_normal(WIDTH) / np.sqrt(WIDTH)
@@ -73,7 +76,10 @@ def test_probes_are_those_of_a_scikit_learn_pipeline() -> None:
 
 @pytest.mark.parametrize("n", [12, 60, 1000])
 def test_accuracies_are_those_of_the_exact_minimum(n: int) -> None:
-    """With fewer pairs than the width, more, and many; without skill, with some, and where a plane parts the answers."""
+    """Probes with fewer pairs than the width, more, and many.
+
+    They are without skill, with some, and so that a plane parts the answers.
+    """
     strengths = (0.0, 0.5, 1.0, 2.0, 6.0)
     train, validation, test = three(strengths, n)
     for number, found in enumerate(probe(train, validation, test)):
@@ -140,7 +146,10 @@ def test_labelings_are_probed_as_if_each_were_alone() -> None:
 
 
 def test_the_penalty_is_that_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The documented loss, mean logistic loss + l2/2 |w|^2 on standardised states, minimised without scikit-learn."""
+    """The documented loss, minimised without scikit-learn, has the probe's minimum.
+
+    It is the mean logistic loss + l2/2 |w|^2 on standardised states.
+    """
     train, validation, test = three((0.7,))
     features, unseen = (
         ((layer(part, 0) - layer(train, 0).mean(0)) / layer(train, 0).std(0))

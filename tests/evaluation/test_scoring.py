@@ -59,7 +59,10 @@ ARCHITECTURES = [
 
 @pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda config: config.model_type)
 def model(request: pytest.FixtureRequest) -> LanguageModel:
-    """Random weights, large enough that every token sees its context: a wrong mask or position moves the scores."""
+    """Return a model with random weights, large enough that every token sees its context.
+
+    A wrong mask or position moves its scores.
+    """
     config: PretrainedConfig = request.param
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config).eval()
@@ -70,7 +73,10 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def examples() -> list[Example]:
-    """Short and long prompts, options of one and many tokens, two to four of them, some with a suffix."""
+    """Return examples with short and long prompts and two to four options, some with a suffix.
+
+    Options are of one and of many tokens.
+    """
     draw = random.Random("examples")
 
     def words(n: int) -> str:
@@ -95,7 +101,11 @@ def examples() -> list[Example]:
 
 
 def plainly(model: LanguageModel, example: Example, option: str) -> tuple[float, torch.Tensor, int]:
-    """The model's own forward: log-probability of what is scored, states [layers, tokens, width], length of the prompt."""
+    """Run the model's own forward.
+
+    Return the log-probability of what is scored, the states [layers, tokens, width] and the length
+    of the prompt.
+    """
     read = model.tokenizer
     ids = read(example.prompt + option + example.suffix)["input_ids"]
     first = len(read(example.prompt + (option if example.suffix else ""))["input_ids"])
@@ -111,7 +121,10 @@ def plainly(model: LanguageModel, example: Example, option: str) -> tuple[float,
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
-    """Within 1e-5 of the size of the numbers compared: log-probabilities of long options sum to a hundred nats."""
+    """Assert that numbers are within 1e-5 of their size.
+
+    Log-probabilities of long options sum to a hundred nats.
+    """
     assert (actual - expected).abs().max() <= tolerance * expected.abs().clamp(min=1).max()
 
 
@@ -129,11 +142,9 @@ def test_hidden_states_are_those_of_the_models_own_forward(model: LanguageModel)
     some = examples()
     found = score(model, some, states=("first", "last", "mean"))
     first, last, mean = found.answers["first"], found.answers["last"], found.answers["mean"]
-    options = [
-        (number, example, option)
-        for number, example in enumerate(some)
-        for option in example.options
-    ]
+    options = []
+    for number, example in enumerate(some):
+        options += [(number, example, option) for option in example.options]
     assert len(options) == len(first) == len(last) == len(mean)
     for at, (number, example, option) in enumerate(options):
         _, states, prompt = plainly(model, example, option)

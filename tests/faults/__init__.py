@@ -1,1 +1,5 @@
-"""Faults put on real sweeps: world (servers, a sweep as a process), faults (what goes wrong), check (what must hold)."""
+"""Faults put on real sweeps.
+
+The rooms are world (servers, a sweep as a process), faults (what goes wrong) and check (what must
+hold).
+"""

@@ -1,6 +1,7 @@
 """`make faults`: every fault at every moment, on real sweeps, as a table that fills."""
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
@@ -41,7 +42,8 @@ def table(results: dict[tuple[str, Moment], str], faults: Sequence[str], status:
 
 def markdown(results: dict[tuple[str, Moment], str], faults: Sequence[str]) -> str:
     rows = [["fault", *MOMENTS], ["---"] * (1 + len(MOMENTS))]
-    rows += [[fault, *(results.get((fault, moment), "") for moment in MOMENTS)] for fault in faults]
+    for fault in faults:
+        rows.append([fault, *(results.get((fault, moment), "") for moment in MOMENTS)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -58,12 +60,13 @@ def main() -> int:
         parser.error(f"no fault begins with {words.only}; there are {', '.join(FAULTS)}")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     results: dict[tuple[str, Moment], str] = {}
-    cells = [(fault, moment) for fault in faults for moment in MOMENTS]
+    cells = list(itertools.product(faults, MOMENTS))
     spent: list[float] = []
 
     def status() -> str:
         left = (len(cells) - len(results)) * sum(spent) / len(spent) if spent else 0
-        return f"{len(results)} of {len(cells)}{f', about {timedelta(seconds=round(left))} left' if left else ''}"
+        done = f"{len(results)} of {len(cells)}"
+        return f"{done}, about {timedelta(seconds=round(left))} left" if left else done
 
     live = Live(
         console=console, get_renderable=lambda: table(results, faults, status()), transient=True
@@ -87,7 +90,8 @@ def main() -> int:
                 except Skipped as reason:
                     results[fault, moment], why = SKIPPED, str(reason)
                 spent.append(time.monotonic() - began)
-                line = f"{fault} while {moment}: {results[fault, moment]}{why and f', {why}'} ({spent[-1]:.0f} s) [{status()}]"
+                line = f"{fault} while {moment}: {results[fault, moment]}{why and f', {why}'}"
+                line += f" ({spent[-1]:.0f} s) [{status()}]"
                 console.print(line, markup=False, soft_wrap=True)
     console.print(table(results, faults, ""))
     counts = Counter(results.values())

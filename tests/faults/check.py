@@ -1,4 +1,7 @@
-"""What must hold after a fault: everything that an undisturbed sweep leaves behind, once, and nothing else."""
+"""Check of what a sweep leaves behind after a fault.
+
+It must be everything that an undisturbed sweep leaves, once, and nothing else.
+"""
 
 import re
 from collections import Counter
@@ -28,7 +31,7 @@ MEASURED = "tokens_per_second|^system/|seconds"
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a sweep leaves that nothing happened to."""
+    """Rows and numbers that a sweep leaves which nothing happened to."""
 
     rows: dict[str, pd.DataFrame]
     """By trial."""
@@ -57,7 +60,7 @@ def undisturbed(world: World) -> Undisturbed:
 
 
 def broken(cell: Cell, expected: Undisturbed) -> Iterator[str]:
-    """What does not hold, a line each."""
+    """Say what does not hold, a line each."""
     yield from _broken_rows(cell, expected)
     yield from _broken_runs(cell, expected)
     yield from _broken_points(cell, expected)
@@ -66,7 +69,10 @@ def broken(cell: Cell, expected: Undisturbed) -> Iterator[str]:
 
 
 def clear(cell: Cell) -> None:
-    """End the sweep, and unregister its models: those of the next one, whose trials are the same, are to be registered anew."""
+    """End the sweep, and unregister its models.
+
+    Those of the next one, whose trials are the same, are to be registered anew.
+    """
     cell.end()
     client = MlflowClient()
     if client.search_registered_models(f"name = '{MODEL}'"):
@@ -148,7 +154,7 @@ def _broken_points(cell: Cell, expected: Undisturbed) -> Iterator[str]:
 
 
 def _comparable(points: dict[Point, float]) -> dict[Point, float]:
-    """The points that are alike in every run of the sweep.
+    """Return the points that are alike in every run of the sweep.
 
     Which of the trials learns for all is chance, and another may take over. What the sweep says of
     itself it says anew when it goes on.
@@ -185,9 +191,11 @@ def _broken_versions(cell: Cell, expected: Undisturbed) -> Iterator[str]:
         if run is None or model is None:
             yield f"version {version.version} without {'its run' if run is None else 'its model'}"
         elif model.status != "READY" or model.source_run_id != version.run_id:
-            yield f"version {version.version}: its model is {model.status}, of run {model.source_run_id}"
+            about = f"its model is {model.status}, of run {model.source_run_id}"
+            yield f"version {version.version}: {about}"
         elif run.data.tags.get("forget.model") != f"{MODEL}/{version.version}":
-            yield f"version {version.version} is not what its run names: {run.data.tags.get('forget.model')}"
+            named = run.data.tags.get("forget.model")
+            yield f"version {version.version} is not what its run names: {named}"
         elif not any(
             f"/models/{model.model_id}/" in f"/{key}" and key.endswith(".safetensors")
             for key in stored

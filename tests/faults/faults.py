@@ -1,4 +1,4 @@
-"""What goes wrong, a function a fault, and the play of faults on a sweep.
+"""Faults, a function each, and the play of faults on a sweep.
 
 "Learning" is while the checkpoint that the trials share is made, "forgetting" while a trial
 forgets, "logging" from when a trial's numbers are in the store until they are whole on the server,
@@ -45,7 +45,10 @@ that goes on.
 
 
 def worker_killed(met: Met) -> Running:
-    """SIGKILL of a trial's process, as when the memory runs out. The trial goes on from its last checkpoint."""
+    """Send SIGKILL to a trial's process, as when the memory runs out.
+
+    The trial goes on from its last checkpoint.
+    """
     met.sweep.holder(met.trial).kill()
     return met.sweep
 
@@ -63,7 +66,10 @@ def driver_killed(met: Met) -> Running:
 
 
 def head_killed(met: Met) -> Running:
-    """SIGKILL of the process of Ray that knows where everything is. The command ends and says so; the same command goes on."""
+    """Send SIGKILL to the process of Ray that knows where everything is.
+
+    The command ends and says so; the same command goes on.
+    """
     met.sweep.child("gcs_server").kill()
     met.sweep.ends(1, seconds=SOON_SECONDS)
     met.sweep.says("the same command goes on")
@@ -72,12 +78,15 @@ def head_killed(met: Met) -> Running:
 
 
 def tracking_away(met: Met) -> Running:
-    """The tracking server is down for a minute. What a sweep that ends meanwhile could not send, the same command sends."""
+    """Take the tracking server down for a minute.
+
+    What a sweep that ends meanwhile could not send, the same command sends.
+    """
     return _away(met, met.cell.world.tracking.server, 60)
 
 
 def tracking_gone(met: Met) -> Running:
-    """The tracking server is down until after the sweep; `forget sync` sends everything."""
+    """Take the tracking server down until after the sweep; `forget sync` sends everything."""
     server = met.cell.world.tracking.server
     server.stop()
     try:
@@ -89,22 +98,25 @@ def tracking_gone(met: Met) -> Running:
 
 
 def database_restarted(met: Met) -> Running:
-    """The database behind the tracking server stops at once, and starts."""
+    """Stop the database behind the tracking server at once, and start it."""
     return _away(met, met.cell.world.database.server, 0)
 
 
 def artifacts_away(met: Met) -> Running:
-    """The object store behind the tracking server is down for half a minute: nothing can be uploaded."""
+    """Take the tracking server's object store down for half a minute: nothing can be uploaded."""
     return _away(met, met.cell.world.s3.server, 30)
 
 
 def store_away(met: Met) -> Running:
-    """The object store, in which the sweep's own store lies as well, is down for half a minute."""
+    """Take the object store, in which the sweep's own store lies as well, down for 30 s."""
     return _away(met, met.cell.world.s3.server, 30)
 
 
 def disk_full(met: Met) -> Running:
-    """The disk of the store is full until someone makes room. The sweep ends and says so; the same command goes on."""
+    """Fill the disk of the store, then make room.
+
+    The sweep ends and says so; the same command goes on.
+    """
     filler = met.cell.root / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (2**20, 2**12):
@@ -123,9 +135,9 @@ def disk_full(met: Met) -> Running:
 
 
 def checkpoint_truncated(met: Met) -> Running:
-    """The command is killed, and of the newest weights half is lost, as after a loss of power. They are made again.
+    """Kill the command and lose half of the newest weights, as after a loss of power.
 
-    What a trial that is logging has in the store is its forgotten model.
+    They are made again. What a trial that is logging has in the store is its forgotten model.
     """
     # Before the command: else it might send the model and throw it away.
     met.sweep.holder(met.trial).kill()
@@ -149,7 +161,7 @@ def checkpoint_truncated(met: Met) -> Running:
 
 
 def journal_truncated(met: Met) -> Running:
-    """The command is killed, and the end of a journal is lost, from the middle of a line on."""
+    """Kill the command and lose the end of a journal, from the middle of a line on."""
     met.sweep.holder(met.trial).kill()
     _kill(met)
     journal = met.cell.root / "trials" / met.trial / "journal.jsonl"
@@ -161,7 +173,7 @@ def journal_truncated(met: Met) -> Running:
 
 
 def two_sweeps(met: Met) -> Running:
-    """The same command runs twice: one waits for the other, and then has nothing to do."""
+    """Run the same command twice: one waits for the other, and then has nothing to do."""
     other = met.cell.others[0] if met.cell.others else met.cell.start()
     met.sweep.ends(0)
     if "waiting for its end" not in met.cell.said():
@@ -170,7 +182,7 @@ def two_sweeps(met: Met) -> Running:
 
 
 def clock_jumps(met: Met) -> Running:
-    """The clock of the sweep's machine goes back a day, or an hour ahead."""
+    """Set the clock of the sweep's machine back a day, or an hour ahead."""
     with _clock(met.cell).open("r+b") as file:
         file.write(struct.pack("=q", random.Random(met.cell.name).choice((-86400, 3600))))
     return met.sweep
@@ -211,7 +223,7 @@ def _at_once(cell: Cell, moment: Moment) -> None:
 class Fault:
     harm: Harm
     prepare: Callable[[Cell, Moment], None] = lambda cell, moment: None
-    """What the sweep needs beforehand."""
+    """Preparation that the sweep needs beforehand."""
 
 
 FAULTS = {
@@ -234,7 +246,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Result:
-    """How a cell ended."""
+    """End of a cell."""
 
     problems: tuple[str, ...]
     """Empty where everything was as expected."""
@@ -246,7 +258,7 @@ class Result:
 def play(
     world: World, name: str, harms: Sequence[tuple[str, Moment]], expected: Undisturbed
 ) -> Result:
-    """One fault after the other happens to a sweep; what is left of it is compared with the undisturbed one.
+    """Put one fault after the other on a sweep, and compare its rest with the undisturbed one.
 
     Raises:
         Skipped: the machine lacks what a fault needs.

@@ -1,5 +1,6 @@
-"""Sweeps that something goes wrong with end as if nothing had. One cell of the matrix a test; all but one are
-slow.
+"""Sweeps that something goes wrong with end as if nothing had.
+
+A test is one cell of the matrix; all but one are slow.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""Where faults happen: the servers of a cluster, and sweeps over them as a user starts them, watched from outside."""
+"""The world in which faults happen.
+
+It has the servers of a cluster, and sweeps over them as a user starts them, watched from outside.
+"""
 
 import contextlib
 import os
@@ -74,7 +77,10 @@ class Unexpected(Exception):
 
 @dataclass(frozen=True)
 class World:
-    """The servers, which all cells share; each cell has a folder, an experiment and a store of its own."""
+    """The servers, which all cells share.
+
+    Each cell has a folder, an experiment and a store of its own.
+    """
 
     folder: Path
     database: Database
@@ -90,7 +96,10 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path) -> Iterator[World]:
-    """The servers, and this process as a user of the tracking server. What they keep lies in the folder."""
+    """Start the servers, with this process as a user of the tracking server.
+
+    What they keep lies in the folder.
+    """
     with (
         pytest.MonkeyPatch.context() as patch,
         servers.postgres(folder) as database,
@@ -189,7 +198,7 @@ class Cell:
             subprocess.run(["umount", "--lazy", str(self.root)], check=True)
 
     def alive(self) -> list[psutil.Process]:
-        """The sweep's processes that have not ended."""
+        """Return the sweep's processes that have not ended."""
         return [
             process
             for process in self.family
@@ -228,7 +237,7 @@ class Running:
         return sorted(path.name for path in (self.cell.root / "trials").glob("*"))
 
     def moment(self, id: str) -> Moment | None:
-        """Where a trial is by its files; learning and forgetting begin with the first checkpoint."""
+        """Tell a trial's moment by its files; learning and forgetting begin with a checkpoint."""
         folder = self.cell.root / "trials" / id
         if (folder / "outcome.json").exists():
             return None if (folder / "published.json").exists() else "logging"
@@ -240,7 +249,7 @@ class Running:
         return "learning" if learns and list((self.cell.root / "learning").glob("[!.]*")) else None
 
     def until(self, ready: Callable[[], T | None], otherwise: str) -> T:
-        """What `ready` finds.
+        """Wait until `ready` finds something, and return it.
 
         Raises:
             Unexpected: it found nothing in time, or before the command ended.
@@ -265,7 +274,7 @@ class Running:
                     self.cell.scratch |= {Path(word.partition("=")[2]) for word in words}
 
     def holder(self, id: str) -> psutil.Process:
-        """The process that runs the trial: it has the trial's lock open."""
+        """Return the process that runs the trial: it has the trial's lock open."""
         lock = str(self.cell.root / "trials" / id / "running.lock")
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -274,7 +283,7 @@ class Running:
         raise Unexpected(f"no process runs trial {id}")
 
     def child(self, name: str) -> psutil.Process:
-        """The command's process of that name."""
+        """Return the command's process of that name."""
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if process.name() == name:
@@ -301,10 +310,10 @@ class Running:
             raise Unexpected(f"a traceback: {self.last()}")
 
     def says(self, words: str) -> None:
-        """Raises Unexpected where the command did not."""
+        """Raise Unexpected where the command did not say the words."""
         if words not in self.log.read_text():
             raise Unexpected(f'it did not say "{words}", but: {self.last()}')
 
     def last(self) -> str:
-        """The last line that the command wrote."""
+        """Return the last line that the command wrote."""
         return (self.log.read_text().strip() or "(it wrote nothing)").splitlines()[-1]

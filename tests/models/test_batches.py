@@ -1,4 +1,4 @@
-"""Tokens, masks and positions of packed examples; that they compute what they should is test_scoring's matter."""
+"""Tokens, masks and positions of packed examples; test_scoring tests what they compute."""
 
 import itertools
 import random
@@ -22,8 +22,13 @@ from forget.tasks.task import Example
 BYTES = language_model.tiny().tokenizer
 
 
+def taken(lengths: list[int], row: list[int]) -> int:
+    """Sum the lengths of the examples in a row."""
+    return sum(lengths[i] for i in row)
+
+
 def marking(*closing: str) -> PreTrainedTokenizerBase:
-    """A tokenizer that opens a text with <s>, ends it with `closing`, and has one token for "e:"."""
+    """Make a tokenizer: it opens a text with <s>, ends it with `closing`, has a token "e:"."""
     letters = ["<s>", "</s>", *map(chr, range(32, 127))]
     core = Tokenizer(
         tokenizer_models.BPE(
@@ -62,7 +67,10 @@ def test_examples_with_and_without_suffix_do_not_disturb_each_other() -> None:
 
 
 def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
-    """A tokenizer that opens a text with a mark keeps it; one that closes with a mark must not close the prompt."""
+    """A tokenizer that opens a text with a mark keeps it.
+
+    One that closes with a mark must not close the prompt.
+    """
     for tokenizer in (marking(), marking("</s>")):
         (encoded,) = batches.encode([Example("a", "Q", (" b", " cd"), 0)], tokenizer, 100)
         assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "Q"]
@@ -73,7 +81,10 @@ def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
 
 
 def test_an_option_begins_where_the_prompt_alone_ends() -> None:
-    """As in lm-evaluation-harness: "ae:b" is [a, e:, b], the prompt "ae" has two tokens, and so the option has the third."""
+    """Options begin as in lm-evaluation-harness.
+
+    "ae:b" is [a, e:, b], the prompt "ae" has two tokens, and so the option has the third.
+    """
     tokenizer = marking()
     (encoded,) = batches.encode([Example("a", "ae", (":b", "cd"), 0)], tokenizer, 100)
     assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "a", "e"]
@@ -116,7 +127,11 @@ def test_the_reach_of_a_model() -> None:
 
 
 def test_a_packed_batch_token_by_token() -> None:
-    """Worked by hand: prompt of 2, options of 1 and 2 tokens; prompt of 1, an option of 2 of which the last is scored."""
+    """The batch is worked by hand.
+
+    A prompt of 2 has options of 1 and 2 tokens; a prompt of 1 has an option of 2, of which the last
+    is scored.
+    """
     batch = batches.pack(
         [[Encoded([7, 8], [[1], [2, 3]], [1, 2])], [Encoded([9], [[4, 5]], [1])]], pad=0
     )
@@ -143,7 +158,10 @@ def test_a_packed_batch_token_by_token() -> None:
 
 
 def test_two_examples_in_a_row_do_not_see_each_other() -> None:
-    """Worked by hand: prompt of 1, options of 1 and 1 token; prompt of 2, an option of 1; a row of 4."""
+    """The batch is worked by hand.
+
+    A prompt of 1 has options of 1 and 1 token, a prompt of 2 an option of 1; the other row is of 4.
+    """
     row = [Encoded([7], [[1], [2]], [1, 1]), Encoded([8, 9], [[3]], [1])]
     batch = batches.pack([row, [Encoded([4, 5], [[6, 6]], [2])]], pad=0)
     assert batch.ids.tolist() == [[7, 1, 2, 8, 9, 3], [4, 5, 6, 6, 0, 0]]
@@ -193,30 +211,34 @@ def test_a_plan_holds_every_example_once_within_the_budget() -> None:
     draw = random.Random("plan")
     lengths = [draw.randrange(1, 80) for _ in range(200)] + [500]
     found = list(batches.first_fit(lengths, budget=256))
-    assert sorted(i for rows in found for row in rows for i in row) == list(range(len(lengths)))
+    every = itertools.chain(*itertools.chain(*found))
+    assert sorted(every) == list(range(len(lengths)))
     # The first is longer than the budget; what shares its row costs nothing.
     assert found[0][0][0] == 200
     assert len(found[0]) == 1
     for rows in found[1:]:
-        width = max(lengths[i] for row in rows for i in row)
+        width = max(lengths[i] for i in itertools.chain(*rows))
         assert lengths[rows[0][0]] == width
-        assert all(sum(lengths[i] for i in row) <= width for row in rows)
+        assert all(taken(lengths, row) <= width for row in rows)
         assert width * len(rows) <= 256
     for rows, following in itertools.pairwise(found):
-        width, left = lengths[rows[0][0]], [lengths[i] for row in following for i in row]
+        width, left = lengths[rows[0][0]], [lengths[i] for i in itertools.chain(*following)]
         assert width >= max(left)
-        assert all(sum(lengths[i] for i in row) + min(left) > width for row in rows), (
+        assert all(taken(lengths, row) + min(left) > width for row in rows), (
             "room was left for the next example"
         )
 
 
 def test_little_of_a_training_step_is_padding() -> None:
-    """Of sixteen short examples: one in nine. One to a row, sorted by length, it is nearly three in ten."""
+    """One token in nine is padding where a step has sixteen short examples.
+
+    With one to a row, sorted by length, it is nearly three in ten.
+    """
     draw = random.Random("steps")
     tokens = computed = 0
     for _ in range(50):
         lengths = [draw.randrange(10, 60) for _ in range(16)]
         tokens += sum(lengths)
         for rows in batches.first_fit(lengths, budget=512):
-            computed += len(rows) * max(sum(lengths[i] for i in row) for row in rows)
+            computed += len(rows) * max(taken(lengths, row) for row in rows)
     assert computed <= 1.15 * tokens

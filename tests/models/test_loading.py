@@ -1,4 +1,4 @@
-"""Models load as they were saved, are refused by name where they cannot be, and are as large as they are said to be."""
+"""Models load as they were saved, or are refused by name; their sizes are as stated."""
 
 import shutil
 import socket
@@ -38,7 +38,7 @@ def logits(model: LanguageModel, text: str = TEXT) -> torch.Tensor:
 
 
 def made(config: PretrainedConfig, seed: int = 0) -> LanguageModel:
-    """A model of the architecture with random weights, over the bytes of the tiny one."""
+    """Make a model of the architecture with random weights, over the bytes of the tiny one."""
     torch.manual_seed(seed)
     return LanguageModel(
         config.model_type,
@@ -120,7 +120,8 @@ def refusal(name: str, call: Callable[[str], object] = sources.check) -> str:
 def test_a_model_that_is_not_there_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     assert (
         refusal("gpt-2")
-        == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name"; did you mean "gpt2"?'
+        == 'no model is named "gpt-2", nor is it a folder or a hub id "owner/name";'
+        ' did you mean "gpt2"?'
     )
     assert (
         refusal("smollm2-135m/31")

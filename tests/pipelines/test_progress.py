@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs."""
+"""The display that a person sees while a sweep runs."""
 
 import io
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What a sweep will cost."""
+"""Costs of a sweep, told beforehand."""
 
 from pathlib import Path
 
@@ -117,9 +117,10 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
 
 
 def long_task(folder: Path, train: int, test: int) -> str:
-    """A task of two-letter questions, the last of each split so many letters long."""
-    splits = {
-        split: [
+    """Write a task of two-letter questions, the last of each split so many letters long."""
+    splits = {}
+    for split, long in (("train", train), ("test", test)):
+        splits[split] = [
             {
                 "id": f"{split}-{n}",
                 "question": "q" * (long if n == 3 else 2),
@@ -128,8 +129,6 @@ def long_task(folder: Path, train: int, test: int) -> str:
             }
             for n in range(4)
         ]
-        for split, long in (("train", train), ("test", test))
-    }
     write_task(folder / "tasks" / "long", 'prompt = "{question}"', **splits)
     return str(folder / "tasks")
 
@@ -153,7 +152,10 @@ def test_examples_that_the_model_does_not_read_are_counted(
     if not longest:
         check(expand(sweep), Store(tmp_path / "store"))
         return
-    words = f'1 example of task "long" is longer than the 1024 tokens that "tiny" reads (the longest has {longest})'
+    words = (
+        '1 example of task "long" is longer than the 1024 tokens that "tiny" reads'
+        f" (the longest has {longest})"
+    )
     assert words in dict(found.rows())["too long"]
     with pytest.raises(BadInput, match=r"longer than the 1024 tokens.*nothing is cut short"):
         check(expand(sweep), Store(tmp_path / "store"))
@@ -161,9 +163,9 @@ def test_examples_that_the_model_does_not_read_are_counted(
 
 def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> None:
     folder = long_task(tmp_path, 2000, 2)
-    drawn = {
-        seed: {e.id for e in load("long", "train", 2, seed, folders=[folder])} for seed in range(20)
-    }
+    drawn = {}
+    for seed in range(20):
+        drawn[seed] = {e.id for e in load("long", "train", 2, seed, folders=[folder])}
     few: dict[str, object] = {"examples": 2}
     base = {"task": "long", "model": "tiny", "folders": folder, "learn": few, "forget": few}
     for wanted in (False, True):

@@ -1,4 +1,7 @@
-"""Write the record anew: `python -m record` in tests/. A change of any number is meant, and raises PROTOCOL."""
+"""Write the record anew: `python -m record` in tests/.
+
+A change of any number is meant, and raises PROTOCOL.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from pipelines.processes import run_processes
 
 
 def machine() -> str:
-    """What rounding depends on: the processor and the versions of what computes."""
+    """Name what rounding depends on: the processor and the versions of what computes."""
     cpu = next(
         (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
@@ -41,7 +41,10 @@ def machine() -> str:
 
 
 def run(name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
-    """The Rows of a trial of the record, run in a store of its own, and its numbers as JSON has them."""
+    """Run a trial of the record in a store of its own.
+
+    Return its Rows, and its numbers as JSON has them.
+    """
     trial, resources = TRIALS[name]
     store = Store(folder / "store")
     left: list[Outcome] = []
@@ -71,7 +74,7 @@ def keep(name: str, rows: list[Row], numbers: dict[str, Any]) -> None:
 
 
 def kept(name: str) -> tuple[list[Row], dict[str, Any]]:
-    """What the record has of a trial."""
+    """Read what the record has of a trial."""
     return read_rows(FOLDER / f"{name}.parquet"), json.loads(
         gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes())
     )

@@ -1,4 +1,7 @@
-"""The trials whose Rows and numbers are on record: together they use every setting that changes a number."""
+"""The trials whose Rows and numbers are on record.
+
+Together they use every setting that changes a number.
+"""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> 
 
 @pytest.fixture
 def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """An empty working directory, with a store and an MLflow to be made there."""
+    """Enter an empty working directory, with a store and an MLflow to be made there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("FORGET_STORE", "store")
@@ -84,7 +84,7 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def here(nothing: Store, database: Path, undrawn: None) -> Store:
-    """A working directory with its own store and MLflow."""
+    """Enter a working directory with its own store and MLflow."""
     shutil.copy(database, "mlflow.db")
     return nothing
 
@@ -96,7 +96,7 @@ def sweep_of(trial: Trial, resources: Resources | None = None, **axes: list[obje
 
 
 def runs() -> list[Run]:
-    """The sweep's own run first, then its trials'."""
+    """Return the sweep's own run first, then its trials'."""
     client = MlflowClient(tracking_uri())
     found = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()]
@@ -126,7 +126,7 @@ def when(ready: Callable[[], object], then: Callable[[], object]) -> threading.T
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts from now on: expansions of sweeps, trials identified, and readings of a task's data."""
+    """Count from now on: expansions of sweeps, trials identified, readings of a task's data."""
     counts: Counter[str] = Counter()
     expanding, identifying, reading = Sweep.trials, preflight._Known.identify, tasks.content
 
@@ -425,7 +425,7 @@ FATES = {
 def test_a_process_that_dies_says_of_what(
     quick: Trial, here: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, fate: str
 ) -> None:
-    """Whichever way it goes; the other one, which it takes along, only knows that a peer went away."""
+    """One process says how it died; the other, taken along, only knows that a peer went away."""
     does, words = FATES[fate]
     code = textwrap.indent(when.format(does), "    ")
     (tmp_path / "sitecustomize.py").write_text(
@@ -443,7 +443,7 @@ SEARCH = Search.model_validate(
 
 
 def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
-    """The outcome, recorded as the trial's."""
+    """Record the outcome as the trial's."""
     mine = outcome.model_copy(update={"trial": trial, "id": identify(trial).trial})
     Trials(store).finish(mine, [])
     return mine

@@ -1,4 +1,7 @@
-"""A Ray head as KubeRay starts it, with a dashboard and a token: without the token nothing is read or submitted."""
+"""A Ray head as KubeRay starts it, with a dashboard and a token.
+
+Without the token nothing is read or submitted.
+"""
 
 import importlib.util
 import os
@@ -19,7 +22,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DASHBOARD = ("aiohttp_cors", "opencensus", "virtualenv")
-"""What ray[default] adds; images have it."""
+"""Packages that ray[default] adds; images have them."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,7 +40,7 @@ def free_port() -> int:
 
 
 def status(url: str, token: str | None = None) -> int:
-    """Of the answer; 0 where nobody listens."""
+    """Return the status of the answer; 0 where nobody listens."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with urllib.request.urlopen(
@@ -61,7 +64,7 @@ class Head:
     environment: dict[str, str] = field(repr=False)
 
     def run(self, token: str, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command with that token; with none of it, where it is empty."""
+        """Run a command with that token; with none, where it is empty."""
         mode = (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
             if token

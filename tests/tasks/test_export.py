@@ -55,7 +55,7 @@ def test_any_wording_survives(tmp_path: Path) -> None:
 def test_a_task_that_is_not_whole_is_not_written(tmp_path: Path) -> None:
     good = builtin.TASKS["world"]
     bad = replace(good, name="bad", records=lambda split: [Record("1", "q", ("a", "a"), 0)])
-    with pytest.raises(BadInput, match='^task "bad", item 1: choices: .a. stands there more than'):
+    with pytest.raises(BadInput, match=r'^task "bad", item 1: choices: .a. stands there more than'):
         files.write_tasks([good, bad], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

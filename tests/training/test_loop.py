@@ -53,7 +53,10 @@ def budget(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def examples(n: int = 10) -> list[Example]:
-    """Ten with batches of four: the last batch of an epoch is smaller. Prompts and options differ in length."""
+    """Return ten examples, or `n`; with batches of four an epoch's last batch is smaller.
+
+    Prompts and options differ in length.
+    """
     draw = random.Random("examples")
     return [
         Example(
@@ -115,7 +118,10 @@ MODELS = {
 def plain_loop(
     model: LanguageModel, settings: Stage, rate: Callable[[int, int], float]
 ) -> list[float]:
-    """What the loop is meant to be, in the plainest words: every logit, labels of -100 where there is no answer. The losses."""
+    """Train as the loop is meant to, in the plainest words, and return the losses.
+
+    It computes every logit, with labels of -100 where there is no answer.
+    """
     network, read = model.network, model.tokenizer
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
@@ -159,7 +165,10 @@ def plain_loop(
 
 
 def warmed_up(step: int, steps: int, after: Callable[[float], float]) -> float:
-    """The share of the peak rate: linear from 0 over a quarter of the steps, then `after` of the rest's elapsed share."""
+    """Return the share of the peak rate.
+
+    It is linear from 0 over a quarter of the steps, then `after` of the rest's elapsed share.
+    """
     warm = round(0.25 * steps)
     return step / warm if step < warm else after((step - warm) / (steps - warm))
 
@@ -209,7 +218,10 @@ def test_an_event_for_the_stage_and_one_a_step() -> None:
 
 
 def test_each_epoch_has_its_own_order_and_its_own_labels() -> None:
-    """Labels that change with the epoch, trained at a rate of nearly nothing: the losses tell what was trained on."""
+    """Labels change with the epoch, and the rate is nearly nothing.
+
+    So the losses tell what was trained on.
+    """
     model = language_model.tiny()
     still = SETTINGS.model_copy(
         update={"lr": 1e-12, "batch": 1, "warmup": 0.0, "weight_decay": 0.0}
@@ -224,10 +236,11 @@ def test_each_epoch_has_its_own_order_and_its_own_labels() -> None:
     assert sorted(fixed[:10]) == pytest.approx(sorted(fixed[10:]), rel=1e-4)
     assert fixed[:10] != pytest.approx(fixed[10:], rel=1e-2)
     changing = losses(lambda epoch: [Labelled(e, epoch) for e in examples()])
-    by_label = [
-        sorted(losses(lambda epoch, label=label: [Labelled(e, label) for e in examples()])[:10])
-        for label in (0, 1)
-    ]  # type: ignore[misc]
+
+    def always(label: int) -> list[float]:
+        return sorted(losses(lambda epoch: [Labelled(e, label) for e in examples()])[:10])
+
+    by_label = [always(0), always(1)]
     assert sorted(changing[:10]) == pytest.approx(by_label[0], rel=1e-4)
     assert sorted(changing[10:]) == pytest.approx(by_label[1], rel=1e-4)
     assert by_label[0] != pytest.approx(by_label[1], rel=1e-2)
@@ -239,7 +252,10 @@ class Killed(Exception):
 
 @dataclass
 class KillAt:
-    """An observer that ends the training when a step is reported, before that step is saved; it notes the steps it saw."""
+    """An observer that ends the training when a step is reported, before that step is saved.
+
+    It notes the steps it saw.
+    """
 
     step: int
     error: type[BaseException] = Killed
@@ -302,7 +318,7 @@ def test_no_checkpoint_before_its_time(tmp_path: Path) -> None:
 
 
 def looks(seen: list[int] | None = None, points: int = 2) -> Watching:
-    """Of a training of six steps, at steps 2 and 4."""
+    """Return looks at steps 2 and 4 of a training of six steps."""
 
     def look(step: int) -> list[Row]:
         if seen is not None:
@@ -412,11 +428,11 @@ def test_bf16_computes_in_half_and_keeps_weights_whole() -> None:
         assert weight.dtype == torch.float32
         assert not torch.equal(weight, full[name]), name
     # The direction of training is the same.
-    moved = [
-        torch.cat([(after[name] - start[name]).flatten() for name in start])
-        for after in (full, half)
-    ]
-    assert functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.95
+
+    def moved(after: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([(after[name] - start[name]).flatten() for name in start])
+
+    assert functional.cosine_similarity(moved(full), moved(half), dim=0) > 0.95
     # At this rate a step is below what bf16 can tell apart from nothing, 2^-9 of a norm's weight of
     # 1.
     slight = trained(bf16=True, settings=SETTINGS.model_copy(update={"lr": 1e-5}))[
@@ -495,7 +511,10 @@ SHARED = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.0)
 @in_batches
 @pytest.mark.usefixtures("budget")
 def test_two_processes_train_as_one_does(tmp_path: Path, options: dict[str, object]) -> None:
-    """Nine examples in batches of four: of the last batch's one example a process has none, and still takes part."""
+    """Nine examples go in batches of four.
+
+    A process has nothing of the last batch's one example, and still takes part.
+    """
     events: list[Event] = []
     alone = trained(
         settings=SHARED,
@@ -522,7 +541,11 @@ def nine(epoch: int) -> list[Labelled]:
 def in_one_of_two_that_share_a_model(
     folder: Path, kind: str, options: dict[str, object], beside_copies: bool
 ) -> None:
-    """Leaves the model that was saved, its weights as they were gathered one by one, and what each process held of it."""
+    """Train a shared model, and leave what it became in the folder.
+
+    That is the model that was saved, its weights as they were gathered one by one, and what each
+    process held of it.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
     process = PartialState(cpu=True)
     copied = (
