@@ -90,7 +90,7 @@ class S3:
         pages = (
             self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         )
-        sizes = {}
+        sizes: dict[str, int] = {}
         for page in pages:
             sizes |= {found["Key"]: found["Size"] for found in page.get("Contents", ())}
         return sizes

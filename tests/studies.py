@@ -6,6 +6,7 @@ Accuracies, confidences and probes of their trials are known to the digit.
 import math
 import random
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ STAYS = {("base", ""): 0.55, ("learned", ""): 0.9, ("forgotten", ""): 0.88}
 UNLEARNED = {("base", ""): 0.5, ("learned", ""): 0.5, ("forgotten", ""): 0.5}
 
 PROBED = {"base": 0.5, "learned": 1.0, "forgotten": 0.9}
-"""How strongly a probe reads the answer, by phase."""
+"""Strength with which a probe reads the answer, by phase."""
 
 
 def answer(
@@ -66,7 +67,7 @@ def finished(
     probed: Mapping[str, float] = PROBED,
     measured: bool = False,
 ) -> tuple[Outcome, list[Row]]:
-    """Finish a trial as run_trial would leave it; with its measures only if `measured` asks for them.
+    """Finish a trial as run_trial would leave it; with its measures if `measured` asks for them.
 
     Args:
         mass: option mass after forgetting.
@@ -106,21 +107,27 @@ def finished(
                     answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
                     for i, ok in enumerate(right)
                 ]
-    probes = tuple(
-        ProbeScore(
-            phase=phase, task=trial.task, position=position, layer=layer, control=control, l2=1.0,
-            accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+    probes = []
+    for phase, position, control, layer in product(
+        PHASES, trial.probe.positions, (False, True), range(layers)
+    ):
+        height = 0.35 * np.sin(np.pi * (layer + 1) / (layers + 1)) * probed[phase]
+        value = 0.5 + (0 if control else height)
+        probes.append(
+            ProbeScore(
+                phase=phase,
+                task=trial.task,
+                position=position,
+                layer=layer,
+                control=control,
+                l2=1.0,
+                accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+            )
         )
-        for phase in PHASES
-        for position in trial.probe.positions
-        for control in (False, True)
-        for layer in range(layers)
-        for value in [0.5 + (0 if control else 0.35 * np.sin(np.pi * (layer + 1) / (layers + 1)) * probed[phase])]
-    )  # fmt: skip
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
         measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {},
-        probes=probes, likeness=tuple(likeness),
+        probes=tuple(probes), likeness=tuple(likeness),
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip
     return outcome, rows

