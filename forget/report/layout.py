@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
 from forget.report.section import Picture
 from forget.results.metrics import Estimate
+from forget.settings.parts import Position
 
 SHOWN = 4
 """Settings that are drawn, and rates of each; the tables have all."""
@@ -107,3 +108,19 @@ def rate_series(
     for condition, colour, marker, found in looks:
         series.append(Series(f"rate {rate_name(condition.rate)}", colour, found, marker=marker))
     return series
+
+
+def layers(
+    cell: Cell, phase: str, label: str, colour: str, position: Position | None = None
+) -> Series:
+    """Return probe accuracy by layer as a line."""
+    found = cell.probes(phase, position)
+    return Series(label, colour, list(found.values()), list(found), hollow=phase == "base")
+
+
+def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]]) -> Path:
+    """Draw probe accuracy by layer, a panel for each task."""
+    axis = "layer (0: embedding)"
+    return figures.curves(
+        path, panels, axis, "probe accuracy", guess=0.5, limits=(0.35, 1.02), whole=True
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from forget.analyses.probes import Reading, readings
-from forget.analyses.study import Cell, Study
+from forget.analyses.study import Study
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
-from forget.report.layout import Group, after_label, groups
+from forget.report.layout import Group, after_label, groups, layer_figure, layers
 from forget.report.section import Datum, Picture, Section, Table
 from forget.settings.parts import Position
 
@@ -83,19 +82,3 @@ def _lines(part: Group, task: str, position: Position) -> list[Series]:
         values, at = list(control.values()), list(control)
         lines.append(Series("control", figures.INK, values, at, hollow=True))
     return lines
-
-
-def layers(
-    cell: Cell, phase: str, label: str, colour: str, position: Position | None = None
-) -> Series:
-    """Return probe accuracy by layer as a line."""
-    found = cell.probes(phase, position)
-    return Series(label, colour, list(found.values()), list(found), hollow=phase == "base")
-
-
-def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]]) -> Path:
-    """Draw probe accuracy by layer, a panel for each task."""
-    axis = "layer (0: embedding)"
-    return figures.curves(
-        path, panels, axis, "probe accuracy", guess=0.5, limits=(0.35, 1.02), whole=True
-    )

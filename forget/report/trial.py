@@ -12,7 +12,7 @@ from forget.analyses.study import Cell, Study
 from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
-from forget.report.probes import layer_figure, layers
+from forget.report.layout import layer_figure, layers
 from forget.results import files
 from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
