@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("forget", "pipelines", "benchmarks")
+PACKAGES = ("forget", "pipelines", "benchmarks", "examples", "tests")
 SOURCES = list(itertools.chain(*(sorted((ROOT / name).rglob("*.py")) for name in PACKAGES)))
 
 FRAGMENT = re.compile(r"(Of|What|Whether|How|Where|The same)\b")

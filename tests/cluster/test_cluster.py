@@ -507,11 +507,11 @@ LACKS = {
     ),
     "storage class": (
         no_class,
-        "has no default storage class for the volumes; after installing one, make one the default: ",
+        "has no default storage class for the volumes; after installing one, make one the default:",
     ),
     "secrets": (
         no_secrets,
-        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with: ",
+        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with:",
     ),
     "answer": (is_away, 'cluster "here": '),
 }
