@@ -511,7 +511,7 @@ LACKS = {
     ),
     "secrets": (
         no_secrets,
-        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones with:",
+        "lacks the Secrets forget-client, mlflow-server in namespace forget; make random ones",
     ),
     "answer": (is_away, 'cluster "here": '),
 }
