@@ -8,8 +8,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from forget.models import loading
 from forget.models.language_model import LanguageModel
-from forget.models.loading import load
 from forget.storage.store import Store
 
 
@@ -30,7 +30,7 @@ class Holder:
         if self._model is not None and self._phase == phase:
             return self._model
         self._hold("", None)  # Let go of one model before the next one is there.
-        model = load(source, self._store, sharded=self._sharded)
+        model = loading.load(source, self._store, sharded=self._sharded)
         if self._alone:
             self._hold(phase, model)
         return model

@@ -335,7 +335,7 @@ def test_a_folder_is_as_large_as_its_model(folder: Path) -> None:
     for name in (str(folder), f"{folder}/1", "tiny", "tiny/1"):
         model = loading.load(name)
         assert sources.parameters(name) == model.parameters
-        assert sources.layers(name) == model.layers
+        assert sources.layers(name) == model.network.config.num_hidden_layers
         assert sources.reads(name) == reach(model.network) == 1024
     assert sources.parameters("tiny/1") < sources.parameters("tiny")
 
@@ -367,7 +367,7 @@ def test_precision_is_what_was_asked_for() -> None:
 def test_the_model_that_comes_as_a_wheel_is_as_large_as_said_and_knows_something() -> None:
     model = loading.load("smollm2-135m")
     assert model.parameters == sources.parameters("smollm2-135m")
-    assert model.layers == sources.layers("smollm2-135m")
+    assert model.network.config.num_hidden_layers == sources.layers("smollm2-135m")
     assert sources.reads("smollm2-135m") == reach(model.network)
     answer = logits(model, "The capital of France is")[0, -1].argmax()
     assert model.tokenizer.decode(answer) == " Paris"

@@ -10,7 +10,7 @@ import pytest
 
 from forget.errors import BadInput
 from forget.results import metrics
-from forget.results.metrics import Estimate, mean
+from forget.results.metrics import Estimate, Measure, mean
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
 from forget.settings.trial import Trial
@@ -110,7 +110,9 @@ def trials(tmp_path: Path) -> Trials:
 @pytest.fixture
 def newer(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure the margin, too, after the trial has finished."""
-    monkeypatch.setitem(metrics.MEASURES, "margin", margin)
+    monkeypatch.setattr(
+        metrics, "MEASURES", (*metrics.MEASURES, Measure("margin", "margin", margin))
+    )
     monkeypatch.setattr(metrics, "code", lambda: "another")
 
 
@@ -207,8 +209,8 @@ def test_another_machine_takes_kept_measures_or_computes_its_own(
         monkeypatch.setenv("FORGET_CACHE", str(tmp_path / name))
         machines.append(Trials(Store(f"file://{tmp_path}/shared")))
     one, other, newer = machines
-    Trials(one).finish(outcome(), ROWS)
-    assert Trials(other).outcome("id") == outcome()
+    one.finish(outcome(), ROWS)
+    assert other.outcome("id") == outcome()
     assert not (other.folder("id") / "rows.parquet").exists()
     monkeypatch.setattr(metrics, "code", lambda: "another")
     found = newer.outcome("id")

@@ -29,7 +29,7 @@ from forget.preflight import expand
 from forget.report import Report
 from forget.results import metrics
 from forget.results.files import read_rows
-from forget.results.metrics import Estimate, mean
+from forget.results.metrics import Estimate, Measure, mean
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import PHASES, Row
 from forget.settings.sweep import Sweep
@@ -200,7 +200,8 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     assert name not in run.data.metrics
     assert run.data.tags["forget.measures"] == metrics.code()
 
-    monkeypatch.setitem(metrics.MEASURES, "margin", margin)
+    before = metrics.MEASURES
+    monkeypatch.setattr(metrics, "MEASURES", (*before, Measure("margin", "margin", margin)))
     monkeypatch.setattr(metrics, "code", lambda: "another")
     # The run that was deleted stays so.
     assert tracking.sync(study, store, ["a", "b"]) == 1
@@ -228,13 +229,13 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
 
     outcomes = list(Trials(store).outcomes(["a", "b"]).values())
     frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
-    written = report.write(SWEEP, outcomes, frames, tmp_path / "report")
+    written = report.write(SWEEP, SWEEP.trials(), outcomes, frames, tmp_path / "report")
     tables = [path.read_text() for path in written.page.parent.glob("*.csv")]
     assert sum(text.count(",forgotten,science,test,margin,") for text in tables) == 2
     ((read, _),) = tracking.read_experiment("pulse", tmp_path / "copies")
     assert read == outcomes[0]
     # Whoever reads the experiment with other code computes measures of the copies of its Rows.
-    monkeypatch.delitem(metrics.MEASURES, "margin")
+    monkeypatch.setattr(metrics, "MEASURES", before)
     monkeypatch.setattr(metrics, "code", lambda: "a third")
     ((read, _),) = tracking.read_experiment("pulse", tmp_path / "copies")
     assert read.measures == {k: v for k, v in outcomes[0].measures.items() if "margin" not in k}
