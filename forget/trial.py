@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from forget.evaluation.measuring import Evaluation, named
 from forget.events import Observe, ignore
 from forget.models import language_model, sources
+from forget.models.devices import process
 from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.preflight import check, identify
@@ -94,7 +94,7 @@ def run_trial(
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )
-    if PartialState().is_main_process:
+    if process().is_main_process:
         Trials(store).finish(outcome, rows)
         observe(outcome)
     return outcome
@@ -102,6 +102,6 @@ def run_trial(
 
 def _save(model: LanguageModel, folder: Path) -> None:
     """Save the forgotten model in bfloat16; all processes gather it, the main one writes."""
-    writes = PartialState().is_main_process
+    writes = process().is_main_process
     with whole_folder(folder) if writes else nullcontext() as draft:
         language_model.save(model, draft, torch.bfloat16)

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from forget.errors import BadInput
 from forget.events import Event, Observe
+from forget.models.devices import without_launchers
 from forget.settings.parts import Part
 from forget.settings.sweep import Resources
 from forget.settings.trial import Trial
@@ -45,7 +46,7 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trial.json"
         file.write_text(trial.model_dump_json(), encoding="utf-8")
-        env = os.environ | {
+        env = without_launchers(os.environ) | {
             "FORGET_STORE": store.where,
             "OMP_NUM_THREADS": str(max(1, int(resources.cpus))),
             # A process that dies of a signal then says where it was, for `_last_words`.

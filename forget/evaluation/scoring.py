@@ -8,12 +8,12 @@ from itertools import chain
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.models import batches
 from forget.models.batches import Batch, Encoded
+from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.results.rows import Row
 from forget.settings.parts import Position
@@ -98,27 +98,27 @@ def score(
     Raises:
         BadInput: an example that the model cannot read (`forget.models.batches.encode`).
     """
-    process = PartialState()
+    own = process()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
     plan = list(batches.first_fit([e.length for e in encoded], BUDGET[model.device.type]))
-    if process.is_main_process:
+    if own.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
     # A model that is sharded over processes needs them all for each batch. So they take the same
     # number of them: the last batch is computed again by whoever would have none.
-    missing = -len(plan) % process.num_processes
+    missing = -len(plan) % own.num_processes
     turns = list(enumerate(plan + plan[-1:] * missing))
     found: dict[int, _Read] = {}
     # One autocast region for all batches: the bf16 copies of the weights are made once.
     with torch.no_grad(), model.autocast(bf16):
-        for number, rows in turns[process.process_index :: process.num_processes]:
+        for number, rows in turns[own.process_index :: own.num_processes]:
             packed = batches.rows_of(rows, encoded)
             batch = batches.pack(packed, model.tokenizer.pad_token_id or 0).to(model.device)
             logits, hidden = model.answers(batch, states=states is not None)
             reads = _read(logits, hidden, batch, list(chain.from_iterable(packed)), states)
             found |= zip(chain.from_iterable(rows), reads, strict=True)
-            if process.is_main_process:
+            if own.is_main_process:
                 observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=batch.tokens))
-    if process.num_processes > 1:
+    if own.num_processes > 1:
         found = dict(gather_object(list(found.items())))
     parts = [found[i] for i in range(len(examples))]
     items = zip(examples, encoded, strict=True)
@@ -176,19 +176,30 @@ def _states(
 ) -> tuple[dict[Position, torch.Tensor], torch.Tensor]:
     """Return hidden states of options, [O, layers + 1, width] by position, and of prompts.
 
-    Those of the prompts are [E, layers + 1, width], or empty where no positions are asked for.
+    Those of the prompts are [E, layers + 1, width], or empty where no positions are asked for. Each
+    layer is read by itself: a copy of all of them would be the largest tensor of a pass.
     """
     if positions is None:
         return {}, torch.empty(len(batch.prompt_ends), 0)
-    by_layer = torch.stack(hidden, dim=2).float()
+    by_layer = [_layer(states, batch, positions) for states in hidden]
+    answers = {}
+    for position in positions:
+        answers[position] = torch.stack([found[position] for found, _ in by_layer], dim=1)
+    return answers, torch.stack([questions for _, questions in by_layer], dim=1)
+
+
+def _layer(
+    states: torch.Tensor, batch: Batch, positions: Sequence[Position]
+) -> tuple[dict[Position, torch.Tensor], torch.Tensor]:
+    """Read states [B, L, width] of a layer: [O, width] of options by position, [E, width]."""
 
     def at(places: torch.Tensor) -> torch.Tensor:
-        return by_layer[places[:, 0], places[:, 1]].cpu()
+        return states[places[:, 0], places[:, 1]].float().cpu()
 
     def mean() -> torch.Tensor:
         means = []
         for (row, first), (_, last) in zip(batch.starts.tolist(), batch.ends.tolist(), strict=True):
-            means.append(by_layer[row, first : last + 1].mean(0))
+            means.append(states[row, first : last + 1].float().mean(0))
         return torch.stack(means).cpu()
 
     read = {"first": lambda: at(batch.starts), "last": lambda: at(batch.ends), "mean": mean}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -133,7 +133,8 @@ def encode(
     """Turn examples into token ids.
 
     The text of prompt and option is tokenised as one and cut where the prompt alone ends, as
-    lm-evaluation-harness does. Nothing is truncated.
+    lm-evaluation-harness does. So are blanks at the prompt's end put in front of the options: a
+    tokenizer joins them to the word that follows. Nothing is truncated.
 
     Args:
         examples: with their options.
@@ -141,8 +142,11 @@ def encode(
         limit: tokens that the model reads at most.
 
     Raises:
-        BadInput: an option or suffix without a token, or a sequence of more than `limit` tokens.
+        BadInput: an option or suffix without a token, two options that are the same tokens, a
+            prompt whose tokens are not those of the whole text's beginning, or a sequence of more
+            than `limit` tokens.
     """
+    examples = [_joined_blanks(example) for example in examples]
     prompts = _tokenise(tokenizer, [example.prompt for example in examples])
     # All texts of a kind at once: a tokenizer's call costs more than its texts.
     stems: list[str] = []
@@ -167,6 +171,19 @@ def encode(
                 f"example {example.id}: its prompt, an option or the suffix has no token of its"
                 f" own: {example.options}"
             )
+        for text, stem, count in zip(text_ids[span], stem_ids[span], before, strict=True):
+            if text[: len(prompt)] != prompt or text[:count] != stem[:count]:
+                raise BadInput(
+                    f"example {example.id}: the tokenizer joins the end of its prompt to an option,"
+                    f" so neither is scored apart: {example.prompt[-20:]!r} and {example.options};"
+                    " let the prompt end where a word does"
+                )
+        if same := _same(options):
+            raise BadInput(
+                f"example {example.id}: its options {example.options[same[0]]!r} and"
+                f" {example.options[same[1]]!r} are the same tokens to the model's tokenizer"
+                f" ({type(tokenizer).__name__}): leave the example out, or word them apart"
+            )
         one = Encoded(prompt, options, scored)
         if one.longest > limit:
             raise BadInput(
@@ -175,6 +192,26 @@ def encode(
             )
         encoded.append(one)
     return encoded
+
+
+def _joined_blanks(example: Example) -> Example:
+    """Return the example with the blanks at its prompt's end in front of its options."""
+    prompt = example.prompt.rstrip()
+    if prompt == example.prompt:
+        return example
+    blanks = example.prompt[len(prompt) :]
+    options = tuple(blanks + option for option in example.options)
+    return replace(example, prompt=prompt, options=options)
+
+
+def _same(options: Sequence[list[int]]) -> tuple[int, int] | None:
+    """Return the first two options that are the same tokens."""
+    first: dict[tuple[int, ...], int] = {}
+    for number, tokens in enumerate(options):
+        if tuple(tokens) in first:
+            return first[tuple(tokens)], number
+        first[tuple(tokens)] = number
+    return None
 
 
 def reach(network: PreTrainedModel) -> int:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accelerate import PartialState
-
 from forget.models import loading
+from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.storage.store import Store
 
@@ -21,7 +20,7 @@ class Holder:
 
     def __init__(self, store: Store, sharded: bool) -> None:
         self._store, self._sharded = store, sharded
-        self._alone = PartialState().num_processes == 1
+        self._alone = process().num_processes == 1
         self._phase = ""
         self._model: LanguageModel | None = None
 

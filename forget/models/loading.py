@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget.errors import BadInput
+from forget.models import devices
 from forget.models.batches import Answers, Encoded, pack, reach
 from forget.models.catalogue import MODELS, parse
 from forget.models.kernels import quicken
@@ -45,7 +46,7 @@ def load(
         model = _read(str(name), stem, depth, store)
     model.network.requires_grad_(True).eval()
     if not sharded:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = torch.device(device or devices.device())
         model.network.to(where)  # type: ignore[arg-type]
     own = _own(model)
     if model.device.type == "cpu":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 
 import torch
-from accelerate import PartialState
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -14,6 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from forget.errors import BadInput
 from forget.models.batches import Answers
+from forget.models.devices import process
 
 
 def shard(answers: Answers) -> None:
@@ -37,8 +37,8 @@ def shard(answers: Answers) -> None:
         )
     # A sharded model that nobody uses any more holds on to itself by a circle of references.
     gc.collect()
-    process = PartialState()
-    mesh = init_device_mesh(process.device.type, (process.num_processes,))
+    own = process()
+    mesh = init_device_mesh(own.device.type, (own.num_processes,))
     # Backward computes each block again, because activations and autocast's bf16 weights that were
     # kept for it would fill the device.
     answers.network.activation_checkpointing_enable()
@@ -58,7 +58,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     All processes ask together; the others get an empty tensor.
     """
     full = tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
-    return full if PartialState().is_main_process else torch.empty(0)
+    return full if process().is_main_process else torch.empty(0)
 
 
 def like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from forget.models.devices import process
 from forget.models.sharding import like, whole
 from forget.results.files import read_rows, write_rows
 from forget.results.rows import Row
@@ -41,7 +41,7 @@ class Checkpoints:
         moments: dict[str, torch.Tensor] = {}
         for index, values in optimizer.state_dict()["state"].items():
             moments |= {f"{index}.{name}": whole(value) for name, value in values.items()}
-        if not PartialState().is_main_process:
+        if not process().is_main_process:
             return
         with self.store.replace(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")

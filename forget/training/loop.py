@@ -13,8 +13,12 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate import Accelerator
+from accelerate.utils import (
+    GradientAccumulationPlugin,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
@@ -23,6 +27,7 @@ from forget.events import Observe, StageStarted, Step, ignore
 from forget.methods.likelihood import Loss, cross_entropy
 from forget.models import batches
 from forget.models.batches import Encoded
+from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.results.rows import Row
 from forget.settings.parts import Lora, Stage
@@ -135,7 +140,7 @@ class Saver:
         """
         stop: KeyboardInterrupt | None = None
         due = False
-        if PartialState().is_main_process:
+        if process().is_main_process:
             due = self._is_time() and not last
             try:
                 tell()
@@ -194,7 +199,12 @@ def fine_tune(
         FloatingPointError: the loss is no longer finite; the text names the step and the rate.
         KeyboardInterrupt: `observe` raised it; the state was saved first.
     """
-    accelerator = Accelerator()
+    # Every choice that accelerate would take from the environment is made here.
+    accelerator = Accelerator(
+        cpu=process().device.type == "cpu",
+        mixed_precision="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
     adapters = _with_adapters(model, lora, seed) if lora else None
     network = model.answers
     steps = Steps(labelled, settings, stage, seed)

@@ -40,6 +40,7 @@ def trial(
             "start them with torchrun, and with --events"
         )
     wanted = read_trial(file)
+    from forget.models.devices import refuse_ranks
     from forget.models.kernels import keep_memory
     from forget.preflight import identify
     from forget.trial import run_trial
@@ -49,6 +50,7 @@ def trial(
     if events:
         _speak(wanted, checkpoint_minutes, shard)
         return
+    refuse_ranks()
     id = identify(wanted).trial
     with Progress(1, console=console) as progress:
         progress.started(id, label(wanted))
@@ -67,16 +69,11 @@ def trial(
 
 def _speak(wanted: Trial, checkpoint_minutes: float, shard: bool) -> None:
     """Run a trial in this process, one of several perhaps, and print its events as JSON."""
-    import torch
-    from accelerate import PartialState
-
     from forget.events import ignore
+    from forget.models.devices import process
     from forget.trial import run_trial
     from pipelines.processes import Refusal
 
-    # accelerate takes processes without a GPU for strangers unless it is told; the first to ask
-    # decides for all.
-    process = PartialState(cpu=not torch.cuda.is_available())
     # Rank 0 speaks for all processes of the trial, but whoever is refused says so: it may be the
     # only one.
     speaks = os.environ.get("RANK", "0") == "0"
@@ -100,8 +97,8 @@ def _speak(wanted: Trial, checkpoint_minutes: float, shard: bool) -> None:
         run_trial(wanted, tell if speaks else ignore, None, checkpoint_minutes, shard)
         # They part together: gloo's threads may still let go of a tensor, and abort if Python has
         # ended meanwhile.
-        process.wait_for_everyone()
-        process.destroy_process_group()
+        process().wait_for_everyone()
+        process().destroy_process_group()
     except (BadInput, FloatingPointError) as error:
         tell(Refusal(reason=str(error), numeric=isinstance(error, FloatingPointError)))
         raise typer.Exit(2) from None

@@ -16,6 +16,7 @@ from ray import tune
 from forget import tracking
 from forget.errors import BadInput
 from forget.events import Event, Observe, Step
+from forget.models.devices import without_launchers
 from forget.models.kernels import keep_memory
 from forget.redaction import without_secrets
 from forget.results.outcome import Outcome
@@ -63,6 +64,9 @@ class Slot(tune.Trainable):
             resources: what a trial takes.
             board: the driver's Board.
         """
+        # What a launcher left on this node is of another process.
+        for name in os.environ.keys() - without_launchers(os.environ).keys():
+            del os.environ[name]
         torch.set_num_threads(max(1, int(resources.cpus)))
         keep_memory()
         gc.set_threshold(GARBAGE)

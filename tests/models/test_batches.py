@@ -7,6 +7,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import NFKC, Lowercase, Sequence
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     LlamaConfig,
     MistralConfig,
@@ -80,15 +83,13 @@ def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
         ]
 
 
-def test_an_option_begins_where_the_prompt_alone_ends() -> None:
-    """Options begin as in lm-evaluation-harness.
-
-    "ae:b" is [a, e:, b], the prompt "ae" has two tokens, and so the option has the third.
-    """
+def test_an_option_that_the_tokenizer_joins_to_the_prompt_is_refused() -> None:
+    """Refuse "ae:b", which is [a, e:, b] where the prompt "ae" is [a, e]."""
     tokenizer = marking()
-    (encoded,) = batches.encode([Example("a", "ae", (":b", "cd"), 0)], tokenizer, 100)
+    with pytest.raises(BadInput, match="example a: the tokenizer joins the end of its prompt"):
+        batches.encode([Example("a", "ae", (":b", "cd"), 0)], tokenizer, 100)
+    (encoded,) = batches.encode([Example("a", "ae", (" :b", "cd"), 0)], tokenizer, 100)
     assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "a", "e"]
-    assert [tokenizer.convert_ids_to_tokens(ids) for ids in encoded.options] == [["b"], ["c", "d"]]
 
 
 @pytest.mark.parametrize(
@@ -242,3 +243,36 @@ def test_little_of_a_training_step_is_padding() -> None:
         for rows in batches.first_fit(lengths, budget=512):
             computed += len(rows) * max(taken(lengths, row) for row in rows)
     assert computed <= 1.15 * tokens
+
+
+def test_blanks_at_the_prompts_end_belong_to_the_options() -> None:
+    asked = Example("1", "Answer: ", ("yes", "no"), answer=0)
+    same = Example("1", "Answer:", (" yes", " no"), answer=0)
+    assert batches.encode([asked], BYTES, 100) == batches.encode([same], BYTES, 100)
+    broken = Example("2", "Is it?\n\t", ("yes", "no"), answer=0)
+    (encoded,) = batches.encode([broken], BYTES, 100)
+    assert BYTES.decode(encoded.prompt) == "Is it?"
+    assert [BYTES.decode(option) for option in encoded.options] == ["\n\tyes", "\n\tno"]
+
+
+def test_a_prompt_of_blanks_alone_is_refused() -> None:
+    with pytest.raises(BadInput, match="example 1: its prompt"):
+        batches.encode([Example("1", " \n", ("yes", "no"), answer=0)], BYTES, 100)
+
+
+def words() -> PreTrainedTokenizerFast:
+    """Make a tokenizer of whole words, in small letters and compatible forms."""
+    vocabulary = ["<unk>", "paris", "rome", "two", "twowords", "words", "x2", "ask"]
+    core = Tokenizer(WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    core.pre_tokenizer = Whitespace()
+    core.normalizer = Sequence([NFKC(), Lowercase()])
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    "options", [(" Paris", " paris"), (" x²", " x2"), (" Berlin", " Oslo"), (" rome", " Rome ")]
+)
+def test_options_that_are_the_same_tokens_are_refused_by_example(options: tuple[str, ...]) -> None:
+    example = Example("7", "ask", options, answer=0)
+    with pytest.raises(BadInput, match=r"example 7: its options .* are the same tokens"):
+        batches.encode([example], words(), 100)
