@@ -189,7 +189,7 @@ def margin(rows: Sequence[Row]) -> Estimate:
 def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tracking.open_study(SWEEP, "")
+    study = tracking.open_study(expand(SWEEP), "")
     run_whole(study, FIRST, "a", store)
     run_whole(study, SECOND, "b", store)
     (deleted,) = (run for run in children(study) if run.data.tags["forget.trial"] == "b")
