@@ -36,7 +36,7 @@ from forget.storage.store import Store
 LONGEST = (
     "test_sweep.py",
     "test_cluster.py",
-    "test_training.py",
+    "test_loop.py",
     "test_readme.py",
     "test_tracking.py",
     "test_broken.py",
