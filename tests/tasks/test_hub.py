@@ -173,6 +173,7 @@ ROWS: dict[str, Callable[[Random], Row]] = {
     "cb": lambda draw: pair(draw, "premise", "hypothesis") | {"label": draw.randint(0, 2)},
     "qnli": lambda draw: pair(draw, "question", "sentence"),
     "boolq": lambda draw: pair(draw, "question", "passage"),
+    "boolq_closedbook": lambda draw: pair(draw, "question", "passage"),
     "wic": wic,
     "mrpc": lambda draw: pair(draw, "sentence1", "sentence2"),
     "qqp": lambda draw: pair(draw, "question1", "question2"),
@@ -373,6 +374,13 @@ ITEMS: dict[str, tuple[Row, str, tuple[str, ...], str, int]] = {
     "boolq": (
         {"question": "is ice cold", "passage": "Ice is frozen water.", "label": 1},
         "Ice is frozen water.\nQuestion: is ice cold?\nAnswer:",
+        (" no", " yes"),
+        "",
+        1,
+    ),
+    "boolq_closedbook": (
+        {"question": "is ice cold", "passage": "Ice is frozen water.", "label": 1},
+        "Question: is ice cold?\nAnswer:",
         (" no", " yes"),
         "",
         1,
