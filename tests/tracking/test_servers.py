@@ -206,7 +206,7 @@ BROKEN = """
     from forget.errors import BadInput
     from pipelines.sweep import driver, worker
 
-    class Broken(slot.Slot):
+    class Broken(worker.Slot):
         def _run(self, trial, observe):
             uri, token = os.environ["MLFLOW_TRACKING_URI"], os.environ["HF_TOKEN"]
             sentence = f"no answer from {uri} with {token}"
