@@ -98,12 +98,13 @@ def probe(
     return probes.probe_model(model, task, Probe(examples=examples), like)
 
 
-def load_study(experiment: str, copies: Path | None = None, observe: Observe = ignore) -> Study:
+def load_study(experiment: str, observe: Observe = ignore) -> Study:
     """Load the finished trials of an experiment from the tracking server, with their Rows.
+
+    What was fetched is kept in the store.
 
     Args:
         experiment: its name in MLflow, which is that of the spec.
-        copies: a folder that keeps what was fetched; by default one in the store.
         observe: receives a `Step` for each trial.
 
     Raises:
@@ -112,6 +113,6 @@ def load_study(experiment: str, copies: Path | None = None, observe: Observe = i
     from forget.analyses import Study
     from forget.tracking import read_experiment
 
-    found = read_experiment(experiment, copies or Store().root / "fetched", observe)
+    found = read_experiment(experiment, Store().root / "fetched", observe)
     frames = {outcome.id: read_frame(rows) for outcome, rows in found}
     return Study([outcome for outcome, _ in found], frames)

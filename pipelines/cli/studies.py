@@ -181,11 +181,8 @@ def _fetch(name: str) -> Study:
         TimeRemainingColumn,
     )
 
-    from forget.analyses import Study
     from forget.events import StageStarted, Step
-    from forget.results.files import read_frame
-    from forget.storage.store import Store
-    from forget.tracking import read_experiment
+    from forget.notebook import load_study
 
     stderr = Console(stderr=True)
     columns = (
@@ -205,10 +202,7 @@ def _fetch(name: str) -> Study:
             elif isinstance(event, Step):
                 progress.update(bar, completed=event.step)
 
-        found = read_experiment(name, Store().root / "fetched", tell)
-    return Study(
-        [outcome for outcome, _ in found], {outcome.id: read_frame(rows) for outcome, rows in found}
-    )
+        return load_study(name, tell)
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], study: Sweep) -> None:
