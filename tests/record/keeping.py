@@ -24,20 +24,19 @@ from pipelines.processes import run_processes
 
 
 def machine() -> str:
-    """Name what rounding depends on: the processor and the versions of what computes."""
-    cpu = next(
-        (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
+    """Return what rounding depends on: the processor and the versions of what computes.
+
+    Virtual machines give processors of several generations one name: their flags tell them apart.
+    """
+    cpu = {"model name": platform.processor()}
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+        pairs = [line.partition(":") for line in lines]
+        cpu = {key.strip(): value.strip() for key, _, value in pairs}
+    told = {name: cpu.get(name, "") for name in ("model name", "cpu family", "model", "flags")}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     kind = torch.backends.cpu.get_cpu_capability()
-    return json.dumps(
-        {
-            "cpu": cpu.partition(":")[2].strip(),
-            "kind": kind,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-    )
+    return json.dumps({**told, "kind": kind, **versions}, indent=1)
 
 
 def run(name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
