@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import get_args
+
+import torch
 
 from forget import tasks
 from forget.errors import BadInput, nearest
 from forget.methods.catalogue import METHODS
-from forget.models import sources
+from forget.models import catalogue, sources
 from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
-from forget.settings.trial import Trial
+from forget.settings.trial import Precision, Trial
+from forget.storage.store import Store
 from forget.tasks import task
 from forget.tasks.draws import OPTIONAL, Draw, draws
 
@@ -47,14 +51,24 @@ class Expansion:
         return dict(zip(self.identities, self.trials, strict=True))
 
 
-def expand(sweep: Sweep) -> Expansion:
-    """Expand a sweep into its trials, check them all, and identify them.
+def expand(
+    sweep: Sweep, store: Store | None = None, precision: Precision | None = None
+) -> Expansion:
+    """Expand a sweep into its trials, settle them, check them all, and identify them.
+
+    Args:
+        sweep: the study.
+        store: remembers what the sweep and its models meant when they were first run (`decide`).
+        precision: what "auto" means, unless the store remembers; by default what is best on this
+            machine.
 
     Raises:
         BadInput: a trial cannot run (see `check`), or its data cannot be read.
     """
-    known = _Known()
-    trials = sweep.trials()
+    known = _Known(store)
+    gpu = bool(sweep.resources.gpus) and torch.cuda.is_available()
+    precision = remembered(sweep, store) or precision or best_precision(gpu)
+    trials = tuple(settled(trial, precision) for trial in sweep.trials())
     for trial in trials:
         known.check(trial, sweep.resources.shard)
     identities = tuple(known.identify(trial) for trial in trials)
@@ -66,9 +80,61 @@ def expand(sweep: Sweep) -> Expansion:
     return Expansion(sweep, trials, identities, fingerprints)
 
 
-def identify(trial: Trial) -> Identity:
-    """Identify a trial by its settings, its data and its model's weights; nothing is loaded."""
-    return _Known().identify(trial)
+def decide(expansion: Expansion, store: Store) -> None:
+    """Keep in the store what the sweep leaves to the day and the machine of its first run.
+
+    That is what precision "auto" means, and the commits of hub models. A sweep that goes on
+    elsewhere or later goes on with the same trials.
+    """
+    sweep = expansion.sweep
+    for asked, trial in zip(sweep.trials(), expansion.trials, strict=True):
+        if asked.precision == "auto":
+            store.decide(_key(sweep), trial.precision)
+            break
+    for model in dict.fromkeys(trial.model for trial in expansion.trials):
+        sources.decide(model, store)
+
+
+def remembered(sweep: Sweep, store: Store | None) -> Precision | None:
+    """Return what precision "auto" meant when the sweep first ran; None where it never did."""
+    decided = store.decided(_key(sweep)) if store else None
+    return next((one for one in get_args(Precision) if one == decided), None)
+
+
+def _key(sweep: Sweep) -> str:
+    """Return the name under which a store remembers a sweep's precision."""
+    return f"precision/{sweep.name}"
+
+
+def best_precision(gpu: bool | None = None) -> Precision:
+    """Return what precision "auto" means on this machine: bf16 where the hardware has it.
+
+    Args:
+        gpu: trials run on a GPU; by default where torch sees one.
+    """
+    return "bf16" if catalogue.in_bf16("auto", gpu) else "fp32"
+
+
+def settled(trial: Trial, precision: Precision | None = None) -> Trial:
+    """Return the trial with what it leaves to the machine said: its precision.
+
+    Args:
+        trial: the trial.
+        precision: what "auto" means; by default what is best on this machine.
+    """
+    if trial.precision != "auto":
+        return trial
+    return trial.model_copy(update={"precision": precision or best_precision()})
+
+
+def identify(trial: Trial, store: Store | None = None) -> Identity:
+    """Identify a trial by its settings, its data and its model's weights; nothing is loaded.
+
+    Args:
+        trial: the trial; what it leaves to the machine is settled first.
+        store: remembers the commits of hub models.
+    """
+    return _Known(store).identify(settled(trial))
 
 
 def check(trial: Trial, shard: bool = False) -> None:
@@ -81,13 +147,14 @@ def check(trial: Trial, shard: bool = False) -> None:
     Raises:
         BadInput: a task, split, template, model, method or layer is not there.
     """
-    _Known().check(trial, shard)
+    _Known(None).check(trial, shard)
 
 
 class _Known:
     """Tasks and models that trials name; each is looked up once, however many trials share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None) -> None:
+        self.store = store
         self.task = cache(tasks.find)
         self.check_model = cache(sources.check)
         self.layers = cache(sources.layers)
@@ -104,7 +171,7 @@ class _Known:
         return digest([self.content(name, folders) for name in names])
 
     def _data(self, model: str, names: tuple[str, ...], folders: tuple[str, ...]) -> str:
-        return digest([sources.fingerprint(model), self.fingerprint(names, folders)])
+        return digest([sources.fingerprint(model, self.store), self.fingerprint(names, folders)])
 
     def check(self, trial: Trial, shard: bool) -> None:
         if shard and trial.tuning == "lora":

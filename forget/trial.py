@@ -18,7 +18,7 @@ from forget.models import language_model, sources
 from forget.models.devices import process
 from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
-from forget.preflight import check, identify
+from forget.preflight import check, identify, settled
 from forget.results import metrics
 from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
@@ -55,8 +55,9 @@ def run_trial(
     """
     began = time.monotonic()
     store = store or Store()
+    trial = settled(trial)
     check(trial, shard)
-    identity = identify(trial)
+    identity = identify(trial, store)
     if done := Trials(store).outcome(identity.trial):
         return done
     material = gather(trial)
@@ -65,7 +66,7 @@ def run_trial(
     holder = Holder(store, shard)
 
     untouched = partial(holder.model, "base", trial.model)
-    base = evaluation.evaluate_shared("base", sources.fingerprint(trial.model), untouched)
+    base = evaluation.evaluate_shared("base", sources.fingerprint(trial.model, store), untouched)
 
     watching = partial(evaluation.watching, "learn")
     checkpoint = stages.learn(trainer, identity.learned, material.learn, holder, watching)

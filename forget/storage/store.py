@@ -66,6 +66,22 @@ class Store:
             self.remote.get(name, path)
         return path
 
+    def decided(self, name: str) -> str | None:
+        """Return what `decide` was told under a name; None where nobody has decided yet."""
+        path = self.fetch_file(f"decided/{name}")
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def decide(self, name: str, value: str) -> str:
+        """Keep a value for all who use the store, now and later; return it, or an earlier one."""
+        path = self.path(f"decided/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            if (earlier := self.decided(name)) is not None:
+                return earlier
+            write_text(path, value)
+            self.publish_file(f"decided/{name}")
+        return value
+
     def fetch_growing(self, name: str) -> Path:
         """Fetch a file that only grows: the longer of the local and the remote copy wins."""
         path = self.path(name)

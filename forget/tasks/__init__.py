@@ -45,8 +45,8 @@ def load(
         seed: seed of the order, and of the distractors.
         folders: folders of the user's tasks.
         template: "task" for the task's own prompt, or a name in TEMPLATES.
-        options: "two" binarises: the true choice and one distractor drawn per (seed, example id),
-            in drawn order (Zhang et al. 2024).
+        options: "two" binarises: the true choice and one distractor drawn per (seed, task,
+            example id), in drawn order (Zhang et al. 2024).
 
     Raises:
         BadInput: unknown task, split or template, or data that cannot be read.
@@ -65,8 +65,8 @@ def load(
     random.Random(f"{seed}/{task}/{split}").shuffle(records)
     records = records[:n]
     if options == "two":
-        records = [binarise(record, seed) for record in records]
-    return tuple(render(record, prompt, entry.option) for record in records)
+        records = [binarise(record, task, seed) for record in records]
+    return tuple(render(record, prompt, entry.option, task) for record in records)
 
 
 def content(task: Task) -> list[str]:

@@ -27,12 +27,13 @@ def true(examples: Sequence[Example]) -> list[Labelled]:
 def randomise(examples: Sequence[Example], seed: int, epoch: int = 0) -> list[Labelled]:
     """Draw each label uniformly over the options.
 
-    A label depends on (seed, epoch, example id) alone: neither order nor selection of the examples
-    changes it.
+    A label depends on (seed, epoch, task, example id) alone: neither order nor selection of the
+    examples changes it, and examples of two tasks that share an id share no coin.
     """
     labelled = []
     for example in examples:
-        label = random.Random(f"{seed}/{epoch}/{example.id}").randrange(len(example.options))
+        coin = random.Random(f"{seed}/{epoch}/{example.task}/{example.id}")
+        label = coin.randrange(len(example.options))
         labelled.append(Labelled(example, label))
     return labelled
 
@@ -42,7 +43,8 @@ def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
     labelled = []
     for example in examples:
         wrong = [option for option in range(len(example.options)) if option != example.answer]
-        labelled.append(Labelled(example, random.Random(f"{seed}/{example.id}").choice(wrong)))
+        coin = random.Random(f"{seed}/{example.task}/{example.id}")
+        labelled.append(Labelled(example, coin.choice(wrong)))
     return labelled
 
 

@@ -49,6 +49,8 @@ class Example:
     """Text that follows the option, as in `Record`."""
     source: str = ""
     """Id of the train example that this one paraphrases, in the split `near`."""
+    task: str = ""
+    """Name of the task that it is of; ids tell examples of one task apart."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ class Task:
     """Remark for users: source, licence, chance level if it is not one over the options."""
 
 
-def binarise(record: Record, seed: int) -> Record:
-    """Keep the true choice and one distractor, drawn and ordered by (seed, record id).
+def binarise(record: Record, task: str, seed: int) -> Record:
+    """Keep the true choice and one distractor, drawn and ordered by (seed, task, record id).
 
     Two choices stay as they are. A paraphrase draws as the record that it paraphrases.
     """
     if len(record.choices) == 2:
         return record
-    draw = random.Random(f"{seed}/{record.source or record.id}")
+    draw = random.Random(f"{seed}/{task}/{record.source or record.id}")
     distractor = draw.choice([i for i in range(len(record.choices)) if i != record.answer])
     kept = [record.answer, distractor]
     draw.shuffle(kept)
@@ -89,13 +91,14 @@ def binarise(record: Record, seed: int) -> Record:
     return replace(record, choices=choices, answer=kept.index(record.answer))
 
 
-def render(record: Record, prompt: str, option: str = " {choice}") -> Example:
+def render(record: Record, prompt: str, option: str = " {choice}", task: str = "") -> Example:
     """Ask a record in the words of a prompt.
 
     Args:
         record: the item.
         prompt: format string as `Task.prompt`. With {listed}, the letters are the options.
         option: format string as `Task.option`.
+        task: name of the task.
     """
     letters = string.ascii_uppercase[: len(record.choices)]
     lines = [f"{letter}. {choice}" for letter, choice in zip(letters, record.choices, strict=True)]
@@ -110,4 +113,5 @@ def render(record: Record, prompt: str, option: str = " {choice}") -> Example:
         record.answer,
         record.suffix,
         record.source,
+        task,
     )

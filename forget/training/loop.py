@@ -258,19 +258,22 @@ def fine_tune(
 def _schedule(
     settings: Stage, optimizer: torch.optim.Optimizer, steps: int, done: int
 ) -> LRScheduler:
-    """Return the schedule of a stage's rate, after the steps that are done."""
+    """Return the schedule of a stage's rate, after the steps that are done.
+
+    It begins at 0 and ends there, and no step is taken at either: a step at rate 0 would be lost.
+    """
     constant = settings.schedule == "constant"
     schedule = get_scheduler(
         "constant_with_warmup" if constant else settings.schedule,
         optimizer,
         num_warmup_steps=round(settings.warmup * steps),
-        num_training_steps=steps,
+        num_training_steps=steps + 1,
     )
     with warnings.catch_warnings():
         # torch takes a schedule that moves before the optimizer for a mistake; here the steps were
         # taken before the checkpoint.
         warnings.simplefilter("ignore", UserWarning)
-        for _ in range(done):
+        for _ in range(done + 1):
             schedule.step()
     return schedule
 

@@ -41,7 +41,8 @@ def plan(spec: Spec) -> None:
     from forget.preflight import expand
     from forget.storage.store import Store
 
-    found = plan(expand(study), Store(study.store))
+    store = Store(study.store)
+    found = plan(expand(study, store), store)
     print_table(("", ""), found.rows())
     if reason := found.shortage():
         console.print(f"\nIt will not run here: {reason}.", markup=False)

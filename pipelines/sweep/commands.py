@@ -13,15 +13,16 @@ from filelock import FileLock, Timeout
 from forget import report, tracking
 from forget.errors import BadInput
 from forget.planning import plan
-from forget.preflight import Expansion, expand
+from forget.preflight import Expansion, decide, expand, remembered
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
+from forget.settings.trial import Precision
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 from pipelines.jobs import finished, finished_ids, jobs
 from pipelines.progress import label
 from pipelines.sweep.driver import Driver, Failure
-from pipelines.sweep.nodes import slots
+from pipelines.sweep.nodes import precision, slots
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             at the address.
     """
     store = Store(sweep.store)
-    expansion = expand(sweep)
+    expansion = expand(sweep, store, _precision(sweep, store, address))
     left = plan.check(expansion, store).todo
     # Whatever is refused is refused before anything is written or logged.
     with slots(sweep.resources, address) if left else nullcontext(0) as held, _alone(sweep, store):
+        decide(expansion, store)
         Trials(store).mend()
         driver = Driver(expansion, store)
         study = tracking.open_study(expansion, spec_text)
@@ -82,6 +84,15 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
                 tracking.close_study(study, status, counts, written)
 
 
+def _precision(sweep: Sweep, store: Store, address: str | None) -> Precision | None:
+    """Ask the nodes of a cluster what "auto" means there; None where nobody needs to be asked."""
+    asked = any(trial.precision == "auto" for trial in sweep.trials())
+    if not address or not asked or remembered(sweep, store):
+        return None
+    with slots(sweep.resources, address):
+        return precision(sweep.resources)
+
+
 def _status(driver: Driver) -> str:
     """Return MLflow's word for how the sweep ended."""
     if driver.interrupted:
@@ -95,7 +106,7 @@ def write_report(sweep: Sweep, store: Store) -> report.Report:
     Raises:
         BadInput: nothing has.
     """
-    expansion = expand(sweep)
+    expansion = expand(sweep, store)
     outcomes = finished(expansion, store)
     if not outcomes:
         raise BadInput(
@@ -124,7 +135,7 @@ def send(sweep: Sweep, spec_text: str, store: Store) -> int:
     Raises:
         Unreachable: the server is away.
     """
-    expansion = expand(sweep)
+    expansion = expand(sweep, store)
     study = tracking.open_study(expansion, spec_text)
     ids = finished_ids(expansion, store)
     sent = tracking.sync(study, store, ids)

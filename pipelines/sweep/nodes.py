@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from filelock import FileLock, Timeout
@@ -25,6 +25,9 @@ from ray.tune.execution import class_cache
 from forget.errors import BadInput
 from forget.settings.sweep import Resources
 from pipelines import PROJECT
+
+if TYPE_CHECKING:
+    from forget.settings.trial import Precision
 
 NODE_SECONDS = 300
 """Seconds that a cluster may take to grow a node that can hold a trial."""
@@ -174,6 +177,17 @@ def slots(resources: Resources, address: str | None) -> Iterator[int]:
             request_resources(bundles=[need])
             time.sleep(1)
         yield held
+
+
+def precision(resources: Resources) -> Precision:
+    """Return what a trial's precision "auto" means on a node that holds one."""
+    # Not before Ray starts: torch takes as long to import as Ray to start.
+    from forget.preflight import best_precision
+
+    need = bundle(resources)
+    task = ray.remote(num_cpus=need["CPU"], num_gpus=need["GPU"])(best_precision)
+    found: Precision = ray.get(task.remote(bool(need["GPU"])))
+    return found
 
 
 def bundle(resources: Resources) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Models load as they were saved, or are refused by name; their sizes are as stated."""
 
+import importlib.metadata
 import shutil
 import socket
 from collections.abc import Callable
@@ -356,6 +357,24 @@ def test_the_fingerprint_is_that_of_the_weights(folder: Path, tmp_path: Path) ->
         "owner/name@v1",
     ]
     assert len({sources.fingerprint(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "merges.txt", "tokenizer.model", "config.json"])
+def test_the_fingerprint_changes_with_what_reads_the_text(
+    folder: Path, tmp_path: Path, file: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    with (tmp_path / "other" / file).open("a") as stream:
+        stream.write("\n")
+    assert sources.fingerprint(str(folder)) != sources.fingerprint(str(tmp_path / "other"))
+
+
+def test_another_version_of_a_wheel_is_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprints = set()
+    for version in ("0.1.2", "0.1.3"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, to=version: to)
+        fingerprints.add(sources.fingerprint("smollm2-135m"))
+    assert len(fingerprints) == 2
 
 
 def test_precision_is_what_was_asked_for() -> None:

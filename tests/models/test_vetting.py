@@ -15,6 +15,10 @@ from models.test_loading import refusal
 from safetensors.torch import load_file
 
 from forget.models import language_model, loading, sources
+from forget.preflight import decide, expand, identify
+from forget.settings.sweep import Sweep, overlay
+from forget.settings.trial import Trial
+from forget.storage.store import Store
 
 Change = Callable[[Path], None]
 
@@ -252,14 +256,46 @@ def test_a_model_of_the_hub_is_read_at_the_commit_that_was_looked_at(
     assert sources.located("owner/name", None) == ("owner/name", "a" * 40)
 
 
-def cached(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_branch_of_the_hub_that_moves_on_makes_another_trial(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial(task="world", model="owner/name")
+    cached(folder, tmp_path / "hub", monkeypatch)
+    before = identify(trial)
+    assert identify(overlay(trial, {"model": f"owner/name@{'a' * 40}"})) != before
+    cached(folder, tmp_path / "hub", monkeypatch, commit="b" * 40)
+    assert identify(trial).learned != before.learned
+    assert sources.located("owner/name", None) == ("owner/name", "b" * 40)
+
+
+def test_a_store_stays_with_the_commit_of_its_first_sweep(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(name="hub", base={"task": "world", "model": "owner/name"})
+    store = Store(tmp_path / "store")
+    cached(folder, tmp_path / "hub", monkeypatch)
+    before = expand(sweep, store)
+    decide(before, store)
+    cached(folder, tmp_path / "hub", monkeypatch, commit="b" * 40)
+    assert expand(sweep, store).identities == before.identities != expand(sweep).identities
+    assert sources.located("owner/name", store) == ("owner/name", "a" * 40)
+    # Nor does it ask the hub again: what was decided is read where nothing of the hub is left.
+    shutil.rmtree(tmp_path / "hub")
+    sources._settings.cache_clear()
+    assert expand(sweep, store).identities == before.identities
+
+
+def cached(
+    folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch, commit: str = "a" * 40
+) -> None:
     """Put the folder where the hub's "owner/name" lies once it is downloaded."""
     repository = hub / "models--owner--name"
-    shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("a" * 40)
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
     sources.parameters.cache_clear()
+    sources._settings.cache_clear()
 
 
 def test_a_folder_of_gguf_is_no_model(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
 from scipy.stats import chi2
 
+from forget.settings.trial import LabelKind
 from forget.tasks import labels
 from forget.tasks.task import Example
 
@@ -78,6 +80,18 @@ def test_another_seed_draws_other_labels() -> None:
     some = examples(400)
     first, second = (drawn(labels.randomise(some, seed)) for seed in (0, 1))
     assert 160 < sum(first[id] == second[id] for id in first) < 240
+
+
+@pytest.mark.parametrize("kind", ["random", "random_each_epoch", "flipped"])
+def test_tasks_that_number_their_examples_share_no_coin(kind: LabelKind) -> None:
+    def of(task: str) -> dict[str, int]:
+        some = [replace(example, task=task) for example in examples(400, 4)]
+        return drawn(labels.draw(some, kind, 0, 0))
+
+    first, second = of("one"), of("two")
+    agree = sum(first[id] == second[id] for id in first)
+    # By chance a quarter of 400 agrees, or of wrong options a third: the deviation is 9.
+    assert agree < 180
 
 
 def test_a_flipped_label_of_two_is_the_other() -> None:

@@ -167,10 +167,11 @@ def plain_loop(
 def warmed_up(step: int, steps: int, after: Callable[[float], float]) -> float:
     """Return the share of the peak rate.
 
-    It is linear from 0 over a quarter of the steps, then `after` of the rest's elapsed share.
+    It is linear from 0 over a quarter of the steps, then `after` of the rest's elapsed share. No
+    step is taken at either end, where it would be lost.
     """
-    warm = round(0.25 * steps)
-    return step / warm if step < warm else after((step - warm) / (steps - warm))
+    warm, taken = round(0.25 * steps), step + 1
+    return taken / warm if taken < warm else after((taken - warm) / (steps + 1 - warm))
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -212,7 +213,7 @@ def test_an_event_for_the_stage_and_one_a_step() -> None:
         ("learn", n, 6) for n in range(1, 7)
     ]
     assert [s.lr for s in steps if isinstance(s, Step)] == pytest.approx(
-        [0, 5e-4, 1e-3, 7.5e-4, 5e-4, 2.5e-4]
+        [5e-4, 1e-3, 8e-4, 6e-4, 4e-4, 2e-4]
     )
     assert all(s.tokens > 0 for s in steps if isinstance(s, Step))
 
@@ -454,7 +455,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_rate() -> Non
 
     with pytest.raises(
         FloatingPointError,
-        match=r"learn: the loss is nan at step 4 of 6, rate 0\.00075; lower the rate",
+        match=r"learn: the loss is nan at step 4 of 6, rate 0\.0006; lower the rate",
     ):
         trained(model, observe=poison)
     # The step that failed was not taken.
