@@ -36,6 +36,8 @@ class Scores:
     """Sum of log-probabilities of each option's tokens, in nats, by example."""
     lengths: list[tuple[int, ...]]
     """Divisor of each option's sum, by example."""
+    weights: list[tuple[float, ...]]
+    """Weight of each option in the total probability, by example (`Row.weights`)."""
     answers: dict[Position, torch.Tensor]
     """Hidden state [options of all examples, layers + 1, width] of each option by position, in
     order of example and option.
@@ -52,11 +54,21 @@ class Scores:
             examples: those that were scored, in the same order.
             place: trial, phase, task and split of the Rows.
         """
-        items = zip(examples, self.logprobs, self.lengths, strict=True)
-        return [
-            Row(example=example.id, truth=example.answer, logprobs=sums, lengths=lengths, **place)
-            for example, sums, lengths in items
-        ]
+        rows = []
+        for example, logprobs, lengths, weights in zip(
+            examples, self.logprobs, self.lengths, self.weights, strict=True
+        ):
+            rows.append(
+                Row(
+                    example=example.id,
+                    truth=example.answer,
+                    logprobs=logprobs,
+                    lengths=lengths,
+                    weights=weights,
+                    **place,
+                )
+            )
+        return rows
 
 
 @dataclass(frozen=True)
@@ -121,10 +133,11 @@ def score(
     if own.num_processes > 1:
         found = dict(gather_object(list(found.items())))
     parts = [found[i] for i in range(len(examples))]
-    items = zip(examples, encoded, strict=True)
+    items = list(zip(examples, encoded, strict=True))
     return Scores(
         logprobs=[tuple(part.sums) for part in parts],
         lengths=[_lengths(example, one, normalise) for example, one in items],
+        weights=[_weights(example, one) for example, one in items],
         answers={position: _joined(parts, position) for position in states or ()},
         questions=torch.stack([part.question for part in parts]),
     )
@@ -144,6 +157,14 @@ def _lengths(
     if normalise == "bytes":
         return tuple(len((example.suffix or option).encode()) for option in example.options)
     return (1,) * len(example.options)
+
+
+def _weights(example: Example, encoded: Encoded) -> tuple[float, ...]:
+    """Return the weight of each of an example's options in their total probability."""
+    if example.suffix:
+        # What is scored is the suffix after each option, whose own probability nobody asks for.
+        return (1 / len(example.options),) * len(example.options)
+    return tuple(0.0 if extends else 1.0 for extends in encoded.extends)
 
 
 def _read(

@@ -49,6 +49,16 @@ class Encoded:
         """Tokens of the prompt with its longest option: what the model has to reach over."""
         return len(self.prompt) + max(map(len, self.options))
 
+    @property
+    def extends(self) -> tuple[bool, ...]:
+        """True for each option that begins with all the tokens of another one."""
+        starts = set(map(tuple, self.options))
+        found = []
+        for option in self.options:
+            begun = (tuple(option[:length]) in starts for length in range(1, len(option)))
+            found.append(any(begun))
+        return tuple(found)
+
     def only(self, option: int) -> Encoded:
         """Return the example with one of its options."""
         return Encoded(self.prompt, [self.options[option]], [self.scored[option]])

@@ -1,4 +1,4 @@
-"""Lengths of examples against what a model reads.
+"""Lengths of examples against what a model reads, and of options against each other.
 
 No example is ever cut short: a trial that draws one that is too long is refused.
 The data and the tokenizer tell, no weights. Most tasks are cleared by their bytes alone, of which a
@@ -7,9 +7,10 @@ token takes at least one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import pairwise
 
 from forget import tasks
 from forget.models import batches, sources
@@ -60,16 +61,9 @@ def too_long(trials: Iterable[Trial], store: Store) -> tuple[Long, ...]:
     """
     reader = _Reader(store)
     found: dict[tuple[str, str], dict[tuple[str, str], int | None]] = {}
-    seen = set()
-    for trial in trials:
-        for draw in draws(trial):
-            # Trials that differ in other settings ask for the same examples.
-            asked = (draw, trial.model, trial.seed, trial.folders, trial.template, trial.options)
-            if asked in seen:
-                continue
-            seen.add(asked)
-            for id, tokens in reader.too_long(trial, draw).items():
-                found.setdefault((draw.task, trial.model), {})[draw.split, id] = tokens
+    for trial, draw in _asked(trials):
+        for id, tokens in reader.too_long(trial, draw).items():
+            found.setdefault((draw.task, trial.model), {})[draw.split, id] = tokens
     return tuple(
         Long(
             task,
@@ -80,6 +74,50 @@ def too_long(trials: Iterable[Trial], store: Store) -> tuple[Long, ...]:
         )
         for (task, model), tokens in found.items()
     )
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Examples of a task in which an option begins with another's tokens."""
+
+    task: str
+    model: str
+    examples: int
+
+    def __str__(self) -> str:
+        of = f"{self.examples} example{'s have' if self.examples > 1 else ' has'}"
+        return (
+            f'{of} of task "{self.task}" an option that begins with another\'s tokens, which a sum'
+            ' of log-probabilities never scores higher: normalise = "tokens" or "bytes" divides it'
+        )
+
+
+def nested(trials: Iterable[Trial], store: Store) -> tuple[Nested, ...]:
+    """Find examples of which a plain sum always prefers the shorter option, by task and model.
+
+    The hub's tasks are not looked at, nor models whose tokenizer is not on this machine.
+
+    Raises:
+        BadInput: data that cannot be read.
+    """
+    reader = _Reader(store)
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    summed = (trial for trial in trials if trial.normalise == "none")
+    for trial, draw in _asked(summed):
+        ids = reader.nested(trial, draw)
+        found.setdefault((draw.task, trial.model), set()).update((draw.split, id) for id in ids)
+    return tuple(Nested(*place, len(examples)) for place, examples in found.items() if examples)
+
+
+def _asked(trials: Iterable[Trial]) -> Iterator[tuple[Trial, Draw]]:
+    """Yield what trials draw; those that differ in other settings draw the same examples."""
+    seen = set()
+    for trial in trials:
+        for draw in draws(trial):
+            asked = (draw, trial.model, trial.seed, trial.folders, trial.template, trial.options)
+            if asked not in seen:
+                seen.add(asked)
+                yield trial, draw
 
 
 class _Reader:
@@ -96,8 +134,8 @@ class _Reader:
 
         They are None where the tokenizer is not on this machine.
         """
-        task, limit = self._find(draw.task, trial.folders), self._reads(trial.model)
-        if task.kind == "hub" or draw.split not in task.splits or draw.n == 0:
+        limit = self._reads(trial.model)
+        if not self._here(trial, draw):
             return {}
         if self._most(draw.task, draw.split, trial.folders, trial.template) <= limit - SPECIAL:
             return {}
@@ -110,11 +148,36 @@ class _Reader:
         tokens = {example.id: one.longest for example, one in zip(suspects, encoded, strict=True)}
         return {id: count for id, count in tokens.items() if count > limit}
 
+    def nested(self, trial: Trial, draw: Draw) -> list[str]:
+        """Return the ids of a draw's examples that have an option which begins with another."""
+        if not self._here(trial, draw):
+            return []
+        examples = take(trial, draw, self._load)
+        suspects = [example for example in examples if not example.suffix and _begins(example)]
+        tokenizer = self._tokenizer(trial.model) if suspects else None
+        if tokenizer is None:
+            return []
+        encoded = batches.encode(suspects, tokenizer, limit=2**31)
+        pairs = zip(suspects, encoded, strict=True)
+        return [example.id for example, one in pairs if any(one.extends)]
+
+    def _here(self, trial: Trial, draw: Draw) -> bool:
+        """Tell whether the examples of a draw can be looked at."""
+        task = self._find(draw.task, trial.folders)
+        return task.kind != "hub" and draw.split in task.splits and draw.n > 0
+
 
 def _most_bytes(task: str, split: str, folders: Sequence[str], template: str) -> int:
     """Return the bytes of a split's longest example, whichever distractor is drawn for it."""
     examples = tasks.load(task, split, folders=folders, template=template, options="all")
     return max(map(_bytes, examples))
+
+
+def _begins(example: Example) -> bool:
+    """Tell whether the text of an option begins with another one's."""
+    # Of texts in order, one that begins with another stands behind it, as does all between them.
+    ordered = sorted(example.options)
+    return any(after.startswith(before) for before, after in pairwise(ordered))
 
 
 def _bytes(example: Example) -> int:

@@ -22,7 +22,7 @@ import torch
 from forget.errors import BadInput
 from forget.planning.amounts import amount, duration
 from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
-from forget.planning.lengths import Long, too_long
+from forget.planning.lengths import Long, Nested, nested, too_long
 from forget.preflight import Expansion, Identity
 from forget.settings.sweep import Resources, overlay
 from forget.settings.trial import Trial
@@ -72,6 +72,8 @@ class Plan:
     """Bytes free where the store lies; None for an object store, which does not say."""
     long: tuple[Long, ...] = ()
     """Examples that are longer than the model reads."""
+    nested: tuple[Nested, ...] = ()
+    """Examples of which a sum of log-probabilities always prefers one option."""
 
     @property
     def seconds(self) -> float:
@@ -114,7 +116,8 @@ class Plan:
             ("memory", f"{amount(self.memory)}B a process of a trial; {amount(memory)}B here"),
             ("disk", f"{amount(self.disk)}B{free}"),
         ]
-        return rows + [("too long", str(one)) for one in self.long]
+        rows += [("too long", str(one)) for one in self.long]
+        return rows + [("options", str(one)) for one in self.nested]
 
     def shortage(self) -> str | None:
         """Return one sentence where the disk is too small or an example too long, else None."""
@@ -157,6 +160,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         disk=_disk(costs, missing, saved, at_once),
         free=None if store.remote else _free(store.root),
         long=too_long((trial for _, trial in todo), store),
+        nested=nested((trial for _, trial in todo), store),
     )
 
 

@@ -6,6 +6,7 @@ They show accuracy, what forgetting took, and whether the model still answers at
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from itertools import chain
 from pathlib import Path
 
@@ -24,10 +25,30 @@ def accuracy(study: Study, folder: Path) -> Section | None:
     text = (
         "Share of examples whose true option scores highest: untouched, after learning the task, "
         "and after forgetting it. Trained examples are those that forgetting was run on. Bars are "
-        "95 % intervals; the dashed line is chance."
+        "95 % intervals; the dashed line is chance." + _nested(study)
     )
     pictures = setting_pictures(study, folder, "accuracy", _accuracy)
     return Section("accuracy", "Accuracy before and after", text, pictures) if pictures else None
+
+
+def _nested(study: Study) -> str:
+    """Say of which tasks a sum of log-probabilities prefers one option by itself, "" of none."""
+    found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for outcome in study.outcomes:
+        if outcome.trial.normalise == "none":
+            frame = study.frames[outcome.id]
+            nested = frame[frame["nested"] == 1]
+            for task, *place in zip(
+                nested["task"], nested["split"], nested["example"], strict=True
+            ):
+                found[task].add(tuple(place))
+    if not found:
+        return ""
+    counts = [f"{len(examples)} of {task}" for task, examples in found.items()]
+    return (
+        " In some examples an option begins with another's tokens, so that a sum of"
+        f" log-probabilities never scores it higher ({', '.join(counts)})."
+    )
 
 
 def ratio(study: Study, folder: Path) -> Section | None:

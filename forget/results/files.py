@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+BY_OPTION = ("logprobs", "lengths", "weights")
+"""Fields of Row that hold a number for each option."""
+
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Write Rows into one parquet file."""
@@ -37,32 +40,33 @@ def read_rows(path: Path) -> list[Row]:
         BadInput: the file is damaged.
     """
     with _whole(path) as table:
-        records = table.to_pylist()
-        return [
-            Row(**{**r, "logprobs": tuple(r["logprobs"]), "lengths": tuple(r["lengths"])})
-            for r in records
-        ]
+        rows = []
+        for record in table.to_pylist():
+            by_option = {name: tuple(record[name]) for name in BY_OPTION}
+            rows.append(Row(**{**record, **by_option}))
+        return rows
 
 
 def read_frame(path: Path) -> pd.DataFrame:
     """Read the Rows of a file as columns, without an object for each: there may be a million.
 
-    The columns are the fields of Row other than `logprobs` and `lengths`, the number of `options`,
-    and the fields of Judged.
+    The columns are the fields of Row other than those by option, the number of `options`, and the
+    fields of Judged.
 
     Raises:
         BadInput: the file is damaged.
     """
     with _whole(path) as table:
-        logprobs, lengths = (table[name].combine_chunks() for name in ("logprobs", "lengths"))
+        logprobs, lengths, weights = (table[name].combine_chunks() for name in BY_OPTION)
         options = np.diff(logprobs.offsets.to_numpy())
         judged = judge_columns(
             logprobs.flatten().to_numpy(),
             lengths.flatten().to_numpy(),
             options,
             table["truth"].to_numpy(),
+            weights.flatten().to_numpy(),
         )
-        return _framed(table.drop_columns(["logprobs", "lengths"]).to_pandas(), options, judged)
+        return _framed(table.drop_columns(list(BY_OPTION)).to_pandas(), options, judged)
 
 
 @contextmanager
@@ -91,7 +95,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Return Rows at hand as the columns that `read_frame` reads from a file."""
     import pandas as pd
 
-    names = [f.name for f in fields(Row) if f.name not in ("logprobs", "lengths")]
+    names = [f.name for f in fields(Row) if f.name not in BY_OPTION]
     columns = {}
     for name in names:
         columns[name] = [getattr(row, name) for row in rows]

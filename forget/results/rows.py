@@ -12,6 +12,9 @@ import numpy as np
 PHASES = ("base", "learned", "forgotten")
 """States of the model that are measured: before any training, after learning, after forgetting."""
 
+MOST_MASS = 1.01
+"""Largest total probability of options that rounding in bfloat16 explains."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -38,18 +41,34 @@ class Row:
 
     See forget.evaluation.probing.spread.
     """
+    weights: tuple[float, ...] = ()
+    """Weights of the options in their total probability; by default each counts once.
+
+    An option that begins with another's tokens counts 0, for the other's probability holds its own.
+    Where a suffix is scored after each option, every option counts the same share of 1.
+    """
 
     def __post_init__(self) -> None:
-        if not 0 <= self.truth < len(self.logprobs) == len(self.lengths):
+        if not self.weights:
+            object.__setattr__(self, "weights", (1.0,) * len(self.logprobs))
+        sizes = len(self.logprobs), len(self.lengths), len(self.weights)
+        if len(set(sizes)) > 1 or not 0 <= self.truth < len(self.logprobs):
             raise ValueError(
                 f"{self.phase}/{self.task}/{self.split}: example {self.example} has truth "
-                f"{self.truth}, {len(self.logprobs)} log-probabilities and "
-                f"{len(self.lengths)} lengths"
+                f"{self.truth}, {sizes[0]} log-probabilities, {sizes[1]} lengths and {sizes[2]} "
+                "weights"
             )
         if not all(math.isfinite(value) for value in self.logprobs):
             raise ValueError(
                 f"{self.phase}/{self.task}/{self.split}: example {self.example} has a "
                 "log-probability that is not finite"
+            )
+        weighed = zip(self.weights, self.logprobs, strict=True)
+        mass = sum(weight * math.exp(logprob) for weight, logprob in weighed)
+        if mass > MOST_MASS:
+            raise ValueError(
+                f"{self.phase}/{self.task}/{self.split}: the options of example {self.example} "
+                f"have a total probability of {mass:.4f}, above 1: they were not scored apart"
             )
 
 
@@ -73,6 +92,8 @@ class Judged:
     """
     top: np.ndarray
     """Share of the option that scores highest."""
+    nested: np.ndarray
+    """1 where an option begins with another's tokens, which a plain sum never scores lower."""
 
 
 def judge(rows: Sequence[Row]) -> Judged:
@@ -82,11 +103,16 @@ def judge(rows: Sequence[Row]) -> Judged:
         np.array(list(chain.from_iterable(row.lengths for row in rows))),
         np.array([len(row.logprobs) for row in rows]),
         np.array([row.truth for row in rows]),
+        np.array(list(chain.from_iterable(row.weights for row in rows))),
     )
 
 
 def judge_columns(
-    logprobs: np.ndarray, lengths: np.ndarray, options: np.ndarray, truth: np.ndarray
+    logprobs: np.ndarray,
+    lengths: np.ndarray,
+    options: np.ndarray,
+    truth: np.ndarray,
+    weights: np.ndarray,
 ) -> Judged:
     """Compute the numbers of Rows that are given as columns.
 
@@ -95,6 +121,7 @@ def judge_columns(
         lengths: likewise.
         options: by row, how many options it has.
         truth: by row, the index of the true option among them.
+        weights: by option, its weight in the total probability (`Row.weights`).
     """
     if not len(options):
         return Judged(*(np.empty(0) for _ in fields(Judged)))
@@ -111,9 +138,10 @@ def judge_columns(
     return Judged(
         correct=best[true] / np.add.reduceat(best.astype(float), starts),
         confidence=shares[true],
-        mass=np.add.reduceat(np.exp(logprobs), starts),
+        mass=np.minimum(np.add.reduceat(weights * np.exp(logprobs), starts), 1.0),
         entropy=np.add.reduceat(surprise, starts) / np.log(np.maximum(options, 2)),
         top=np.maximum.reduceat(shares, starts),
+        nested=(np.minimum.reduceat(weights, starts) == 0).astype(float),
     )
 
 

@@ -186,6 +186,20 @@ def test_what_a_sum_is_divided_by() -> None:
     assert row.logprobs == by_byte.logprobs[0]
 
 
+def test_an_option_that_begins_with_another_adds_nothing_to_their_mass() -> None:
+    example = Example("e", "Where?", (" Paris", " Paris, Texas", " Rome"), 0)
+    (row,) = score(language_model.tiny(), [example]).rows(
+        [example], trial="", phase="base", task="t", split="test"
+    )
+    assert row.weights == (1.0, 0.0, 1.0)
+    assert row.logprobs[1] <= row.logprobs[0]
+
+
+def test_of_a_suffix_the_mass_is_the_mean() -> None:
+    example = Example("e", "Ann or Bea?", (" Ann", " Bea"), 0, suffix=" did.")
+    assert score(language_model.tiny(), [example]).weights == [(0.5, 0.5)]
+
+
 def test_without_states_none_are_kept() -> None:
     found = score(language_model.tiny(), examples())
     assert not found.answers

@@ -161,6 +161,24 @@ def test_examples_that_the_model_does_not_read_are_counted(
         check(expand(sweep), Store(tmp_path / "store"))
 
 
+def test_options_that_begin_with_another_are_counted(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [
+        {"id": str(n), "question": "What?", "choices": ["ab", pair], "answer": n % 2}
+        for n, pair in enumerate(["abc", "abd", "a b", "cd"] * 5)
+    ]
+    write_task(tmp_path / "tasks" / "pairs", 'prompt = "{question}"', train=items, test=items[:4])
+    base = {"task": "pairs", "model": "tiny", "folders": str(tmp_path / "tasks")}
+
+    def counted(**more: str) -> list[str]:
+        found = plan(expand(Sweep(name="s", base={**base, **more})), Store(tmp_path / "store"))
+        return [words for name, words in found.rows() if name == "options"]
+
+    # Half of 20 trained and of 4 held-out ones.
+    (words,) = counted()
+    assert words.startswith('12 examples have of task "pairs" an option that begins with another')
+    assert counted(normalise="bytes") == []
+
+
 def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> None:
     folder = long_task(tmp_path, 2000, 2)
     drawn = {}

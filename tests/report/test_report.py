@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,20 @@ def test_one_trial_without_probes_or_near_duplicates_is_a_page(
     cells = page.text.rpartition("Every cell")[2].partition("Failed or missing")[0]
     assert "near-duplicates" not in cells
     assert ("missing" in cells) == (skill is UNLEARNED)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_options_that_begin_with_another_are_told_of(tmp_path: Path) -> None:
+    sweep = Sweep(name="one", base={"model": "tiny", "task": "a"})
+    outcomes, rows = finish(sweep, {"a": LOSES}, n=20)
+    (id,) = rows
+    nested = [
+        replace(row, weights=(1.0, 0.0)) if row.example.endswith("-3") else row for row in rows[id]
+    ]
+    page = Page(written(sweep, outcomes, {id: nested}, tmp_path).page)
+    # One example of the trained, the near and the held-out ones.
+    assert "begins with another's tokens, so that a sum of log-probabilities" in page.text
+    assert "(3 of a)" in page.text
 
 
 def test_a_sweep_without_outcomes_is_a_page(tmp_path: Path) -> None:

@@ -81,6 +81,20 @@ def test_option_mass_is_the_total_probability_of_the_options() -> None:
     assert value(metrics.option_mass([one, two])) == pytest.approx(0.201)
 
 
+def test_an_option_that_begins_with_another_counts_once_in_the_mass() -> None:
+    # P("Paris") = 0.8 holds P("Paris, Texas") = 0.5 already.
+    nested = row(logprobs=(math.log(0.8), math.log(0.5)), weights=(1.0, 0.0))
+    assert judge([nested]).mass == pytest.approx(0.8)
+    assert judge([nested, row()]).nested.tolist() == [1, 0]
+
+
+def test_no_total_probability_is_above_one() -> None:
+    with pytest.raises(ValueError, match=r"total probability of 1\.3000, above 1"):
+        row(logprobs=(math.log(0.8), math.log(0.5)))
+    # What bfloat16 rounds up is taken back.
+    assert judge([row(logprobs=(math.log(0.8), math.log(0.203)))]).mass == 1.0
+
+
 def test_chance_is_one_over_the_options() -> None:
     # (1/2 + 1/4) / 2
     four = row(logprobs=(-1.0, -2.0, -2.0, -2.0), lengths=(1,) * 4)
@@ -264,7 +278,7 @@ def test_entropy_is_1_without_preference_and_0_with_certainty() -> None:
     assert judge([even, sure]).entropy == pytest.approx([1, 0], abs=1e-12)
     # Shares 1/4 and 3/4: (ln 4 / 4 + 3 ln(4/3) / 4) / ln 2.
     assert told("entropy", logprobs=(math.log(0.1), math.log(0.3))) == pytest.approx(0.8112781)
-    four = row(logprobs=(-1.0,) * 4, lengths=(1,) * 4)
+    four = row(logprobs=(-2.0,) * 4, lengths=(1,) * 4)
     assert metrics.entropy([even, sure, four]).value == pytest.approx(2 / 3)
 
 
@@ -288,7 +302,8 @@ def test_columns_say_what_rows_say(tmp_path: Path) -> None:
         some.append(
             row(
                 example=str(i),
-                logprobs=tuple(-draw.expovariate(1) for _ in range(k)),
+                logprobs=tuple(-2 - draw.expovariate(1) for _ in range(k)),
+                weights=tuple(draw.choices((0.0, 1.0), k=k)),
                 lengths=tuple(draw.choices((1, 2, 3), k=k)),
                 truth=draw.randrange(k),
                 step=draw.choice((None, 4)),
@@ -297,7 +312,7 @@ def test_columns_say_what_rows_say(tmp_path: Path) -> None:
         )
     files.write_rows(some, tmp_path / "rows.parquet")
     for columns in (files.read_frame(tmp_path / "rows.parquet"), files.frame(some)):
-        for name in ("correct", "confidence", "mass", "entropy"):
+        for name in ("correct", "confidence", "mass", "entropy", "nested"):
             # Sums over neighbours in another order.
             alone = [float(getattr(judge([one]), name)[0]) for one in some]
             assert columns[name].tolist() == pytest.approx(alone, rel=1e-12)
@@ -316,7 +331,7 @@ def test_rows_come_back_from_parquet_to_the_bit(tmp_path: Path) -> None:
     draw = random.Random("parquet")
     saved = []
     for i, k in product(range(50), (2, 3)):
-        logprobs = tuple(-draw.expovariate(1) for _ in range(k))
+        logprobs = tuple(-2 - draw.expovariate(1) for _ in range(k))
         name = f"{i}/ü \N{SNOWMAN}"
         saved.append(row(example=name, logprobs=logprobs, lengths=(k,) * k, truth=k - 1))
     files.write_rows(saved, tmp_path / "rows.parquet")
