@@ -18,6 +18,7 @@ from forget.models import language_model, sources
 from forget.models.devices import process
 from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
+from forget.models.memory import naming_cures
 from forget.preflight import check, identify, settled
 from forget.results import metrics
 from forget.results.outcome import Outcome
@@ -31,6 +32,7 @@ from forget.training import stages
 from forget.training.stages import Trainer
 
 
+@naming_cures()
 def run_trial(
     trial: Trial,
     observe: Observe = ignore,
@@ -52,6 +54,7 @@ def run_trial(
     Raises:
         BadInput: something the trial names is not there (`forget.preflight.check`).
         FloatingPointError: a loss that is not finite.
+        OutOfMemory: a model that does not fit the memory with one example.
     """
     began = time.monotonic()
     store = store or Store()

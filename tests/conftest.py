@@ -87,6 +87,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"skipped: {said}")
 
 
+@pytest.fixture
+def device_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make this machine one whose device has no memory for a batch of more than so many tokens."""
+    import torch
+
+    from forget.models.batches import Answers, Batch
+
+    forward = Answers.forward
+
+    def become(tokens: int) -> None:
+        def limited(self: Answers, batch: Batch, *args: object) -> torch.Tensor:
+            if batch.tokens > tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return forward(self, batch, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Answers, "forward", limited)
+
+    return become
+
+
 SIZES = {"train": 64, "validation": 24, "test": 40}
 
 

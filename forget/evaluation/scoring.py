@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -11,18 +12,14 @@ import torch
 from accelerate.utils import gather_object
 
 from forget.events import Observe, StageStarted, Step, ignore
-from forget.models import batches
+from forget.models import batches, memory
 from forget.models.batches import Batch, Encoded
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
+from forget.models.memory import in_halves
 from forget.results.rows import Row
 from forget.settings.parts import Position
 from forget.tasks.task import Example
-
-BUDGET = {"cpu": 512, "cuda": 32768}
-"""Tokens of a batch: enough to keep the device busy. On a CPU, more would no longer fit in its
-caches.
-"""
 
 CHUNK = 32
 """Positions whose probabilities over the vocabulary are in memory at once."""
@@ -112,7 +109,8 @@ def score(
     """
     own = process()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
-    plan = list(batches.first_fit([e.length for e in encoded], BUDGET[model.device.type]))
+    budget = memory.budget("scoring", model.network, model.device)
+    plan = list(batches.first_fit([e.length for e in encoded], budget))
     if own.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
     # A model that is sharded over processes needs them all for each batch. So they take the same
@@ -123,13 +121,12 @@ def score(
     # One autocast region for all batches: the bf16 copies of the weights are made once.
     with torch.no_grad(), model.autocast(bf16):
         for number, rows in turns[own.process_index :: own.num_processes]:
-            packed = batches.rows_of(rows, encoded)
-            batch = batches.pack(packed, model.tokenizer.pad_token_id or 0).to(model.device)
-            logits, hidden = model.answers(batch, states=states is not None)
-            reads = _read(logits, hidden, batch, list(chain.from_iterable(packed)), states)
-            found |= zip(chain.from_iterable(rows), reads, strict=True)
+            tokens = 0
+            for reads, computed in in_halves(rows, partial(_run, model, encoded, states)):
+                found |= reads
+                tokens += computed
             if own.is_main_process:
-                observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=batch.tokens))
+                observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=tokens))
     if own.num_processes > 1:
         found = dict(gather_object(list(found.items())))
     parts = [found[i] for i in range(len(examples))]
@@ -141,6 +138,25 @@ def score(
         answers={position: _joined(parts, position) for position in states or ()},
         questions=torch.stack([part.question for part in parts]),
     )
+
+
+def _run(
+    model: LanguageModel,
+    encoded: Sequence[Encoded],
+    positions: Sequence[Position] | None,
+    rows: list[list[int]],
+) -> tuple[dict[int, _Read], int]:
+    """Run a batch; return what it tells of each example, by index, and its tokens."""
+    packed = batches.rows_of(rows, encoded)
+    batch = batches.pack(packed, model.tokenizer.pad_token_id or 0).to(model.device)
+    by_layer: list[tuple[dict[Position, torch.Tensor], torch.Tensor]] = []
+
+    def read(states: torch.Tensor) -> None:
+        by_layer.append(_layer(states, batch, positions or ()))
+
+    logits = model.answers(batch, None if positions is None else read)
+    reads = _read(logits, by_layer, batch, list(chain.from_iterable(packed)), positions)
+    return dict(zip(chain.from_iterable(rows), reads, strict=True)), batch.tokens
 
 
 def _joined(parts: Sequence[_Read], position: Position) -> torch.Tensor:
@@ -169,14 +185,14 @@ def _weights(example: Example, encoded: Encoded) -> tuple[float, ...]:
 
 def _read(
     logits: torch.Tensor,
-    hidden: tuple[torch.Tensor, ...],
+    by_layer: Sequence[tuple[dict[Position, torch.Tensor], torch.Tensor]],
     batch: Batch,
     examples: Sequence[Encoded],
     positions: Sequence[Position] | None,
 ) -> Iterator[_Read]:
     """Yield what a batch tells of each of its examples, in their order."""
     sums = _sums(logits, batch).tolist()
-    answers, questions = _states(hidden, batch, positions)
+    answers, questions = _states(by_layer, batch, positions)
     start = 0
     for place, example in enumerate(examples):
         options = slice(start, start + len(example.options))
@@ -193,16 +209,16 @@ def _sums(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 def _states(
-    hidden: tuple[torch.Tensor, ...], batch: Batch, positions: Sequence[Position] | None
+    by_layer: Sequence[tuple[dict[Position, torch.Tensor], torch.Tensor]],
+    batch: Batch,
+    positions: Sequence[Position] | None,
 ) -> tuple[dict[Position, torch.Tensor], torch.Tensor]:
     """Return hidden states of options, [O, layers + 1, width] by position, and of prompts.
 
-    Those of the prompts are [E, layers + 1, width], or empty where no positions are asked for. Each
-    layer is read by itself: a copy of all of them would be the largest tensor of a pass.
+    Those of the prompts are [E, layers + 1, width], or empty where no positions are asked for.
     """
     if positions is None:
         return {}, torch.empty(len(batch.prompt_ends), 0)
-    by_layer = [_layer(states, batch, positions) for states in hidden]
     answers = {}
     for position in positions:
         answers[position] = torch.stack([found[position] for found, _ in by_layer], dim=1)

@@ -9,13 +9,15 @@ beside each other, neither seeing the other, so that little of it is padding.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from forget.errors import BadInput
 from forget.tasks.task import Example
@@ -27,6 +29,9 @@ WIDE = 1024
 """Tokens above which an example has its row alone: the mask that keeps two apart grows with the
 square.
 """
+
+Read = Callable[[torch.Tensor], None]
+"""Reader of hidden states [B, L, width]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,23 @@ class Answers(nn.Module):
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()
         self.network = network
+        self.layered = False
+        """True where hidden states are read as each block gets them, so that no two are kept."""
 
-    def forward(
-        self, batch: Batch, states: bool = False
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return logits [S, vocabulary] and, if asked for, hidden states [B, L, width] by layer."""
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks of the network, in order, as transformers knows them."""
+        modules = self.network.base_model.modules()
+        return [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
+
+    def forward(self, batch: Batch, read: Read | None = None) -> torch.Tensor:
+        """Return logits [S, vocabulary].
+
+        Args:
+            batch: examples.
+            read: is given the hidden states of each layer in turn: the embedding, the output of
+                each block, the last after the final norm.
+        """
         mask = batch.mask
         if mask is not None and self.network.config._attn_implementation != "sdpa":
             # Other attention adds the mask to the scores (forget.models.kernels; architectures
@@ -126,15 +143,36 @@ class Answers(nn.Module):
             mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(
                 ~mask, torch.finfo(torch.float32).min
             )
-        out = self.network.base_model(
-            input_ids=batch.ids,
-            attention_mask=mask,
-            position_ids=batch.positions,
-            use_cache=False,
-            output_hidden_states=states,
-        )
+        with self._tapped(read if self.layered else None):
+            out = self.network.base_model(
+                input_ids=batch.ids,
+                attention_mask=mask,
+                position_ids=batch.positions,
+                use_cache=False,
+                output_hidden_states=read is not None and not self.layered,
+            )
+        if read:
+            for states in [out.last_hidden_state] if self.layered else out.hidden_states:
+                read(states)
         hidden = out.last_hidden_state[batch.predictors[:, 0], batch.predictors[:, 1]]
-        return self.network.get_output_embeddings()(hidden), out.hidden_states if states else ()
+        logits: torch.Tensor = self.network.get_output_embeddings()(hidden)
+        return logits
+
+    @contextmanager
+    def _tapped(self, read: Read | None) -> Iterator[None]:
+        """Give `read` what each block gets while the network runs."""
+
+        def tap(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            assert read
+            read(args[0] if args else kwargs["hidden_states"])
+
+        blocks = self.blocks if read else []
+        hooks = [block.register_forward_pre_hook(tap, with_kwargs=True) for block in blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def encode(

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget.errors import BadInput
 from forget.models import devices
-from forget.models.batches import Answers, Encoded, pack, reach
+from forget.models.batches import Answers, Batch, Encoded, pack, reach
 from forget.models.catalogue import MODELS, parse
 from forget.models.kernels import quicken
 from forget.models.language_model import LanguageModel, quiet, tiny
@@ -140,7 +140,7 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
     refused = f'model "{model.name}" is not supported: '
     with torch.no_grad():
         try:
-            logits, _ = Answers(network)(batch)
+            logits, alike = _by_layer(model.answers, batch)
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadInput(
                 f"{refused}it does not take options side by side ({str(error).splitlines()[0]})"
@@ -153,3 +153,19 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
             f"{refused}its logits differ from its head over its last hidden state, options side by"
             " side"
         )
+    model.answers.layered = alike
+
+
+def _by_layer(answers: Answers, batch: Batch) -> tuple[torch.Tensor, bool]:
+    """Return a batch's logits, and whether its hidden states can be read as each block gets them.
+
+    They can where they are those that the network returns when it is asked to keep them all.
+    """
+    kept: list[torch.Tensor] = []
+    tapped: list[torch.Tensor] = []
+    answers.layered = False
+    logits = answers(batch, kept.append)
+    answers.layered = True
+    answers(batch, tapped.append)
+    alike = len(kept) == len(tapped) and all(map(torch.equal, kept, tapped))
+    return logits, alike

@@ -9,7 +9,6 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from forget.errors import BadInput
 from forget.models.batches import Answers
@@ -26,9 +25,7 @@ def shard(answers: Answers) -> None:
     Raises:
         BadInput: transformers knows no blocks of the model.
     """
-    blocks = [
-        module for module in answers.modules() if isinstance(module, GradientCheckpointingLayer)
-    ]
+    blocks = answers.blocks
     if not blocks:
         kind = answers.network.config.model_type
         raise BadInput(

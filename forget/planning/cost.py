@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+
 from forget import tasks
 from forget.models import catalogue, sources
+from forget.models.memory import BUDGET
 from forget.settings.trial import Trial
 from forget.tasks.draws import SCORED, Use, draws
 
@@ -42,8 +45,10 @@ class Cost:
     """Parameters of the model."""
     trained: int
     """Parameters that change: all, or the adapters'."""
+    held: int
+    """Bytes of weights, gradients and moments in one process."""
     memory: int
-    """Bytes of weights, gradients, moments and, roughly, activations, in one process."""
+    """Bytes that a process takes: what it holds and, roughly, activations."""
     bf16: bool
     """True where it computes in bfloat16."""
 
@@ -92,6 +97,7 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         if draw.use in SCORED:
             scored += size.scored * count
     trained = _trained(trial)
+    held = _held(trial, trained, shares)
     return Cost(
         learn=int(taken["learn"] * trial.learn.epochs * own.trained),
         forget=int(taken["forget"] * trial.forget.epochs * own.trained),
@@ -100,7 +106,8 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         assumed=tuple(name for name, size in sizes.items() if size.assumed),
         parameters=sources.parameters(trial.model),
         trained=trained,
-        memory=_memory(trial, trained, own.trained, shares),
+        held=held,
+        memory=held + _activations(trial, own.trained),
         bf16=catalogue.in_bf16(trial.precision),
     )
 
@@ -118,17 +125,23 @@ def _trained(trial: Trial) -> int:
     return int(19 * _width(trial.model) * trial.lora.rank * sources.layers(trial.model))
 
 
-def _memory(trial: Trial, trained: int, tokens: float, shares: int) -> int:
-    """Estimate the bytes of a process of a trial whose training examples have so many tokens."""
+def _held(trial: Trial, trained: int, shares: int) -> int:
+    """Count the bytes of weights, gradients and moments in one of the processes that share them."""
     parameters = sources.parameters(trial.model)
     weights = ADAM * trained + (4 * parameters if trial.tuning == "lora" else 0)
+    # A model is loaded whole before it is shared out.
+    return int(max(weights / shares, 4 * parameters))
+
+
+def _activations(trial: Trial, tokens: float) -> int:
+    """Estimate the bytes kept for the gradients of a micro-batch of examples of so many tokens."""
+    budget = BUDGET["training"]["cuda" if torch.cuda.is_available() else "cpu"]
     # 34 bytes a token, layer and unit of width in 16 bits (Korthikanti et al. 2022, 4.1), attention
     # scores left out.
     unit = 34 * (1 if catalogue.in_bf16(trial.precision) else 2)
     units = _width(trial.model) * sources.layers(trial.model)
-    activations = unit * units * tokens * max(trial.learn.batch, trial.forget.batch)
-    # A model is loaded whole before it is shared out.
-    return int(max(weights / shares, 4 * parameters) + activations)
+    batch = tokens * max(trial.learn.batch, trial.forget.batch)
+    return int(unit * units * max(tokens, min(batch, budget)))
 
 
 @dataclass(frozen=True)

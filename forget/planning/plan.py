@@ -64,6 +64,10 @@ class Plan:
     """Trials that a slot runs, one after another."""
     memory: int
     """Bytes that a process of the largest trial takes."""
+    held: int
+    """Bytes of weights, gradients and moments alone in a process of the largest trial."""
+    gpu: int | None
+    """Bytes of the GPU on which a process runs; None where it runs on the CPU."""
     disk: int
     """Bytes of learned checkpoints in fp32, forgotten models in bf16, and the checkpoints of trials
     that run.
@@ -104,7 +108,9 @@ class Plan:
                 f"; {HUB_PROMPT + HUB_OPTION} an example assumed for tasks not on this machine: "
                 + ", ".join(self.assumed)
             )
-        memory = psutil.virtual_memory().total
+        memory, where = psutil.virtual_memory().total, "here"
+        if self.gpu is not None:
+            memory, where = self.gpu, "a GPU"
         free = "" if self.free is None else f"; {amount(self.free)}B free"
         rows += [
             ("tokens", f"{amount(self.trained)} trained, {amount(self.scored)} scored ({basis})"),
@@ -113,16 +119,22 @@ class Plan:
                 f"about {duration(self.seconds)} in {self.precision} on this machine: "
                 "an estimate from a matrix product timed just now",
             ),
-            ("memory", f"{amount(self.memory)}B a process of a trial; {amount(memory)}B here"),
+            ("memory", f"{amount(self.memory)}B a process of a trial; {amount(memory)}B {where}"),
             ("disk", f"{amount(self.disk)}B{free}"),
         ]
         rows += [("too long", str(one)) for one in self.long]
         return rows + [("options", str(one)) for one in self.nested]
 
     def shortage(self) -> str | None:
-        """Return one sentence where the disk is too small or an example too long, else None."""
+        """Return one sentence where disk, GPU or model is too small, else None."""
         if refused := next((one for one in self.long if one.tokens), None):
             return str(refused)
+        if self.gpu is not None and self.held > self.gpu:
+            return (
+                f"a trial's weights, gradients and moments take {amount(self.held)}B of a GPU that"
+                f' has {amount(self.gpu)}B: tuning = "lora" trains small adapters alone, and'
+                " [resources] shard = true shares the model out over workers, a GPU each"
+            )
         if self.free is None or self.disk <= self.free:
             return None
         return (
@@ -157,6 +169,8 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         flops=_flops(costs, missing),
         rounds=math.ceil(len(costs) / at_once),
         memory=max((one.memory for one in costs), default=0),
+        held=max((one.held for one in costs), default=0),
+        gpu=_gpu(sweep.resources),
         disk=_disk(costs, missing, saved, at_once),
         free=None if store.remote else _free(store.root),
         long=too_long((trial for _, trial in todo), store),
@@ -257,6 +271,15 @@ def _at_once(resources: Resources, todo: int) -> int:
         gpus = resources.gpus * resources.workers
         fitting = min(fitting, torch.cuda.device_count() / gpus)
     return max(1, min(todo, int(fitting), resources.concurrent or todo))
+
+
+def _gpu(resources: Resources) -> int | None:
+    """Return the bytes of the smallest GPU here, or of the share of it that a process takes."""
+    if not resources.gpus or not torch.cuda.is_available():
+        return None
+    cards = range(torch.cuda.device_count())
+    smallest = min(torch.cuda.get_device_properties(card).total_memory for card in cards)
+    return int(smallest * min(1.0, resources.gpus))
 
 
 def _free(root: Path) -> int:

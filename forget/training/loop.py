@@ -25,7 +25,7 @@ from transformers import get_scheduler
 
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.methods.likelihood import Loss, cross_entropy
-from forget.models import batches
+from forget.models import batches, memory
 from forget.models.batches import Encoded
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
@@ -37,11 +37,6 @@ from forget.training.checkpoints import Checkpoints, trained
 if TYPE_CHECKING:
     from peft import PeftModel
 
-
-BUDGET = {"cpu": 512, "cuda": 8192}
-"""Tokens of a micro-batch: as many as keep the device busy. On a CPU, more would no longer fit in
-its caches.
-"""
 
 Labels = Callable[[int], Sequence[Labelled]]
 """Epoch -> the examples with their labels, the same examples in every epoch."""
@@ -217,6 +212,7 @@ def fine_tune(
     )
     done, rows = checkpoints.load(network, optimizer) if checkpoints else (0, [])
     schedule = _schedule(settings, optimizer, len(steps), done)
+    budget = memory.budget("training", model.network, model.device)
     looks = watching.steps(len(steps)) if watching else set()
     saver = Saver(checkpoints, network, optimizer, model.sharded)
     # From here on accelerate's wrappers are stepped; what is saved is what they wrap.
@@ -226,9 +222,12 @@ def fine_tune(
         observe(StageStarted(stage=stage, steps=len(steps)))
     model.network.train()
     for step in range(done, len(steps)):
-        torch.manual_seed(hash((seed, step)))
         answers = [encoded[i].only(item.label) for i, item in steps[step]]
-        total, tokens = _backward(accelerator, prepared, answers, model, loss, bf16)
+        draws = hash((seed, step))
+        run = partial(_backward, accelerator, prepared, answers, model, loss, bf16, draws)
+        (total, tokens), budget = memory.shrinking(
+            budget, _least(accelerator, answers), run, undo=stepped.zero_grad
+        )
         rate = schedule.get_last_lr()[0]
         if not math.isfinite(total):
             raise FloatingPointError(
@@ -278,6 +277,16 @@ def _schedule(
     return schedule
 
 
+def _least(accelerator: Accelerator, answers: Sequence[Encoded]) -> float:
+    """Return the smallest budget of a step's micro-batches that differs from a larger one.
+
+    Several processes have one budget: they would no longer take the same turns.
+    """
+    if accelerator.num_processes > 1:
+        return math.inf
+    return max(answer.length for answer in answers)
+
+
 def _backward(
     accelerator: Accelerator,
     network: nn.Module,
@@ -285,6 +294,8 @@ def _backward(
     model: LanguageModel,
     loss: Loss,
     bf16: bool,
+    draws: int,
+    budget: int,
 ) -> tuple[float, int]:
     """Add up the gradients of the mean loss over the tokens of a step's answers.
 
@@ -297,11 +308,14 @@ def _backward(
         model: what is trained.
         loss: the loss of each answer token.
         bf16: autocast to bfloat16.
+        draws: seed of dropout.
+        budget: tokens of a micro-batch.
 
     Returns:
         That loss, and the tokens that all processes computed.
     """
-    count, budget = accelerator.num_processes, BUDGET[model.device.type]
+    torch.manual_seed(draws)
+    count = accelerator.num_processes
     parts = [answers[process::count] for process in range(count)]
     plans = [_plan(part, budget) for part in parts]
     mine, plan = parts[accelerator.process_index], plans[accelerator.process_index]
@@ -320,7 +334,7 @@ def _backward(
             weight = 0.0 if idle else count / scored
             waits = turn < turns - 1 and not model.sharded
             with accelerator.no_sync(network) if waits else nullcontext():
-                logits, _ = network(batch)
+                logits = network(batch)
                 part_loss = loss(logits[batch.predictor_of], batch.targets).sum() * weight
                 accelerator.backward(part_loss)
             total += part_loss.detach()

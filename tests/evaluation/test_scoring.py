@@ -1,6 +1,7 @@
 """Packed scoring gives what the model itself gives, one option at a time."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,10 +17,9 @@ from transformers import (
 )
 
 from forget.errors import BadInput
-from forget.evaluation import scoring
 from forget.evaluation.scoring import score
 from forget.events import Event, StageStarted, Step
-from forget.models import language_model
+from forget.models import batches, language_model, memory
 from forget.models.language_model import LanguageModel
 from forget.tasks.task import Example
 
@@ -138,8 +138,12 @@ def test_scores_are_those_of_the_models_own_forward(model: LanguageModel) -> Non
     assert min(max(sums) - min(sums) for sums in found.logprobs) > 1e-3
 
 
-def test_hidden_states_are_those_of_the_models_own_forward(model: LanguageModel) -> None:
+@pytest.mark.parametrize("layered", [False, True], ids=["kept", "as each block gets them"])
+def test_hidden_states_are_those_of_the_models_own_forward(
+    model: LanguageModel, layered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     some = examples()
+    monkeypatch.setattr(model.answers, "layered", layered)
     found = score(model, some, states=("first", "last", "mean"))
     first, last, mean = found.answers["first"], found.answers["last"], found.answers["mean"]
     options = []
@@ -165,7 +169,7 @@ def test_neither_company_nor_order_changes_a_score(
         close(torch.tensor(alone.logprobs[place]), torch.tensor(together.logprobs[i]))
         close(alone.questions[place], together.questions[i])
     # One example a batch, so without padding.
-    monkeypatch.setitem(scoring.BUDGET, "cpu", 1)
+    monkeypatch.setitem(memory.BUDGET["scoring"], "cpu", 1)
     for example, expected in zip(some, together.logprobs, strict=True):
         close(torch.tensor(score(model, [example]).logprobs[0]), torch.tensor(expected))
     close(score(model, some, states=("last",)).answers["last"], together.answers["last"])
@@ -225,6 +229,27 @@ def test_half_precision_stays_near() -> None:
     for a, b in zip(full.logprobs, half.logprobs, strict=True):
         close(torch.tensor(b), torch.tensor(a), 2**-8)
     assert full.logprobs != half.logprobs
+
+
+def test_what_does_not_fit_the_memory_is_scored_in_halves(
+    device_of: Callable[[int], None],
+) -> None:
+    model, some = language_model.tiny(), examples()
+    whole, halves = list[Event](), list[Event]()
+    expected = score(model, some, states=("last",), observe=whole.append)
+    longest = max(one.length for one in batches.encode(some, model.tokenizer, 1024))
+    device_of(longest)
+    found = score(model, some, states=("last",), observe=halves.append)
+    for one, other in zip(found.logprobs, expected.logprobs, strict=True):
+        close(torch.tensor(one), torch.tensor(other))
+    close(found.answers["last"], expected.answers["last"])
+    assert len(halves) == len(whole)
+    device_of(longest - 1)
+    with (
+        pytest.raises(memory.OutOfMemory, match=r"one example at a time.*lora.*shard = true"),
+        memory.naming_cures(),
+    ):
+        score(model, some)
 
 
 def test_every_batch_is_observed() -> None:

@@ -1,8 +1,10 @@
 """Costs of a sweep, told beforehand."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import write_task
 
 from forget.errors import BadInput
@@ -11,7 +13,7 @@ from forget.planning.cost import ADAM, CHARACTERS_A_TOKEN, cost
 from forget.planning.plan import check, left, plan
 from forget.preflight import expand, identify
 from forget.results.outcome import Outcome
-from forget.settings.sweep import Search, Sweep, overlay
+from forget.settings.sweep import Resources, Search, Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import fingerprint, hub, load
@@ -61,6 +63,33 @@ def test_memory_of_full_tuning_and_of_adapters(quick: Trial) -> None:
     assert least > 4 * parameters("llama-2-7b")
     # peft's own count for rank 16 on the seven linear layers of each of Llama-2-7B's blocks.
     assert lora.trained == pytest.approx(39_976_960, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("fields", "gpus", "fits"),
+    [({}, 1, False), ({"tuning": "lora"}, 1, True), ({"tuning": "lora"}, 0.25, False)],
+)
+def test_a_model_that_no_gpu_holds_is_refused_before_anything_runs(
+    quick: Trial,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, object],
+    gpus: float,
+    fits: bool,
+) -> None:
+    # Llama-2-7B takes 108 GB whole and 28 GB with adapters.
+    card = SimpleNamespace(total_memory=80 * 10**9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    sweep = sweep_of(overlay(quick, {"model": "llama-2-7b", "save": False, **fields}))
+    sweep = sweep.model_copy(update={"resources": Resources(gpus=gpus)})
+    found = plan(expand(sweep), Store(tmp_path))
+    reason = found.shortage() or ""
+    assert ("B of a GPU that has" in reason) == (not fits)
+    assert ('tuning = "lora"' in reason) == (not fits)
+    assert found.gpu == gpus * card.total_memory
 
 
 def test_trials_share_what_they_learn(quick: Trial, tmp_path: Path) -> None:

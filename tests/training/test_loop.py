@@ -26,7 +26,7 @@ from forget.evaluation.scoring import score
 from forget.events import Event, StageStarted, Step
 from forget.methods.catalogue import METHODS
 from forget.methods.likelihood import ascent, cross_entropy
-from forget.models import language_model, loading
+from forget.models import language_model, loading, memory
 from forget.models.language_model import LanguageModel
 from forget.models.sharding import shard
 from forget.results.rows import Row
@@ -35,7 +35,6 @@ from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.labels import Labelled
 from forget.tasks.task import Example
-from forget.training import loop
 from forget.training.checkpoints import Checkpoints
 from forget.training.loop import Watching, fine_tune
 
@@ -49,7 +48,7 @@ number.
 
 @pytest.fixture
 def budget(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loop.BUDGET, "cpu", request.param)
+    monkeypatch.setitem(memory.BUDGET["training"], "cpu", request.param)
 
 
 def examples(n: int = 10) -> list[Example]:
@@ -202,6 +201,21 @@ def test_training_is_the_plain_loop(name: str, schedule: str) -> None:
         # a key's bias has none.
         torch.testing.assert_close(after[key], weight, rtol=0, atol=1e-6)
         assert (weight - start[key]).abs().max() > 1e-3
+
+
+def test_a_step_that_does_not_fit_the_memory_is_taken_in_smaller_parts(
+    device_of: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends as if its parts had been small from the beginning, dropout included."""
+    monkeypatch.setitem(memory.BUDGET["training"], "cpu", 64)
+    expected = trained(gpt(GPT2Config)())
+    monkeypatch.setitem(memory.BUDGET["training"], "cpu", 512)
+    device_of(64)
+    for name, weight in trained(gpt(GPT2Config)()).items():
+        assert torch.equal(weight, expected[name])
+    device_of(20)
+    with pytest.raises(torch.OutOfMemoryError):
+        trained()
 
 
 def test_an_event_for_the_stage_and_one_a_step() -> None:
