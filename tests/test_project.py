@@ -1,7 +1,12 @@
 """Workflows, hooks, the form for bugs, the citation and the changelog agree with the project."""
 
+import os
+import platform
 import re
 import shlex
+import shutil
+import subprocess
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,52 @@ def test_a_workflow_runs_targets_of_the_makefile(path: Path) -> None:
     for program, target, *variables in runs:
         assert (program, target in targets) == ("make", True), target
         assert all(re.fullmatch(r"[A-Z]+=\S+", word) for word in variables)
+
+
+def dry_run(folder: Path, *words: str) -> str:
+    """Return what make would run in a folder with this Makefile, or why it refuses."""
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (folder / name).touch()
+    command = ["make", "--dry-run", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_one_word_chooses_the_build_of_torch_for_environment_and_image(tmp_path: Path) -> None:
+    index = "--index-url https://download.pytorch.org/whl/cpu --no-deps torch"
+    cpu, cuda = dry_run(tmp_path, "setup", "TORCH=cpu"), dry_run(tmp_path, "setup", "TORCH=cuda")
+    either = dry_run(tmp_path, "setup")
+    # Before the project, whose torch is then there already.
+    assert -1 < cpu.index(index) < cpu.index("--editable")
+    assert index not in cuda + either
+    ours = platform.system() == "Linux" and platform.machine() == "x86_64"
+    no_gpu = not Path("/dev/nvidia0").exists()
+    assert ("make setup TORCH=cpu takes" in either) == (ours and no_gpu)
+    assert "TORCH=cpu takes" not in cpu + cuda
+    for words, asked in (([], False), (["TORCH=cuda"], True)):
+        image = dry_run(tmp_path, "image", "BUILDER=x", "DIRTY=1", *words)
+        assert ("--build-arg TORCH_INDEX= " in image) == asked
+    assert "TORCH=gpu is neither cpu nor cuda" in dry_run(tmp_path, "setup", "TORCH=gpu")
+
+
+def test_an_environment_keeps_its_build_of_torch_unless_another_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    ready = tmp_path / ".venv" / "bin" / ".ready"
+    ready.parent.mkdir(parents=True)
+    ready.write_text("cpu\n")
+    later = time.time() + 60
+    os.utime(ready, (later, later))
+    for words in ([], ["TORCH=cpu"]):
+        assert "pip install" not in dry_run(tmp_path, "setup", *words)
+    assert "-m venv --clear .venv" in dry_run(tmp_path, "setup", "TORCH=cuda")
+    # A change of the project's needs installs into it, and it stays what it is.
+    os.utime(ready, (0, 0))
+    again = dry_run(tmp_path, "setup")
+    assert "pip install" in again
+    assert "--clear" not in again
+    assert "echo cpu >" in again
 
 
 def test_pushes_are_tested_from_the_oldest_python_on() -> None:
