@@ -3,8 +3,8 @@ PYTHON ?= python3
 SPEC ?= quickstart
 IMAGE ?= forget
 TAG ?= $(shell git rev-parse --short=12 HEAD)$(if $(DIRTY),-dirty)
-# docker where its daemon answers, else podman or buildah.
-BUILDER ?= $(firstword $(shell docker version >/dev/null 2>&1 && echo docker; command -v podman buildah))
+# docker where its daemon answers, else podman or buildah. A shell that ends in 127, as one that finds none, is no answer to make.
+BUILDER ?= $(firstword $(shell docker version >/dev/null 2>&1 && echo docker; command -v podman; command -v buildah; true))
 OVERLAY ?= cpu
 PORT ?= 5000
 BIN := .venv/bin

@@ -318,11 +318,15 @@ def mlflow_server(
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{settings['ALLOWED_HOSTS']},{ip}:*",
     }
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
+    waits = ["timeout", "20", *command("Deployment", "mlflow", backend, "initContainers")]
+    waited = subprocess.run(waits, env=backend, cwd=folder, capture_output=True, text=True)
+    assert "the Job mlflow-migrate makes it): mlflow.exceptions.MlflowException: " in waited.stdout
     run(
         command("Job", "mlflow-migrate", backend),
         folder / "migrate.log",
         backend | tracking.environment,
     )
+    run(waits, folder / "waited.log", backend)
     serve = [
         *command("Deployment", "mlflow", backend),
         f"--host={ip}",
@@ -336,10 +340,12 @@ def mlflow_server(
         yield replace(tracking, server=started)
 
 
-def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
+def command(
+    kind: str, name: str, environment: Mapping[str, str], containers: str = "containers"
+) -> list[str]:
     """Return what the container of that Deployment, Job or CronJob in mlflow/base runs.
 
-    $(NAME) is replaced as Kubernetes does it.
+    $(NAME) is replaced as Kubernetes does it. With `initContainers` it is the one that runs first.
     """
     files = [yaml.safe_load_all(path.read_text()) for path in BASE.glob("*.yaml")]
     (found,) = [
@@ -348,7 +354,7 @@ def command(kind: str, name: str, environment: Mapping[str, str]) -> list[str]:
         if made["kind"] == kind and made["metadata"]["name"] == name
     ]
     spec = found["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else found["spec"]
-    container = spec["template"]["spec"]["containers"][0]
+    container = spec["template"]["spec"][containers][0]
     words = [*container["command"], *container.get("args", ())]
     return [re.sub(r"\$\((\w+)\)", lambda match: environment[match[1]], word) for word in words]
 

@@ -85,6 +85,21 @@ def test_an_environment_keeps_its_build_of_torch_unless_another_is_asked_for(
     assert "echo cpu >" in again
 
 
+@pytest.mark.parametrize("builder", ["podman", "buildah"])
+def test_whichever_builder_is_there_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: str
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("make", "git", "sh", "uname", "tr", "cat", "sed"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    (tools / builder).write_text("#!/bin/sh\n")
+    (tools / builder).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    said = dry_run(tmp_path, "image", "DIRTY=1", "TAG=x")
+    assert f"{tools / builder} build " in said or f"\n{builder} build " in said
+
+
 def test_pushes_are_tested_from_the_oldest_python_on() -> None:
     (job,) = read(ROOT / ".github" / "workflows" / "test.yml")["jobs"].values()
     assert f">={job['strategy']['matrix']['python'][0]}" == PROJECT["requires-python"]

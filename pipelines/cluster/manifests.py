@@ -179,9 +179,10 @@ GPU = "nvidia.com/gpu"
 def worker_resources(
     study: Sweep, has: Mapping[str, Any], overlay: str
 ) -> dict[str, dict[str, Any]]:
-    """Return a worker's resources, made larger where they hold no trial.
+    """Return a worker's resources, with limits made larger where they hold no trial.
 
-    Its memory grows as its cores or GPUs do.
+    Its memory grows as its cores or GPUs do. A request grows with its limit where the two are
+    equal; a smaller one is the overlay's way to say that a node may be shared, and stays.
 
     Args:
         study: the sweep, which says what a trial takes.
@@ -212,9 +213,13 @@ def worker_resources(
         number = re.fullmatch(r"(\d+)(\D*)", str(quantity)) if kind == "memory" else None
         return f"{math.ceil(int(number[1]) * scale)}{number[2]}" if number else quantity
 
+    most = has.get("limits", {})
     resources = {}
     for part, kinds in has.items():
-        resources[part] = {kind: grown(kind, quantity) for kind, quantity in kinds.items()}
+        resources[part] = {
+            kind: grown(kind, quantity) if quantity == most.get(kind, quantity) else quantity
+            for kind, quantity in kinds.items()
+        }
     return resources
 
 

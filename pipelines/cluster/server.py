@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import yaml
 
 from forget.errors import BadInput
-from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster
+from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster, Refused
 from pipelines.cluster.manifests import NAMESPACE, parse
 from pipelines.cluster.needs import check_needs, check_operator, has_operator
-from pipelines.cluster.states import FAILED, HEALTH, HEALTHY, Changes, ended, say, troubles
+from pipelines.cluster.states import (
+    FAILED,
+    HEALTH,
+    HEALTHY,
+    Changes,
+    ended,
+    say,
+    speaking,
+    troubles,
+)
 
 HEALTHY_SECONDS = 900
 """Seconds that the tracking server may take: nodes come, images are pulled, volumes are made."""
@@ -53,7 +62,8 @@ def _until_healthy(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> in
             if what in wanted:
                 states[what] = HEALTH[one["kind"]](one)
                 told.tell("/".join(what), states[what])
-        for pod, trouble in troubles(cluster.find("pod")):
+        pods = cluster.find("pod")
+        for pod, trouble in (*troubles(pods), *_last_words(cluster, pods)):
             told.tell(pod, trouble)
         late = time.monotonic() > until
         for what, state in states.items():
@@ -69,6 +79,21 @@ def _until_healthy(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> in
         f"here: make ui CONTEXT={cluster.context}"
     )
     return 0
+
+
+def _last_words(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield (container of a pod, last line of its log) where it has failed or is waited for."""
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        for container, how in speaking(pod):
+            words = ("logs", f"pod/{name}", f"--container={container}", "--tail=20")
+            try:
+                lines = cluster.kubectl(*words).strip().splitlines()
+            except Refused as error:
+                # The log of a container that is just being made or deleted.
+                lines = [str(error)]
+            last = lines[-1] if lines else "it said nothing"
+            yield f"{name}, {container}", f"{how}: {last}" if how else last
 
 
 def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:

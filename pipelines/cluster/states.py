@@ -77,6 +77,24 @@ def ended(job: Mapping[str, Any]) -> bool:
     )
 
 
+def speaking(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (container, how it ended) of those whose log says what a pod waits for.
+
+    They have failed, or run before the pod's own containers; of these the second word is "".
+    """
+    status = pod.get("status", {})
+    first = status.get("initContainerStatuses", ())
+    for one in (*first, *status.get("containerStatuses", ())):
+        for state in (one.get("state", {}), one.get("lastState", {})):
+            code = (state.get("terminated") or {}).get("exitCode", 0)
+            if code:
+                yield one["name"], f"ended with exit code {code}"
+                break
+        else:
+            if one in first and one.get("state", {}).get("running"):
+                yield one["name"], ""
+
+
 STARTING = ("PodInitializing", "ContainerCreating")
 """Reasons for which a container waits when all is well."""
 

@@ -603,6 +603,31 @@ def test_a_migration_that_fails_ends_deploy(operator: Operator, tmp_path: Path) 
     )
 
 
+def test_what_deploy_waits_for_is_told_by_the_last_words_of_its_pods(
+    operator: Operator, tmp_path: Path
+) -> None:
+    api = operator.api
+
+    def slowly(one: dict[str, Any]) -> None:
+        if one["kind"] == "Job":
+            died = {"name": "migrate", "state": {"terminated": {"exitCode": 1}}}
+            api.logs["migrate-1"] = Log()
+            api.logs["migrate-1"].lines += ["Traceback (most recent call last):", "KeyError: 'x'"]
+            api.logs["migrate-1"].closed = True
+            status = {"phase": "Failed", "containerStatuses": [died]}
+            spec = {"containers": [{"name": "migrate", "image": "forget-mlflow"}]}
+            api.put("Pod", "migrate-1", spec=spec, status=status)
+            looks = api.lists["pods"]
+            wait_for(lambda: api.lists["pods"] > looks + 2)
+        operator.react(one)
+
+    api.react = slowly
+    code, lines, error = forget(tmp_path, *DEPLOY)
+    assert (code, error) == (0, "")
+    told = "migrate-1, migrate: ended with exit code 1: KeyError: 'x'"
+    assert lines.count(told) == 1
+
+
 def test_undeploy_keeps_volumes_and_secrets_unless_told(operator: Operator, tmp_path: Path) -> None:
     api = operator.api
     assert forget(tmp_path, *DEPLOY)[0] == 0
@@ -806,6 +831,18 @@ def test_a_worker_holds_a_trial(
     assert found["limits"] == {"cpu": cpu, "memory": memory} | (
         {"nvidia.com/gpu": gpus} if gpus else {}
     )
+
+
+def test_a_request_that_is_smaller_than_its_limit_stays(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ncpus = 2")
+    has = {
+        "requests": {"cpu": "100m", "memory": "4Gi"},
+        "limits": {"cpu": "1", "memory": "4Gi"},
+    }
+    assert worker_resources(read_sweep(tmp_path / "study.toml"), has, "any") == {
+        "requests": {"cpu": "100m", "memory": "8Gi"},
+        "limits": {"cpu": "2", "memory": "8Gi"},
+    }
 
 
 def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:

@@ -396,6 +396,41 @@ def test_what_pods_name_exists(folder):
     assert missing(objects(folder)) == set()
 
 
+def settings_of(part: Object, found: list[Object]) -> Iterator[str]:
+    """Yield the values of a container's variables, those of its ConfigMaps included."""
+    maps = {one["metadata"]["name"]: one["data"] for one in found if one["kind"] == "ConfigMap"}
+    for source in part.get("envFrom", []):
+        yield from maps.get(source.get("configMapRef", {}).get("name"), {}).values()
+    for variable in part.get("env", []):
+        yield variable.get("value", "")
+
+
+@pytest.mark.parametrize("folder", ["mlflow"])
+def test_the_files_that_settings_name_are_where_a_container_looks(folder):
+    found = objects(folder)
+    maps = {one["metadata"]["name"]: one["data"] for one in found if one["kind"] == "ConfigMap"}
+    named = 0
+    for pod in pods(found):
+        volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", [])}
+        for part in containers(pod.spec):
+            there = set()
+            for mount in part.get("volumeMounts", []):
+                source = volumes[mount["name"]].get("configMap", {})
+                there |= {f"{mount['mountPath']}/{key}" for key in maps.get(source.get("name"), ())}
+            wanted = {value for value in settings_of(part, found) if value.startswith("/etc/")}
+            assert wanted <= there, f"{pod.name}: {part['name']}"
+            named += len(wanted)
+    # The server, what waits before it, and both Jobs import mlflow.server.auth.
+    assert named == 4
+
+
+def test_no_pod_hides_its_errors(folder):
+    for pod in pods(objects(folder)):
+        for part in containers(pod.spec):
+            words = " ".join([*part.get("command", []), *part.get("args", [])])
+            assert "/dev/null" not in words, f"{pod.name}: {part['name']}"
+
+
 def token_holders(spec: Object) -> set[str]:
     """Return the containers of a pod that can read a token of the Kubernetes API."""
     if spec.get("automountServiceAccountToken") is not False:
