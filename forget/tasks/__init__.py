@@ -46,7 +46,7 @@ def load(
         folders: folders of the user's tasks.
         template: "task" for the task's own prompt, or a name in TEMPLATES.
         options: "two" binarises: the true choice and one distractor drawn per (seed, task,
-            example id), in drawn order (Zhang et al. 2024).
+            split, example id), in drawn order (Zhang et al. 2024).
 
     Raises:
         BadInput: unknown task, split or template, or data that cannot be read.
@@ -65,7 +65,7 @@ def load(
     random.Random(f"{seed}/{task}/{split}").shuffle(records)
     records = records[:n]
     if options == "two":
-        records = [binarise(record, task, seed) for record in records]
+        records = [binarise(record, task, split, seed) for record in records]
     return tuple(render(record, prompt, entry.option, task) for record in records)
 
 

@@ -76,14 +76,15 @@ class Task:
     """Remark for users: source, licence, chance level if it is not one over the options."""
 
 
-def binarise(record: Record, task: str, seed: int) -> Record:
-    """Keep the true choice and one distractor, drawn and ordered by (seed, task, record id).
+def binarise(record: Record, task: str, split: str, seed: int) -> Record:
+    """Keep the true choice and one distractor, drawn and ordered by (seed, task, split, record id).
 
-    Two choices stay as they are. A paraphrase draws as the record that it paraphrases.
+    Two choices stay as they are. A paraphrase draws as the train record that it paraphrases.
     """
     if len(record.choices) == 2:
         return record
-    draw = random.Random(f"{seed}/{task}/{record.source or record.id}")
+    place = f"train/{record.source}" if record.source else f"{split}/{record.id}"
+    draw = random.Random(f"{seed}/{task}/{place}")
     distractor = draw.choice([i for i in range(len(record.choices)) if i != record.answer])
     kept = [record.answer, distractor]
     draw.shuffle(kept)

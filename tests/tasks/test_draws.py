@@ -9,6 +9,7 @@ from forget.errors import BadInput
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.tasks.draws import SCORED, draws, gather, take
+from forget.tasks.task import Record, binarise
 
 
 def test_everything_that_is_drawn_is_said(quick: Trial) -> None:
@@ -61,3 +62,29 @@ def test_a_split_that_is_needed_is_missed_by_name(quick: Trial, tmp_path: Path) 
 
 def test_what_is_scored_is_a_use(quick: Trial) -> None:
     assert {draw.use for draw in draws(quick)} >= set(SCORED)
+
+
+def test_tasks_and_splits_that_number_their_records_share_no_distractor() -> None:
+    choices = tuple(map(str, range(10)))
+    records = [Record(str(number), "?", choices, number % 10) for number in range(400)]
+
+    def kept(task: str, split: str) -> list[tuple[str, ...]]:
+        return [binarise(record, task, split, seed=0).choices for record in records]
+
+    own = kept("one", "train")
+    assert own == kept("one", "train")
+    for task, split in (("two", "train"), ("one", "test")):
+        # The same one of nine distractors in the same order: 1 in 18 by chance, 22 of 400.
+        agree = sum(a == b for a, b in zip(own, kept(task, split), strict=True))
+        assert agree < 50
+
+
+def test_a_paraphrase_draws_as_its_source() -> None:
+    choices = tuple(map(str, range(10)))
+    source = Record("7", "?", choices, 3)
+    near = Record("7b", "So?", choices, 3, source="7")
+    drawn = [binarise(source, "t", "train", seed) for seed in range(20)]
+    assert [one.choices for one in drawn] == [
+        binarise(near, "t", "near", seed).choices for seed in range(20)
+    ]
+    assert len({one.choices for one in drawn}) > 10
