@@ -84,7 +84,7 @@ def run_trial(
 
     phases = (base, learned, forgotten)
     parts = [*(phase.rows for phase in phases), stages.watched(checkpoint), seen]
-    rows = named(identity.trial, material, parts)
+    rows = named(identity.trial, material, stages.drawn(trial, material.forget), parts)
     if trial.save:
         _save(model, Trials(store).folder(identity.trial) / "model")
     outcome = Outcome(

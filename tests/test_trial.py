@@ -30,6 +30,9 @@ from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
+from forget.tasks.draws import gather
+from forget.tasks.labels import randomise
+from forget.training.stages import drawn as labels_of
 from forget.trial import run_trial
 
 SHORT = {
@@ -373,6 +376,43 @@ def test_identity_is_content(quick: Trial, toy_tasks: Path, tmp_path: Path) -> N
     assert identify(moved).trial != identify(quick).trial
     # The learned model has never seen "upper".
     assert identify(moved).learned == identify(quick).learned
+
+
+def test_rows_say_which_label_was_drawn(quick: Trial, finished: tuple[Store, Outcome]) -> None:
+    store, outcome = finished
+    rows = Trials(store).rows(outcome.id)
+    material = gather(quick)
+    labels = {item.example.id: item.label for item in randomise(material.forget, quick.seed)}
+    drawn = {row.example: row.drawn for row in select(rows, phase="forgotten", split="train")}
+    assert drawn == {example.id: labels[example.id] for example in material.trained}
+    # A paraphrase has its source's, and its options in the same order.
+    sources = {example.id: example for example in material.near}
+    near = select(rows, phase="learned", split="near")
+    assert len(near) > 10
+    assert all(row.drawn == labels[sources[row.example].source] for row in near)
+    assert {row.drawn for row in rows if row.split == "test" or row.task != quick.task} == {None}
+    assert "forgotten/vowels/train/agreement" in outcome.measures
+    assert "forgotten/vowels/test/agreement" not in outcome.measures
+
+
+@pytest.mark.parametrize(
+    ("fields", "labelled"),
+    [
+        ({}, True),
+        ({"labels": "flipped"}, True),
+        ({"labels": "random_each_epoch"}, False),
+        ({"method": "gradient_ascent"}, False),
+    ],
+)
+def test_a_label_is_kept_where_it_is_drawn_once(
+    quick: Trial, fields: dict[str, object], labelled: bool
+) -> None:
+    trial = overlay(quick, fields)
+    examples = gather(trial).forget
+    found = labels_of(trial, examples)
+    assert set(found) == ({example.id for example in examples} if labelled else set())
+    if trial.labels == "flipped":
+        assert all(found[example.id] != example.answer for example in examples)
 
 
 def test_rows_hold_finite_numbers(finished: tuple[Store, Outcome]) -> None:

@@ -6,7 +6,7 @@ Every split is scored, and the trial's own task is probed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -227,14 +227,29 @@ class Evaluation:
         return found
 
 
-def named(trial: str, material: Material, parts: Iterable[Sequence[Row]]) -> list[Row]:
-    """Return the Rows of a trial, with its identity and each example's similarity."""
+def named(
+    trial: str, material: Material, drawn: Mapping[str, int], parts: Iterable[Sequence[Row]]
+) -> list[Row]:
+    """Return the Rows of a trial, with what only it knows of their examples.
+
+    That is the trial's identity, the label that was drawn, and the similarity to what was trained.
+
+    Args:
+        trial: the identity.
+        material: the trial's examples.
+        drawn: the label of each example that forgetting trains on, by id.
+        parts: Rows that trials share.
+    """
     similar = similarities(material)
+    label = {("train", example.id): drawn.get(example.id) for example in material.trained}
+    label |= {("near", example.id): drawn.get(example.source) for example in material.near}
+    own = next(iter(material.test))
     rows = []
     for part in parts:
         for row in part:
             place = (row.task, row.split, row.example)
-            rows.append(replace(row, trial=trial, similarity=similar.get(place)))
+            told = label.get(place[1:]) if row.task == own else None
+            rows.append(replace(row, trial=trial, similarity=similar.get(place), drawn=told))
     return rows
 
 

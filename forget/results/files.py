@@ -65,6 +65,7 @@ def read_frame(path: Path) -> pd.DataFrame:
             options,
             table["truth"].to_numpy(),
             weights.flatten().to_numpy(),
+            table["drawn"].cast("int64").fill_null(-1).to_numpy(),
         )
         return _framed(table.drop_columns(list(BY_OPTION)).to_pandas(), options, judged)
 
@@ -106,7 +107,8 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
     """Add `options` and the fields of `judged`; numbers that may be missing become floats."""
-    numbers = {name: columns[name].astype(float) for name in ("step", "similarity", "spread")}
+    may_lack = ("step", "similarity", "spread", "drawn")
+    numbers = {name: columns[name].astype(float) for name in may_lack}
     return columns.assign(
         **numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)}
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from forget.results.rows import PHASES, Row, chance, judge, some
 from forget.settings.identity import digest
@@ -119,6 +120,65 @@ def variability(rows: Sequence[Row]) -> Estimate:
     return mean(np.array(spread) * (len(spread) / (len(spread) - 1)))
 
 
+def agreement(rows: Sequence[Row]) -> Estimate | None:
+    """Compute the share of examples whose drawn option scores highest.
+
+    Near 1 the labels that were drawn are memorised, whatever the accuracy; None without labels.
+    """
+    agrees = judge([row for row in rows if row.drawn is not None]).agrees
+    return mean(agrees) if len(agrees) else None
+
+
+def accuracy_by_draw(rows: Sequence[Row], right: bool) -> Estimate | None:
+    """Compute the accuracy on examples whose drawn label is the truth, or on the others.
+
+    A model that forgot has no more skill on the one than on the other; one that memorised the
+    labels is right where the draw was. None where there is no such example.
+    """
+    part = [row for row in rows if row.drawn is not None and (row.drawn == row.truth) == right]
+    return accuracy(part) if part else None
+
+
+def discrimination(rows: Sequence[Row]) -> Estimate | None:
+    """Compute the area under the ROC curve of the margin between two options against the truth.
+
+    It is the probability that the second option leads by more in an example in which it is true
+    than in one in which it is not: 0.5 where the model tells nothing, below where it has the rule
+    reversed, and, unlike the accuracy, the same however much one answer is preferred to the other.
+    None unless all rows have two options, each the truth of some.
+    """
+    if any(len(row.logprobs) != 2 for row in rows):
+        return None
+    margins, second = _margins(rows)
+    if not 0 < second.sum() < len(second):
+        return None
+    items = np.arange(len(rows))
+    low, high = np.nanquantile(_areas(margins, second, _resamples(len(rows))), (0.025, 0.975))
+    (value,) = _areas(margins, second, items[None])
+    return Estimate(float(value), float(low), float(high), len(rows))
+
+
+def most_given(rows: Sequence[Row]) -> Estimate:
+    """Compute the share of the answer that is given most often, by its place among the options.
+
+    Where the options are the same in each example, 1 is one answer whatever the question.
+    """
+    options = max(len(row.logprobs) for row in some(rows))
+    given = np.zeros((len(rows), options))
+    for number, row in enumerate(rows):
+        scores = np.array(row.logprobs) / np.array(row.lengths)
+        best = scores == scores.max()
+        given[number, : len(best)] = best / best.sum()
+
+    def most(draws: np.ndarray) -> np.ndarray:
+        shares: np.ndarray = given[draws].mean(axis=1).max(axis=-1)
+        return shares
+
+    low, high = np.quantile(most(_resamples(len(rows))), (0.025, 0.975))
+    (value,) = most(np.arange(len(rows))[None])
+    return Estimate(float(value), float(low), float(high), len(rows))
+
+
 def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
     """Compute the expected calibration error of the chosen option's share.
 
@@ -133,8 +193,7 @@ def calibration_error(rows: Sequence[Row], bins: int = 10) -> Estimate:
         return float(np.abs(gaps).sum() / len(items))
 
     items = np.arange(len(shares))
-    # A resample of this measure costs more than one of a mean: a fifth of them are drawn.
-    draws = np.random.default_rng(0).integers(0, len(items), (RESAMPLES // 5, len(items)))
+    draws = _resamples(len(items))
     low, high = np.quantile([error(draw) for draw in draws], (0.025, 0.975))
     return Estimate(error(items), float(low), float(high), len(items))
 
@@ -165,6 +224,67 @@ def flipped_forget_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Es
     return _ratio(learned, forgotten, lambda a_ft: 2 * a_ft - 1)
 
 
+def share_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate:
+    """Compute the forget ratio of the true option's share instead of its rank.
+
+    (c_ft - c_fg) / (c_ft - chance), with c the mean confidence: it sees a preference that shrinks
+    before an answer changes.
+    """
+    guess = chance(learned)
+    return _ratio(learned, forgotten, lambda c_ft: c_ft - guess, of="confidence")
+
+
+def discrimination_ratio(learned: Sequence[Row], forgotten: Sequence[Row]) -> Estimate | None:
+    """Compute the forget ratio of discrimination, (d_ft - d_fg) / (d_ft - 0.5).
+
+    1 where the model tells nothing any more, above where it has the rule reversed. None where the
+    model's discrimination is not defined.
+    """
+    before, after = discrimination(learned), discrimination(forgotten)
+    if before is None or after is None:
+        return None
+    assert before.value is not None
+    assert after.value is not None
+    if before.value < 0.5 + DEFINED_ABOVE_CHANCE:
+        return Estimate(None, None, None, len(learned))
+    place = {row.example: number for number, row in enumerate(forgotten)}
+    paired = [forgotten[place[row.example]] for row in learned]
+    draws = _resamples(len(learned))
+    was, now = _areas(*_margins(learned), draws), _areas(*_margins(paired), draws)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(was > 0.5, (was - now) / (was - 0.5), np.nan)
+    low, high = np.nanquantile(ratios, (0.025, 0.975))
+    value = (before.value - after.value) / (before.value - 0.5)
+    return Estimate(value, float(low), float(high), len(learned))
+
+
+def _margins(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much the second option leads, and whether it is true, of rows with two."""
+    scores = np.array([row.logprobs for row in rows]) / np.array([row.lengths for row in rows])
+    return scores[:, 1] - scores[:, 0], np.array([row.truth == 1 for row in rows])
+
+
+def _areas(margins: np.ndarray, second: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return the area under the ROC curve of each draw of items [draws, items], nan without one.
+
+    By ranks (Hanley and McNeil 1982); equal margins count half.
+    """
+    taken, true = margins[draws], second[draws]
+    ranks = rankdata(taken, axis=1)
+    n_true = true.sum(axis=1)
+    n_false = true.shape[1] - n_true
+    with np.errstate(divide="ignore", invalid="ignore"):
+        areas: np.ndarray = ((ranks * true).sum(axis=1) - n_true * (n_true + 1) / 2) / (
+            n_true * n_false
+        )
+    return areas
+
+
+def _resamples(n: int) -> np.ndarray:
+    """Draw items of measures whose resamples cost more than those of a mean: a fifth as many."""
+    return np.random.default_rng(0).integers(0, n, (RESAMPLES // 5, n))
+
+
 def mean(values: Sequence[float] | np.ndarray) -> Estimate:
     """Compute a mean with its percentile-bootstrap interval.
 
@@ -181,17 +301,26 @@ def mean(values: Sequence[float] | np.ndarray) -> Estimate:
 
 
 def _ratio(
-    learned: Sequence[Row], forgotten: Sequence[Row], scale: Callable[[np.ndarray], np.ndarray]
+    learned: Sequence[Row],
+    forgotten: Sequence[Row],
+    scale: Callable[[np.ndarray], np.ndarray],
+    of: str = "correct",
 ) -> Estimate:
-    """Compute (a_ft - a_fg) / scale(a_ft), the examples of the two sets drawn together."""
-    after = dict(
-        zip((row.example for row in some(forgotten)), judge(forgotten).correct, strict=True)
-    )
+    """Compute (a_ft - a_fg) / scale(a_ft), the examples of the two sets drawn together.
+
+    Args:
+        learned: Rows after learning.
+        forgotten: Rows after forgetting, of the same examples.
+        scale: what the fall is divided by.
+        of: the field of Judged whose mean is a.
+    """
+    names = (row.example for row in some(forgotten))
+    after = dict(zip(names, getattr(judge(forgotten), of), strict=True))
     paired_ids = {row.example for row in some(learned)}
     # The lengths tell a set that names an example twice, e.g. one that mixes two tasks.
     if after.keys() != paired_ids or not len(paired_ids) == len(learned) == len(forgotten):
         raise ValueError("the rows before and after forgetting are not of the same examples")
-    before = judge(learned).correct
+    before = getattr(judge(learned), of)
     paired = np.array([after[row.example] for row in learned])
     a_ft, a_fg = before.mean(), paired.mean()
     if a_ft < chance(learned) + DEFINED_ABOVE_CHANCE:
@@ -301,6 +430,29 @@ MEASURES: tuple[Measure, ...] = (
         page=(),
     ),
     FORGET_RATIO,
+    Measure("agreement", "agreement with the draw", agreement, page=("forgotten",)),
+    Measure(
+        "accuracy_draw_right",
+        "accuracy where the draw was right",
+        partial(accuracy_by_draw, right=True),
+        page=("forgotten",),
+    ),
+    Measure(
+        "accuracy_draw_wrong",
+        "accuracy where the draw was wrong",
+        partial(accuracy_by_draw, right=False),
+        page=("forgotten",),
+    ),
+    Measure("discrimination", "discrimination (AUC)", discrimination),
+    Measure("most_given", "share of the answer given most", most_given, page=()),
+    Measure("forget_ratio_share", "forget ratio by share", share_ratio, change=True, page=()),
+    Measure(
+        "forget_ratio_auc",
+        "forget ratio by AUC",
+        discrimination_ratio,
+        change=True,
+        page=(),
+    ),
     Measure("confidence", "confidence", confidence, column="confidence", watched=True),
     Measure("option_mass", "option mass", option_mass, column="mass", digits=".2g"),
     Measure("entropy", "entropy", entropy, column="entropy"),

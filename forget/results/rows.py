@@ -47,6 +47,11 @@ class Row:
     An option that begins with another's tokens counts 0, for the other's probability holds its own.
     Where a suffix is scored after each option, every option counts the same share of 1.
     """
+    drawn: int | None = None
+    """Index of the option that forgetting trains on, of an example in `near` that of its source.
+
+    None where nothing was drawn, or something else in each epoch.
+    """
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -57,6 +62,11 @@ class Row:
                 f"{self.phase}/{self.task}/{self.split}: example {self.example} has truth "
                 f"{self.truth}, {sizes[0]} log-probabilities, {sizes[1]} lengths and {sizes[2]} "
                 "weights"
+            )
+        if self.drawn is not None and not 0 <= self.drawn < len(self.logprobs):
+            raise ValueError(
+                f"{self.phase}/{self.task}/{self.split}: example {self.example} has no option "
+                f"{self.drawn}, which was drawn for it"
             )
         if not all(math.isfinite(value) for value in self.logprobs):
             raise ValueError(
@@ -92,6 +102,8 @@ class Judged:
     """
     top: np.ndarray
     """Share of the option that scores highest."""
+    agrees: np.ndarray
+    """1 where the drawn option scores highest, as `correct` for the true one; nan without one."""
     nested: np.ndarray
     """1 where an option begins with another's tokens, which a plain sum never scores lower."""
 
@@ -104,6 +116,7 @@ def judge(rows: Sequence[Row]) -> Judged:
         np.array([len(row.logprobs) for row in rows]),
         np.array([row.truth for row in rows]),
         np.array(list(chain.from_iterable(row.weights for row in rows))),
+        np.array([-1 if row.drawn is None else row.drawn for row in rows], dtype=int),
     )
 
 
@@ -113,6 +126,7 @@ def judge_columns(
     options: np.ndarray,
     truth: np.ndarray,
     weights: np.ndarray,
+    drawn: np.ndarray,
 ) -> Judged:
     """Compute the numbers of Rows that are given as columns.
 
@@ -122,6 +136,7 @@ def judge_columns(
         options: by row, how many options it has.
         truth: by row, the index of the true option among them.
         weights: by option, its weight in the total probability (`Row.weights`).
+        drawn: by row, the index of the option that forgetting trains on; -1 for none.
     """
     if not len(options):
         return Judged(*(np.empty(0) for _ in fields(Judged)))
@@ -135,12 +150,14 @@ def judge_columns(
     best = scores == top
     with np.errstate(divide="ignore", invalid="ignore"):
         surprise = np.where(shares > 0, -shares * np.log(shares), 0.0)
+    winners = np.add.reduceat(best.astype(float), starts)
     return Judged(
-        correct=best[true] / np.add.reduceat(best.astype(float), starts),
+        correct=best[true] / winners,
         confidence=shares[true],
         mass=np.minimum(np.add.reduceat(weights * np.exp(logprobs), starts), 1.0),
         entropy=np.add.reduceat(surprise, starts) / np.log(np.maximum(options, 2)),
         top=np.maximum.reduceat(shares, starts),
+        agrees=np.where(drawn < 0, np.nan, best[starts + np.maximum(drawn, 0)] / winners),
         nested=(np.minimum.reduceat(weights, starts) == 0).astype(float),
     )
 

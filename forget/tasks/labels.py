@@ -48,6 +48,19 @@ def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
     return labelled
 
 
+def fixed(examples: Sequence[Example], kind: LabelKind, seed: int) -> dict[str, int]:
+    """Return the label of each example by its id; none where each epoch draws another.
+
+    Args:
+        examples: examples to label.
+        kind: `Trial.labels`.
+        seed: seed of the draws.
+    """
+    if kind == "random_each_epoch":
+        return {}
+    return {item.example.id: item.label for item in draw(examples, kind, seed, epoch=0)}
+
+
 def draw(
     examples: Sequence[Example],
     kind: LabelKind,

@@ -143,6 +143,13 @@ def forget(
     )
 
 
+def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
+    """Return the label that forgetting trains each example on, by id, where it is drawn once."""
+    if METHODS[trial.method].on == "true":
+        return {}
+    return labels.fixed(examples, trial.labels, trial.seed)
+
+
 def labelled(method: Method, examples: Sequence[Example], kind: LabelKind, seed: int) -> Labels:
     """Return the labels of forgetting by a method: epoch -> the examples with their labels.
 
