@@ -42,7 +42,7 @@ class Orders(Part):
 
 @dataclass(frozen=True)
 class Board:
-    """Words of one run of a sweep, which any node reads: where trials are, what the driver orders."""
+    """Words of one run of a sweep, which any node reads: where trials are, and orders."""
 
     name: str
     """Namespace in the store: another run's board has another one."""
