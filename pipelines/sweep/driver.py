@@ -39,7 +39,7 @@ from pipelines.jobs import Job, jobs
 from pipelines.progress import Progress, label
 from pipelines.sweep.board import Board, Orders
 from pipelines.sweep.memory import Shortage, shortage
-from pipelines.sweep.nodes import bundle
+from pipelines.sweep.nodes import Slots, bundle
 from pipelines.sweep.queue import Queue
 from pipelines.sweep.worker import LEFT, Slot
 
@@ -101,27 +101,28 @@ class Driver(tune.Callback):
         self.board = Board(f"forget-{secrets.token_hex(8)}")
         self.orders = Orders()
 
-    def run(self, study: tracking.Study, slots: int) -> None:
+    def run(self, study: tracking.Study, slots: Slots) -> None:
         """Run every job; after Ctrl-C or SIGTERM, wait until the running ones have stopped.
 
         Args:
             study: where the trials' runs go.
-            slots: how many trials the nodes hold at once.
+            slots: the nodes' room for trials.
         """
-        resources = self.sweep.resources
-        self.slots = int(min(slots, self.most))
+        self.slots = int(min(slots.count, self.most))
         tune_controller.RayActorManager = Actors
         with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start
             # together; with a search one, since a setting that is proposed later is proposed
             # knowing more.
-            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
+            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
+                "1" if self.sweep.search else str(slots.count)
+            )
             slot = tune.with_parameters(
                 Slot,
                 study=study,
                 where=self.store.where,
                 scratch=scratch,
-                resources=resources,
+                resources=slots.resources,
                 board=self.board,
             )
             try:
@@ -132,7 +133,7 @@ class Driver(tune.Callback):
                         storage_path=scratch,
                         search_alg=self.queue,
                         num_samples=-1,
-                        resources_per_trial=tune.PlacementGroupFactory([bundle(resources)]),
+                        resources_per_trial=tune.PlacementGroupFactory([bundle(slots.resources)]),
                         reuse_actors=True,
                         raise_on_failed_trial=False,
                         callbacks=[self],

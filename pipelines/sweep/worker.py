@@ -16,7 +16,7 @@ from ray import tune
 from forget import tracking
 from forget.errors import BadInput
 from forget.events import Event, Observe, Step
-from forget.models.devices import without_launchers
+from forget.models.devices import check_gpu, without_launchers
 from forget.models.kernels import keep_memory
 from forget.redaction import without_secrets
 from forget.results.outcome import Outcome
@@ -118,6 +118,11 @@ class Slot(tune.Trainable):
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
+        if gpus := float(self.resources.gpus):
+            check_gpu()
+            if gpus < 1:
+                # Trials that share a GPU leave each other their part.
+                torch.cuda.set_per_process_memory_fraction(gpus)
         if self.resources.workers > 1:
             run_processes(trial, self.resources, observe, self.store)
         else:

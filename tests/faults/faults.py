@@ -28,8 +28,8 @@ SOON_SECONDS = 180
 was killed.
 """
 
-SPARE_BYTES = 5 * 10**9
-"""Memory that Ray lets a sweep and its neighbour take: about twice what the sweep does."""
+SPARE_BYTES = 8 * 10**9
+"""Memory that Ray lets a sweep and its neighbours take; the sweep takes about a third."""
 
 GLUTTON = """
 import time

@@ -48,6 +48,9 @@ from pipelines.progress import Progress
 from pipelines.sweep import commands, nodes, queue, run
 from pipelines.sweep import driver as driving
 from pipelines.sweep.driver import Actors, Driver
+from pipelines.sweep.worker import Slot
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> None:
@@ -366,6 +369,59 @@ def fails(driver: Driver, text: str, id: str) -> None:
     error.write_text(text)
     driver.queue.on_trial_complete(id, error=True)
     driver.on_trial_error(1, [], SimpleNamespace(trial_id=id, error_file=str(error)))
+
+
+MACHINE = """
+import json, os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import ray
+from forget.settings.sweep import Resources
+from pipelines.sweep.nodes import bundle, cluster, slots
+seen = {}
+with cluster():
+    def visible():
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+    for gpus in (0, 1, 0.5, "auto"):
+        with slots(Resources(cpus=0.25, gpus=gpus), None) as held:
+            need = bundle(held.resources)
+            task = ray.remote(num_cpus=need["CPU"], num_gpus=need["GPU"])(visible)
+            seen[gpus] = held.count, ray.get(task.remote())
+    seen["cores"] = ray.cluster_resources()["CPU"]
+print(json.dumps(seen))
+"""
+
+
+def test_a_trial_sees_the_gpus_that_it_takes_and_no_other(tmp_path: Path) -> None:
+    """And Ray shares out the cores that this process may use.
+
+    The machine has no GPU that torch could use, so that "auto" is none, with a word.
+    """
+    clean = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    pretended = {"RAY_OVERRIDE_RESOURCES": '{"GPU": 2}', "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", MACHINE],
+        env=clean | pretended,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *said, seen = done.stdout.splitlines()
+    assert json.loads(seen) == {
+        "0": [4, ""],
+        "1": [2, "0"],
+        "0.5": [4, "0"],
+        "auto": [4, ""],
+        "cores": 1,
+    }
+    assert "trials run on the CPU, not the GPU: torch" in said[-1]
+
+
+def test_a_trial_that_took_a_gpu_which_torch_does_not_see_is_refused(quick: Trial) -> None:
+    slot = Slot.__new__(Slot)
+    slot.resources = Resources(gpus=1)
+    with pytest.raises(BadInput, match=r"a trial takes a GPU .* that it cannot use: torch"):
+        slot._run(quick, lambda event: None)
 
 
 def test_where_trials_fill_the_memory_fewer_run_at_once(
