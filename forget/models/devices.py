@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -30,6 +31,12 @@ SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"
 
 RANKS = (*SIZES, "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables by which launchers tell processes apart and bring them together."""
+
+TOGETHER_SECONDS = 7 * 86400
+"""Seconds that a trial's processes wait for each other. While the main one waits for what another
+trial learns, or sends a checkpoint, the others wait in a collective, which torch would end after 10
+or 30 minutes. A process that dies is no reason to hurry: torch's launcher ends the others.
+"""
 
 
 def device() -> torch.device:
@@ -114,7 +121,7 @@ def process() -> PartialState:
     """
     refuse_launchers()
     # Left to itself, accelerate takes whatever accelerator it finds.
-    return PartialState(cpu=device().type == "cpu")
+    return PartialState(cpu=device().type == "cpu", timeout=timedelta(seconds=TOGETHER_SECONDS))
 
 
 def launchers(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -502,12 +502,42 @@ def test_a_process_that_ray_ends_for_the_memory_is_a_failure_of_its_trial_alone(
     assert str(told[0]) == "the node runs low on memory"
 
 
+HURRY = """
+import os, socket, datetime
+socket.getfqdn = lambda name="": "this.machine.has.no.address.invalid"
+if os.environ.get("RANK"):
+    import torch.distributed.distributed_c10d as group
+    group.default_pg_timeout = datetime.timedelta(seconds=2)
+"""
+
+
 def test_a_trial_whose_processes_share_its_model(
-    quick: Trial, finished: tuple[Store, Outcome], here: Store
+    quick: Trial,
+    finished: tuple[Store, Outcome],
+    here: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It ends with the Rows and the model of a process that has the model to itself."""
+    """It ends with the Rows and the model of a process that has the model to itself.
+
+    Meanwhile the main process waits for another trial that learns, longer than processes by default
+    wait for each other; and the name of the machine has no address.
+    """
+    (tmp_path / "sitecustomize.py").write_text(HURRY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     seen: list[Event] = []
+    (here.root / "learned").mkdir(parents=True)
+    another = FileLock(
+        here.root / "learned" / f"{identify(quick).learned}.lock", thread_local=False
+    )
+    another.acquire()
+
+    def measured() -> bool:
+        return any(here.root.glob("measured/*/result.json"))
+
+    learner = when(measured, lambda: (time.sleep(4), another.release()))
     run_processes(quick, Resources(workers=2, shard=True), seen.append, here)
+    learner.join()
     id = identify(quick).trial
     mine = Trials(here).outcome(id)
     assert mine
