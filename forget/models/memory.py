@@ -42,7 +42,7 @@ def budget(work: Work, network: PreTrainedModel, device: torch.device) -> int:
         return most
     free, total = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_reserved(device)
-    # Trials that share a GPU have each a part of it. What torch holds and does not use is free, too.
+    # Trials that share a GPU have a part each. What torch holds and does not use is free, too.
     free = min(free, int(total * torch.cuda.get_per_process_memory_fraction(device)) - held)
     free += held - torch.cuda.memory_allocated(device)
     fitting = int(SHARE * free) // _bytes_a_token(work, network)
