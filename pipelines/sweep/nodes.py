@@ -183,8 +183,8 @@ def slots(resources: Resources, address: str | None, memory: int = 0) -> Iterato
         memory: bytes that a process of the largest trial takes.
 
     Raises:
-        BadInput: no node holds one, nor does a cluster grow a node that does. Ray would wait for
-            ever.
+        BadInput: no node holds one, nor does a cluster grow a node that does: Ray would wait for
+            ever; the GPU of this machine cannot be used.
     """
     with cluster(address):
         if resources.gpus == "auto":
@@ -192,7 +192,13 @@ def slots(resources: Resources, address: str | None, memory: int = 0) -> Iterato
             _held(resources.model_copy(update={"gpus": 0}), address)
             gpus = _gpus(resources, address, memory)
             resources = resources.model_copy(update={"gpus": gpus})
-        yield Slots(resources, _held(resources, address))
+        held = _held(resources, address)
+        if resources.gpus and not address:
+            # Not before Ray starts: torch takes as long to import as Ray to start.
+            from forget.models.devices import check_gpu
+
+            check_gpu()
+        yield Slots(resources, held)
 
 
 def _gpus(resources: Resources, address: str | None, memory: int) -> float:
@@ -201,7 +207,6 @@ def _gpus(resources: Resources, address: str | None, memory: int) -> float:
         return 0
     if address:
         return 1
-    # Not before Ray starts: torch takes as long to import as Ray to start.
     from forget.models.devices import gpu_trouble
     from forget.planning.gpus import gpus_a_process
 

@@ -375,18 +375,26 @@ MACHINE = """
 import json, os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import ray
+from forget.errors import BadInput
 from forget.settings.sweep import Resources
 from pipelines.sweep.nodes import bundle, cluster, slots
-seen = {}
+
+def visible(resources):
+    task = ray.remote(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    need = bundle(resources)
+    return ray.get(task.options(num_cpus=need["CPU"], num_gpus=need["GPU"]).remote())
+
+def held(gpus):
+    with slots(Resources(cpus=0.25, gpus=gpus), None) as found:
+        return found.count, visible(found.resources)
+
 with cluster():
-    def visible():
-        return os.environ.get("CUDA_VISIBLE_DEVICES")
-    for gpus in (0, 1, 0.5, "auto"):
-        with slots(Resources(cpus=0.25, gpus=gpus), None) as held:
-            need = bundle(held.resources)
-            task = ray.remote(num_cpus=need["CPU"], num_gpus=need["GPU"])(visible)
-            seen[gpus] = held.count, ray.get(task.remote())
-    seen["cores"] = ray.cluster_resources()["CPU"]
+    seen = {"one": visible(Resources(gpus=1)), "half": visible(Resources(gpus=0.5))}
+    seen |= {"none": held(0), "auto": held("auto"), "cores": ray.cluster_resources()["CPU"]}
+    try:
+        held(1)
+    except BadInput as error:
+        seen["refused"] = str(error)
 print(json.dumps(seen))
 """
 
@@ -394,7 +402,8 @@ print(json.dumps(seen))
 def test_a_trial_sees_the_gpus_that_it_takes_and_no_other(tmp_path: Path) -> None:
     """And Ray shares out the cores that this process may use.
 
-    The machine has no GPU that torch could use, so that "auto" is none, with a word.
+    The machine has no GPU that torch could use, so that "auto" is none, with a word, and one that
+    is asked for is refused.
     """
     clean = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     pretended = {"RAY_OVERRIDE_RESOURCES": '{"GPU": 2}', "PYTHONPATH": str(ROOT)}
@@ -406,14 +415,10 @@ def test_a_trial_sees_the_gpus_that_it_takes_and_no_other(tmp_path: Path) -> Non
         text=True,
         check=True,
     )
-    *said, seen = done.stdout.splitlines()
-    assert json.loads(seen) == {
-        "0": [4, ""],
-        "1": [2, "0"],
-        "0.5": [4, "0"],
-        "auto": [4, ""],
-        "cores": 1,
-    }
+    *said, last = done.stdout.splitlines()
+    seen = json.loads(last)
+    assert "a trial takes a GPU ([resources] gpus) that it cannot use: torch" in seen.pop("refused")
+    assert seen == {"one": "0", "half": "0", "none": [4, ""], "auto": [4, ""], "cores": 1}
     assert "trials run on the CPU, not the GPU: torch" in said[-1]
 
 
