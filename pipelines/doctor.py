@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import torch
 
+from forget.machine import cores
 from forget.models import catalogue
+from forget.models.devices import gpu, gpu_trouble, nvidia_driver
 from forget.planning.amounts import amount
 from forget.redaction import without_secrets
 from forget.storage.store import Store
@@ -63,8 +66,14 @@ def checks() -> Iterator[Check]:
         "nothing to mend; trials run in fp32, about half as fast",
         needed=False,
     )
-    cores = os.cpu_count() or 1
-    yield Check(f"{cores} cores", cores >= 2, "a second core would double the speed", needed=False)
+    yield from _gpus()
+    count = cores()
+    yield Check(
+        f"{count} core{'s' * (count > 1)}",
+        count >= 2,
+        "a second core would double the speed",
+        needed=False,
+    )
     memory = psutil.virtual_memory().available
     yield Check(
         f"{amount(memory)}B of memory available",
@@ -85,6 +94,21 @@ def checks() -> Iterator[Check]:
         "set FORGET_STORE to a folder of yours",
     )
     yield _tracking()
+
+
+def _gpus() -> Iterator[Check]:
+    """Check that torch computes on each GPU of the machine, where there are any."""
+    driver, trouble = nvidia_driver(), gpu_trouble()
+    built = f"torch for CUDA {torch.version.cuda}" if torch.version.cuda else "torch without CUDA"
+    if not driver and not torch.cuda.is_available():
+        yield Check(f"no GPU, {built}: trials run on the CPU", True, "")
+        return
+    seen = ", ".join(map(gpu, range(torch.cuda.device_count()))) or "seen by none"
+    cure = (
+        f"{trouble}: install the build of torch that fits the driver and the GPU "
+        "(https://pytorch.org/get-started/locally); trials run on the CPU meanwhile"
+    )
+    yield Check(f"GPU {seen}, driver {driver}, {built}", not trouble, cure, needed=False)
 
 
 def _tracking() -> Check:

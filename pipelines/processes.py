@@ -75,7 +75,9 @@ def run_processes(trial: Trial, resources: Resources, observe: Observe, store: S
 
 def _command(file: Path, resources: Resources) -> list[str]:
     """Return the launcher's command: each process writes stderr to a file beside the trial's."""
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={resources.workers}"]
+    # They are all here: the name of this machine need not have an address.
+    here = ["--standalone", "--local-addr=127.0.0.1"]
+    launcher = ["torch.distributed.run", *here, f"--nproc-per-node={resources.workers}"]
     logs = ["--redirects=2", f"--log-dir={file.parent}"]
     minutes = f"--checkpoint-minutes={resources.checkpoint_minutes}"
     trial = ["pipelines.cli", "trial", str(file), "--events", minutes]

@@ -1,4 +1,4 @@
-"""Progress of a sweep: a live table in a terminal, one line a change elsewhere."""
+"""Progress of a sweep: a live table in a terminal; elsewhere a line a change and a minute."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from forget.results.metrics import metric_name, ratio_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
+
+LINE_SECONDS = 60.0
+"""Seconds between two lines about the trials that run, where no table shows them."""
+
+LISTED = 4
+"""Trials that such a line names; on a cluster hundreds may run."""
 
 
 def label(trial: Trial, sweep: Sweep | None = None) -> str:
@@ -61,6 +67,29 @@ class _Running:
     step: int = 0
     steps: int = 0
     loss: float | None = None
+    begin: tuple[int, float] = (0, 0.0)
+    """The first step seen of the stage, and when: a trial that goes on does not begin at 1."""
+
+    def move(self, stage: str, step: int, steps: int) -> None:
+        """Set the stage and the step in it."""
+        if stage != self.stage or step < self.step:
+            self.begin, self.loss = (step, time.monotonic()), None
+        self.stage, self.step, self.steps = stage, step, steps
+
+    def __str__(self) -> str:
+        if not self.step:
+            return f"{self.name}: {self.stage}"
+        first, since = self.begin
+        said = f"{self.name}: {self.stage} {self.step}/{self.steps}"
+        if self.step == first:
+            return said
+        pace = (time.monotonic() - since) / (self.step - first)
+        return f"{said}, {_duration(pace * (self.steps - self.step))} left of it"
+
+
+def _duration(seconds: float) -> timedelta:
+    """Return seconds as a person reads them, e.g. 0:01:30."""
+    return timedelta(seconds=round(seconds))
 
 
 class Progress:
@@ -83,6 +112,7 @@ class Progress:
         self.console = console or Console(highlight=False)
         self._running: dict[str, _Running] = {}
         self._seconds: list[float] = []
+        self._line_at = time.monotonic() + LINE_SECONDS
         self._live = Live(
             console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True
         )
@@ -114,12 +144,23 @@ class Progress:
         """Show where a trial is; a late event of a trial that has ended is dropped."""
         running = self._running.get(id)
         if running and isinstance(event, StageStarted):
-            running.stage, running.steps = event.stage, event.steps
-            running.step, running.loss = 0, None
+            running.move(event.stage, 0, event.steps)
         elif running and isinstance(event, Step):
-            running.stage, running.step, running.steps = event.stage, event.step, event.steps
+            running.move(event.stage, event.step, event.steps)
             # A step that only measures has no loss: the last one stays.
             running.loss = event.loss if event.loss is not None else running.loss
+        self.tick()
+
+    def tick(self) -> None:
+        """Print where the trials are, once a minute, where no table shows it."""
+        now = time.monotonic()
+        if self.console.is_terminal or not self._running or now < self._line_at:
+            return
+        self._line_at = now + LINE_SECONDS
+        trials = list(self._running.values())
+        said = "; ".join(map(str, trials[:LISTED]))
+        more = f"; {len(trials) - LISTED} more" if len(trials) > LISTED else ""
+        self.say(f"running  {said}{more} [{self.done}/{self.total}{self._left()}]")
 
     def finished(self, id: str, outcome: Outcome) -> None:
         """Show the numbers of a trial that has finished."""
@@ -135,7 +176,7 @@ class Progress:
     def again(self, id: str, reason: str) -> None:
         """Show why a trial starts again from its last checkpoint."""
         running = self._running[id]
-        running.stage = "starting again"
+        running.move("starting again", 0, 0)
         self.say(f"again    {running.name}: {reason}")
 
     def left(self) -> float | None:
@@ -156,7 +197,7 @@ class Progress:
 
     def _left(self) -> str:
         left = self.left()
-        return f", about {timedelta(seconds=round(left))} left" if left else ""
+        return f", about {_duration(left)} left" if left else ""
 
     def _table(self) -> Table:
         title = f"{self.done}/{self.total} trials{self._left()}"

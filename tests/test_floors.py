@@ -18,7 +18,7 @@ from forget.settings.trial import Trial
 ROOT = Path(__file__).parent.parent
 
 FLOORS = (
-    ("forget.errors", "forget.redaction"),
+    ("forget.errors", "forget.redaction", "forget.machine"),
     ("forget.settings",),
     ("forget.results",),
     ("forget.events",),

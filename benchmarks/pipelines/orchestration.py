@@ -33,6 +33,7 @@ from benchmarks.compare import Share, functions
 from benchmarks.pipelines.trials import sweep_as_command
 from forget import tracking
 from forget.events import Event, StageStarted, Step
+from forget.machine import cores
 from forget.models import catalogue, loading
 from forget.models.kernels import keep_memory
 from forget.models.language_model import LanguageModel
@@ -87,7 +88,7 @@ def comparisons(quick: bool) -> list[Share]:
 
 class _Quickstart:
     def measure(self) -> tuple[float, str]:
-        slots = min(TRIALS, os.cpu_count() or 1)
+        slots = min(TRIALS, cores())
         with tempfile.TemporaryDirectory() as folder:
             self.swept = sweep_as_command(spec_path("quickstart"), Path(folder))
         seconds = sum(outcome.seconds for outcome in self.swept.outcomes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -30,6 +32,12 @@ SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"
 RANKS = (*SIZES, "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables by which launchers tell processes apart and bring them together."""
 
+TOGETHER_SECONDS = 7 * 86400
+"""Seconds that a trial's processes wait for each other. While the main one waits for what another
+trial learns, or sends a checkpoint, the others wait in a collective, which torch would end after 10
+or 30 minutes. A process that dies is no reason to hurry: torch's launcher ends the others.
+"""
+
 
 def device() -> torch.device:
     """Return the device that models run on: a CUDA GPU where torch sees one, else the CPU.
@@ -37,6 +45,71 @@ def device() -> torch.device:
     Apple's GPUs are passed over: promises to the bit were tried on these two.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gpu_trouble() -> str | None:
+    """Return why torch cannot compute on this machine's GPUs, or on one of them; None if it can."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is a build without CUDA"
+    if not torch.cuda.is_available():
+        driver = nvidia_driver()
+        found = f"the driver is {driver}, perhaps too old" if driver else "no driver answers"
+        return f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, and {found}"
+    for number in range(torch.cuda.device_count()):
+        if not _built_for(torch.cuda.get_device_capability(number)):
+            return (
+                f"torch {torch.__version__} is built for {', '.join(torch.cuda.get_arch_list())}, "
+                f"and {gpu(number)} is none of them"
+            )
+    return None
+
+
+def check_gpu() -> None:
+    """Check that torch computes on the GPU that this process was given.
+
+    Raises:
+        BadInput: it does not; Trial would run on the CPU, perhaps for weeks.
+    """
+    if trouble := gpu_trouble():
+        raise BadInput(
+            f"a trial takes a GPU ([resources] gpus) that it cannot use: {trouble}; "
+            "forget doctor says more, gpus = 0 runs on the CPU"
+        )
+
+
+def gpu(number: int) -> str:
+    """Return name, architecture and memory of a GPU that torch sees."""
+    found = torch.cuda.get_device_properties(number)
+    return f"{found.name} (sm_{found.major}{found.minor}, {found.total_memory / 1e9:.0f} GB)"
+
+
+def nvidia_driver() -> str | None:
+    """Return the version of NVIDIA's driver; None where none answers."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.partition("\n")[0].strip() or None
+
+
+def _built_for(capability: tuple[int, int]) -> bool:
+    """Tell whether torch has code for a GPU of that compute capability.
+
+    Code of an architecture runs on those of the same generation from it on; "compute_90" is code
+    that the driver compiles for whatever comes later.
+    """
+    for name in torch.cuda.get_arch_list():
+        kind, _, digits = name.partition("_")
+        if kind not in ("sm", "compute"):
+            return True  # AMD's names tell their own
+        exact = not digits.isdigit()
+        digits = digits.rstrip("abcdefghijklmnopqrstuvwxyz")
+        built = int(digits[:-1]), int(digits[-1])
+        same = built[0] == capability[0] or kind == "compute"
+        if built == capability or (same and built < capability and not exact):
+            return True
+    return False
 
 
 def process() -> PartialState:
@@ -48,7 +121,7 @@ def process() -> PartialState:
     """
     refuse_launchers()
     # Left to itself, accelerate takes whatever accelerator it finds.
-    return PartialState(cpu=device().type == "cpu")
+    return PartialState(cpu=device().type == "cpu", timeout=timedelta(seconds=TOGETHER_SECONDS))
 
 
 def launchers(environment: Mapping[str, str] = os.environ) -> list[str]:

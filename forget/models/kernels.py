@@ -19,6 +19,8 @@ from transformers.activations import SiLUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from forget.machine import cores
+
 ATTENTION = "forget_cpu"
 """Name of `attend` among transformers' attention implementations."""
 
@@ -67,6 +69,11 @@ def keep_memory() -> None:
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 2**26)
     mallopt(trim_threshold, -1)
+
+
+def keep_to_cores() -> None:
+    """Compute in no more threads than this process has cores: torch knows no container's quota."""
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
 
 
 class Linear(nn.Linear):

@@ -40,9 +40,11 @@ def budget(work: Work, network: PreTrainedModel, device: torch.device) -> int:
     most = BUDGET[work][device.type]
     if device.type != "cuda":
         return most
-    free = torch.cuda.mem_get_info(device)[0]
-    # What torch holds and does not use is free, too.
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device)
+    # Trials that share a GPU have a part each. What torch holds and does not use is free, too.
+    free = min(free, int(total * torch.cuda.get_per_process_memory_fraction(device)) - held)
+    free += held - torch.cuda.memory_allocated(device)
     fitting = int(SHARE * free) // _bytes_a_token(work, network)
     return max(LEAST, min(most, 2 ** (max(1, fitting).bit_length() - 1)))
 

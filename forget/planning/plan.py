@@ -20,8 +20,11 @@ import psutil
 import torch
 
 from forget.errors import BadInput
+from forget.machine import cores
+from forget.models.kernels import keep_to_cores
 from forget.planning.amounts import amount, duration
 from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
+from forget.planning.gpus import gpus_a_process, smallest_gpu
 from forget.planning.lengths import Long, Nested, nested, too_long
 from forget.preflight import Expansion, Identity
 from forget.settings.sweep import Resources, overlay
@@ -155,7 +158,8 @@ def plan(expansion: Expansion, store: Store) -> Plan:
     costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
     missing = [one for learned, one in learning.items() if not store.has("learned", learned)]
-    at_once = _at_once(sweep.resources, len(costs))
+    memory = max((one.memory for one in costs), default=0)
+    at_once = _at_once(sweep.resources, len(costs), memory)
     saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.save]
     return Plan(
         done=done,
@@ -168,9 +172,9 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         assumed=tuple(dict.fromkeys(chain.from_iterable(one.assumed for one in costs))),
         flops=_flops(costs, missing),
         rounds=math.ceil(len(costs) / at_once),
-        memory=max((one.memory for one in costs), default=0),
+        memory=memory,
         held=max((one.held for one in costs), default=0),
-        gpu=_gpu(sweep.resources),
+        gpu=_gpu(sweep.resources, memory),
         disk=_disk(costs, missing, saved, at_once),
         free=None if store.remote else _free(store.root),
         long=too_long((trial for _, trial in todo), store),
@@ -203,6 +207,7 @@ def left(expansion: Expansion, store: Store) -> dict[Identity, Trial]:
 @functools.cache
 def throughput(bf16: bool) -> float:
     """Time a matrix product for half a second where trials would run; return FLOPs a second."""
+    keep_to_cores()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = 8192 if device == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
@@ -264,22 +269,24 @@ def _disk(
     return learned + forgotten + sum(running)
 
 
-def _at_once(resources: Resources, todo: int) -> int:
-    """Return how many trials run at the same time on this machine; at least 1."""
-    fitting = (os.cpu_count() or 1) / (resources.cpus * resources.workers)
-    if resources.gpus:
-        gpus = resources.gpus * resources.workers
+def _at_once(resources: Resources, todo: int, memory: int) -> int:
+    """Return how many trials run at the same time on this machine; at least 1.
+
+    Args:
+        resources: what a trial takes.
+        todo: trials left to run.
+        memory: bytes that a process of the largest takes.
+    """
+    fitting = cores() / (resources.cpus * resources.workers)
+    if gpus := gpus_a_process(resources, memory) * resources.workers:
         fitting = min(fitting, torch.cuda.device_count() / gpus)
     return max(1, min(todo, int(fitting), resources.concurrent or todo))
 
 
-def _gpu(resources: Resources) -> int | None:
+def _gpu(resources: Resources, memory: int) -> int | None:
     """Return the bytes of the smallest GPU here, or of the share of it that a process takes."""
-    if not resources.gpus or not torch.cuda.is_available():
-        return None
-    cards = range(torch.cuda.device_count())
-    smallest = min(torch.cuda.get_device_properties(card).total_memory for card in cards)
-    return int(smallest * min(1.0, resources.gpus))
+    share = gpus_a_process(resources, memory)
+    return int(smallest_gpu() * min(1.0, share)) if share and torch.cuda.is_available() else None
 
 
 def _free(root: Path) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from forget.errors import validated
+from forget.errors import shown, validated
 from forget.settings.parts import Count, Name, Part
 from forget.settings.tables import merged, nested
 from forget.settings.trial import Trial
@@ -23,8 +23,10 @@ class Resources(Part):
 
     cpus: float = Field(1, ge=0.001, le=10**6)
     """CPU cores of each process of a trial."""
-    gpus: float = Field(0, ge=0, le=10**6)
-    """GPUs of each process of a trial."""
+    gpus: Literal["auto"] | float = "auto"
+    """GPUs of each process of a trial; 0 hides them. "auto" is one where there are GPUs; on this
+    machine a part of one, where several trials fit one (forget.planning.gpus).
+    """
     workers: Count = 1
     """Processes of each trial."""
     shard: bool = False
@@ -37,6 +39,29 @@ class Resources(Part):
     """Number of times that a failed trial starts again from its last checkpoint."""
     checkpoint_minutes: float = Field(5, ge=0)
     """Minutes of training between checkpoints."""
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _counted(cls, gpus: object) -> object:
+        if gpus == "auto":
+            return gpus
+        # True is an int for Python.
+        if isinstance(gpus, bool) or not isinstance(gpus, int | float) or not 0 <= gpus <= 10**6:
+            raise ValueError(f'should be "auto" or a number from 0 on, not {shown(gpus)}')
+        return gpus
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Resources:
+        if self.gpus == "auto" or self.gpus == int(self.gpus):
+            return self
+        if self.gpus > 1:
+            raise ValueError(f"gpus = {self.gpus:g} is no whole number: only one GPU is divided")
+        if self.workers > 1:
+            raise ValueError(
+                f"gpus = {self.gpus:g} with workers = {self.workers}: several processes of a trial "
+                "take whole GPUs, so gpus = 1; a part of one is for workers = 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shardable(self) -> Resources:

@@ -41,13 +41,14 @@ def trial(
         )
     wanted = read_trial(file)
     from forget.models.devices import refuse_ranks
-    from forget.models.kernels import keep_memory
+    from forget.models.kernels import keep_memory, keep_to_cores
     from forget.preflight import identify
     from forget.storage.store import Store
     from forget.trial import run_trial
     from pipelines.progress import Progress, label
 
     keep_memory()
+    keep_to_cores()
     if events:
         _speak(wanted, checkpoint_minutes, shard)
         return
@@ -121,10 +122,12 @@ def probe(
     from forget import preflight, tracking
     from forget.evaluation import probes
     from forget.models import loading, sources
+    from forget.models.kernels import keep_to_cores
     from forget.settings.parts import Probe
     from forget.settings.trial import Trial
     from pipelines.progress import Progress
 
+    keep_to_cores()
     like = validated(
         Trial, {"task": task, "model": "tiny", "seed": seed, "folders": absolute(folder)}
     )

@@ -193,11 +193,12 @@ def worker_resources(
         BadInput: GPUs are asked for and the worker has none, or the other way round.
     """
     take = study.resources
-    cpus, gpus = math.ceil(take.cpus * take.workers), math.ceil(take.gpus * take.workers)
     limits = {**has.get("requests", {}), **has.get("limits", {})}
+    each = float(GPU in limits) if take.gpus == "auto" else take.gpus
+    cpus, gpus = math.ceil(take.cpus * take.workers), math.ceil(each * take.workers)
     if bool(gpus) != (GPU in limits):
-        wrong = f"asks for {take.gpus:g} GPUs a process" if gpus else "asks for no GPU"
-        cure = "say OVERLAY=gpu" if gpus else "say resources.gpus = 1, or OVERLAY=cpu"
+        wrong = f"asks for {each:g} GPUs a process" if gpus else "asks for no GPU"
+        cure = "say OVERLAY=gpu" if gpus else 'say resources.gpus = "auto", or OVERLAY=cpu'
         there = limits.get(GPU, "none")
         raise BadInput(
             f"[resources] {wrong}, and the workers of overlay {overlay} have {there}: {cure}"

@@ -1,44 +1,83 @@
-"""The mailbox between a sweep's driver and the processes of its trials."""
+"""The board on which a sweep's driver and the processes of its trials leave word for each other.
+
+It lies in the key-value store of Ray's own head process. An actor would be one process more, and
+the first that Ray kills where memory runs short.
+"""
 
 from __future__ import annotations
 
-from forget.events import Event
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter
+from ray.experimental import internal_kv
+
+from forget.events import StageStarted, Step
+from forget.settings.parts import Part
+
+Order = Literal["go on", "stop", "leave"]
+"""An order to a trial: to stop, since the sweep does or too many run, or to leave a node that goes
+away.
+"""
+
+MOVE: TypeAdapter[StageStarted | Step] = TypeAdapter(StageStarted | Step)
 
 
-class Board:
-    """An actor in which trials leave events for the driver, and read what to do."""
+class Orders(Part):
+    """Orders of the driver to all trials."""
 
-    def __init__(self) -> None:
-        self._events: list[tuple[str, Event]] = []
-        self._stop = False
-        self._leaving: frozenset[str] = frozenset()
-        self._given_up: dict[str, str] = {}
+    stop: bool = False
+    """The sweep stops."""
+    back: tuple[str, ...] = ()
+    """Trials that stop for now."""
+    leaving: tuple[str, ...] = ()
+    """Nodes that go away."""
 
-    def post(self, id: str, event: Event, node: str) -> str:
-        """Leave an event for the driver; return the order for the trial on that node."""
-        self._events.append((id, event))
-        return self.order(id, node)
-
-    def take(self, leaving: frozenset[str]) -> list[tuple[str, Event]]:
-        """Return the events since the last call, and learn which nodes go away."""
-        events, self._events = self._events, []
-        self._leaving = leaving
-        return events
-
-    def end(self) -> None:
-        """Order every trial to stop."""
-        self._stop = True
-
-    def give_up(self, id: str, reason: str) -> None:
-        """Order a trial to end for that reason: it has failed too often."""
-        self._given_up[id] = reason
-
-    def order(self, id: str, node: str) -> str:
-        """Return what a trial on that node is to do.
-
-        The order is "go on", "stop" (the sweep stops), "leave" (the node goes away), or the reason
-        for which the trial was given up.
-        """
-        if self._stop:
+    def to(self, id: str, node: str) -> Order:
+        """Return the order to a trial on that node."""
+        if self.stop or id in self.back:
             return "stop"
-        return "leave" if node in self._leaving else self._given_up.get(id, "go on")
+        return "leave" if node in self.leaving else "go on"
+
+
+@dataclass(frozen=True)
+class Board:
+    """Words of one run of a sweep, which any node reads: where trials are, and orders."""
+
+    name: str
+    """Namespace in the store: another run's board has another one."""
+
+    def join(self, pid: int) -> None:
+        """Leave word that trials run in this process."""
+        internal_kv._internal_kv_put(f"pid {pid}", b"", namespace=self.name)
+
+    def pids(self) -> set[int]:
+        """Return the processes in which trials run, or did."""
+        keys = internal_kv._internal_kv_list("pid ", namespace=self.name)
+        return {int(key.removeprefix(b"pid ")) for key in keys}
+
+    def post(self, id: str, move: StageStarted | Step) -> None:
+        """Leave word of where a trial is, in place of the last one."""
+        internal_kv._internal_kv_put(f"at {id}", move.model_dump_json(), namespace=self.name)
+
+    def at(self, id: str) -> StageStarted | Step | None:
+        """Return where a trial is, None where it has said nothing."""
+        said = internal_kv._internal_kv_get(f"at {id}", namespace=self.name)
+        return MOVE.validate_json(said) if said else None
+
+    def forget(self, id: str) -> None:
+        """Take down what a trial said."""
+        internal_kv._internal_kv_del(f"at {id}", namespace=self.name)
+
+    def command(self, orders: Orders) -> None:
+        """Replace the orders."""
+        internal_kv._internal_kv_put("orders", orders.model_dump_json(), namespace=self.name)
+
+    def order(self, id: str, node: str) -> Order:
+        """Return the order to a trial on that node."""
+        said = internal_kv._internal_kv_get("orders", namespace=self.name)
+        return Orders.model_validate_json(said).to(id, node) if said else "go on"
+
+    def clear(self) -> None:
+        """Take down everything."""
+        internal_kv._internal_kv_del("", del_by_prefix=True, namespace=self.name)

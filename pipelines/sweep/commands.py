@@ -22,7 +22,7 @@ from forget.storage.store import Store
 from pipelines.jobs import finished, finished_ids, jobs
 from pipelines.progress import label
 from pipelines.sweep.driver import Driver, Failure
-from pipelines.sweep.nodes import precision, slots
+from pipelines.sweep.nodes import Slots, precision, slots
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
     """
     store = Store(sweep.store)
     expansion = expand(sweep, store, _precision(sweep, store, address))
-    left = plan.check(expansion, store).todo
+    planned = plan.check(expansion, store)
+    none = nullcontext(Slots(sweep.resources, 0))
+    room = slots(sweep.resources, address, planned.memory) if planned.todo else none
     # Whatever is refused is refused before anything is written or logged.
-    with slots(sweep.resources, address) if left else nullcontext(0) as held, _alone(sweep, store):
+    with room as held, _alone(sweep, store):
         decide(expansion, store)
         Trials(store).mend()
         driver = Driver(expansion, store)
@@ -89,8 +91,8 @@ def _precision(sweep: Sweep, store: Store, address: str | None) -> Precision | N
     asked = any(trial.precision == "auto" for trial in sweep.trials())
     if not address or not asked or remembered(sweep, store):
         return None
-    with slots(sweep.resources, address):
-        return precision(sweep.resources)
+    with slots(sweep.resources, address) as held:
+        return precision(held.resources)
 
 
 def _status(driver: Driver) -> str:

@@ -1,17 +1,19 @@
 """The driver of a sweep: it gives Ray Tune the trials, shows what they report, keeps what failed.
 
 Tune calls the driver's `on_...` methods (tune.Callback) from one loop: `on_step_end` once a turn of
-that loop, the others when a trial starts, will start again, has ended well or has failed for good.
-A trial that is refused, or stopped with the sweep, ends well for Tune: its result says which.
+that loop, the others when a trial starts, has ended well or has failed. A trial that is refused, or
+stopped, ends well for Tune: its result says which. One that starts again goes back to the queue.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.search import Searcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forget import tracking
 from forget.preflight import Expansion
@@ -33,12 +37,19 @@ from forget.storage.finished import Trials
 from forget.storage.store import Store
 from pipelines.jobs import Job, jobs
 from pipelines.progress import Progress, label
-from pipelines.sweep.board import Board
-from pipelines.sweep.nodes import bundle
+from pipelines.sweep.board import Board, Orders
+from pipelines.sweep.memory import Shortage, shortage
+from pipelines.sweep.nodes import Slots, bundle
+from pipelines.sweep.queue import Queue
 from pipelines.sweep.worker import LEFT, Slot
 
-LEAVING_SECONDS = 1.0
-"""Seconds between two looks at which nodes go away; a cloud's say so half a minute before."""
+LOOK_SECONDS = 0.2
+"""Seconds between two looks at where the trials are, and at which nodes go away."""
+
+WAITS = (15, 30, 60, 120, 240)
+"""Seconds to wait, time after time, until a trial that ran alone is tried again where others filled
+the memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,21 @@ class Failure:
     """One line."""
 
 
+class Actors(RayActorManager):
+    """Tune's manager of the processes of trials.
+
+    Tune's own raises where a process ends otherwise than by dying, e.g. by Ray's hand when memory
+    runs short, and takes the sweep along.
+    """
+
+    def _actor_task_failed(
+        self, tracked_actor_task: TrackedActorTask, exception: Exception
+    ) -> None:
+        if not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
 class Driver(tune.Callback):
     """The sweep's side of Tune: feeds it jobs, hears of their ends, stops them when asked to."""
 
@@ -59,122 +85,156 @@ class Driver(tune.Callback):
         self.store = store
         self.failures: list[Failure] = []
         self.interrupted = False
-        self.leaving: frozenset[str] = frozenset()
-        """Nodes that go away."""
         self.look_at = 0.0
-        """When to look at the nodes again, on the monotonic clock."""
+        """When to look at nodes and trials again, on the monotonic clock."""
         self.total, todo = jobs(expansion, store)
-        self.queue = Queue(todo)
+        self.most: float = expansion.sweep.resources.concurrent or math.inf
+        """Trials that may run at once. The queue hands out fewer while others fill the memory."""
+        self.queue = Queue(todo, self.most)
+        self.slots = 1
+        self.running: set[str] = set()
+        """Tune's ids of trials that have started and not ended."""
+        self.failed: Counter[str] = Counter()
+        """Failures that count against `retries`, by trial."""
+        self.waited = 0
+        """Times in a row that a trial ran alone, and others filled the memory."""
+        self.board = Board(f"forget-{secrets.token_hex(8)}")
+        self.orders = Orders()
 
-    def run(self, study: tracking.Study, slots: int) -> None:
+    def run(self, study: tracking.Study, slots: Slots) -> None:
         """Run every job; after Ctrl-C or SIGTERM, wait until the running ones have stopped.
 
         Args:
             study: where the trials' runs go.
-            slots: how many trials the nodes hold at once.
+            slots: the nodes' room for trials.
         """
-        resources = self.sweep.resources
+        self.slots = int(min(slots.count, self.most))
+        tune_controller.RayActorManager = Actors
         with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start
             # together; with a search one, since a setting that is proposed later is proposed
             # knowing more.
-            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if self.sweep.search else str(slots)
-            # Here, since any other node may go away.
-            here = NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=False
+            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
+                "1" if self.sweep.search else str(slots.count)
             )
-            self.board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
             slot = tune.with_parameters(
                 Slot,
                 study=study,
                 where=self.store.where,
                 scratch=scratch,
-                resources=resources,
+                resources=slots.resources,
                 board=self.board,
             )
-            with Progress(self.total, min(slots, resources.concurrent or slots)) as self.progress:
-                tune.run(
-                    slot,
-                    name=self.sweep.name,
-                    storage_path=scratch,
-                    search_alg=self.queue,
-                    num_samples=-1,
-                    max_concurrent_trials=resources.concurrent,
-                    resources_per_trial=tune.PlacementGroupFactory([bundle(resources)]),
-                    reuse_actors=True,
-                    # Tune must not give up before we do: `on_trial_recover` gives a trial up, and
-                    # does not count a node that went away.
-                    max_failures=resources.retries + 1,
-                    raise_on_failed_trial=False,
-                    callbacks=[self],
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                    verbose=0,
-                )
+            try:
+                with Progress(self.total, self.slots) as self.progress:
+                    tune.run(
+                        slot,
+                        name=self.sweep.name,
+                        storage_path=scratch,
+                        search_alg=self.queue,
+                        num_samples=-1,
+                        resources_per_trial=tune.PlacementGroupFactory([bundle(slots.resources)]),
+                        reuse_actors=True,
+                        raise_on_failed_trial=False,
+                        callbacks=[self],
+                        trial_dirname_creator=lambda trial: trial.trial_id,
+                        verbose=0,
+                    )
+            finally:
+                self.board.clear()
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        """Pass on an interrupt, look at the nodes now and then, and show what trials reported."""
-        if self.interrupted and not self.queue.closed:
-            self.queue.closed = True
-            self.board.end.remote()
+        """Pass on an interrupt, and now and then look at the nodes and show where trials are."""
+        if self.interrupted and not self.orders.stop:
+            self._order(stop=True)
             self.progress.say("stopping the trials that run; Ctrl-C again ends them at once")
         if time.monotonic() >= self.look_at:
-            self.leaving = frozenset(ray._private.state.state.get_draining_nodes())
-            self.look_at = time.monotonic() + LEAVING_SECONDS
-        for id, event in ray.get(self.board.take.remote(self.leaving)):
-            self.progress.event(id, event)
+            self.look_at = time.monotonic() + LOOK_SECONDS
+            self._order(leaving=tuple(sorted(ray._private.state.state.get_draining_nodes())))
+            for running in self.running:
+                id = self.queue.jobs[running].id
+                if move := self.board.at(id):
+                    self.progress.event(id, move)
+        self.progress.tick()
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Show the trial. One that starts while the sweep stops will end at once."""
+        """Show the trial, or have it stop at once: the sweep stops, or as many run as may."""
         job = self.queue.jobs[trial.trial_id]
-        if not self.queue.closed:
+        if len(self.running) >= self.queue.most:
+            self._order(back=(*self.orders.back, job.id))
+        elif not self.queue.closed:
             self.progress.started(job.id, label(job.trial, self.sweep))
-
-    def on_trial_recover(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
-        """Say why a trial starts again, or have it refused if it has failed too often.
-
-        Tune has counted the failure already and will start the trial again in any case. Its last
-        try, the one more than `retries` that Tune was given, reads on the board that it was given
-        up, and ends with that reason.
-        """
-        job = self.queue.jobs[trial.trial_id]
-        # Ray may have failed to start its process, so that it never started for Tune.
-        self.progress.started(job.id, label(job.trial, self.sweep))
-        if (reason := _reason(trial)) == LEFT:
-            # A node that goes away is no failure of the trial, however often it happens.
-            trial.max_failures += 1
-        elif trial.run_metadata.num_failures == trial.max_failures:
-            self.board.give_up.remote(job.id, self._failure(job, trial))
-            return
-        self.progress.again(job.id, reason)
+        self.running.add(trial.trial_id)
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Record a trial that finished or was refused; one that was stopped goes on another day."""
-        if not trial.last_result["stopped"]:
-            self._ended(self.queue.jobs[trial.trial_id], trial.last_result["reason"])
+        """Record a trial that finished or was refused; one that was stopped goes on later."""
+        job = self._out(trial)
+        if trial.last_result["stopped"]:
+            self._order(back=tuple(id for id in self.orders.back if id != job.id))
+            self.queue.put_back(job)
+        else:
+            self._ended(job, trial.last_result["reason"])
 
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Record a trial that Tune itself gave up."""
-        job = self.queue.jobs[trial.trial_id]
-        self._ended(job, self._failure(job, trial))
+        """Have a trial that failed start again from its last checkpoint, or record its failure."""
+        job = self._out(trial)
+        # Its process may have died before it started.
+        self.progress.started(job.id, label(job.trial, self.sweep))
+        self.board.forget(job.id)
+        reason, counts = _reason(trial), True
+        if short := shortage(_said(trial), self.board.pids()):
+            reason, counts = self._make_room(short)
+        elif reason == LEFT:
+            # A node that goes away is no failure of the trial, however often it happens.
+            counts = False
+        self.failed[job.id] += counts
+        if self.failed[job.id] > self.sweep.resources.retries:
+            self._ended(job, self._failure(job, trial, reason))
+        else:
+            self.progress.again(job.id, reason)
+            self.queue.put_back(job)
 
-    def _failure(self, job: Job, trial: TuneTrial) -> str:
+    def _out(self, trial: TuneTrial) -> Job:
+        """Return the job of a trial that runs no more."""
+        self.running.discard(trial.trial_id)
+        return self.queue.jobs[trial.trial_id]
+
+    def _make_room(self, short: Shortage) -> tuple[str, bool]:
+        """Run fewer trials at once since a trial ended for want of memory.
+
+        Return why it starts again, and whether that counts against `retries`: only that of a trial
+        that was alone does, once others have had their time to make room.
+        """
+        before = min(len(self.queue.out) + 1, max(self.slots, len(self.running) + 1))
+        before = int(min(before, self.queue.most))
+        self.queue.most = max(1, before - 1)
+        if not short.others:
+            self.most = self.queue.most
+        self.progress.slots = int(self.queue.most)
+        if before > 1:
+            return f"{short}; {before - 1} at a time from now on", False
+        if short.others and self.waited < len(WAITS):
+            seconds = WAITS[self.waited]
+            self.waited += 1
+            self.queue.wait(seconds)
+            return f"{short}; trying again in {seconds} s", False
+        return f"{short}; {short.cure}", True
+
+    def _failure(self, job: Job, trial: TuneTrial, reason: str) -> str:
         """Return why the trial failed, and the file that holds the whole story if it has room."""
         folder = Trials(self.store).folder(job.id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            story = Path(trial.error_file).read_text(encoding="utf-8")
-            (folder / "error.txt").write_text(without_secrets(story), encoding="utf-8")
+            (folder / "error.txt").write_text(_said(trial), encoding="utf-8")
         except OSError:
-            return _reason(trial)
-        return f"{_reason(trial)} (see {folder / 'error.txt'})"
+            return reason
+        return f"{reason} (see {folder / 'error.txt'})"
 
     def _ended(self, job: Job, reason: str | None) -> None:
         """Record the end of a trial. The store says whether it has finished, not Tune."""
@@ -182,6 +242,9 @@ class Driver(tune.Callback):
         job.ended(outcome)
         if outcome:
             self.progress.finished(job.id, outcome)
+            # Others may have made room.
+            self.waited = 0
+            self.queue.most = min(self.most, self.queue.most + 1)
         else:
             failure = Failure(
                 job.trial, job.id, reason or f"its results are not in {self.store.where}"
@@ -189,36 +252,15 @@ class Driver(tune.Callback):
             self.failures.append(failure)
             self.progress.failed(job.id, failure.reason)
 
+    def _order(self, **changed: Any) -> None:
+        """Change the orders to trials."""
+        orders = self.orders.model_copy(update=changed)
+        if orders != self.orders:
+            self.orders = orders
+            self.board.command(orders)
+
     def _interrupt(self) -> None:
-        self.interrupted = True
-
-
-class Queue(Searcher):
-    """Jobs for Tune, which asks for one whenever a slot is free."""
-
-    def __init__(self, todo: Iterator[Job]) -> None:
-        super().__init__()
-        self.jobs: dict[str, Job] = {}
-        """Jobs that were handed out, by Tune's id."""
-        self.closed = False
-        """No more jobs are handed out: the sweep stops."""
-        self._todo = todo
-
-    def suggest(self, trial_id: str) -> Any:
-        """Return the config of the next job, or Tune's word for the end."""
-        job = None if self.closed else next(self._todo, None)
-        if job is None:
-            return Searcher.FINISHED
-        self.jobs[trial_id] = job
-        return {"id": job.id, "trial": job.trial.model_dump_json()}
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Learn nothing from a trial's end, of which Driver hears."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: a sweep goes on from the store, not from Tune's own state."""
+        self.interrupted = self.queue.closed = True
 
 
 @contextmanager
@@ -266,9 +308,14 @@ def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
         restore()
 
 
+def _said(trial: TuneTrial) -> str:
+    """Return the trial's traceback, or Ray's words for why its process ended."""
+    return without_secrets(Path(trial.error_file).read_text(encoding="utf-8").strip())
+
+
 def _reason(trial: TuneTrial) -> str:
     """Return the last line of the trial's traceback, or words for a process that died."""
-    text = without_secrets(Path(trial.error_file).read_text(encoding="utf-8").strip())
+    text = _said(trial)
     if "ActorDiedError" in text or "actor died" in text:
         return "its process died, killed or out of memory"
     last = text.rpartition("\n")[2]

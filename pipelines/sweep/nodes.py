@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.tune.execution import class_cache
 
 from forget.errors import BadInput
+from forget.machine import cores
 from forget.settings.sweep import Resources
 from pipelines import PROJECT
 
@@ -48,6 +50,8 @@ memory.
 TUNE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # A process that takes no GPU sees none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune's handler would wait for the running steps, and a step is a whole trial.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -92,7 +96,11 @@ def cluster(address: str | None = None) -> Iterator[None]:
             if (python := shlex.quote(sys.executable)) != sys.executable:
                 quiet["runtime_env"] = {"py_executable": python}
             ray.init(
-                include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=str(folder), **quiet
+                num_cpus=cores(),
+                include_dashboard=False,
+                object_store_memory=OBJECTS,
+                _temp_dir=str(folder),
+                **quiet,
             )
             _watch()
         else:
@@ -155,39 +163,99 @@ def _connect(address: str, **settings: Any) -> None:
         raise BadInput(f'no Ray cluster answers at "{address}"; {cure}') from None
 
 
+@dataclass(frozen=True)
+class Slots:
+    """Room for trials on the nodes."""
+
+    resources: Resources
+    """Resources of a trial; gpus is a number."""
+    count: int
+    """Number of trials that the nodes hold at once."""
+
+
 @contextmanager
-def slots(resources: Resources, address: str | None) -> Iterator[int]:
-    """Connect to Ray (see `cluster`); yield how many trials its nodes hold at once.
+def slots(resources: Resources, address: str | None, memory: int = 0) -> Iterator[Slots]:
+    """Connect to Ray (see `cluster`); yield what a trial takes and how many the nodes hold.
+
+    Args:
+        resources: what the spec says.
+        address: of a cluster.
+        memory: bytes that a process of the largest trial takes.
 
     Raises:
-        BadInput: no node holds one, nor does a cluster grow a node that does. Ray would wait for
-            ever.
+        BadInput: no node holds one, nor does a cluster grow a node that does: Ray would wait for
+            ever; the GPU of this machine cannot be used.
     """
-    need = bundle(resources)
     with cluster(address):
-        until = time.monotonic() + (NODE_SECONDS if address else 0)
-        while not (held := sum(_fitting(node, need) for node in _nodes())):
-            if time.monotonic() >= until:
-                wanted = _listed(need, [kind for kind in need if need[kind]])
-                have = "; ".join(_listed(node, need) for node in _nodes())
-                raise BadInput(
-                    f"[resources]: a trial takes {wanted}, which no node has "
-                    f"(the nodes have: {have})"
-                )
-            request_resources(bundles=[need])
-            time.sleep(1)
-        yield held
+        if resources.gpus == "auto":
+            # Nodes that a cluster grows for the cores tell whether it has GPUs.
+            _held(resources.model_copy(update={"gpus": 0}), address)
+            gpus = _gpus(resources, address, memory)
+            resources = resources.model_copy(update={"gpus": gpus})
+        held = _held(resources, address)
+        if resources.gpus and not address:
+            # Not before Ray starts: torch takes as long to import as Ray to start.
+            from forget.models.devices import check_gpu
+
+            check_gpu()
+        yield Slots(resources, held)
+
+
+def _gpus(resources: Resources, address: str | None, memory: int) -> float:
+    """Return how many GPUs "auto" means: a part of one only where the GPU can be looked at."""
+    if not any(node.get("GPU") for node in _nodes()):
+        return 0
+    if address:
+        return 1
+    from forget.models.devices import gpu_trouble
+    from forget.planning.gpus import gpus_a_process
+
+    if trouble := gpu_trouble():
+        print(f"trials run on the CPU, not the GPU: {trouble} (see: forget doctor)", flush=True)
+    return gpus_a_process(resources, memory)
+
+
+def _held(resources: Resources, address: str | None) -> int:
+    """Return how many trials the nodes hold; wait for a cluster to grow, or raise BadInput."""
+    need = bundle(resources)
+    until = time.monotonic() + (NODE_SECONDS if address else 0)
+    while not (held := sum(_fitting(node, need) for node in _nodes())):
+        if time.monotonic() >= until:
+            wanted = _listed(need, [kind for kind in need if need[kind]])
+            have = "; ".join(_listed(node, need) for node in _nodes())
+            raise BadInput(
+                f"[resources]: a trial takes {wanted}, which no node has (the nodes have: {have})"
+            )
+        request_resources(bundles=[need])
+        time.sleep(1)
+    return held
 
 
 def precision(resources: Resources) -> Precision:
-    """Return what a trial's precision "auto" means on a node that holds one."""
-    # Not before Ray starts: torch takes as long to import as Ray to start.
+    """Return what a trial's precision "auto" means on a node that holds one.
+
+    Raises:
+        BadInput: the node's GPU cannot be used.
+    """
+    need = bundle(resources)
+    task = ray.remote(num_cpus=need["CPU"], num_gpus=need["GPU"])(_best_precision)
+    try:
+        found: Precision = ray.get(task.remote(bool(need["GPU"])))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, BadInput):
+            raise error.cause from None
+        raise
+    return found
+
+
+def _best_precision(gpu: bool) -> Precision:
+    """Return what precision "auto" means on this node, whose GPU is looked at first."""
+    from forget.models.devices import check_gpu
     from forget.preflight import best_precision
 
-    need = bundle(resources)
-    task = ray.remote(num_cpus=need["CPU"], num_gpus=need["GPU"])(best_precision)
-    found: Precision = ray.get(task.remote(bool(need["GPU"])))
-    return found
+    if gpu:
+        check_gpu()
+    return best_precision(gpu)
 
 
 def bundle(resources: Resources) -> dict[str, float]:
@@ -196,6 +264,8 @@ def bundle(resources: Resources) -> dict[str, float]:
     A bundle is held by one node: a trial's processes share GPUs by NVLink or PCIe, not by the
     network.
     """
+    if resources.gpus == "auto":
+        raise ValueError('gpus = "auto" is not decided yet')
     return {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
 
 
@@ -211,4 +281,5 @@ def _listed(amounts: dict[str, float], kinds: Iterable[str]) -> str:
 
 def _fitting(node: dict[str, float], need: dict[str, float]) -> int:
     """Return how many bundles a node holds at once."""
-    return min(int(node.get(kind, 0) // n) for kind, n in need.items() if n)
+    # Five times 0.2 is 1, though not for a machine.
+    return min(int(node.get(kind, 0) / n + 1e-6) for kind, n in need.items() if n)

@@ -16,7 +16,7 @@ from ray import tune
 from forget import tracking
 from forget.errors import BadInput
 from forget.events import Event, Observe, Step
-from forget.models.devices import without_launchers
+from forget.models.devices import check_gpu, without_launchers
 from forget.models.kernels import keep_memory
 from forget.redaction import without_secrets
 from forget.results.outcome import Outcome
@@ -26,9 +26,10 @@ from forget.storage.store import Store
 from forget.trial import run_trial
 from pipelines import GARBAGE
 from pipelines.processes import run_processes
+from pipelines.sweep.board import Board, Order
 
 POST_SECONDS = 0.2
-"""Seconds between two reports of a trial to the driver; each also asks whether to stop."""
+"""Seconds between two words of a trial to the driver; each also reads whether to stop."""
 
 FULL = os.strerror(errno.ENOSPC)
 """The system's words for a full disk."""
@@ -52,7 +53,7 @@ class Slot(tune.Trainable):
         where: str,
         scratch: str,
         resources: Resources,
-        board: ray.actor.ActorHandle,
+        board: Board,
     ) -> None:
         """Prepare the process for its trials; Tune calls this in place of a constructor.
 
@@ -62,7 +63,7 @@ class Slot(tune.Trainable):
             where: folder or URL of the store.
             scratch: Tune's folder in the store, which a node that shares the store sees.
             resources: what a trial takes.
-            board: the driver's Board.
+            board: where the driver leaves its orders.
         """
         # What a launcher left on this node is of another process.
         for name in os.environ.keys() - without_launchers(os.environ).keys():
@@ -78,6 +79,7 @@ class Slot(tune.Trainable):
         self.scratch = scratch
         self.resources = resources
         self.board = board
+        board.join(os.getpid())
         self.node = ray.get_runtime_context().get_node_id()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -92,7 +94,7 @@ class Slot(tune.Trainable):
         id, trial = self.config["id"], Trial.model_validate_json(self.config["trial"])
         result: dict[str, Any] = {"done": True, "reason": None, "stopped": False}
         try:
-            self._go_on(ray.get(self.board.order.remote(id, self.node)))
+            self._go_on(self.board.order(id, self.node))
             if not self.store.remote and not Path(self.scratch).exists():
                 raise BadInput(
                     f"{self.store.root} is not on this node: "
@@ -116,15 +118,20 @@ class Slot(tune.Trainable):
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:
+        if gpus := float(self.resources.gpus):
+            check_gpu()
+            if gpus < 1:
+                # Trials that share a GPU leave each other their part.
+                torch.cuda.set_per_process_memory_fraction(gpus)
         if self.resources.workers > 1:
             run_processes(trial, self.resources, observe, self.store)
         else:
             run_trial(trial, observe, self.store, self.resources.checkpoint_minutes)
 
     def _observer(self, id: str, sink: Observe) -> Observe:
-        """Make a function that passes events to the sink and, now and then, to the driver.
+        """Make a function that passes events to the sink and, now and then, posts them.
 
-        The driver may answer that the sweep stops.
+        It also reads then whether the trial is to stop.
         """
         posted = 0.0
 
@@ -135,17 +142,15 @@ class Slot(tune.Trainable):
             if isinstance(event, Step) and now - posted < POST_SECONDS:
                 return
             posted = now
-            order = ray.get(self.board.post.remote(id, event, self.node))
             if not isinstance(event, Outcome):
-                self._go_on(order)
+                self.board.post(id, event)
+                self._go_on(self.board.order(id, self.node))
 
         return observe
 
-    def _go_on(self, order: str) -> None:
-        """Obey an order (Board.order): return, or raise what ends the trial."""
+    def _go_on(self, order: Order) -> None:
+        """Obey an order: return, or raise what ends the trial."""
         if order == "leave":
             raise Left
         if order == "stop":
             raise KeyboardInterrupt
-        if order != "go on":
-            raise BadInput(order)

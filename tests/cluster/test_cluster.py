@@ -729,7 +729,7 @@ def accepted(home: Path, manifests: str, line: str) -> None:
         (("deploy",), "CONTEXT names the cluster, e.g. make deploy CONTEXT=here"),
         ((*SWEEP, "--overlay", "gpus"), 'no overlay is named "gpus"'),
         (
-            (*SWEEP, "--overlay", "gpu"),
+            ("sweep", "none.toml", *SWEEP[2:], "--overlay", "gpu"),
             "[resources] asks for no GPU, and the workers of overlay gpu have 1",
         ),
         (
@@ -750,6 +750,7 @@ def test_mistakes_cost_one_sentence(
     (tmp_path / "own.toml").write_text(SPEC.replace("/tasks", "my_tasks"))
     (tmp_path / "key.toml").write_text(f"{SPEC}epoch = 3")
     (tmp_path / "gpus.toml").write_text(f"{SPEC}[resources]\ngpus = 1")
+    (tmp_path / "none.toml").write_text(f"{SPEC}[resources]\ngpus = 0")
     (tmp_path / "wrong.toml").write_text('[base]\ntask = "wrld"\nmodel = "tiny"')
     code, lines, error = forget(tmp_path, *words)
     assert (code, lines) == (2, [])
@@ -818,6 +819,8 @@ def test_a_rayjob_is_called_by_its_sweep_within_what_kubernetes_allows() -> None
             "256Gi",
             "4",
         ),
+        ("workers = 4", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "256Gi", "4"),
+        ("cpus = 8", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
         ("gpus = 0.5", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
     ],
 )

@@ -10,20 +10,51 @@ import random
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from ray._private.utils import get_system_memory, get_used_memory
 from servers import Server
 
 from .check import Undisturbed, broken, clear
-from .world import LOOK_SECONDS, Cell, Moment, Running, Skipped, Unexpected, World
+from .world import LOOK_SECONDS, ROOT, Cell, Moment, Running, Skipped, Unexpected, World
 
 SOON_SECONDS = 180
 """Within so much a sweep whose Ray or disk is gone ends by itself, and the processes of one that
 was killed.
+"""
+
+SPARE_BYTES = 8 * 10**9
+"""Memory that Ray lets a sweep and its neighbours take; the sweep takes about a third."""
+
+GLUTTON = """
+import time
+kept = []
+while True:
+    kept.append(b"x" * 2**26)
+    time.sleep(0.02)
+"""
+"""A process that takes 3 GB a second."""
+
+DOOM = """
+import os, signal, sys, threading, time
+def die():
+    while "pipelines.sweep.worker" not in sys.modules:
+        time.sleep(0.01)
+    try:
+        os.remove({file!r})
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+if any(word.endswith("default_worker.py") for word in sys.orig_argv):
+    threading.Thread(target=die, daemon=True).start()
+"""
+"""Code that a process runs when it starts: one of Ray's ends where it reads what a trial is, if the
+file is there, which is there no more then.
 """
 
 
@@ -56,6 +87,28 @@ def worker_killed(met: Met) -> Running:
 def worker_preempted(met: Met) -> Running:
     """SIGTERM of a trial's process."""
     met.sweep.holder(met.trial).terminate()
+    return met.sweep
+
+
+def worker_killed_starting(met: Met) -> Running:
+    """Send SIGKILL to a trial's process, and to the next one while it starts."""
+    _doomed(met.cell).touch()
+    met.sweep.holder(met.trial).kill()
+    met.sweep.until(
+        lambda: None if _doomed(met.cell).exists() else True, "no process started for the trial"
+    )
+    return met.sweep
+
+
+def memory_short(met: Met) -> Running:
+    """Fill the memory until Ray ends a process of a trial for it, then make room."""
+    with subprocess.Popen([sys.executable, "-c", GLUTTON]) as neighbour:
+        try:
+            met.sweep.until(
+                lambda: "memory ran short" in met.sweep.log.read_text() or None, "memory sufficed"
+            )
+        finally:
+            neighbour.kill()
     return met.sweep
 
 
@@ -196,6 +249,22 @@ def _on_small_disk(cell: Cell, moment: Moment) -> None:
     cell.mount("96m")
 
 
+def _with_little_memory(cell: Cell, moment: Moment) -> None:
+    has, used = get_system_memory(), get_used_memory()
+    if used + SPARE_BYTES > 0.9 * has:
+        raise Skipped(f"less than {SPARE_BYTES / 1e9:.0f} GB of memory are free")
+    cell.more = {"RAY_memory_usage_threshold": f"{(used + SPARE_BYTES) / has:.3f}"}
+
+
+def _with_doom(cell: Cell, moment: Moment) -> None:
+    (cell.folder / "sitecustomize.py").write_text(DOOM.format(file=str(_doomed(cell))))
+    cell.more = {"PYTHONPATH": f"{cell.folder}:{ROOT}"}
+
+
+def _doomed(cell: Cell) -> Path:
+    return cell.folder / "doomed"
+
+
 def _with_clock(cell: Cell, moment: Moment) -> None:
     compiler = shutil.which("cc")
     if not compiler:
@@ -228,6 +297,8 @@ class Fault:
 
 FAULTS = {
     "worker-killed": Fault(worker_killed),
+    "worker-killed-starting": Fault(worker_killed_starting, _with_doom),
+    "memory-short": Fault(memory_short, _with_little_memory),
     "worker-preempted": Fault(worker_preempted),
     "driver-killed": Fault(driver_killed),
     "head-killed": Fault(head_killed),

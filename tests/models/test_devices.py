@@ -1,7 +1,10 @@
 """The device is chosen in one place, and what launchers leave behind changes no number."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from cards import Cuda, card
 
 from forget.errors import BadInput
 from forget.models import devices
@@ -57,3 +60,52 @@ def test_a_process_that_would_wait_for_others_is_refused(left: dict[str, str]) -
     assert kept == {"HOME": "/home"}
     devices.refuse_ranks(kept)
     devices.refuse_ranks({"WORLD_SIZE": "1", "LOCAL_RANK": "-1"})
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "works"),
+    [
+        ((9, 0), "sm_80 sm_90", True),
+        ((8, 6), "sm_80 sm_90", True),
+        ((7, 0), "sm_75 sm_80", False),
+        ((12, 0), "sm_80 sm_90", False),
+        ((12, 0), "sm_80 compute_90", True),
+        ((10, 3), "sm_100", True),
+        ((9, 1), "sm_90a", False),
+        ((9, 0), "gfx90a", True),
+    ],
+)
+def test_a_gpu_that_torch_has_no_code_for_is_named(
+    capability: tuple[int, int],
+    built: str,
+    works: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card(monkeypatch, tmp_path, Cuda(capability, built))
+    trouble = devices.gpu_trouble()
+    assert (trouble is None) == works
+    assert works or f"NVIDIA X (sm_{capability[0]}{capability[1]}, 24 GB) is none of" in str(
+        trouble
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "driver", "words"),
+    [
+        (None, "550.90", "is a build without CUDA"),
+        ("13.0", "550.90", "is built for CUDA 13.0, and the driver is 550.90, perhaps too old"),
+        ("13.0", None, "is built for CUDA 13.0, and no driver answers"),
+    ],
+)
+def test_a_trial_that_took_a_gpu_never_runs_on_the_cpu(
+    version: str | None,
+    driver: str | None,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with an image for CPUs on a node with GPUs, or an old driver."""
+    card(monkeypatch, tmp_path, Cuda(None, ""), version, driver)
+    with pytest.raises(BadInput, match=rf"takes a GPU .* cannot use: torch .* {words}"):
+        devices.check_gpu()

@@ -10,14 +10,15 @@ from forget.models.memory import BUDGET, LEAST, Work
 
 GPU = torch.device("cuda")
 
-Free = Callable[[int], None]
+Free = Callable[..., None]
 
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Free:
     """Make this machine one whose GPU has so many bytes free, a tenth of them held by torch."""
 
-    def become(amount: int) -> None:
+    def become(amount: int, part: float = 1) -> None:
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: part)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (amount * 9 // 10, 2**40))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: amount // 5)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: amount // 10)
@@ -38,6 +39,9 @@ def test_a_batch_takes_what_is_free_and_no_more_than_keeps_the_gpu_busy(
     assert memory.budget(work, network, GPU) == 512
     free(1200 * a_token)
     assert memory.budget(work, network, GPU) == 512
+    # A trial that shares the GPU takes no more than its part, all of which is allocated here.
+    free(2**40, 0.1)
+    assert memory.budget(work, network, GPU) == LEAST
     free(0)
     assert memory.budget(work, network, GPU) == LEAST
     assert memory.budget(work, network, torch.device("cpu")) == BUDGET[work]["cpu"]

@@ -96,3 +96,40 @@ def test_a_label_names_what_varies() -> None:
     )
     assert label(sweep.trials()[1], sweep) == "world forget.lr=0.0001 seed=1"
     assert label(Trial(task="world", model="tiny")) == "world"
+
+
+def test_without_a_terminal_a_line_a_minute_says_where_the_trials_are(
+    finished: tuple[Store, Outcome], clock: list[float]
+) -> None:
+    out, console = shown(terminal=False)
+    _, outcome = finished
+    with Progress(9, slots=6, console=console) as live:
+        live.started("done", "vowels lr=0")
+        clock[0] = 20
+        live.finished("done", outcome)
+        for id in "abcdef":
+            live.started(id, f"vowels lr={id}")
+        # One that goes on from a checkpoint begins in the middle.
+        live.event("a", Step(stage="forget", step=100, steps=400))
+        clock[0] = 50
+        live.event("a", Step(stage="forget", step=200, steps=400))
+        live.event("b", StageStarted(stage="score learned", steps=8))
+        before = out.getvalue()
+        clock[0] = 60
+        live.tick()
+        clock[0] = 119
+        live.tick()
+    (line,) = out.getvalue().removeprefix(before).splitlines()
+    assert line.startswith(
+        "running  vowels lr=a: forget 200/400, 0:01:20 left of it; vowels lr=b: score learned; "
+        "vowels lr=c: starting; vowels lr=d: starting; 2 more [1/9, about "
+    )
+
+
+def test_a_terminal_needs_no_lines(clock: list[float]) -> None:
+    out, console = shown(terminal=True)
+    with Progress(1, console=console) as live:
+        live.started("a", "vowels")
+        clock[0] = 3600
+        live.tick()
+    assert "running " not in out.getvalue()

@@ -1,9 +1,12 @@
 """A sweep and the trials that its axes make."""
 
+import re
+
 import pytest
 
+from forget.errors import BadInput, validated
 from forget.settings import sweep
-from forget.settings.sweep import Sweep, dotted, overlay
+from forget.settings.sweep import Resources, Sweep, dotted, overlay
 from forget.settings.trial import Trial
 
 
@@ -67,3 +70,28 @@ def test_the_most_trials_count_those_of_the_search(
         ValueError, match=f"make {trials:,} trials, where a sweep has {trials - 1:,}"
     ):
         Sweep.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        (
+            {"gpus": 0.75, "workers": 2},
+            "gpus = 0.75 with workers = 2: several processes of a trial take whole GPUs",
+        ),
+        ({"gpus": 1.5}, "gpus = 1.5 is no whole number: only one GPU is divided"),
+        ({"gpus": "all"}, "gpus: should be \"auto\" or a number from 0 on, not 'all'"),
+        ({"gpus": True}, 'gpus: should be "auto" or a number from 0 on, not True'),
+        ({"gpus": -1}, 'gpus: should be "auto" or a number from 0 on, not -1'),
+    ],
+)
+def test_gpus_that_no_trial_can_take_are_refused(resources: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(words)):
+        validated(Resources, resources)
+
+
+@pytest.mark.parametrize(
+    "resources", [{}, {"gpus": 0}, {"gpus": 0.5}, {"gpus": 1, "workers": 2}, {"gpus": 2.0}]
+)
+def test_gpus_that_a_trial_can_take(resources: dict[str, object]) -> None:
+    assert validated(Resources, resources).gpus == resources.get("gpus", "auto")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,10 @@ import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ray.air.execution import FixedResourceManager, ResourceRequest
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.search import Searcher
 
 from forget import preflight, tasks
 from forget.errors import BadInput
@@ -40,8 +45,12 @@ from forget.tracking import tracking_uri
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
 from pipelines.progress import Progress
-from pipelines.sweep import commands, nodes, run
-from pipelines.sweep.driver import Driver
+from pipelines.sweep import commands, nodes, queue, run
+from pipelines.sweep import driver as driving
+from pipelines.sweep.driver import Actors, Driver
+from pipelines.sweep.worker import Slot
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_ray_lets_nobody_in_without_its_token(cluster: None, tmp_path: Path) -> None:
@@ -325,30 +334,215 @@ def test_trials_that_are_equal_run_once(quick: Trial, tmp_path: Path) -> None:
 
 
 def test_a_trial_whose_process_never_starts_fails_in_one_sentence(
-    quick: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    quick: Trial, here: Store, cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    driver = Driver(expand(sweep_of(quick)), Store(tmp_path))
-    driver.queue.suggest("tune")
-    (tmp_path / "error").write_text("Traceback\nActorUnschedulableError: no worker started")
-    # Ray takes minutes to give up; then Tune tells of the failure without having told of a start.
-    failures = SimpleNamespace(num_failures=1)
-    trial = SimpleNamespace(
-        trial_id="tune", error_file=str(tmp_path / "error"), max_failures=2, run_metadata=failures
-    )
-    with Progress(1) as driver.progress:
-        driver.on_trial_recover(1, [], trial)
-        driver.on_trial_error(2, [], trial)
+    """Ray takes minutes to give up; Tune then tells of a failure, having told of no start."""
+    driver = driver_of(sweep_of(quick, Resources(retries=1)), here)
+    for _ in range(2):
+        driver.queue.suggest("tune")
+        fails(driver, "Traceback\nActorUnschedulableError: no worker started", "tune")
     said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert said == ["started", "again", "failed"]
     assert driver.failures[0].reason.startswith("ActorUnschedulableError: no worker started (see ")
+    assert driver.queue.suggest("none") == Searcher.FINISHED
+
+
+def driver_of(sweep: Sweep, store: Store, slots: int = 1) -> Driver:
+    """Return a driver as it is when Tune begins to ask it for trials."""
+    driver = Driver(expand(sweep), store)
+    driver.slots, driver.progress = slots, Progress(driver.total, slots)
+    return driver
+
+
+def starts(driver: Driver) -> str:
+    """Have a trial handed out and started; return Tune's id."""
+    id = secrets.token_hex(4)
+    assert driver.queue.suggest(id), "no trial is handed out"
+    driver.on_trial_start(1, [], SimpleNamespace(trial_id=id))
+    return id
+
+
+def fails(driver: Driver, text: str, id: str) -> None:
+    """End a trial with these words of Ray."""
+    error = driver.store.root / "tune-error"
+    error.parent.mkdir(exist_ok=True)
+    error.write_text(text)
+    driver.queue.on_trial_complete(id, error=True)
+    driver.on_trial_error(1, [], SimpleNamespace(trial_id=id, error_file=str(error)))
+
+
+MACHINE = """
+import json, os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import ray
+from forget.errors import BadInput
+from forget.settings.sweep import Resources
+from pipelines.sweep.nodes import bundle, cluster, slots
+
+def visible(resources):
+    task = ray.remote(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    need = bundle(resources)
+    return ray.get(task.options(num_cpus=need["CPU"], num_gpus=need["GPU"]).remote())
+
+def held(gpus):
+    with slots(Resources(cpus=0.25, gpus=gpus), None) as found:
+        return found.count, visible(found.resources)
+
+with cluster():
+    seen = {"one": visible(Resources(gpus=1)), "half": visible(Resources(gpus=0.5))}
+    seen |= {"none": held(0), "auto": held("auto"), "cores": ray.cluster_resources()["CPU"]}
+    try:
+        held(1)
+    except BadInput as error:
+        seen["refused"] = str(error)
+print(json.dumps(seen))
+"""
+
+
+def test_a_trial_sees_the_gpus_that_it_takes_and_no_other(tmp_path: Path) -> None:
+    """And Ray shares out the cores that this process may use.
+
+    The machine has no GPU that torch could use, so that "auto" is none, with a word, and one that
+    is asked for is refused.
+    """
+    clean = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    pretended = {"RAY_OVERRIDE_RESOURCES": '{"GPU": 2}', "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", MACHINE],
+        env=clean | pretended,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *said, last = done.stdout.splitlines()
+    seen = json.loads(last)
+    assert "a trial takes a GPU ([resources] gpus) that it cannot use: torch" in seen.pop("refused")
+    assert seen == {"one": "0", "half": "0", "none": [4, ""], "auto": [4, ""], "cores": 1}
+    assert "trials run on the CPU, not the GPU: torch" in said[-1]
+
+
+def test_a_trial_that_took_a_gpu_which_torch_does_not_see_is_refused(quick: Trial) -> None:
+    slot = Slot.__new__(Slot)
+    slot.resources = Resources(gpus=1)
+    with pytest.raises(BadInput, match=r"a trial takes a GPU .* that it cannot use: torch"):
+        slot._run(quick, lambda event: None)
+
+
+def test_where_trials_fill_the_memory_fewer_run_at_once(
+    quick: Trial, here: Store, cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No trial's failures are counted before it ran alone."""
+    sweep = sweep_of(quick, Resources(retries=0), seed=[0, 1, 2, 3, 4])
+    driver = driver_of(sweep, here, slots=3)
+    first, second, third = (starts(driver) for _ in range(3))
+    driver.queue.suggest(waiting := "waiting")
+    fails(driver, SHORT.format(trials=20.5, others=1.5), third)
+    assert "; 2 at a time from now on" in capsys.readouterr().out
+    # One that Tune had asked for before is sent back as soon as it starts.
+    driver.on_trial_start(1, [], SimpleNamespace(trial_id=waiting))
+    id = driver.queue.jobs[waiting].id
+    assert driver.board.order(id, "node") == "stop"
+    stopped = SimpleNamespace(trial_id=waiting, last_result={"stopped": True, "reason": None})
+    driver.queue.on_trial_complete(waiting)
+    driver.on_trial_complete(1, [], stopped)
+    assert driver.board.order(id, "node") == "go on"
+    fails(driver, SHORT.format(trials=20.5, others=1.5), second)
+    assert driver.queue.suggest("too many") is None
+    assert not driver.failures
+    fails(driver, SHORT.format(trials=20.5, others=1.5), first)
+    assert "20.5 by trials" in driver.failures[0].reason
+    assert "a smaller batch" in driver.failures[0].reason
+    # Those that went back come again, first those that failed.
+    again = starts(driver)
+    assert driver.queue.jobs[again] == driver.queue.jobs[third]
+
+
+def test_where_others_fill_the_memory_a_trial_waits(
+    quick: Trial,
+    here: Store,
+    cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It does not wait for ever: the last sentence says who used the memory, and what to do."""
+    monkeypatch.setattr(driving, "WAITS", (60, 120))
+    now = [0.0]
+    monkeypatch.setattr(queue, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    driver = driver_of(sweep_of(quick, Resources(retries=1)), here)
+    for seconds in (60, 120):
+        fails(driver, SHORT.format(trials=2.5, others=18.0), starts(driver))
+        assert f"trying again in {seconds} s" in capsys.readouterr().out
+        now[0] += seconds - 1
+        assert driver.queue.suggest("too early") is None
+        now[0] += 1
+    assert not driver.failed[driver.queue.jobs[next(iter(driver.queue.jobs))].id]
+    for _ in range(2):
+        assert not driver.failures
+        fails(driver, SHORT.format(trials=2.5, others=18.0), starts(driver))
+    reason = driver.failures[0].reason
+    for words in ("22.4 of 23.5 GB", "2.5 by trials", "18.0 by process 77 (postgres)", "end what"):
+        assert words in reason
+
+
+SHORT = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 1.2.3.4, ID: 33) was 22.36GB used / 23.54GB limit (0.95)
+OOM kill reason: Memory usage 24009000000B exceeded threshold of 23947000000B (95.0% of 25276510208B limit)
+Selected to kill: (Task: job ID=01, lease ID=00, task name=_Inner.train, required resources={{}}, pid=18564, actual memory used={trials}GB, worker ID=df)
+Top 10 memory users: PID	MEM(GB)	COMMAND
+77	{others}	postgres
+18564	0.25	ray::_Inner.train
+"""  # noqa: E501  Ray's own words
+
+
+def test_a_process_that_ray_ends_for_the_memory_is_a_failure_of_its_trial_alone() -> None:
+    """Tune would raise, and end the sweep in its traceback."""
+    told: list[Exception] = []
+    actors = Actors(FixedResourceManager())
+    actor = actors.add_actor(object, {}, ResourceRequest([{"CPU": 1}]))
+    actors._live_actors_to_ray_actors_resources[actor] = (None, None)
+    actors._resource_manager.free_resources = lambda acquired_resource: None
+    task = TrackedActorTask(actor, on_error=lambda actor, error: told.append(error))
+    actors._actor_task_failed(task, OutOfMemoryError("the node runs low on memory"))
+    assert isinstance(told[0], RayActorError)
+    assert str(told[0]) == "the node runs low on memory"
+
+
+HURRY = """
+import os, socket, datetime
+socket.getfqdn = lambda name="": "this.machine.has.no.address.invalid"
+if os.environ.get("RANK"):
+    import torch.distributed.distributed_c10d as group
+    group.default_pg_timeout = datetime.timedelta(seconds=2)
+"""
 
 
 def test_a_trial_whose_processes_share_its_model(
-    quick: Trial, finished: tuple[Store, Outcome], here: Store
+    quick: Trial,
+    finished: tuple[Store, Outcome],
+    here: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It ends with the Rows and the model of a process that has the model to itself."""
+    """It ends with the Rows and the model of a process that has the model to itself.
+
+    Meanwhile the main process waits for another trial that learns, longer than processes by default
+    wait for each other; and the name of the machine has no address.
+    """
+    (tmp_path / "sitecustomize.py").write_text(HURRY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     seen: list[Event] = []
+    (here.root / "learned").mkdir(parents=True)
+    another = FileLock(
+        here.root / "learned" / f"{identify(quick).learned}.lock", thread_local=False
+    )
+    another.acquire()
+
+    def measured() -> bool:
+        return any(here.root.glob("measured/*/result.json"))
+
+    learner = when(measured, lambda: (time.sleep(4), another.release()))
     run_processes(quick, Resources(workers=2, shard=True), seen.append, here)
+    learner.join()
     id = identify(quick).trial
     mine = Trials(here).outcome(id)
     assert mine
