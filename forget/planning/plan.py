@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,10 +22,10 @@ from forget.errors import BadInput
 from forget.planning.amounts import amount, duration
 from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
 from forget.planning.lengths import Long, Nested, nested, too_long
-from forget.preflight import Expansion, Identity
-from forget.settings.sweep import Resources, overlay
+from forget.planning.standing import standings
+from forget.preflight import Expansion
+from forget.settings.sweep import Resources
 from forget.settings.trial import Trial
-from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 EFFICIENCY = 0.35
@@ -150,7 +149,11 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         BadInput: data that cannot be read.
     """
     sweep = expansion.sweep
-    todo, done = _trials(expansion, store)
+    found = standings(expansion, store)
+    # What a search will propose is not known yet: a proposal costs what its cell does.
+    todo: list[tuple[str, Trial]] = []
+    for one in found:
+        todo += [(one.identity.learned, one.trial)] * one.left
     shares = sweep.resources.workers if sweep.resources.shard else 1
     costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
@@ -158,7 +161,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
     at_once = _at_once(sweep.resources, len(costs))
     saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.save]
     return Plan(
-        done=done,
+        done=sum(len(one.done) for one in found),
         todo=len(costs),
         learned_done=len(learning) - len(missing),
         learned_todo=len(missing),
@@ -190,16 +193,6 @@ def check(expansion: Expansion, store: Store) -> Plan:
     return found
 
 
-def left(expansion: Expansion, store: Store) -> dict[Identity, Trial]:
-    """Return the trials of a sweep without a search that have no outcome, each once."""
-    done = set(Trials(store).done(identity.trial for identity in expansion.distinct))
-    return {
-        identity: trial
-        for identity, trial in expansion.distinct.items()
-        if identity.trial not in done
-    }
-
-
 @functools.cache
 def throughput(bf16: bool) -> float:
     """Time a matrix product for half a second where trials would run; return FLOPs a second."""
@@ -213,27 +206,6 @@ def throughput(bf16: bool) -> float:
         (a @ a).sum().item()
         count += 1
     return 2 * size**3 * count / (time.perf_counter() - began) * max(1, torch.cuda.device_count())
-
-
-def _trials(expansion: Expansion, store: Store) -> tuple[list[tuple[str, Trial]], int]:
-    """Return (key of the learned checkpoint, trial) of those left to run, and how many are done."""
-    search = expansion.sweep.search
-    if not search:
-        remaining = left(expansion, store)
-        todo = [(identity.learned, trial) for identity, trial in remaining.items()]
-        return todo, len(expansion.distinct) - len(todo)
-    # What a search will propose is not known yet: a proposal costs what its cell does. Done is
-    # whatever differs from the cell in the settings that are searched alone.
-    searched = {key: bounds.low for key, bounds in search.settings.items()}
-    finished = Trials(store)
-    settings = [finished.settings(id) for id in finished.finished()]
-    found = Counter(overlay(trial, searched) for trial in settings if trial)
-    todo, done = [], 0
-    for identity, cell in expansion.distinct.items():
-        ready = min(found[overlay(cell, searched)], search.trials)
-        todo += [(identity.learned, cell)] * (search.trials - ready)
-        done += ready
-    return todo, done
 
 
 def _flops(costs: Sequence[Cost], missing: Sequence[Cost]) -> dict[bool, float]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,13 +14,13 @@ from filelock import FileLock, Timeout
 from forget import report, tracking
 from forget.errors import BadInput
 from forget.planning import plan
-from forget.preflight import Expansion, decide, expand, remembered
+from forget.planning.standing import Standing, finished, finished_ids, standings
+from forget.preflight import decide, expand, remembered
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Precision
 from forget.storage.finished import Trials
 from forget.storage.store import Store
-from pipelines.jobs import finished, finished_ids, jobs
 from pipelines.progress import label
 from pipelines.sweep.driver import Driver, Failure
 from pipelines.sweep.nodes import precision, slots
@@ -64,11 +65,12 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
         try:
             if driver.total:
                 driver.run(study, held)
-            outcomes = finished(expansion, store)
+            found = standings(expansion, store)
+            outcomes = finished(found, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
             if outcomes and not driver.interrupted:
-                written = _written(expansion, store, outcomes, driver.failures)
+                written = _written(sweep, found, store, outcomes, driver.failures)
             status = _status(driver)
             page = written.page if written else None
             return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
@@ -106,27 +108,28 @@ def write_report(sweep: Sweep, store: Store) -> report.Report:
     Raises:
         BadInput: nothing has.
     """
-    expansion = expand(sweep, store)
-    outcomes = finished(expansion, store)
+    found = standings(expand(sweep, store), store)
+    outcomes = finished(found, store)
     if not outcomes:
         raise BadInput(
             f'no trial of sweep "{sweep.name}" has finished in {store.where}; '
             "run it first with: forget sweep"
         )
-    return _written(expansion, store, outcomes)
+    return _written(sweep, found, store, outcomes)
 
 
 def _written(
-    expansion: Expansion,
+    sweep: Sweep,
+    found: Sequence[Standing],
     store: Store,
     outcomes: Sequence[Outcome],
     failures: Sequence[Failure] = (),
 ) -> report.Report:
-    sweep = expansion.sweep
     reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
     frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
     folder = Path("report") / sweep.name
-    return report.write(sweep, expansion.trials, outcomes, frames, folder, failures=reasons)
+    left = {one.trial: one.left for one in found}
+    return report.write(sweep, left, outcomes, frames, folder, failures=reasons)
 
 
 def send(sweep: Sweep, spec_text: str, store: Store) -> int:
@@ -137,10 +140,11 @@ def send(sweep: Sweep, spec_text: str, store: Store) -> int:
     """
     expansion = expand(sweep, store)
     study = tracking.open_study(expansion, spec_text)
-    ids = finished_ids(expansion, store)
+    found = standings(expansion, store)
+    ids = list(chain.from_iterable(one.done for one in found))
     sent = tracking.sync(study, store, ids)
-    left, _ = jobs(expansion, store)
-    tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(ids)})
+    status = "KILLED" if any(one.left for one in found) else "FINISHED"
+    tracking.close_study(study, status, {"trials/finished": len(ids)})
     return sent
 
 

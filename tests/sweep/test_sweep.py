@@ -28,6 +28,8 @@ from forget.errors import BadInput
 from forget.events import Event, Step
 from forget.models.language_model import save, tiny
 from forget.models.loading import load
+from forget.planning.plan import plan
+from forget.planning.standing import standings
 from forget.preflight import expand, identify
 from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
@@ -442,6 +444,11 @@ SEARCH = Search.model_validate(
 )
 
 
+def cell_of(trial: Trial, store: Store, search: Search = SEARCH) -> Cell:
+    (standing,) = standings(expand(sweep_of(trial).model_copy(update={"search": search})), store)
+    return Cell(standing, search, store)
+
+
 def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
     """Record the outcome as the trial's."""
     mine = outcome.model_copy(update={"trial": trial, "id": identify(trial).trial})
@@ -454,7 +461,7 @@ def test_a_search_goes_on_where_it_was_killed(
 ) -> None:
     _, outcome = finished
     store = Store(tmp_path)
-    cell = Cell(quick, identify(quick), SEARCH, store)
+    cell = cell_of(quick, store)
     done, told_late, lost = cell.ask(), cell.ask(), cell.ask()
     rates = {job.trial.forget.lr for job in (done, told_late, lost)}
     assert len(rates) == 3
@@ -462,27 +469,50 @@ def test_a_search_goes_on_where_it_was_killed(
     done.ended(finish(store, outcome, done.trial))
     finish(store, outcome, told_late.trial)
     # A report meanwhile only looks.
-    assert Cell(quick, identify(quick), SEARCH, store).ids() == [done.id, told_late.id]
+    assert set(cell_of(quick, store).done) == {done.id, told_late.id}
     assert [trial.state.name for trial in cell.study.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
 
-    resumed = Cell(quick, identify(quick), SEARCH, store)
-    assert resumed.ids() == [done.id, told_late.id]
+    resumed = cell_of(quick, store)
     assert resumed.left == 2
     again, fresh = resumed.ask(), resumed.ask()
     assert again.trial == lost.trial
     assert fresh.trial.forget.lr not in rates
     for job in (again, fresh):
         job.ended(finish(store, outcome, job.trial))
-    assert Cell(quick, identify(quick), SEARCH, store).left == 0
-    more = SEARCH.model_copy(update={"trials": 6})
-    assert Cell(quick, identify(quick), more, store).left == 2
+    assert cell_of(quick, store).left == 0
+    assert cell_of(quick, store, SEARCH.model_copy(update={"trials": 6})).left == 2
+
+
+def test_a_search_hears_of_trials_that_another_one_proposed(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    """Its bounds may have moved since, or its scale, of which Optuna takes one a study."""
+    _, outcome = finished
+    store = Store(tmp_path)
+    before = cell_of(quick, store)
+    rates = []
+    for _ in range(2):
+        job = before.ask()
+        job.ended(finish(store, outcome, job.trial))
+        rates.append(job.trial.forget.lr)
+    settings = {"forget.lr": {"low": 1e-6, "high": 0.1}, "forget.clip": {"low": 0.5, "high": 2}}
+    now = Search.model_validate({"trials": 4, "settings": settings})
+    cell = cell_of(quick, store, now)
+    assert cell.left == 2
+    cell.ask().ended(None)
+    heard = [trial for trial in cell.study.trials if trial.user_attrs["id"] in cell.done]
+    assert {trial.params["forget.lr"] for trial in heard} == set(rates)
+    assert {trial.params["forget.clip"] for trial in heard} == {quick.forget.clip}
+    # Once each, however often the study is opened.
+    cell_of(quick, store, now).ask()
+    assert len(cell.study.trials) == 4
 
 
 def test_a_search_weighs_forgetting_against_the_other_tasks(
     quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
 ) -> None:
     _, outcome = finished
-    cell = Cell(quick, identify(quick), SEARCH, Store(tmp_path))
+    cell = cell_of(quick, Store(tmp_path))
 
     def objectives(own: float | None, other: float | None) -> list[float] | None:
         ratios = {
@@ -497,8 +527,7 @@ def test_a_search_weighs_forgetting_against_the_other_tasks(
     # Nothing was learned, so nothing can be said of forgetting it.
     assert objectives(None, 0.2) is None
     assert objectives(0.9, None) is None
-    trial = overlay(quick, {"evaluate_on": []})
-    alone = Cell(trial, identify(trial), SEARCH, Store(tmp_path))
+    alone = cell_of(overlay(quick, {"evaluate_on": []}), Store(tmp_path))
     assert alone.study.directions[0].name == "MAXIMIZE"
     assert len(alone.study.directions) == 1
 
@@ -511,3 +540,11 @@ def test_a_search_runs_its_trials(quick: Trial, here: Store, cluster: None) -> N
     assert len({outcome.trial.forget.lr for outcome in result.outcomes}) == 2
     assert jobs(expand(sweep), here)[0] == 0
     assert run(sweep, "").outcomes == result.outcomes
+    # Other bounds, within which what has finished does not lie: as many as the plan says run.
+    moved = Search.model_validate(
+        {"trials": 1, "settings": {"forget.lr": {"low": 0.02, "high": 0.03}}}
+    )
+    other = sweep.model_copy(update={"search": moved})
+    assert plan(expand(other), here).todo == 1
+    (outcome,) = run(other, "").outcomes
+    assert 0.02 <= outcome.trial.forget.lr <= 0.03
