@@ -77,6 +77,8 @@ class Plan:
     """Examples that are longer than the model reads."""
     nested: tuple[Nested, ...] = ()
     """Examples of which a sum of log-probabilities always prefers one option."""
+    unprobed: tuple[str, ...] = ()
+    """A reason for each task of a trial to run that has too few examples for its probes."""
 
     @property
     def seconds(self) -> float:
@@ -122,7 +124,8 @@ class Plan:
             ("disk", f"{amount(self.disk)}B{free}"),
         ]
         rows += [("too long", str(one)) for one in self.long]
-        return rows + [("options", str(one)) for one in self.nested]
+        rows += [("options", str(one)) for one in self.nested]
+        return rows + [("probes left out", why) for why in self.unprobed]
 
     def shortage(self) -> str | None:
         """Return one sentence where disk, GPU or model is too small, else None."""
@@ -178,6 +181,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         free=None if store.remote else _free(store.root),
         long=too_long((trial for _, trial in todo), store),
         nested=nested((trial for _, trial in todo), store),
+        unprobed=tuple(dict.fromkeys(one.unprobed for one in costs if one.unprobed)),
     )
 
 

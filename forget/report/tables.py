@@ -58,11 +58,18 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
 
     others: dict[str, None] = {}
     layers: set[int] = set()
+    unprobed: dict[str, None] = {}
     for outcome in outcomes:
         others |= dict.fromkeys(outcome.trial.tasks[1:])
         layers.update(probe.layer for probe in outcome.probes)
+        if outcome.lacks_probes:
+            unprobed[outcome.trial.task] = None
     seconds = [outcome.seconds for outcome in outcomes]
-    probes = f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples"
+    probes = []
+    if layers:
+        probes.append(f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples")
+    if unprobed:
+        probes.append(f"left out for want of examples: {', '.join(unprobed)}")
     python = f"Python {platform.python_version()}"
     return facts | {
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
@@ -79,7 +86,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         ),
         "Tuning": each(lambda t: t.tuning if t.tuning == "full" else f"LoRA of rank {t.lora.rank}"),
         "Examples measured": f"{', '.join(_measured(outcomes))} a task",
-        "Probes": probes if layers else "none",
+        "Probes": "; ".join(probes) or "none",
         "Seeds": each(lambda t: t.seed),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(

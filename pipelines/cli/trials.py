@@ -61,6 +61,8 @@ def trial(
             )
         except FloatingPointError as error:
             raise BadInput(f"{file}: {error}") from None
+    if outcome.lacks_probes:
+        console.print("no probes: too few examples")
     names = sorted(outcome.measures)
     print_table(
         ("measure", "value [95 % interval]"),
@@ -132,6 +134,8 @@ def probe(
     if not examples:
         raise BadInput("--examples 0 leaves nothing to probe; give 1 or more")
     preflight.check(like)
+    # Too few examples are refused before a model is fetched and loaded.
+    probes.drawn(task, settings, like)
     if model.startswith(("models:/", "forgotten-")):
         loaded = tracking.load_forgotten(model)
     else:

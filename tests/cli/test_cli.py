@@ -109,6 +109,10 @@ def test_a_missing_wheel_is_named_with_its_cure(
         (["probe", "tiny", "--task", "wrld"], 'no task is named "wrld"; did you mean "world"?'),
         (["probe", "tyni", "--task", "world"], 'no model is named "tyni"'),
         (
+            ["probe", "tiny", "--task", "world", "--examples", "1"],
+            'task "world": too few examples for probes, 1 to fit them on and 1 to choose',
+        ),
+        (
             ["probe", "models:/forgotten-tiny-world@strongest", "--task", "world"],
             "none is registered yet",
         ),

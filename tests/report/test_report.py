@@ -294,6 +294,16 @@ def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
     assert "every planned trial finished" not in page.text
 
 
+def test_probes_that_were_left_out_are_missed() -> None:
+    outcomes, _ = finish(sweep_of("a", "b"), dict.fromkeys("ab", LOSES), n=20, layers=2)
+    assert tables.facts(0, outcomes)["Probes"] == "2 layers, at most 400 examples"
+    short = outcomes[1].model_copy(update={"probes": ()})
+    assert tables.facts(0, [outcomes[0], short])["Probes"].endswith(
+        "; left out for want of examples: b"
+    )
+    assert tables.facts(0, [short])["Probes"] == "left out for want of examples: b"
+
+
 def test_trials_of_a_search_are_counted_by_cell() -> None:
     search = {"trials": 3, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-3, "log": True}}}
     sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"]}, search=search)
