@@ -44,7 +44,8 @@ def jobs(expansion: Expansion, store: Store) -> tuple[int, Iterator[Job]]:
     unfinished = [one for one in standings(expansion, store) if one.left]
     total = sum(one.left for one in unfinished)
     if search := expansion.sweep.search:
-        return total, _proposals([Cell(one, search, store) for one in unfinished])
+        name = expansion.sweep.name
+        return total, _proposals([Cell(name, one, search, store) for one in unfinished])
     todo = {one.identity: one.trial for one in unfinished}
     return total, (Job(todo[identity], identity.trial) for identity in _in_order(todo))
 
@@ -82,10 +83,12 @@ class Cell:
     by the next run of the sweep, with the settings it had.
     """
 
-    def __init__(self, standing: Standing, search: Search, store: Store) -> None:
+    def __init__(self, sweep: str, standing: Standing, search: Search, store: Store) -> None:
         """Open the cell's study, or make it.
 
         Args:
+            sweep: the sweep's name; another one with an equal search may run at the same time, and
+                has a study of its own.
             standing: the cell, with what of it has finished.
             search: what is searched.
             store: where the study lies.
@@ -96,7 +99,7 @@ class Cell:
         self.left = standing.left
         self.search = search
         self.store = store
-        self.name = digest([self.identity.trial, search.model_dump(exclude={"trials"})])
+        self.name = digest([sweep, self.identity.trial, search.model_dump(exclude={"trials"})])
         path = store.fetch_growing(f"search/{self.name}.log")
         path.parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -444,9 +444,9 @@ SEARCH = Search.model_validate(
 )
 
 
-def cell_of(trial: Trial, store: Store, search: Search = SEARCH) -> Cell:
+def cell_of(trial: Trial, store: Store, search: Search = SEARCH, sweep: str = "study") -> Cell:
     (standing,) = standings(expand(sweep_of(trial).model_copy(update={"search": search})), store)
-    return Cell(standing, search, store)
+    return Cell(sweep, standing, search, store)
 
 
 def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
@@ -506,6 +506,19 @@ def test_a_search_hears_of_trials_that_another_one_proposed(
     # Once each, however often the study is opened.
     cell_of(quick, store, now).ask()
     assert len(cell.study.trials) == 4
+
+
+def test_two_sweeps_may_search_the_same_at_once(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    one, other = (cell_of(quick, store, sweep=name) for name in ("one", "other"))
+    jobs = [one.ask(), other.ask()]
+    # Neither closes what the other has open, nor proposes the same.
+    assert len({job.id for job in jobs}) == 2
+    for job in jobs:
+        job.ended(finish(store, finished[1], job.trial))
+    assert {trial.state.name for trial in one.study.trials} == {"COMPLETE"}
 
 
 def test_a_search_weighs_forgetting_against_the_other_tasks(
