@@ -113,7 +113,11 @@ def trouble(error: BaseException) -> Trouble | None:
             what = f"{cause.filename or 'a file of it'}: {cause.strerror}"
             if cause.errno in FULL:
                 return Trouble(f"{what}, make room", passes=True)
-            return Trouble(f"{what}; {OURS}", passes=False)
+            return Trouble(
+                f"{what}; make it writable, or set MLFLOW_TRACKING_URI and FORGET_STORE to places "
+                "of yours",
+                passes=False,
+            )
     return None
 
 

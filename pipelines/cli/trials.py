@@ -43,6 +43,7 @@ def trial(
     from forget.models.devices import refuse_ranks
     from forget.models.kernels import keep_memory
     from forget.preflight import identify
+    from forget.storage.finished import Trials
     from forget.storage.store import Store
     from forget.trial import run_trial
     from pipelines.progress import Progress, label
@@ -52,7 +53,10 @@ def trial(
         _speak(wanted, checkpoint_minutes, shard)
         return
     refuse_ranks()
-    id = identify(wanted, Store()).trial
+    store = Store()
+    id = identify(wanted, store).trial
+    if (why := store.read_only()) and not Trials(store).done([id]):
+        raise BadInput(why)
     with Progress(1, console=console) as progress:
         progress.started(id, label(wanted))
         try:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import ray
 import torch
+from conftest import Unprivileged
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -35,14 +36,15 @@ from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Resources, Search, Sweep, overlay
 from forget.settings.trial import Trial
-from forget.storage.finished import Trials
+from forget.storage.finished import MEASURES, Trials
 from forget.storage.store import Store
 from forget.tasks.task import Task
 from forget.tracking import tracking_uri
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
 from pipelines.progress import Progress
-from pipelines.sweep import commands, nodes, run
+from pipelines.reports import write_report
+from pipelines.sweep import SweepResult, commands, nodes, run, send
 from pipelines.sweep.driver import Driver
 
 
@@ -259,6 +261,65 @@ def test_resources_that_no_node_has_are_refused(
     with pytest.raises(BadInput, match=r"takes 4096 CPU, which no node has"):
         run(sweep_of(quick, Resources(cpus=2048, workers=2), seed=[7]), "")
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_first_trial(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unprivileged: Unprivileged
+) -> None:
+    """The store and the database may lie elsewhere; the report goes to the working directory."""
+    (tmp_path / "work").mkdir(mode=0o555)
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("FORGET_STORE", str(tmp_path / "store"))
+
+    def visit() -> str:
+        with pytest.raises(BadInput) as refused:
+            run(sweep_of(quick, seed=[7]), "")
+        return str(refused.value)
+
+    assert f"{tmp_path / 'work'} cannot be written, where the report goes" in unprivileged(visit)
+    assert not (tmp_path / "store").exists()
+
+
+def test_another_users_finished_study_is_read_but_not_written(
+    quick: Trial,
+    finished: tuple[Store, Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unprivileged: Unprivileged,
+    undrawn: None,
+) -> None:
+    theirs, own = tmp_path / "theirs", tmp_path / "own"
+    own.mkdir()
+    shutil.copytree(finished[0].root, theirs / ".forget")
+    # Measures by other code, which would be replaced if they could.
+    for path in theirs.rglob(MEASURES):
+        path.write_text("{}")
+    for path in (theirs, *theirs.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = {path: path.stat().st_mtime_ns for path in theirs.rglob("*")}
+    monkeypatch.delenv("FORGET_STORE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sweep = sweep_of(quick)
+
+    def visit() -> tuple[SweepResult, list[str], Path]:
+        os.chdir(theirs)
+        seen, said = run(sweep, ""), []
+        for act in (lambda: write_report(sweep, Store()), lambda: send(sweep, "", Store())):
+            with pytest.raises(BadInput) as refused:
+                act()
+            said.append(str(refused.value))
+        os.chdir(own)
+        return seen, said, write_report(sweep, Store(theirs / ".forget")).page
+
+    seen, said, page = unprivileged(visit)
+    assert seen.outcomes == (finished[1],)
+    assert not seen.report
+    assert [text.partition(": ")[2] for text in said] == [
+        "run the command in a folder of yours",
+        "set FORGET_STORE to a folder of yours",
+    ]
+    assert (own / page).is_file()
+    assert {path: path.stat().st_mtime_ns for path in theirs.rglob("*")} == before
 
 
 def test_a_sweep_waits_for_another_process_that_runs_it(
