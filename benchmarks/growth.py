@@ -38,7 +38,7 @@ from forget.tasks.task import Example
 from forget.training import loop
 from forget.trial import run_trial
 from pipelines.jobs import jobs
-from pipelines.sweep import write_report
+from pipelines.reports import write_report
 
 MODEL = "smollm2-135m"
 

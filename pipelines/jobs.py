@@ -1,4 +1,4 @@
-"""Trials of a sweep that have finished, and jobs: those left to run.
+"""Jobs: the trials of a sweep that are left to run.
 
 They lie on the axes, or Optuna proposes them; no other room knows Optuna.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from operator import attrgetter
 
 import optuna
+from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from forget.planning.cost import cost
-from forget.planning.plan import left
+from forget.planning.standing import Standing, standings
 from forget.preflight import Expansion, Identity
 from forget.results.metrics import metric_name, ratio_name
 from forget.results.outcome import Outcome
@@ -38,25 +39,15 @@ class Job:
     """Told the outcome, None where the trial failed."""
 
 
-def finished(expansion: Expansion, store: Store) -> tuple[Outcome, ...]:
-    """Return the outcomes of the sweep's finished trials, in its order."""
-    return tuple(Trials(store).outcomes(finished_ids(expansion, store)).values())
-
-
-def finished_ids(expansion: Expansion, store: Store) -> list[str]:
-    """Return the ids of the sweep's finished trials, in its order; no outcome is read."""
-    if search := expansion.sweep.search:
-        return list(chain.from_iterable(cell.ids() for cell in _cells(expansion, search, store)))
-    return Trials(store).done(identity.trial for identity in expansion.identities)
-
-
 def jobs(expansion: Expansion, store: Store) -> tuple[int, Iterator[Job]]:
     """Return how many trials are left to run, and the trials in the order to run them in."""
+    unfinished = [one for one in standings(expansion, store) if one.left]
+    total = sum(one.left for one in unfinished)
     if search := expansion.sweep.search:
-        cells = _cells(expansion, search, store)
-        return sum(cell.left for cell in cells), _proposals(cells)
-    todo = left(expansion, store)
-    return len(todo), (Job(todo[identity], identity.trial) for identity in _in_order(todo))
+        name = expansion.sweep.name
+        return total, _proposals([Cell(name, one, search, store) for one in unfinished])
+    todo = {one.identity: one.trial for one in unfinished}
+    return total, (Job(todo[identity], identity.trial) for identity in _in_order(todo))
 
 
 def _in_order(todo: dict[Identity, Trial]) -> Iterator[Identity]:
@@ -75,14 +66,9 @@ def _in_order(todo: dict[Identity, Trial]) -> Iterator[Identity]:
     yield from sorted(todo, key=place)
 
 
-def _cells(expansion: Expansion, search: Search, store: Store) -> list[Cell]:
-    pairs = zip(expansion.trials, expansion.identities, strict=True)
-    return [Cell(trial, identity, search, store) for trial, identity in pairs]
-
-
 def _proposals(cells: list[Cell]) -> Iterator[Job]:
     """Ask the cells in turn, so that each has heard of its earlier trials when it is asked."""
-    for number in range(max(cell.left for cell in cells)):
+    for number in range(max((cell.left for cell in cells), default=0)):
         for cell in cells:
             if number < cell.left:
                 yield cell.ask()
@@ -92,49 +78,47 @@ class Cell:
     """Optuna's search within one combination of the axes.
 
     Its study lies in the store, so that it goes on where it stopped. The study only proposes
-    settings: whether a trial has finished is for the store to say. A trial that failed or was cut
-    short is proposed again, by the next run of the sweep, with the settings it had.
+    settings: which trials have finished is for the store to say (forget.planning.standing), and the
+    sampler hears of them whoever ran them. A trial that failed or was cut short is proposed again,
+    by the next run of the sweep, with the settings it had.
     """
 
-    def __init__(self, cell: Trial, identity: Identity, search: Search, store: Store) -> None:
+    def __init__(self, sweep: str, standing: Standing, search: Search, store: Store) -> None:
         """Open the cell's study, or make it.
 
         Args:
-            cell: the combination, whose searched settings do not count.
-            identity: its own.
+            sweep: the sweep's name; another one with an equal search may run at the same time, and
+                has a study of its own.
+            standing: the cell, with what of it has finished.
             search: what is searched.
             store: where the study lies.
         """
-        self.cell = cell
-        self.identity = identity
+        self.cell = standing.trial
+        self.identity = standing.identity
+        self.done = standing.done
+        self.left = standing.left
         self.search = search
         self.store = store
-        self.name = digest([identity.trial, search.model_dump(exclude={"trials"})])
+        self.name = digest([sweep, self.identity.trial, search.model_dump(exclude={"trials"})])
         path = store.fetch_growing(f"search/{self.name}.log")
         path.parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(path))),
             study_name=self.name,
-            directions=["maximize", "minimize"] if cell.tasks[1:] else ["maximize"],
+            directions=["maximize", "minimize"] if self.cell.tasks[1:] else ["maximize"],
             load_if_exists=True,
         )
         self._again: list[dict[str, float]] | None = None
         """Settings to propose again; None until the first is asked for, since another process may
         run the search.
         """
-        self.left = max(0, search.trials - len(self.ids()))
-
-    def ids(self) -> list[str]:
-        """Return the ids of the study's trials that have finished."""
-        return Trials(self.store).done(
-            trial.user_attrs["id"] for trial in self.study.trials if "id" in trial.user_attrs
-        )
 
     def ask(self) -> Job:
         """Return the next trial to run."""
         if self._again is None:
             self._again = self._cut_short()
+            self._hear()
         if self._again:
             self.study.enqueue_trial(self._again.pop(0))
         # A seed for each trial, not one for the study: a sampler that was seeded anew after a stop
@@ -143,8 +127,8 @@ class Cell:
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
         asked = self.study.ask()
         settings = {}
-        for key, range in self.search.settings.items():
-            settings[key] = asked.suggest_float(key, range.low, range.high, log=range.log)
+        for key, bounds in self.search.settings.items():
+            settings[key] = asked.suggest_float(key, bounds.low, bounds.high, log=bounds.log)
         trial = overlay(self.cell, settings)
         # The searched settings are numbers: the trial's model and data are its cell's.
         id = trial.id(self.identity.data)
@@ -175,15 +159,33 @@ class Cell:
         self.study.tell(number, values, state=None if values else TrialState.FAIL)
         self.store.publish_file(f"search/{self.name}.log")
 
+    def _hear(self) -> None:
+        """Tell the study of the cell's finished trials that another study proposed, or none."""
+        known = {trial.user_attrs.get("id") for trial in self.study.trials}
+        unheard = [id for id in self.done if id not in known]
+        for id, outcome in Trials(self.store).outcomes(unheard).items():
+            values = self.objectives(outcome)
+            found = optuna.trial.create_trial(
+                params={key: attrgetter(key)(outcome.trial) for key in self.search.settings},
+                distributions={
+                    key: FloatDistribution(bounds.low, bounds.high, bounds.log)
+                    for key, bounds in self.search.settings.items()
+                },
+                values=values,
+                state=TrialState.COMPLETE if values else TrialState.FAIL,
+                user_attrs={"id": id},
+            )
+            self.study.add_trial(found)
+
     def _cut_short(self) -> list[dict[str, float]]:
         """Close what a killed sweep left open; return settings of trials without an outcome."""
         lost = {}
-        finished = set(self.ids())
         for trial in self.study.trials:
             id = trial.user_attrs.get("id", "")
             if trial.state == TrialState.RUNNING:
-                self._tell(trial.number, Trials(self.store).outcome(id) if id in finished else None)
+                outcome = Trials(self.store).outcome(id) if id in self.done else None
+                self._tell(trial.number, outcome)
             # By id: settings that were proposed again stand there twice.
-            if id and id not in finished:
+            if id and id not in self.done:
                 lost[id] = trial.params
         return list(lost.values())

@@ -167,6 +167,8 @@ class Progress:
         found = "  ".join(
             f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None
         )
+        if outcome.lacks_probes:
+            found += "  no probes: too few examples"
         self._ended(id, "finished", found)
 
     def failed(self, id: str, reason: str) -> None:

@@ -3,8 +3,10 @@
 Among them are a task that the tiny model learns in a second, and a trial of it that has been run.
 """
 
+import ctypes
 import gc
 import json
+import multiprocessing
 import os
 import random
 import string
@@ -12,7 +14,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 # Before anything imports transformers or a BLAS: no test reaches for the network, and none waits
 # for threads that wait for each other on a busy machine.
@@ -230,6 +234,44 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             stack.enter_context(nodes.cluster())
         yield
     assert not (home / ".ray").exists()
+
+
+FORK = multiprocessing.get_context("fork")
+"""Processes that have imported what this one has."""
+
+Unprivileged = Callable[[Callable[[], Any]], Any]
+"""Call a function in a process that permission bits bind, as they bind no root; what it gave."""
+
+
+class _Capabilities(ctypes.Structure):
+    """The header and the sets of capset(2), all of them empty."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int), ("sets", ctypes.c_uint32 * 6))
+
+
+@pytest.fixture
+def unprivileged() -> Unprivileged:
+    """Return how a function is called by a user whom permission bits bind."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux, where a process can lay down its privileges")
+
+    def visit(act: Callable[[], Any], answer: Connection) -> None:
+        none = _Capabilities(version=0x20080522)
+        sets = ctypes.byref(none, _Capabilities.sets.offset)
+        assert ctypes.CDLL(None).capset(ctypes.byref(none), sets) == 0
+        answer.send(act())
+
+    def call(act: Callable[[], Any]) -> Any:
+        ours, theirs = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=visit, args=[act, theirs])
+        process.start()
+        theirs.close()
+        try:
+            return ours.recv()
+        finally:
+            process.join(60)
+
+    return call
 
 
 def command(*words: str) -> int:

@@ -35,6 +35,7 @@ FLOORS = (
     ("forget.report",),
     ("forget.tracking",),
     ("forget.notebook",),
+    ("pipelines.reports",),
     ("pipelines.progress", "pipelines.doctor", "pipelines.jobs"),
     ("pipelines.processes", "pipelines.cluster"),
     ("pipelines.sweep",),

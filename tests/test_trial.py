@@ -21,12 +21,13 @@ from forget.errors import BadInput
 from forget.events import Event, StageStarted
 from forget.models import loading
 from forget.models.language_model import LanguageModel
-from forget.preflight import check, identify
+from forget.planning.plan import plan
+from forget.preflight import check, expand, identify
 from forget.results.metrics import accuracy, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES, Row, judge, select
 from forget.settings.reading import read_sweep
-from forget.settings.sweep import overlay
+from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
@@ -291,6 +292,41 @@ def test_each_setting_makes_another_trial_that_runs(
     ) == (trial.labels == "flipped")
     probed = trial.probe.examples > 0
     assert {probe.layer for probe in outcome.probes} == ({0, 2} if probed else set())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"task": "upper", "forget.examples": 9, "probe.examples": 24},
+        {
+            "task": "upper",
+            "evaluation_examples": 1,
+            "watch.examples": 1,
+            "learn.examples": 1,
+            "probe.examples": 24,
+        },
+        {"probe.examples": 1, "forget.examples": 1},
+    ],
+)
+def test_a_trial_with_too_few_examples_for_probes_runs_without_them(
+    quick: Trial, fields: Mapping[str, object], tmp_path: Path
+) -> None:
+    """The plan says so before, and the outcome afterwards."""
+    trial = overlay(quick, {**SHORT, "evaluate_on": [], **fields})
+    store = Store(tmp_path)
+    expansion = expand(Sweep(name="few", base=trial.model_dump()), store)
+    (why,) = plan(expansion, store).unprobed
+    assert f'task "{trial.task}": too few examples for probes' in why
+    outcome = run_trial(trial, store=store)
+    assert outcome.lacks_probes
+    assert {row.phase for row in Trials(store).rows(outcome.id)} >= {"base", "learned", "forgotten"}
+
+
+def test_a_plan_says_nothing_of_probes_that_have_enough(quick: Trial, tmp_path: Path) -> None:
+    for fields in ({}, {"task": "upper", "forget.examples": 10}, {"probe.examples": 0}):
+        trial = overlay(quick, {"evaluate_on": [], **fields})
+        store = Store(tmp_path)
+        assert not plan(expand(Sweep(name="enough", base=trial.model_dump())), store).unprobed
 
 
 def test_flipped_labels_turn_the_answers_round(quick: Trial, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from forget.settings.identity import PROTOCOL, digest, settings_of
 from forget.settings.parts import Part, Position
 from forget.settings.trial import Trial
 from forget.storage.store import Store
-from forget.tasks.draws import Material
+from forget.tasks.draws import Material, too_few_to_probe
 from forget.tasks.similarity import similarities
 from forget.tasks.task import Example
 from forget.training.loop import Watching
@@ -142,7 +142,10 @@ class Evaluation:
             rows += scored[task].rows
         if not self.has_probes:
             return PhaseResult(rows, (), {})
-        found = probes(phase, own, trial.probe, trial.seed, train, validation, test)
+        found: tuple[ProbeScore, ...] = ()
+        # What cannot be probed is measured without; the plan and the report say so.
+        if not too_few_to_probe(own, trial.probe, material.trained, material.validate):
+            found = probes(phase, own, trial.probe, trial.seed, train, validation, test)
         return PhaseResult(rows, found, self._cka_to_own_task(test, scored))
 
     def watching(self, stage: str, model: LanguageModel) -> Watching:

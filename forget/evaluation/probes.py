@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from forget import tasks
+from forget.errors import BadInput
 from forget.evaluation import probing
 from forget.evaluation.scoring import Scores, score
 from forget.events import Observe, ignore
@@ -21,6 +22,7 @@ from forget.results.outcome import ProbeScore
 from forget.results.rows import Row
 from forget.settings.parts import Position, Probe
 from forget.settings.trial import Trial
+from forget.tasks.draws import probe_parts, too_few_to_probe
 from forget.tasks.task import Example
 
 VARIABILITY_LAYER = -5
@@ -56,6 +58,35 @@ class Scored:
         return probing.pairs(states, answers, options[start:stop])
 
 
+def drawn(task: str, settings: Probe, like: Trial) -> dict[str, tuple[Example, ...]]:
+    """Return the examples of a task that a loaded model is probed on, by split.
+
+    Args:
+        task: a name, which `like.folders` may hold.
+        settings: how many examples.
+        like: the trial whose wording, options and seed are taken.
+
+    Raises:
+        BadInput: a split that the task lacks, or too few examples for a probe.
+    """
+    splits = ["train", "test"]
+    if "validation" in tasks.find(task, like.folders).splits:
+        splits.append("validation")
+    load = partial(
+        tasks.load,
+        task,
+        n=settings.examples,
+        seed=like.seed,
+        folders=like.folders,
+        template=like.template,
+        options=like.options,
+    )
+    found = {split: load(split) for split in splits}
+    if why := too_few_to_probe(task, settings, found["train"], found.get("validation", ())):
+        raise BadInput(why)
+    return found
+
+
 def probe_model(
     model: LanguageModel, task: str, settings: Probe, like: Trial, observe: Observe = ignore
 ) -> tuple[ProbeScore, ...]:
@@ -67,21 +98,12 @@ def probe_model(
         settings: layers, positions and examples.
         like: the trial whose wording, options, precision and seed are taken.
         observe: receives the steps of scoring.
+
+    Raises:
+        BadInput: too few examples for a probe.
     """
-    splits = ["train", "test"]
-    if "validation" in tasks.find(task, like.folders).splits:
-        splits.append("validation")
     scored = {}
-    for split in splits:
-        examples = tasks.load(
-            task,
-            split,
-            settings.examples,
-            like.seed,
-            folders=like.folders,
-            template=like.template,
-            options=like.options,
-        )
+    for split, examples in drawn(task, settings, like).items():
         scores = score(
             model,
             examples,
@@ -115,21 +137,20 @@ def probes(
         settings: layers, positions and examples.
         seed: deals out the controls' labels.
         train: what the probes are fit on.
-        validation: what their penalty is chosen on; a task without lends a fifth of `train`.
+        validation: what their penalty is chosen by; a task without lends a part of `train`.
         test: what they are asked.
     """
     layers = _layers(settings, next(iter(train.scores.answers.values())).shape[1])
-    size = min(settings.examples, len(train.examples))
-    cut = size if validation else size - max(1, size // 5)
+    fit, choose = probe_parts(settings, train.examples, validation.examples if validation else ())
     options = [len(example.options) for example in test.examples[: settings.examples]]
     found = []
     for position in settings.positions:
         pairs = partial(Scored.pairs, layers=layers, position=position)
-        fit_on = pairs(train, 0, cut)
+        fit_on = pairs(train, 0, len(fit))
         if validation:
-            choose_on = pairs(validation, 0, len(validation.examples))
+            choose_on = pairs(validation, 0, len(choose))
         else:
-            choose_on = pairs(train, cut, size)
+            choose_on = pairs(train, len(fit), len(fit) + len(choose))
         labelings = [(fit_on, choose_on)]
         if settings.control:
             labelings.append((fit_on.shuffled(seed), choose_on.shuffled(seed)))

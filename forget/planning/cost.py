@@ -15,7 +15,7 @@ from forget import tasks
 from forget.models import catalogue, sources
 from forget.models.memory import BUDGET
 from forget.settings.trial import Trial
-from forget.tasks.draws import SCORED, Use, draws
+from forget.tasks.draws import SCORED, Use, draws, take, too_few_to_probe
 
 CHARACTERS_A_TOKEN = 4
 """Characters of English text a token, in the vocabularies of Llama, GPT-2 and SmolLM2."""
@@ -51,6 +51,8 @@ class Cost:
     """Bytes that a process takes: what it holds and, roughly, activations."""
     bf16: bool
     """True where it computes in bfloat16."""
+    unprobed: str | None
+    """The reason why its task cannot be probed; None where it can, or none is asked for."""
 
     @property
     def learning(self) -> float:
@@ -109,7 +111,18 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         held=held,
         memory=held + _activations(trial, own.trained),
         bf16=catalogue.in_bf16(trial.precision),
+        unprobed=None if own.assumed else _unprobed(trial, taken),
     )
+
+
+def _unprobed(trial: Trial, taken: Mapping[Use, float]) -> str | None:
+    """Say why a trial that takes so many examples by use cannot be probed; None where it can."""
+    if min(taken["trained"], trial.probe.examples) >= 10 and taken["validate"] != 1:
+        return None
+    # Few: which they are decides how many options they have.
+    few = {draw.use: draw for draw in draws(trial) if draw.use in ("trained", "validate")}
+    examples = {use: take(trial, draw) for use, draw in few.items()}
+    return too_few_to_probe(trial.task, trial.probe, examples["trained"], examples["validate"])
 
 
 def _width(model: str) -> float:

@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,10 +25,10 @@ from forget.planning.amounts import amount, duration
 from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
 from forget.planning.gpus import gpus_a_process, smallest_gpu
 from forget.planning.lengths import Long, Nested, nested, too_long
-from forget.preflight import Expansion, Identity
-from forget.settings.sweep import Resources, overlay
+from forget.planning.standing import standings
+from forget.preflight import Expansion
+from forget.settings.sweep import Resources
 from forget.settings.trial import Trial
-from forget.storage.finished import Trials
 from forget.storage.store import Store
 
 EFFICIENCY = 0.35
@@ -81,6 +80,8 @@ class Plan:
     """Examples that are longer than the model reads."""
     nested: tuple[Nested, ...] = ()
     """Examples of which a sum of log-probabilities always prefers one option."""
+    unprobed: tuple[str, ...] = ()
+    """A reason for each task of a trial to run that has too few examples for its probes."""
 
     @property
     def seconds(self) -> float:
@@ -126,7 +127,8 @@ class Plan:
             ("disk", f"{amount(self.disk)}B{free}"),
         ]
         rows += [("too long", str(one)) for one in self.long]
-        return rows + [("options", str(one)) for one in self.nested]
+        rows += [("options", str(one)) for one in self.nested]
+        return rows + [("probes left out", why) for why in self.unprobed]
 
     def shortage(self) -> str | None:
         """Return one sentence where disk, GPU or model is too small, else None."""
@@ -153,7 +155,11 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         BadInput: data that cannot be read.
     """
     sweep = expansion.sweep
-    todo, done = _trials(expansion, store)
+    found = standings(expansion, store)
+    # What a search will propose is not known yet: a proposal costs what its cell does.
+    todo: list[tuple[str, Trial]] = []
+    for one in found:
+        todo += [(one.identity.learned, one.trial)] * one.left
     shares = sweep.resources.workers if sweep.resources.shard else 1
     costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
@@ -162,7 +168,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
     at_once = _at_once(sweep.resources, len(costs), memory)
     saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.save]
     return Plan(
-        done=done,
+        done=sum(len(one.done) for one in found),
         todo=len(costs),
         learned_done=len(learning) - len(missing),
         learned_todo=len(missing),
@@ -179,6 +185,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         free=None if store.remote else _free(store.root),
         long=too_long((trial for _, trial in todo), store),
         nested=nested((trial for _, trial in todo), store),
+        unprobed=tuple(dict.fromkeys(one.unprobed for one in costs if one.unprobed)),
     )
 
 
@@ -192,16 +199,6 @@ def check(expansion: Expansion, store: Store) -> Plan:
     if reason := found.shortage():
         raise BadInput(reason)
     return found
-
-
-def left(expansion: Expansion, store: Store) -> dict[Identity, Trial]:
-    """Return the trials of a sweep without a search that have no outcome, each once."""
-    done = set(Trials(store).done(identity.trial for identity in expansion.distinct))
-    return {
-        identity: trial
-        for identity, trial in expansion.distinct.items()
-        if identity.trial not in done
-    }
 
 
 @functools.cache
@@ -218,27 +215,6 @@ def throughput(bf16: bool) -> float:
         (a @ a).sum().item()
         count += 1
     return 2 * size**3 * count / (time.perf_counter() - began) * max(1, torch.cuda.device_count())
-
-
-def _trials(expansion: Expansion, store: Store) -> tuple[list[tuple[str, Trial]], int]:
-    """Return (key of the learned checkpoint, trial) of those left to run, and how many are done."""
-    search = expansion.sweep.search
-    if not search:
-        remaining = left(expansion, store)
-        todo = [(identity.learned, trial) for identity, trial in remaining.items()]
-        return todo, len(expansion.distinct) - len(todo)
-    # What a search will propose is not known yet: a proposal costs what its cell does. Done is
-    # whatever differs from the cell in the settings that are searched alone.
-    searched = {key: bounds.low for key, bounds in search.settings.items()}
-    finished = Trials(store)
-    settings = [finished.settings(id) for id in finished.finished()]
-    found = Counter(overlay(trial, searched) for trial in settings if trial)
-    todo, done = [], 0
-    for identity, cell in expansion.distinct.items():
-        ready = min(found[overlay(cell, searched)], search.trials)
-        todo += [(identity.learned, cell)] * (search.trials - ready)
-        done += ready
-    return todo, done
 
 
 def _flops(costs: Sequence[Cost], missing: Sequence[Cost]) -> dict[bool, float]:

@@ -70,7 +70,7 @@ class Report:
 
 def write(
     sweep: Sweep,
-    trials: Sequence[Trial],
+    left: Mapping[Trial, int],
     outcomes: Sequence[Outcome],
     frames: Mapping[str, pd.DataFrame],
     folder: Path,
@@ -80,14 +80,15 @@ def write(
 
     Args:
         sweep: what was asked for.
-        trials: all that the sweep has, in its order (forget.preflight.Expansion).
+        left: by each combination of the sweep's axes, in its order, how many of its trials are left
+            to run (forget.planning.standing).
         outcomes: of the trials that finished.
         frames: Rows by trial id (forget.results.files.read_frame).
         folder: made where it is not there.
         failures: a sentence for each trial that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place = {trial.id(""): i for i, trial in enumerate(trials)}
+    place = {trial.id(""): i for i, trial in enumerate(left)}
     outcomes = sorted(outcomes, key=lambda o: place.get(o.trial.id(""), len(place)))
     study = Study(outcomes, frames)
     sections = [section for make in SECTIONS if (section := make(study, folder))]
@@ -109,14 +110,14 @@ def write(
         verdicts=told,
         summary=summary(told),
         findings=findings(study),
-        facts=tables.facts(sweep, len(trials), outcomes),
+        facts=tables.facts(sum(left.values()), outcomes),
         settings=tables.settings(outcomes),
         sections=sections,
         shown=SHOWN,
         header=tables.header(),
         table=list(tables.lines(study.cells)),
         outcomes=outcomes,
-        missing=tables.missing(sweep, trials, outcomes),
+        missing=tables.missing(sweep, left),
         failures=failures,
     )
     path = folder / "report.html"

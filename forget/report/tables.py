@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,42 +16,38 @@ from forget.report.section import Datum, Table, write_csv
 from forget.results import metrics
 from forget.results.metrics import Estimate, name_parts, probe_name
 from forget.results.outcome import Outcome
-from forget.settings.sweep import Sweep, overlay
+from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
 
-def missing(sweep: Sweep, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> list[str]:
-    """Return a line for each trial of the sweep without an outcome.
-
-    In a search, it is a line for each cell with too few.
-    """
-    # The trials of a search differ from their cell in the searched settings alone.
-    searched = (
-        {key: bounds.low for key, bounds in sweep.search.settings.items()} if sweep.search else {}
-    )
-    wanted = sweep.search.trials if sweep.search else 1
-    done = Counter(overlay(outcome.trial, searched).id("") for outcome in outcomes)
-    lines = []
-    for trial in trials:
-        count = done[overlay(trial, searched).id("")]
-        if count < wanted:
-            fields = {"task": trial.task, **flattened(trial)}
-            shown = [key for key in dict.fromkeys(("task", "model", *sweep.axes)) if key in fields]
-            name = ", ".join(f"{key} {fields[key]}" for key in shown)
-            lines.append(f"{name}: {count} of {wanted} finished" if sweep.search else name)
-    return lines
-
-
-def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Say in words what was run.
+def missing(sweep: Sweep, left: Mapping[Trial, int]) -> list[str]:
+    """Return a line for each combination of the axes of which trials are left to run.
 
     Args:
         sweep: what was asked for.
-        cells: how many combinations its axes have.
+        left: by combination, how many (forget.report.write).
+    """
+    lines = []
+    for trial, count in left.items():
+        if count:
+            fields = {"task": trial.task, **flattened(trial)}
+            shown = [key for key in dict.fromkeys(("task", "model", *sweep.axes)) if key in fields]
+            name = ", ".join(f"{key} {fields[key]}" for key in shown)
+            # In a search it is a line for each cell with too few.
+            wanted = sweep.search.trials if sweep.search else 0
+            lines.append(f"{name}: {wanted - count} of {wanted} finished" if wanted else name)
+    return lines
+
+
+def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Say in words what was run.
+
+    Args:
+        left: trials of the sweep without an outcome.
         outcomes: of the trials that finished.
     """
     trials = [outcome.trial for outcome in outcomes]
-    planned = cells * (sweep.search.trials if sweep.search else 1)
+    planned = len(outcomes) + left
     facts = {"Trials": f"{len(outcomes)} finished of {planned} planned"}
     if not outcomes:
         return facts
@@ -63,11 +58,18 @@ def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, st
 
     others: dict[str, None] = {}
     layers: set[int] = set()
+    unprobed: dict[str, None] = {}
     for outcome in outcomes:
         others |= dict.fromkeys(outcome.trial.tasks[1:])
         layers.update(probe.layer for probe in outcome.probes)
+        if outcome.lacks_probes:
+            unprobed[outcome.trial.task] = None
     seconds = [outcome.seconds for outcome in outcomes]
-    probes = f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples"
+    probes = []
+    if layers:
+        probes.append(f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples")
+    if unprobed:
+        probes.append(f"left out for want of examples: {', '.join(unprobed)}")
     python = f"Python {platform.python_version()}"
     return facts | {
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
@@ -84,7 +86,7 @@ def facts(sweep: Sweep, cells: int, outcomes: Sequence[Outcome]) -> dict[str, st
         ),
         "Tuning": each(lambda t: t.tuning if t.tuning == "full" else f"LoRA of rank {t.lora.rank}"),
         "Examples measured": f"{', '.join(_measured(outcomes))} a task",
-        "Probes": probes if layers else "none",
+        "Probes": "; ".join(probes) or "none",
         "Seeds": each(lambda t: t.seed),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(

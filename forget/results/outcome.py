@@ -65,3 +65,8 @@ class Outcome(Part):
     """Parameters of the model, tied weights counted once."""
     seconds: float
     """Wall time, including the time waited for work that trials share."""
+
+    @property
+    def lacks_probes(self) -> bool:
+        """True where probes were asked for and left out: the task has too few examples."""
+        return self.trial.probe.examples > 0 and not self.probes

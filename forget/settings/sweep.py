@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -115,6 +115,12 @@ class Search(Part):
     settings: Annotated[dict[str, Range], BeforeValidator(dotted)]
     """Ranges by dotted field of the trial, e.g. "forget.lr"."""
 
+    def covers(self, values: Mapping[str, float]) -> bool:
+        """Tell whether each searched setting has a value within its bounds."""
+        return all(
+            bounds.low <= values[key] <= bounds.high for key, bounds in self.settings.items()
+        )
+
 
 class Sweep(Part):
     """A study: `base` with every combination of `axes` laid over it."""
@@ -153,14 +159,34 @@ class Sweep(Part):
         trials = self.trials()
         if len(set(trials)) < len(trials):
             raise ValueError("two combinations of the axes are the same trial")
+        if self.search:
+            self._searchable(self.search, trials)
+        return self
+
+    def _searchable(self, search: Search, trials: Sequence[Trial]) -> None:
+        """Refuse a search of what is no continuous setting, changes nothing or is an axis."""
         fields = trials[0].model_dump()
-        for key, bounds in (self.search.settings if self.search else {}).items():
+        for key, bounds in search.settings.items():
             # A value between the bounds tells a continuous setting from a whole number.
             between = bounds.low + 0.382 * (bounds.high - bounds.low)
             for value in (bounds.low, bounds.high, between):
                 searched = merged(fields, nested({key: value}))
                 validated(Trial, searched, within="search.settings")
-        return self
+            # Of a trial's settings, tuning alone decides which of the others count.
+            for tuning, trial in {trial.tuning: trial for trial in trials}.items():
+                ends = [overlay(trial, {key: end}) for end in (bounds.low, bounds.high)]
+                if len({trial.id("") for trial in ends}) == 1:
+                    raise ValueError(
+                        f'search.settings.{key} changes nothing in a trial with tuning = "{tuning}"'
+                    )
+        anywhere = {key: bounds.low for key, bounds in search.settings.items()}
+        if both := sorted(anywhere.keys() & self.axes.keys()):
+            raise ValueError(f"{both[0]} is searched and an axis as well: leave it out of one")
+        if len({overlay(trial, anywhere) for trial in trials}) < len(trials):
+            raise ValueError(
+                "two combinations of the axes differ in nothing but what is searched: "
+                + ", ".join(anywhere)
+            )
 
     def trials(self) -> tuple[Trial, ...]:
         """Return a trial of every combination, the first axis outermost."""

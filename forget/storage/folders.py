@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,21 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def unwritable(path: Path) -> Path | None:
+    """Return what the user may not write of a file or folder, there or to be made; None if all.
+
+    Of a folder it is looked at what lies directly in it, too, since others may have made that.
+    """
+    if not path.exists():
+        path = next(above for above in path.absolute().parents if above.exists())
+        return None if os.access(path, os.W_OK | os.X_OK) else path
+    inside = list(path.iterdir()) if path.is_dir() and os.access(path, os.R_OK) else []
+    # What another process has removed meanwhile is not in the way.
+    return next(
+        (one for one in (path, *inside) if not os.access(one, os.W_OK) and one.exists()), None
+    )
 
 
 def clear_drafts(folder: Path, name: str = "*") -> None:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from forget.errors import BadInput
 from forget.settings.identity import digest
 from forget.storage import checksums
-from forget.storage.folders import clear_drafts, whole_folder, write_text
+from forget.storage.folders import clear_drafts, unwritable, whole_folder, write_text
 from forget.storage.remote import LEASE_SECONDS, Remote, within
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,16 @@ class Store:
         )
         if not os.path.isdir(above):
             raise BadInput(f"the store {self.root} cannot be a folder: {above} is none")
+
+    def read_only(self) -> str | None:
+        """Say in a sentence why the user cannot write to the store; None where nothing is amiss."""
+        if (place := unwritable(self.root)) is None:
+            return None
+        cure = "FORGET_CACHE" if self.remote else "FORGET_STORE"
+        return (
+            f"the store {self.root} cannot be written, {place} may only be read: "
+            f"set {cure} to a folder of yours"
+        )
 
     def fetch_file(self, name: str) -> Path:
         """Return the path of a file, fetched unless it is here; it may not exist."""

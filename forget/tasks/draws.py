@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from forget import tasks
+from forget.settings.parts import Probe
 from forget.settings.trial import Trial
 from forget.tasks.task import Example
 
@@ -84,6 +85,53 @@ def take(
     near = load(draw.task, draw.split, **asked)
     kept = [example for example in near if not example.source or example.source in trained]
     return tuple(kept[: draw.n])
+
+
+def probe_parts(
+    settings: Probe, train: Sequence[Example], validate: Sequence[Example]
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return the examples that probes are fit on, and those that their penalty is chosen by.
+
+    A task without a validation split lends a fifth of its training examples for the latter.
+    """
+    train = train[: settings.examples]
+    if validate:
+        return train, validate
+    cut = len(train) - max(1, len(train) // 5)
+    return train[:cut], train[cut:]
+
+
+def too_few_to_probe(
+    task: str, settings: Probe, train: Sequence[Example], validate: Sequence[Example]
+) -> str | None:
+    """Say why no probe can be fit; return None where one can, or where none is asked for.
+
+    Each part needs right and wrong answers. Every question has both, but a control deals its labels
+    out anew, and of one question with two options both answers get the same.
+
+    Args:
+        task: whose examples they are.
+        settings: how many examples the probes take.
+        train: what they would be fit on.
+        validate: what their penalty would be chosen by, if the task has a validation split.
+    """
+    if not settings.examples:
+        return None
+    parts = probe_parts(settings, train, validate)
+    least = 3 if settings.control else 1
+    if min(map(_answers, parts)) >= least:
+        return None
+    fit_on, choose_by = map(len, parts)
+    lent = "" if validate else " (a fifth of the training examples)"
+    return (
+        f'task "{task}": too few examples for probes, {fit_on} to fit them on and '
+        f"{choose_by}{lent} to choose their penalty by, "
+        f"where each takes {2 if settings.control else 1} at least"
+    )
+
+
+def _answers(examples: Sequence[Example]) -> int:
+    return sum(len(example.options) for example in examples)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+from sqlalchemy.exc import SQLAlchemyError
 
 from forget.errors import BadInput
 from forget.redaction import without_secrets
@@ -36,6 +37,8 @@ with _without_telemetry():
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
+    from forget.tracking import database
+
 BATCH = 1000
 """Metrics a request: MLflow's limit."""
 MANNERS = {
@@ -61,6 +64,10 @@ class Unreachable(BadInput):
     """The tracking server does not answer, or refuses the user."""
 
 
+class Unusable(Unreachable):
+    """The database of runs has to be mended first: to try again later does not help."""
+
+
 def tracking_uri() -> str:
     """Return $MLFLOW_TRACKING_URI, or that of the SQLite file mlflow.db in this directory.
 
@@ -72,9 +79,15 @@ def tracking_uri() -> str:
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client of the server, after teaching MLflow its MANNERS."""
+    """Return a client of the server, after teaching MLflow its MANNERS.
+
+    Raises:
+        Unreachable: a database that cannot be opened.
+    """
     _teach_manners()
-    return MlflowClient(uri)
+    with reaching(uri):
+        database.prepare(uri)
+        return MlflowClient(uri)
 
 
 def _teach_manners() -> None:
@@ -120,11 +133,19 @@ def reaching(uri: str) -> Iterator[None]:
     """Raise Unreachable for what a server that is away makes of a request.
 
     The error of a request that was our own mistake is raised as it is.
+
+    Raises:
+        Unusable: a database that has to be mended first.
     """
     try:
         yield
-    except (MlflowException, requests.RequestException) as error:
-        if getattr(error, "error_code", None) in OUR_MISTAKES:
+    except (MlflowException, requests.RequestException, *database.ERRORS) as error:
+        if found := database.trouble(error):
+            raise (Unreachable if found.passes else Unusable)(
+                f"{without_secrets(uri)}: {found.why}"
+            ) from error
+        away = (MlflowException, requests.RequestException, SQLAlchemyError)
+        if getattr(error, "error_code", None) in OUR_MISTAKES or not isinstance(error, away):
             raise
         reason = without_secrets(str(error).partition("\n")[0])[:300]
         raise Unreachable(

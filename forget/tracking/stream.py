@@ -20,7 +20,7 @@ from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.journal import FILE, Ended, Journal, Started, alone
 from forget.storage.store import Store
-from forget.tracking.connection import BATCH, Unreachable, reaching
+from forget.tracking.connection import BATCH, Unreachable, Unusable, reaching
 from forget.tracking.provenance import environment
 from forget.tracking.publishing import close, curves, publish
 from forget.tracking.study import Study, child, connected
@@ -127,6 +127,8 @@ class _Stream(threading.Thread):
                         del self._pending[: len(batch)]
             except Unreachable as error:
                 self._warn(error)
+                # A database that has to be mended first is not asked again.
+                done = done or isinstance(error, Unusable)
             self._done.wait(FLUSH_SECONDS)
         if monitor:
             monitor.finish()

@@ -23,6 +23,7 @@ from forget.storage.store import Store
 from forget.tracking.connection import (
     BATCH,
     Unreachable,
+    Unusable,
     artifacts,
     connect,
     reaching,
@@ -67,12 +68,15 @@ def open_study(expansion: Expansion, spec_text: str) -> Study:
 
     Raises:
         BadInput: the experiment was deleted.
+        Unusable: the database has to be mended first.
     """
     study = Study(tracking_uri(), expansion.sweep, spec_text, dict(expansion.fingerprints))
     try:
         with reaching(study.uri):
             study = connected(study)
             study.client.update_run(study.run_id, status="RUNNING")
+    except Unusable:
+        raise
     except Unreachable as error:
         log.warning("%s; the trials' journals keep everything until `forget sync`", error)
     return study

@@ -31,6 +31,12 @@ COMMANDS = (
 )
 """Commands in the order of the help; each is called what its function is."""
 
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Error numbers of a file that the user may not open, make or write."""
+
+OURS = "change its permissions, or use a folder of your own"
+"""The cure."""
+
 CLUSTER = (clusters.deploy, clusters.sweep, clusters.ui, clusters.undeploy)
 """Commands of `forget cluster`."""
 
@@ -69,9 +75,11 @@ def main() -> None:
         from forget.redaction import without_secrets
 
         code, text = 2, f"forget: {error}"
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            code, place = 1, f": {error.filename}" if error.filename else ""
-            text = f"forget: {error.strerror}{place}; make room, and the same command goes on"
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, *FORBIDDEN):
+            full = error.errno == errno.ENOSPC
+            code, cure = (1, "make room, and the same command goes on") if full else (2, OURS)
+            place = f": {error.filename}" if error.filename else ""
+            text = f"forget: {error.strerror}{place}; {cure}"
         elif not isinstance(error, BadInput):
             code, text = 1, traceback.format_exc()
         # A sentence stays one line, whatever it quotes.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from forget.errors import BadInput
 from forget.settings.reading import read_sweep, spec_path
 from forget.settings.sweep import Sweep
 from pipelines import INTERRUPTED
@@ -89,7 +90,7 @@ def report(spec: Spec) -> None:
     """Write the report over what has finished of a sweep."""
     study = read_sweep(spec)
     from forget.storage.store import Store
-    from pipelines.sweep import write_report
+    from pipelines.reports import write_report
 
     console.print(f"report: {write_report(study, Store(study.store)).page}", markup=False)
 
@@ -102,8 +103,11 @@ def compare(first: Experiment, second: Experiment) -> None:
     from forget.analyses.compare import compare as differences
     from forget.report.compare import folder_name, write
     from forget.report.section import show
+    from pipelines import reports
 
     names = _experiment(first), _experiment(second)
+    if why := reports.no_place(folder := folder_name(*names)):
+        raise BadInput(why)
     studies = [_fetch(name) for name in names]
     found = differences(*studies)
     for letter, name, study in zip("AB", names, studies, strict=True):
@@ -142,7 +146,7 @@ def compare(first: Experiment, second: Experiment) -> None:
         )
     if (more := len(found.unmatched) - UNMATCHED) > 0:
         console.print(f"{more} more cells without a partner: unmatched.csv")
-    for path in write(found, *names, Path("report") / folder_name(*names)):
+    for path in write(found, *names, reports.FOLDER / folder):
         console.print(str(path), markup=False, soft_wrap=True)
 
 

@@ -43,6 +43,7 @@ def trial(
     from forget.models.devices import refuse_ranks
     from forget.models.kernels import keep_memory, keep_to_cores
     from forget.preflight import identify
+    from forget.storage.finished import Trials
     from forget.storage.store import Store
     from forget.trial import run_trial
     from pipelines.progress import Progress, label
@@ -53,7 +54,10 @@ def trial(
         _speak(wanted, checkpoint_minutes, shard)
         return
     refuse_ranks()
-    id = identify(wanted, Store()).trial
+    store = Store()
+    id = identify(wanted, store).trial
+    if (why := store.read_only()) and not Trials(store).done([id]):
+        raise BadInput(why)
     with Progress(1, console=console) as progress:
         progress.started(id, label(wanted))
         try:
@@ -62,6 +66,8 @@ def trial(
             )
         except FloatingPointError as error:
             raise BadInput(f"{file}: {error}") from None
+    if outcome.lacks_probes:
+        console.print("no probes: too few examples")
     names = sorted(outcome.measures)
     print_table(
         ("measure", "value [95 % interval]"),
@@ -135,6 +141,8 @@ def probe(
     if not examples:
         raise BadInput("--examples 0 leaves nothing to probe; give 1 or more")
     preflight.check(like)
+    # Too few examples are refused before a model is fetched and loaded.
+    probes.drawn(task, settings, like)
     if model.startswith(("models:/", "forgotten-")):
         loaded = tracking.load_forgotten(model)
     else:

@@ -1,11 +1,12 @@
-"""Commands over a sweep: run it, report it, send it to the tracking server."""
+"""Commands over a sweep: run it, send it to the tracking server."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,13 +14,14 @@ from filelock import FileLock, Timeout
 from forget import report, tracking
 from forget.errors import BadInput
 from forget.planning import plan
-from forget.preflight import Expansion, decide, expand, remembered
+from forget.planning.standing import finished, finished_ids, standings
+from forget.preflight import decide, expand, remembered
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Precision
 from forget.storage.finished import Trials
 from forget.storage.store import Store
-from pipelines.jobs import finished, finished_ids, jobs
+from pipelines import reports
 from pipelines.progress import label
 from pipelines.sweep.driver import Driver, Failure
 from pipelines.sweep.nodes import Slots, precision, slots
@@ -48,11 +50,17 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
 
     Raises:
         BadInput: a trial that cannot run, resources that no node has, a disk too small, no cluster
-            at the address.
+            at the address, a place that cannot be written.
     """
     store = Store(sweep.store)
     expansion = expand(sweep, store, _precision(sweep, store, address))
     planned = plan.check(expansion, store)
+    if (why := store.read_only() or reports.no_place(sweep.name)) and planned.todo:
+        raise BadInput(why)
+    if why:
+        # Another user's study, perhaps: what has finished of it can be read all the same.
+        logging.getLogger(__name__).warning("%s; nothing is left to run, nor written now", why)
+        return SweepResult(finished(standings(expansion, store), store), (), False, None)
     none = nullcontext(Slots(sweep.resources, 0))
     room = slots(sweep.resources, address, planned.memory) if planned.todo else none
     # Whatever is refused is refused before anything is written or logged.
@@ -66,11 +74,13 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
         try:
             if driver.total:
                 driver.run(study, held)
-            outcomes = finished(expansion, store)
+            found = standings(expansion, store)
+            outcomes = finished(found, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
             if outcomes and not driver.interrupted:
-                written = _written(expansion, store, outcomes, driver.failures)
+                reasons = [f"{label(one.trial, sweep)}: {one.reason}" for one in driver.failures]
+                written = reports.write(sweep, found, store, outcomes, reasons)
             status = _status(driver)
             page = written.page if written else None
             return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
@@ -102,47 +112,22 @@ def _status(driver: Driver) -> str:
     return "FAILED" if driver.failures else "FINISHED"
 
 
-def write_report(sweep: Sweep, store: Store) -> report.Report:
-    """Write the report over what has finished, in report/<sweep's name>/.
-
-    Raises:
-        BadInput: nothing has.
-    """
-    expansion = expand(sweep, store)
-    outcomes = finished(expansion, store)
-    if not outcomes:
-        raise BadInput(
-            f'no trial of sweep "{sweep.name}" has finished in {store.where}; '
-            "run it first with: forget sweep"
-        )
-    return _written(expansion, store, outcomes)
-
-
-def _written(
-    expansion: Expansion,
-    store: Store,
-    outcomes: Sequence[Outcome],
-    failures: Sequence[Failure] = (),
-) -> report.Report:
-    sweep = expansion.sweep
-    reasons = [f"{label(failure.trial, sweep)}: {failure.reason}" for failure in failures]
-    frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
-    folder = Path("report") / sweep.name
-    return report.write(sweep, expansion.trials, outcomes, frames, folder, failures=reasons)
-
-
 def send(sweep: Sweep, spec_text: str, store: Store) -> int:
     """Send the tracking server what it lacks of the sweep; return how many trials that were.
 
     Raises:
         Unreachable: the server is away.
+        BadInput: the store may only be read; what was sent is noted there.
     """
+    if why := store.read_only():
+        raise BadInput(why)
     expansion = expand(sweep, store)
     study = tracking.open_study(expansion, spec_text)
-    ids = finished_ids(expansion, store)
+    found = standings(expansion, store)
+    ids = list(chain.from_iterable(one.done for one in found))
     sent = tracking.sync(study, store, ids)
-    left, _ = jobs(expansion, store)
-    tracking.close_study(study, "KILLED" if left else "FINISHED", {"trials/finished": len(ids)})
+    status = "KILLED" if any(one.left for one in found) else "FINISHED"
+    tracking.close_study(study, status, {"trials/finished": len(ids)})
     return sent
 
 

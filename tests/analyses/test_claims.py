@@ -218,7 +218,9 @@ def test_one_unlearned_task_says_nothing() -> None:
 def test_the_findings_page_says_so(tmp_path: Path) -> None:
     whole = planted(n=100)
     sweep = sweep_of(*TASKS)
-    written = report.write(sweep, sweep.trials(), whole.outcomes, whole.frames, tmp_path)
+    written = report.write(
+        sweep, dict.fromkeys(sweep.trials(), 0), whole.outcomes, whole.frames, tmp_path
+    )
     assert {written.verdicts[claim] for claim in HOLD} == {"holds"}
     page = html.unescape(written.page.read_text(encoding="utf-8"))
     first = page[page.index('id="findings"') : page.index('id="run"')]

@@ -11,12 +11,12 @@ import pytest
 
 from benchmarks.growth import Curve, Growth, exponent, measure, plot, sizes
 from benchmarks.storage import stores
+from forget.planning.standing import finished, standings
 from forget.preflight import expand
 from forget.results.files import read_rows, write_rows
 from forget.settings.reading import read_sweep
 from forget.storage.finished import Trials
 from forget.storage.store import Store
-from pipelines.jobs import finished
 
 
 def growth_of(what: str, folder: Path, *values: int) -> Growth:
@@ -33,7 +33,8 @@ def test_the_exponent_is_that_of_the_power() -> None:
 def test_a_store_that_was_made_up_reads_as_one_that_trials_left(tmp_path: Path) -> None:
     sweep = stores.finish(stores.spec(tmp_path, stores.A_SEED))
     store = Store(sweep.store)
-    outcomes = finished(expand(read_sweep(tmp_path / f"growth-{stores.A_SEED}.toml")), store)
+    expansion = expand(read_sweep(tmp_path / f"growth-{stores.A_SEED}.toml"))
+    outcomes = finished(standings(expansion, store), store)
     assert len(outcomes) == stores.A_SEED == 200
     first, *_, last = outcomes
     rows = Trials(store).rows(first.id)

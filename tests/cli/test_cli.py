@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Forget
+from conftest import Forget, Unprivileged
 
+from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 
 SPEC = """
@@ -109,6 +110,10 @@ def test_a_missing_wheel_is_named_with_its_cure(
         (["probe", "tiny", "--task", "wrld"], 'no task is named "wrld"; did you mean "world"?'),
         (["probe", "tyni", "--task", "world"], 'no model is named "tyni"'),
         (
+            ["probe", "tiny", "--task", "world", "--examples", "1"],
+            'task "world": too few examples for probes, 1 to fit them on and 1 to choose',
+        ),
+        (
             ["probe", "models:/forgotten-tiny-world@strongest", "--task", "world"],
             "none is registered yet",
         ),
@@ -127,6 +132,30 @@ def test_every_command_refuses_in_one_sentence(
     assert code == 2
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_a_file_of_another_user_costs_one_sentence(
+    forget: Forget, quick: Trial, tmp_path: Path, unprivileged: Unprivileged
+) -> None:
+    (tmp_path / "model").mkdir()
+    closed = overlay(quick, {"model": str(tmp_path / "model")})
+    (tmp_path / "model.json").write_text(closed.model_dump_json())
+    (tmp_path / "model").chmod(0)
+    code, _, error = unprivileged(lambda: forget("trial", "model.json"))
+    assert code == 2
+    assert error.startswith(f"forget: Permission denied: {tmp_path}/model")
+    assert error.endswith("; change its permissions, or use a folder of your own\n")
+
+
+def test_a_trial_needs_a_store_to_write_to(
+    forget: Forget, quick: Trial, tmp_path: Path, unprivileged: Unprivileged
+) -> None:
+    (tmp_path / "trial.json").write_text(quick.model_dump_json())
+    tmp_path.chmod(0o555)
+    code, _, error = unprivileged(lambda: forget("trial", "trial.json"))
+    assert code == 2
+    assert "the store" in error
+    assert "set FORGET_STORE to a folder of yours" in error
 
 
 def test_a_word_that_is_no_command_is_refused(forget: Forget) -> None:

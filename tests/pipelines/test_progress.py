@@ -54,6 +54,18 @@ def test_without_a_terminal_each_change_is_a_line(
     assert lines[4] == "failed   vowels lr=2: the loss is nan [2/3, about 0:00:50 left]"
 
 
+def test_probes_that_were_left_out_are_missed(finished: tuple[Store, Outcome]) -> None:
+    out, console = shown(terminal=False)
+    with Progress(2, console=console) as live:
+        for id, probes in (("a", finished[1].probes), ("b", ())):
+            live.started(id, id)
+            live.finished(id, finished[1].model_copy(update={"probes": probes}))
+    assert ["no probes: too few" in line for line in out.getvalue().splitlines()[1::2]] == [
+        False,
+        True,
+    ]
+
+
 def test_a_trial_of_flipped_labels_has_its_own_ratio(finished: tuple[Store, Outcome]) -> None:
     _, outcome = finished
     ratios = {

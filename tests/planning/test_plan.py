@@ -10,10 +10,11 @@ from conftest import write_task
 from forget.errors import BadInput
 from forget.models.sources import parameters
 from forget.planning.cost import ADAM, CHARACTERS_A_TOKEN, cost
-from forget.planning.plan import check, left, plan
+from forget.planning.plan import check, plan
+from forget.planning.standing import standings
 from forget.preflight import expand, identify
 from forget.results.outcome import Outcome
-from forget.settings.sweep import Resources, Search, Sweep, overlay
+from forget.settings.sweep import Resources, Sweep, overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import fingerprint, hub, load
@@ -110,15 +111,6 @@ def test_what_is_done_costs_nothing(quick: Trial, finished: tuple[Store, Outcome
     done = plan(expand(sweep_of(quick)), store)
     assert (done.todo, done.seconds, done.disk) == (0, 0, 0)
     assert dict(done.rows())["trials"] == "0 to run, 1 done"
-
-
-def test_a_search_counts_proposals(quick: Trial, finished: tuple[Store, Outcome]) -> None:
-    store, _ = finished
-    search = Search.model_validate(
-        {"trials": 5, "settings": {"forget.lr": {"low": 1e-5, "high": 0.5}}}
-    )
-    found = plan(expand(sweep_of(quick).model_copy(update={"search": search})), store)
-    assert (found.done, found.todo, found.learned_done) == (1, 4, 1)
 
 
 def test_the_papers_tasks_and_model_need_no_network(tmp_path: Path) -> None:
@@ -254,4 +246,5 @@ def test_a_sweep_is_expanded_with_identities_and_fingerprints(quick: Trial, tmp_
         task: fingerprint([task], quick.folders) for task in ("vowels", "upper")
     }
     assert list(found.distinct) == list(found.identities[:2])
-    assert list(left(found, Store(tmp_path))) == list(found.distinct)
+    standing = standings(found, Store(tmp_path))
+    assert [one.identity for one in standing] == list(found.distinct)

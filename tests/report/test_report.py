@@ -32,7 +32,7 @@ from forget.results import files
 from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
-from forget.settings.sweep import Sweep, overlay
+from forget.settings.sweep import Sweep
 
 
 class Page(HTMLParser):
@@ -68,9 +68,10 @@ def written(
     folder: Path,
     failures: Sequence[str] = (),
 ) -> report.Report:
+    done = {outcome.trial.id("") for outcome in outcomes}
     return report.write(
         sweep,
-        sweep.trials(),
+        {trial: int(trial.id("") not in done) for trial in sweep.trials()},
         outcomes,
         {id: files.frame(found) for id, found in rows.items()},
         folder,
@@ -293,22 +294,22 @@ def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
     assert "every planned trial finished" not in page.text
 
 
+def test_probes_that_were_left_out_are_missed() -> None:
+    outcomes, _ = finish(sweep_of("a", "b"), dict.fromkeys("ab", LOSES), n=20, layers=2)
+    assert tables.facts(0, outcomes)["Probes"] == "2 layers, at most 400 examples"
+    short = outcomes[1].model_copy(update={"probes": ()})
+    assert tables.facts(0, [outcomes[0], short])["Probes"].endswith(
+        "; left out for want of examples: b"
+    )
+    assert tables.facts(0, [short])["Probes"] == "left out for want of examples: b"
+
+
 def test_trials_of_a_search_are_counted_by_cell() -> None:
-    search = {"trials": 2, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-3, "log": True}}}
+    search = {"trials": 3, "settings": {"forget.lr": {"low": 1e-5, "high": 1e-3, "log": True}}}
     sweep = Sweep(name="s", base={"model": "tiny"}, axes={"task": ["a", "b"]}, search=search)
-    found = [overlay(sweep.trials()[0], {"forget.lr": rate}) for rate in (2e-5, 3e-4)] + [
-        sweep.trials()[1]
+    assert tables.missing(sweep, dict(zip(sweep.trials(), (0, 2), strict=True))) == [
+        "task b, model tiny: 1 of 3 finished"
     ]
-    outcomes = [finished(trial, {"a": LOSES, "b": LOSES}, n=20)[0] for trial in found]
-    assert tables.missing(sweep, sweep.trials(), outcomes) == [
-        "task b, model tiny: 1 of 2 finished"
-    ]
-
-
-def test_what_changes_no_number_makes_no_trial_missing() -> None:
-    sweep = sweep_of("a", save=[False])
-    outcomes, _ = finish(sweep_of("a", save=[True]), {"a": LOSES}, n=20)
-    assert tables.missing(sweep, sweep.trials(), outcomes) == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -434,5 +435,5 @@ def test_a_hundred_trials_of_ten_thousand_rows_take_less_than_a_minute(tmp_path:
     # The processor's time, since others may use the machine.
     began = time.process_time()
     frames = {id: files.read_frame(tmp_path / f"{id}.parquet") for id in rows}
-    report.write(sweep, sweep.trials(), outcomes, frames, tmp_path)
+    report.write(sweep, dict.fromkeys(sweep.trials(), 0), outcomes, frames, tmp_path)
     assert time.process_time() - began < 60

@@ -33,7 +33,9 @@ def test_one_entry_reaches_every_place(tmp_path: Path, monkeypatch: pytest.Monke
     assert others[0].measures["forgotten/a/test/likely"].value == 1
 
     frames = {id: files.frame(found) for id, found in rows.items()}
-    page = report.write(sweep, sweep.trials(), outcomes, frames, tmp_path).page.read_text()
+    page = report.write(
+        sweep, dict.fromkeys(sweep.trials(), 0), outcomes, frames, tmp_path
+    ).page.read_text()
     assert "<th>Options likely learned</th><th>forgotten</th></tr>" in page
     with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
         values = [line["value"] for line in csv.DictReader(file) if line["measure"] == "likely"]

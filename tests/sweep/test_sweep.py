@@ -20,6 +20,7 @@ import psutil
 import pytest
 import ray
 import torch
+from conftest import Unprivileged
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -33,19 +34,22 @@ from forget.errors import BadInput
 from forget.events import Event, Step
 from forget.models.language_model import save, tiny
 from forget.models.loading import load
+from forget.planning.plan import plan
+from forget.planning.standing import standings
 from forget.preflight import expand, identify
 from forget.results.metrics import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Resources, Search, Sweep, overlay
 from forget.settings.trial import Trial
-from forget.storage.finished import Trials
+from forget.storage.finished import MEASURES, Trials
 from forget.storage.store import Store
 from forget.tasks.task import Task
 from forget.tracking import tracking_uri
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
 from pipelines.progress import Progress
-from pipelines.sweep import commands, nodes, queue, run
+from pipelines.reports import write_report
+from pipelines.sweep import SweepResult, commands, nodes, queue, run, send
 from pipelines.sweep import driver as driving
 from pipelines.sweep.driver import Actors, Driver
 from pipelines.sweep.worker import Slot
@@ -266,6 +270,65 @@ def test_resources_that_no_node_has_are_refused(
     with pytest.raises(BadInput, match=r"takes 4096 CPU, which no node has"):
         run(sweep_of(quick, Resources(cpus=2048, workers=2), seed=[7]), "")
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_first_trial(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unprivileged: Unprivileged
+) -> None:
+    """The store and the database may lie elsewhere; the report goes to the working directory."""
+    (tmp_path / "work").mkdir(mode=0o555)
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("FORGET_STORE", str(tmp_path / "store"))
+
+    def visit() -> str:
+        with pytest.raises(BadInput) as refused:
+            run(sweep_of(quick, seed=[7]), "")
+        return str(refused.value)
+
+    assert f"{tmp_path / 'work'} cannot be written, where the report goes" in unprivileged(visit)
+    assert not (tmp_path / "store").exists()
+
+
+def test_another_users_finished_study_is_read_but_not_written(
+    quick: Trial,
+    finished: tuple[Store, Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unprivileged: Unprivileged,
+    undrawn: None,
+) -> None:
+    theirs, own = tmp_path / "theirs", tmp_path / "own"
+    own.mkdir()
+    shutil.copytree(finished[0].root, theirs / ".forget")
+    # Measures by other code, which would be replaced if they could.
+    for path in theirs.rglob(MEASURES):
+        path.write_text("{}")
+    for path in (theirs, *theirs.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = {path: path.stat().st_mtime_ns for path in theirs.rglob("*")}
+    monkeypatch.delenv("FORGET_STORE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sweep = sweep_of(quick)
+
+    def visit() -> tuple[SweepResult, list[str], Path]:
+        os.chdir(theirs)
+        seen, said = run(sweep, ""), []
+        for act in (lambda: write_report(sweep, Store()), lambda: send(sweep, "", Store())):
+            with pytest.raises(BadInput) as refused:
+                act()
+            said.append(str(refused.value))
+        os.chdir(own)
+        return seen, said, write_report(sweep, Store(theirs / ".forget")).page
+
+    seen, said, page = unprivileged(visit)
+    assert seen.outcomes == (finished[1],)
+    assert not seen.report
+    assert [text.partition(": ")[2] for text in said] == [
+        "run the command in a folder of yours",
+        "set FORGET_STORE to a folder of yours",
+    ]
+    assert (own / page).is_file()
+    assert {path: path.stat().st_mtime_ns for path in theirs.rglob("*")} == before
 
 
 def test_a_sweep_waits_for_another_process_that_runs_it(
@@ -636,6 +699,11 @@ SEARCH = Search.model_validate(
 )
 
 
+def cell_of(trial: Trial, store: Store, search: Search = SEARCH, sweep: str = "study") -> Cell:
+    (standing,) = standings(expand(sweep_of(trial).model_copy(update={"search": search})), store)
+    return Cell(sweep, standing, search, store)
+
+
 def finish(store: Store, outcome: Outcome, trial: Trial) -> Outcome:
     """Record the outcome as the trial's."""
     mine = outcome.model_copy(update={"trial": trial, "id": identify(trial).trial})
@@ -648,7 +716,7 @@ def test_a_search_goes_on_where_it_was_killed(
 ) -> None:
     _, outcome = finished
     store = Store(tmp_path)
-    cell = Cell(quick, identify(quick), SEARCH, store)
+    cell = cell_of(quick, store)
     done, told_late, lost = cell.ask(), cell.ask(), cell.ask()
     rates = {job.trial.forget.lr for job in (done, told_late, lost)}
     assert len(rates) == 3
@@ -656,27 +724,63 @@ def test_a_search_goes_on_where_it_was_killed(
     done.ended(finish(store, outcome, done.trial))
     finish(store, outcome, told_late.trial)
     # A report meanwhile only looks.
-    assert Cell(quick, identify(quick), SEARCH, store).ids() == [done.id, told_late.id]
+    assert set(cell_of(quick, store).done) == {done.id, told_late.id}
     assert [trial.state.name for trial in cell.study.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
 
-    resumed = Cell(quick, identify(quick), SEARCH, store)
-    assert resumed.ids() == [done.id, told_late.id]
+    resumed = cell_of(quick, store)
     assert resumed.left == 2
     again, fresh = resumed.ask(), resumed.ask()
     assert again.trial == lost.trial
     assert fresh.trial.forget.lr not in rates
     for job in (again, fresh):
         job.ended(finish(store, outcome, job.trial))
-    assert Cell(quick, identify(quick), SEARCH, store).left == 0
-    more = SEARCH.model_copy(update={"trials": 6})
-    assert Cell(quick, identify(quick), more, store).left == 2
+    assert cell_of(quick, store).left == 0
+    assert cell_of(quick, store, SEARCH.model_copy(update={"trials": 6})).left == 2
+
+
+def test_a_search_hears_of_trials_that_another_one_proposed(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    """Its bounds may have moved since, or its scale, of which Optuna takes one a study."""
+    _, outcome = finished
+    store = Store(tmp_path)
+    before = cell_of(quick, store)
+    rates = []
+    for _ in range(2):
+        job = before.ask()
+        job.ended(finish(store, outcome, job.trial))
+        rates.append(job.trial.forget.lr)
+    settings = {"forget.lr": {"low": 1e-6, "high": 0.1}, "forget.clip": {"low": 0.5, "high": 2}}
+    now = Search.model_validate({"trials": 4, "settings": settings})
+    cell = cell_of(quick, store, now)
+    assert cell.left == 2
+    cell.ask().ended(None)
+    heard = [trial for trial in cell.study.trials if trial.user_attrs["id"] in cell.done]
+    assert {trial.params["forget.lr"] for trial in heard} == set(rates)
+    assert {trial.params["forget.clip"] for trial in heard} == {quick.forget.clip}
+    # Once each, however often the study is opened.
+    cell_of(quick, store, now).ask()
+    assert len(cell.study.trials) == 4
+
+
+def test_two_sweeps_may_search_the_same_at_once(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    one, other = (cell_of(quick, store, sweep=name) for name in ("one", "other"))
+    jobs = [one.ask(), other.ask()]
+    # Neither closes what the other has open, nor proposes the same.
+    assert len({job.id for job in jobs}) == 2
+    for job in jobs:
+        job.ended(finish(store, finished[1], job.trial))
+    assert {trial.state.name for trial in one.study.trials} == {"COMPLETE"}
 
 
 def test_a_search_weighs_forgetting_against_the_other_tasks(
     quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
 ) -> None:
     _, outcome = finished
-    cell = Cell(quick, identify(quick), SEARCH, Store(tmp_path))
+    cell = cell_of(quick, Store(tmp_path))
 
     def objectives(own: float | None, other: float | None) -> list[float] | None:
         ratios = {
@@ -691,8 +795,7 @@ def test_a_search_weighs_forgetting_against_the_other_tasks(
     # Nothing was learned, so nothing can be said of forgetting it.
     assert objectives(None, 0.2) is None
     assert objectives(0.9, None) is None
-    trial = overlay(quick, {"evaluate_on": []})
-    alone = Cell(trial, identify(trial), SEARCH, Store(tmp_path))
+    alone = cell_of(overlay(quick, {"evaluate_on": []}), Store(tmp_path))
     assert alone.study.directions[0].name == "MAXIMIZE"
     assert len(alone.study.directions) == 1
 
@@ -705,3 +808,11 @@ def test_a_search_runs_its_trials(quick: Trial, here: Store, cluster: None) -> N
     assert len({outcome.trial.forget.lr for outcome in result.outcomes}) == 2
     assert jobs(expand(sweep), here)[0] == 0
     assert run(sweep, "").outcomes == result.outcomes
+    # Other bounds, within which what has finished does not lie: as many as the plan says run.
+    moved = Search.model_validate(
+        {"trials": 1, "settings": {"forget.lr": {"low": 0.02, "high": 0.03}}}
+    )
+    other = sweep.model_copy(update={"search": moved})
+    assert plan(expand(other), here).todo == 1
+    (outcome,) = run(other, "").outcomes
+    assert 0.02 <= outcome.trial.forget.lr <= 0.03

@@ -1,14 +1,16 @@
 """Draws: what a trial takes of each split is said once, and gathered as it is said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from forget import tasks
 from forget.errors import BadInput
+from forget.settings.parts import Probe
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
-from forget.tasks.draws import SCORED, draws, gather, take
+from forget.tasks.draws import SCORED, draws, gather, probe_parts, take, too_few_to_probe
 from forget.tasks.task import Record, binarise
 
 
@@ -88,3 +90,43 @@ def test_a_paraphrase_draws_as_its_source() -> None:
         binarise(near, "t", "near", seed).choices for seed in range(20)
     ]
     assert len({one.choices for one in drawn}) > 10
+
+
+@pytest.mark.parametrize(
+    ("train", "validate", "fields", "words"),
+    [
+        (10, 0, {}, None),
+        (9, 0, {}, "8 to fit them on and 1 (a fifth of the training examples) to choose"),
+        (1, 0, {}, "0 to fit them on and 1 (a fifth of the training examples) to choose"),
+        (40, 0, {"examples": 9}, "8 to fit them on and 1"),
+        (40, 1, {}, "40 to fit them on and 1 to choose their penalty by, where each takes 2"),
+        (1, 20, {}, "1 to fit them on and 20 to choose"),
+        (2, 2, {}, None),
+        # Without controls, whose labels are dealt out anew, one of each has right and wrong.
+        (2, 0, {"control": False}, None),
+        (1, 0, {"control": False}, "where each takes 1 at least"),
+        (1, 1, {"control": False}, None),
+        # None is asked for.
+        (1, 1, {"examples": 0}, None),
+    ],
+)
+def test_too_few_examples_for_probes_are_counted(
+    quick: Trial, train: int, validate: int, fields: dict[str, object], words: str | None
+) -> None:
+    examples = gather(quick).learn
+    why = too_few_to_probe("vowels", Probe(**fields), examples[:train], examples[:validate])
+    assert (why is None) == (words is None)
+    assert (words or "") in (why or "")
+
+
+def test_one_question_with_more_options_is_enough_for_a_control(quick: Trial) -> None:
+    """A control calls one of its two wrong answers right."""
+    example = replace(gather(quick).learn[0], options=("a", "b", "c"))
+    assert too_few_to_probe("vowels", Probe(), [example] * 2, []) is None
+
+
+def test_a_task_without_validation_lends_a_fifth(quick: Trial) -> None:
+    learn = gather(quick).learn
+    assert list(map(len, probe_parts(Probe(), learn[:20], ()))) == [16, 4]
+    assert list(map(len, probe_parts(Probe(examples=10), learn[:20], ()))) == [8, 2]
+    assert list(map(len, probe_parts(Probe(examples=10), learn[:20], learn[:15]))) == [10, 15]
