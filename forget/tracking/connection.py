@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import requests
 
 from forget.errors import BadInput
 from forget.redaction import without_secrets
+from forget.settings import addresses
 
 
 @contextmanager
@@ -62,19 +62,20 @@ class Unreachable(BadInput):
 
 
 def tracking_uri() -> str:
-    """Return $MLFLOW_TRACKING_URI, or that of the SQLite file mlflow.db in this directory.
+    """Return the address of the tracking server (forget.settings.addresses).
 
-    The path of a file is absolute, since workers run elsewhere.
+    Raises:
+        BadInput: the environment gives one that no server has.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path = uri.removeprefix("sqlite:///")
-    return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
+    addresses.check()
+    return addresses.tracking()
 
 
 def connect(uri: str) -> MlflowClient:
     """Return a client of the server, after teaching MLflow its MANNERS."""
     _teach_manners()
-    return MlflowClient(uri)
+    # By itself it would look for the registry of models elsewhere.
+    return MlflowClient(uri, uri)
 
 
 def _teach_manners() -> None:
@@ -111,8 +112,8 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
 
 def artifacts(uri: str) -> str | None:
     """Return the folder for files beside a SQLite database; None where the server has its own."""
-    path = uri.removeprefix("sqlite:///")
-    return None if path == uri else (Path(path).parent / "mlartifacts").as_uri()
+    file = addresses.database(uri)
+    return (file.parent / "mlartifacts").as_uri() if file else None
 
 
 @contextmanager
