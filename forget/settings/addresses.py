@@ -73,8 +73,13 @@ def ray(environment: Mapping[str, str] = os.environ) -> str | None:
     return None if address in ("", "local") else address
 
 
-def store(where: str) -> str:
+def store(where: str, beside: Path | None = None, named: str = "") -> str:
     """Return a store's absolute folder, or its URL.
+
+    Args:
+        where: as it is written.
+        beside: the folder to which a relative path belongs; by default the working directory.
+        named: where it is written, for messages.
 
     Raises:
         BadInput: a URL that is misspelt, or of a place that cannot be written to.
@@ -84,23 +89,25 @@ def store(where: str) -> str:
     if separator and scheme.lower() in SHARED:
         if not rest.strip("/"):
             raise BadInput(
-                f"the store {shown(where)} names no place; give e.g. s3://bucket/studies"
+                f"{named}the store {shown(where)} names no place; give e.g. s3://bucket/studies"
             )
         if scheme.lower() == "file" and not rest.startswith("/"):
             guess = f"file://{Path(rest).absolute()}"
-            raise BadInput(f'the store {shown(where)} is no absolute path; did you mean "{guess}"?')
+            raise BadInput(
+                f'{named}the store {shown(where)} is no absolute path; did you mean "{guess}"?'
+            )
         return where
     if separator:
         known = nearest(scheme, SHARED)
         raise BadInput(
-            f"the store {_quoted(where)} has a scheme that cannot hold one: give a folder, or a "
-            f"URL such as s3://bucket/studies{known}"
+            f"{named}the store {_quoted(where)} has a scheme that cannot hold one: "
+            f"give a folder, or a URL such as s3://bucket/studies{known}"
         )
     if found := re.match(rf"({'|'.join(SHARED)}):/*(?=[^/])", where, re.IGNORECASE):
         slashes = ":///" if found[1].lower() == "file" else "://"
         guess = f"{found[1].lower()}{slashes}{where[found.end() :]}"
-        raise BadInput(f'the store {shown(where)} is no folder; did you mean "{guess}"?')
-    return str(folder(where, "the store"))
+        raise BadInput(f'{named}the store {shown(where)} is no folder; did you mean "{guess}"?')
+    return str(folder(where, f"{named}the store", beside))
 
 
 def folder(path: str | Path, what: str, beside: Path | None = None) -> Path:
@@ -116,7 +123,7 @@ def folder(path: str | Path, what: str, beside: Path | None = None) -> Path:
     """
     try:
         place = (beside or Path()) / Path(path).expanduser()
-        place.exists()
+        place.resolve()
         return Path(os.path.abspath(place))
     except (ValueError, RuntimeError, OSError) as error:
         raise BadInput(f"{what} {shown(str(path))} cannot be found: {error}") from None

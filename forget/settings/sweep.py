@@ -98,8 +98,8 @@ class Sweep(Part):
     """The MLflow experiment."""
     description: str = ""
     store: Name | None = None
-    """Folder or URL of the store that trials share (forget.storage.store); by default
-    $FORGET_STORE, or .forget in the working directory.
+    """Folder or URL of the store that trials share (forget.storage.store); a relative one lies in
+    the spec's folder. By default $FORGET_STORE, or .forget in the working directory.
     """
     base: dict[str, Any] = Field(default_factory=dict)
     """Fields of every trial."""
@@ -129,7 +129,16 @@ class Sweep(Part):
         if len(set(trials)) < len(trials):
             raise ValueError("two combinations of the axes are the same trial")
         fields = trials[0].model_dump()
+        varied: set[str] = set()
+        for axis, values in self.axes.items():
+            for value in values:
+                varied |= dotted({axis: value}).keys()
         for key, bounds in (self.search.settings if self.search else {}).items():
+            if key in varied:
+                raise ValueError(
+                    f"search.settings.{key} is an axis as well, whose values the search would pass "
+                    "over; take it out of one of the two"
+                )
             # A value between the bounds tells a continuous setting from a whole number.
             between = bounds.low + 0.382 * (bounds.high - bounds.low)
             for value in (bounds.low, bounds.high, between):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -61,6 +62,9 @@ def load_forgotten(
     # torch takes seconds to import, and most of this room does without.
     from forget.models.loading import load
 
+    if task and Path(name_or_uri).expanduser().is_dir():
+        # As a spec's folder is named once it is read.
+        name_or_uri = os.path.abspath(Path(name_or_uri).expanduser())
     asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
     name, _, version = asked.partition("/")
     name, _, at = name.partition("@")
