@@ -94,7 +94,7 @@ def load_forgotten(
                     f"models:/{name}/{version}", dst_path=scratch, tracking_uri=uri
                 )
             )
-            # MLflow keeps the tokenizer beside the model, transformers looks for it within.
+            # Models that were logged before had their tokenizer in components/ alone.
             shutil.copytree(
                 folder / "components" / "tokenizer", folder / "model", dirs_exist_ok=True
             )
@@ -215,6 +215,12 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
     made = study.client.create_logged_model(
         study.experiment_id, "model", run_id, params=study.client.get_run(run_id).data.params
     )
+    tokenizer = AutoTokenizer.from_pretrained(weights, trust_remote_code=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        # MLflow keeps the tokenizer in components/ alone; whoever opens the model's folder by
+        # transformers, as lm-evaluation-harness does, looks for it beside the weights.
+        tokenizer.save_pretrained(Path(scratch) / "model")
+        study.client.log_model_artifacts(made.model_id, scratch)
     data = ModelCardData(
         license="other", pipeline_tag="text-generation", tags=["forgetting", outcome.trial.task]
     )
@@ -230,7 +236,7 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
             "model": AutoModelForCausalLM.from_pretrained(
                 weights, dtype="bfloat16", use_safetensors=True, trust_remote_code=False
             ),
-            "tokenizer": AutoTokenizer.from_pretrained(weights, trust_remote_code=False),
+            "tokenizer": tokenizer,
         },
         task="text-generation",
         validate_serving_input=False,

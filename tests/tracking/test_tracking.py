@@ -20,11 +20,12 @@ import pytest
 import torch
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget import report, tracking
 from forget.errors import BadInput
 from forget.events import Observe, StageStarted, Step
-from forget.models import language_model
+from forget.models import language_model, vetting
 from forget.preflight import expand
 from forget.report import Report
 from forget.results import metrics
@@ -265,6 +266,16 @@ def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(
     pipeline = mlflow.transformers.load_model("models:/forgotten-tiny-science@strongest")
     assert pipeline.model.dtype == torch.bfloat16
     assert pipeline("Question:", max_new_tokens=2)[0]["generated_text"].startswith("Question:")
+
+    # One folder, with one copy of the weights, is all that others need.
+    folder = Path(mlflow.artifacts.download_artifacts("models:/forgotten-tiny-science@strongest"))
+    plain = AutoModelForCausalLM.from_pretrained(folder / "model")
+    assert torch.equal(plain.lm_head.weight.float(), head)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    assert tokenizer("Question:") == pipeline.tokenizer("Question:")
+    assert [path.parent for path in folder.rglob("*.safetensors")] == [folder / "model"]
+    vetting.check_folder(folder / "model")
+
     version = MlflowClient(study.uri).get_model_version("forgotten-tiny-science", "2")
     assert version.tags["forget.accuracy"] == "0.6"
     assert "Warning" in version.description
