@@ -37,6 +37,10 @@ class Resources(Part):
     """Number of times that a failed trial starts again from its last checkpoint."""
     checkpoint_minutes: float = Field(5, ge=0)
     """Minutes of training between checkpoints."""
+    keep: bool = True
+    """Keep each forgotten model in the store once it is registered, so that another tracking server
+    can be given it, or the same one after a loss. Beside a local database it is on disk once.
+    """
 
     @model_validator(mode="after")
     def _shardable(self) -> Resources:
