@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import requests
 
 from forget.errors import BadInput
 from forget.redaction import without_secrets
 from forget.settings import addresses
+from forget.tracking.places import follow
 
 
 @contextmanager
@@ -74,6 +76,8 @@ def tracking_uri() -> str:
 def connect(uri: str) -> MlflowClient:
     """Return a client of the server, after teaching MLflow its MANNERS."""
     _teach_manners()
+    if file := addresses.database(uri):
+        follow(file, _beside(file))
     # By itself it would look for the registry of models elsewhere.
     return MlflowClient(uri, uri)
 
@@ -100,7 +104,7 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
             f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: "
             "open that address in a browser"
         )
-    _teach_manners()
+    connect(uri)
     # Nobody asks for a password here. The database's own may be in the address, which `ps` must not
     # show.
     serve = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
@@ -113,7 +117,12 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
 def artifacts(uri: str) -> str | None:
     """Return the folder for files beside a SQLite database; None where the server has its own."""
     file = addresses.database(uri)
-    return (file.parent / "mlartifacts").as_uri() if file else None
+    return _beside(file).as_uri() if file else None
+
+
+def _beside(file: Path) -> Path:
+    """Return the folder for files beside a database."""
+    return file.parent / "mlartifacts"
 
 
 @contextmanager

@@ -99,7 +99,8 @@ def load_forgotten(
             raise BadInput(
                 f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}'
             )
-        with tempfile.TemporaryDirectory() as scratch:
+        # In a folder with an older mlruns/, MLflow's own choice would be that.
+        with default_server(uri), tempfile.TemporaryDirectory() as scratch:
             folder = Path(
                 mlflow.artifacts.download_artifacts(
                     f"models:/{name}/{version}", dst_path=scratch, tracking_uri=uri

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import mlflow
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ import pytest
 import torch
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service import utils as mlflow_tracking
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget import report, tracking
@@ -39,6 +41,7 @@ from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.journal import FILE, Ended, Journal, Started
 from forget.storage.store import Store
+from forget.tracking import places
 
 ACCURACY = "forgotten/science/test/accuracy"
 SWEEP = Sweep(name="pulse", base={"task": "science", "model": "tiny"}, axes={"seed": [0, 1]})
@@ -400,6 +403,54 @@ def test_a_model_that_is_not_kept_leaves_the_store_once_it_is_registered(
     study = tracking.open_study(expand(sweep), "")
     assert tracking.sync(study, store, ["a"]) == 1
     assert "its model is not in" in caplog.text
+
+
+def test_a_study_that_was_moved_finds_its_files_where_they_are(
+    store: Store, tmp_path: Path, toy_tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(folder: Path) -> tracking.Study:
+        shutil.copytree(toy_tasks, folder / "tasks", dirs_exist_ok=True)
+        base = {"task": "vowels", "model": "tiny", "folders": [str(folder / "tasks")]}
+        return tracking.open_study(expand(Sweep(name="pulse", base=base)), "")
+
+    study = opened(tmp_path)
+    run_whole(study, FIRST, "a", store)
+    there = tmp_path.with_name(f"{tmp_path.name} moved?%41#")
+    tmp_path.rename(there)
+    monkeypatch.chdir(there)
+    # As in another process.
+    monkeypatch.setattr(mlflow_tracking, "_artifact_repos_cache", OrderedDict())
+    store = Store()
+    moved = opened(there)
+    assert moved.run_id == study.run_id
+    assert tracking.sync(moved, store, ["a"]) == 0
+    # What an older MLflow left here is not looked at.
+    (there / "mlruns" / "0").mkdir(parents=True)
+    (there / "mlruns" / "0" / "meta.yaml").write_text("name: Default")
+    assert tracking.load_forgotten("tiny", "science").parameters
+    ((outcome, _),) = tracking.read_experiment("pulse", there / "copies")
+    assert outcome.id == "a"
+    run_whole(moved, SECOND, "b", store)
+    assert len(children(moved)) == 2
+    assert all(
+        unquote(run.info.artifact_uri).startswith(f"file://{there}/mlartifacts/")
+        for run in children(moved)
+    )
+    assert not tmp_path.exists()
+    assert not list(there.parent.glob(f"{tmp_path.name}%*"))
+
+
+@pytest.mark.parametrize("place", ["shared", "mlartifacts"])
+def test_files_that_lie_elsewhere_on_purpose_stay_there(
+    place: str, tmp_path: Path, database: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    (tmp_path / "mlartifacts" / "other").mkdir(parents=True)
+    location = f"file:///elsewhere/{place}/pulse"
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("pulse", location)
+    places.follow(tmp_path / "mlflow.db", tmp_path / "mlartifacts")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_experiment_by_name("pulse").artifact_location == location
 
 
 @pytest.mark.parametrize(
