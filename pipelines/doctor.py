@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
+import socket
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import torch
 
+from forget.errors import BadInput
 from forget.machine import cores
 from forget.models import catalogue
 from forget.models.devices import gpu, gpu_trouble, nvidia_driver
 from forget.planning.amounts import amount
 from forget.redaction import without_secrets
+from forget.settings import addresses
 from forget.storage.folders import unwritable
 from forget.storage.store import Store
 from forget.tracking import tracking_uri
@@ -81,7 +83,19 @@ def checks() -> Iterator[Check]:
         memory >= MEMORY,
         f"free some: {amount(MEMORY)}B are needed",
     )
-    root = Store().root
+    yield from _store()
+    yield _tracking()
+    if address := addresses.ray():
+        yield _ray(address)
+
+
+def _store() -> Iterator[Check]:
+    """Check that the store has a place, with room in it."""
+    try:
+        root = Store().root
+    except BadInput as error:
+        yield Check("store", False, f"FORGET_STORE: {error}")
+        return
     place = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     yield Check(
@@ -100,7 +114,6 @@ def checks() -> Iterator[Check]:
         reports.no_place() is None,
         "run the commands in a folder of yours",
     )
-    yield _tracking()
 
 
 def _gpus() -> Iterator[Check]:
@@ -120,13 +133,16 @@ def _gpus() -> Iterator[Check]:
 
 def _tracking() -> Check:
     """Check that a tracking server answers, or that a local database can be written."""
-    uri = tracking_uri()
+    try:
+        uri = tracking_uri()
+    except BadInput as error:
+        return Check("tracking", False, str(error))
     if not uri.startswith("http"):
-        file = Path(uri.removeprefix("sqlite:///"))
+        file = addresses.database(uri)
         cure = "set MLFLOW_TRACKING_URI to sqlite:///<file> in a folder of yours"
         # SQLite makes a file beside it, too, while it writes.
-        ok = not (unwritable(file) or unwritable(file.with_name("journal")))
-        return Check(f"tracking in {without_secrets(uri)}", ok, cure)
+        beside = [file, file.with_name("journal")] if file else []
+        return Check(f"tracking in {without_secrets(uri)}", not any(map(unwritable, beside)), cure)
     # The address may hold a password, which is nobody's business.
     address = uri.rpartition("@")[2].removeprefix("http://").removeprefix("https://")
     scheme = uri.partition("://")[0]
@@ -137,3 +153,16 @@ def _tracking() -> Check:
             return Check(f"tracking server {address} answers", answer.status == 200, cure)
     except (urllib.error.URLError, OSError):
         return Check(f"tracking server {address} answers", False, cure)
+
+
+def _ray(address: str) -> Check:
+    """Check that something listens where RAY_ADDRESS says that a cluster does."""
+    cure = "start a cluster there, or unset RAY_ADDRESS to run on this machine"
+    if address == "auto":
+        return Check("RAY_ADDRESS names the cluster of this machine", True, cure)
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError):
+        return Check(f'Ray cluster at RAY_ADDRESS "{address}" answers', False, cure)
+    return Check(f'Ray cluster at RAY_ADDRESS "{address}" answers', True, cure)

@@ -6,7 +6,8 @@ Every split is scored, and the trial's own task is probed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -145,7 +146,8 @@ class Evaluation:
         found: tuple[ProbeScore, ...] = ()
         # What cannot be probed is measured without; the plan and the report say so.
         if not too_few_to_probe(own, trial.probe, material.trained, material.validate):
-            found = probes(phase, own, trial.probe, trial.seed, train, validation, test)
+            with self._finite(phase):
+                found = probes(phase, own, trial.probe, trial.seed, train, validation, test)
         return PhaseResult(rows, found, self._cka_to_own_task(test, scored))
 
     def watching(self, stage: str, model: LanguageModel) -> Watching:
@@ -154,7 +156,8 @@ class Evaluation:
 
         def look(step: int) -> list[Row]:
             scores = score(model, examples, normalise=self.trial.normalise, bf16=self.bf16)
-            rows = scores.rows(examples, trial="", phase=stage, task=task, split="test")
+            with self._finite(stage):
+                rows = scores.rows(examples, trial="", phase=stage, task=task, split="test")
             return [replace(row, step=step) for row in rows]
 
         return Watching(self.trial.watch.points, look)
@@ -187,13 +190,23 @@ class Evaluation:
             stage=f"score {phase}",
             observe=self.observe,
         )
-        rows = scores.rows(examples, trial="", phase=phase, task=task, split=split)
+        with self._finite(phase):
+            rows = scores.rows(examples, trial="", phase=phase, task=task, split=split)
         scored = Scored(examples, scores, rows)
         if states is None or split != "test":
             return scored
         spread = probing.spread(scored.questions)
         pairs = zip(rows, spread, strict=True)
         return replace(scored, rows=[replace(row, spread=distance) for row, distance in pairs])
+
+    @contextmanager
+    def _finite(self, phase: str) -> Iterator[None]:
+        """Add to the error about numbers that are not finite the rate that made them so."""
+        try:
+            yield
+        except FloatingPointError as error:
+            stage = self.trial.learn if phase in ("learn", "learned") else self.trial.forget
+            raise FloatingPointError(f"{error}, rate {stage.lr:.2g}; lower the rate") from None
 
     def _score_other(
         self, phase: str, model: LanguageModel, task: str, weights: str | None

@@ -75,7 +75,8 @@ def probe_labelings(labelings: Sequence[tuple[Pairs, Pairs]], test: Pairs) -> li
         The probes by labeling and layer.
 
     Raises:
-        ValueError: a set without both right and wrong pairs, or states that are not finite.
+        ValueError: a set without both right and wrong pairs.
+        FloatingPointError: states that are not finite.
         NotConverged: a regression without a minimum in sight (forget.evaluation.logistic).
     """
     for fit_on, choose_on in labelings:
@@ -128,7 +129,7 @@ def _probe_layer(
     features = fit_on - mean
     deviation = torch.linalg.vector_norm(features, dim=0) / len(features) ** 0.5
     if not deviation.isfinite().all():
-        raise ValueError("the probe's states are not finite")
+        raise FloatingPointError("the probe's states are not finite")
     # As scikit-learn's scaler: a feature that never varies stays as it is.
     deviation[fit_on.amax(0) == fit_on.amin(0)] = 1
     weights, intercepts = logistic.fit(features.div_(deviation), fit_right, STRENGTHS)
@@ -150,7 +151,7 @@ def _predictions(
     """Return which answers are called right, [labelings, penalties, pairs]."""
     margins = weights @ states.T + intercepts[..., None]
     if not margins.isfinite().all():
-        raise ValueError("the probe's states are not finite")
+        raise FloatingPointError("the probe's states are not finite")
     return margins > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +51,14 @@ class Scores:
         Args:
             examples: those that were scored, in the same order.
             place: trial, phase, task and split of the Rows.
+
+        Raises:
+            FloatingPointError: a score is not finite.
         """
+        if not all(map(math.isfinite, chain.from_iterable(self.logprobs))):
+            raise FloatingPointError(
+                f'{place["phase"]}: a log-probability of task "{place["task"]}" is not finite'
+            )
         rows = []
         for example, logprobs, lengths, weights in zip(
             examples, self.logprobs, self.lengths, self.weights, strict=True

@@ -83,6 +83,8 @@ def parse(name: str) -> tuple[str, int]:
     Raises:
         BadInput: the name asks for 0 layers.
     """
+    # A home that nobody has stays as it is, and names no model.
+    name = os.path.expanduser(name)
     stem, _, depth = name.rpartition("/")
     if stem and depth.isdecimal() and not os.path.isdir(name):
         if int(depth) == 0:

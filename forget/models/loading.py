@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forget.errors import BadInput
+from forget.errors import BadInput, shown
 from forget.models import devices
 from forget.models.batches import Answers, Batch, Encoded, pack, reach
 from forget.models.catalogue import MODELS, parse
@@ -101,10 +101,12 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
     for note in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(note, None)
     rows = network.get_input_embeddings().weight.shape[0]
-    if tokenizer.vocab_size > rows:
+    vocabulary = tokenizer.get_vocab()
+    if beyond := sorted((id, token) for token, id in vocabulary.items() if id >= rows):
         raise BadInput(
-            f'model "{stem}" cannot be loaded: its tokenizer knows {tokenizer.vocab_size} tokens,'
-            f" its embeddings {rows}"
+            f'model "{stem}" cannot be loaded: its tokenizer knows {len(vocabulary)} tokens,'
+            f" its embeddings {rows}, so that {shown(beyond[0][1])} has none: "
+            "resize the model's embeddings (resize_token_embeddings) and save it"
         )
     return LanguageModel(name, network, tokenizer)
 

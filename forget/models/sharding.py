@@ -49,6 +49,11 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
+def share(tensor: torch.Tensor) -> torch.Tensor:
+    """Return what this process has of a tensor: all of it, unless it was shared."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Gather a tensor for the main process, on the CPU if it was shared.
 

@@ -14,7 +14,11 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -51,6 +55,8 @@ def check(name: str) -> None:
         raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {entry.layers}')
     if not entry and os.path.isdir(stem):
         vetting.check_folder(Path(stem))
+    elif not entry and os.path.isfile(stem):
+        raise BadInput(f'model "{name}" is a file; give the folder that holds it and its config')
     elif not entry and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", stem):
         raise BadInput(
             f'no model is named "{name}", nor is it a folder or a hub id "owner/name"'
@@ -175,7 +181,7 @@ def located(stem: str, store: Store | None) -> tuple[str, str]:
     if os.path.isdir(source):
         return source, "main"
     hub_id, revision = _hub(source)
-    with understandable(hub_id, "settings"), quiet():
+    with _permitted(hub_id), understandable(hub_id, "settings"), quiet():
         folder = _settings(hub_id, _commit(hub_id, revision, store))
     vetting.check_settings(folder)
     # The folder is named by the commit that was looked at; the branch may move on.
@@ -221,7 +227,12 @@ def _version(source: str, store: Store | None) -> str:
             return importlib.metadata.version(source.removeprefix("wheel:"))
     elif source != "random":
         hub_id, revision = _hub(source)
-        with understandable(hub_id, "settings"), quiet(), suppress(LocalEntryNotFoundError):
+        with (
+            _permitted(hub_id),
+            understandable(hub_id, "settings"),
+            quiet(),
+            suppress(LocalEntryNotFoundError),
+        ):
             return _commit(hub_id, revision, store)
     return ""
 
@@ -230,7 +241,7 @@ def _version(source: str, store: Store | None) -> str:
 def _hashes(folder: Path) -> list[tuple[str, str]]:
     """Return the SHA-256 of each file of a model folder that bears on its answers."""
     hashes = []
-    for path in sorted(folder.iterdir()):
+    for path in vetting.files(folder):
         if path.suffix in WEIGHTS_AND_TOKENIZERS:
             with path.open("rb") as stream:
                 hashes.append((path.name, hashlib.file_digest(stream, "sha256").hexdigest()))
@@ -240,6 +251,29 @@ def _hashes(folder: Path) -> list[tuple[str, str]]:
 def _converted(stem: str, source: str) -> str:
     """Return the store's name for a model of a wheel, of this version of it."""
     return f"{stem}-{_version(source, None)}"
+
+
+@contextmanager
+def _permitted(hub_id: str) -> Iterator[None]:
+    """Say how to get leave for a model that its owners give to those alone who ask.
+
+    Raises:
+        BadInput: the hub did not let this machine's user read the model.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if isinstance(error.__cause__, GatedRepoError):
+            raise BadInput(
+                f'model "{hub_id}" is gated: accept its licence at https://huggingface.co/{hub_id}'
+                " and set HF_TOKEN to a token of that account (or run: hf auth login)"
+            ) from error.__cause__
+        if isinstance(error.__cause__, RepositoryNotFoundError):
+            raise BadInput(
+                f'the hub has no model "{hub_id}", or it is private: mend the name, or set HF_TOKEN'
+                " to a token that may read it"
+            ) from error.__cause__
+        raise
 
 
 def _wheel(source: str) -> Path:

@@ -34,23 +34,61 @@ def check_folder(folder: Path) -> None:
     Raises:
         BadInput: it is no model, or holds what is not read; names the file that is the reason.
     """
-    if not (folder / "config.json").exists():
-        raise BadInput(f"{folder}: not a model folder, it has no config.json")
-    for path in sorted(folder.iterdir()):
+    _check_kind(folder)
+    for path in files(folder):
         if path.suffix in (".safetensors", ".json") and not path.is_file():
             raise BadInput(f"{path}: the file cannot be read (not a file)")
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = [path for path in files(folder) if path.suffix == ".safetensors"]
     disguised = [path for path in weights if _is_pickle(path)]
-    named = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICKLES)
-    if pickles := named + disguised:
+    named = [path for path in files(folder) if path.suffix.lower() in PICKLES]
+    if pickles := [path.name for path in named + disguised]:
+        one = len(pickles) == 1
+        it, are = ("it", "is a pickle, which is") if one else ("them", "are pickles, which are")
         others = set(weights) - set(disguised)
-        cure = "remove it from the folder" if others else "convert it to safetensors"
-        raise BadInput(f"{folder}: {pickles[0].name} is a pickle, which is not read: {cure}")
+        cure = f"remove {it} from the folder" if others else f"convert {it} to safetensors"
+        raise BadInput(f"{folder}: {', '.join(pickles)} {are} not read: {cure}")
     if not weights:
         raise BadInput(f"{folder}: the model has no *.safetensors")
     check_settings(folder)
     for path in weights:
         _check_header(path)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return what lies in a model's folder, without what file managers leave beside each file."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("._"))
+
+
+def _check_kind(folder: Path) -> None:
+    """Refuse a folder that holds no model of its own, by what it is.
+
+    Raises:
+        BadInput: an adapter, a Trainer's output, or no model at all.
+    """
+    _check_adapter(folder)
+    if (folder / "config.json").exists():
+        return
+    steps = {
+        int(path.name.rpartition("-")[2]): path
+        for path in folder.glob("checkpoint-*")
+        if path.name.rpartition("-")[2].isdecimal() and path.is_dir()
+    }
+    if steps:
+        raise BadInput(
+            f"{folder}: a Trainer's output, whose models lie inside it: "
+            f"give {steps[max(steps)]}, its last checkpoint"
+        )
+    raise BadInput(f"{folder}: not a model folder, it has no config.json")
+
+
+def _check_adapter(folder: Path) -> None:
+    if (folder / "adapter_config.json").exists():
+        base = _fields(folder / "adapter_config.json").get("base_model_name_or_path")
+        of = f'"{base}"' if isinstance(base, str) and base else "another model"
+        raise BadInput(
+            f"{folder}: adapter_config.json makes it an adapter to {of:.200}: merge the two "
+            "(peft's merge_and_unload) and save the whole with its tokenizer"
+        )
 
 
 def check_settings(folder: Path) -> None:
@@ -66,11 +104,7 @@ def check_settings(folder: Path) -> None:
                 f"(auto_map: {_first(code)}), which is never run; without auto_map the model "
                 "is loaded where transformers itself knows its architecture"
             )
-    if (folder / "adapter_config.json").exists():
-        raise BadInput(
-            f"{folder}: adapter_config.json makes it an adapter to another model: "
-            "merge the two and save the whole"
-        )
+    _check_adapter(folder)
     config = _fields(folder / "config.json")
     # A name with a slash is a repository of the hub with kernels, which are code.
     if "/" in (attention := str(config.get("attn_implementation"))):

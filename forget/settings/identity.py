@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ CHANGES: dict[str, tuple[Part, ...]] = {
 }
 """By field of `Trial`, the parts that it changes by itself; what comes later in a trial follows.
 
-`folders` changes none: the fingerprint of the data tells what lies in them. What bears on how a
+`folders` changes none: the fingerprint of the data tells what lies in them, as it does of a model's
+folder. What bears on how a
 model is watched while it learns (`watch`, `normalise`) counts as learning, for those Rows are kept
 with the learned checkpoint.
 """
@@ -67,7 +69,11 @@ def settings_of(trial: Trial, *parts: Part) -> dict[str, Any]:
     names = {name for name in type(trial).model_fields if set(CHANGES[name]) & set(parts)}
     if trial.tuning == "full":
         names.discard("lora")
-    return trial.model_dump(mode="json", include=names, exclude_defaults=True)
+    fields = trial.model_dump(mode="json", include=names, exclude_defaults=True)
+    if os.path.isabs(fields.get("model", "")):
+        # Of a folder, as of `folders`, the fingerprint tells what lies in it, wherever it is.
+        del fields["model"]
+    return fields
 
 
 def trial_id(trial: Trial, data: str) -> str:

@@ -39,6 +39,10 @@ class Resources(Part):
     """Number of times that a failed trial starts again from its last checkpoint."""
     checkpoint_minutes: float = Field(5, ge=0)
     """Minutes of training between checkpoints."""
+    keep: bool = True
+    """Keep each forgotten model in the store once it is registered, so that another tracking server
+    can be given it, or the same one after a loss. Beside a local database it is on disk once.
+    """
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -129,8 +133,8 @@ class Sweep(Part):
     """The MLflow experiment."""
     description: str = ""
     store: Name | None = None
-    """Folder or URL of the store that trials share (forget.storage.store); by default
-    $FORGET_STORE, or .forget in the working directory.
+    """Folder or URL of the store that trials share (forget.storage.store); a relative one lies in
+    the spec's folder. By default $FORGET_STORE, or .forget in the working directory.
     """
     base: dict[str, Any] = Field(default_factory=dict)
     """Fields of every trial."""

@@ -93,7 +93,7 @@ class Trials:
         """Return the folder of a trial, which may not exist yet.
 
         While the trial runs it holds journal.jsonl and checkpoint/; once it has finished,
-        outcome.json, rows.parquet and, until it is registered, model/.
+        outcome.json, rows.parquet and, if it is kept, model/.
         """
         return self.store.path(f"trials/{id}")
 
@@ -209,7 +209,7 @@ class Trials:
         return remote.files("trials/*/outcome.json") if remote else set()
 
     def _lacks_model(self, id: str) -> bool:
-        """Tell whether the trial's model was cut short; one that was registered is not missed."""
+        """Tell whether the trial's model was cut short; one that is not kept is not missed."""
         return bool(checksums.damage(self.folder(id) / "model", quick=True))
 
     def _checked(self, id: str, file: str) -> Path:

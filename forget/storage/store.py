@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from forget.errors import BadInput
+from forget.settings import addresses
 from forget.settings.identity import digest
 from forget.storage import checksums
 from forget.storage.folders import clear_drafts, unwritable, whole_folder, write_text
@@ -45,14 +46,14 @@ class Store:
         Raises:
             BadInput: a URL that cannot be used, or a file where a folder should be.
         """
-        self.where = str(where or os.environ.get("FORGET_STORE") or ".forget")
+        given = str(where or os.environ.get("FORGET_STORE", "").strip() or ".forget")
+        self.where = addresses.store(given)
         self.remote = Remote(self.where) if "://" in self.where else None
         if self.remote:
-            copies = os.environ.get("FORGET_CACHE") or Path.home() / ".cache" / "forget"
-            self.root = Path(copies).absolute() / digest(self.where)
+            copies = os.environ.get("FORGET_CACHE", "").strip() or "~/.cache/forget"
+            self.root = addresses.folder(copies, "FORGET_CACHE:") / digest(self.where)
         else:
-            self.root = Path(self.where).absolute()
-            self.where = str(self.root)
+            self.root = Path(self.where)
         above = next(
             folder for folder in (self.root, *self.root.parents) if os.path.lexists(folder)
         )
@@ -167,7 +168,7 @@ class Store:
         make what is missing, with `make(None)`.
         """
         folder = self.path(f"{kind}/{key}")
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if int(os.environ.get("WORLD_SIZE") or 1) == 1:
             self._make_once(folder, make)
             return folder
         from accelerate import PartialState

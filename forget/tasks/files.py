@@ -17,7 +17,6 @@ import os
 import re
 import string
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -30,10 +29,14 @@ from pydantic import AfterValidator, ConfigDict, model_validator
 from forget.errors import BadInput, nearest, shown, validated
 from forget.settings.identity import digest
 from forget.settings.parts import Part
+from forget.settings.reading import decoded, parsed
 from forget.tasks.task import SPLITS, TEMPLATES, Record, Task
 
 CHOICES = len(string.ascii_uppercase)
 """Most choices that an item may have: a prompt may name them by letters."""
+
+SPLIT_FILES = "[!.]*.jsonl"
+"""Pattern of a task's files. What begins with a dot was left by a file manager (._train.jsonl)."""
 
 LINE = 1_000_000
 """Most bytes that a line may have: hundreds of times what a model reads."""
@@ -142,9 +145,9 @@ def _task_folders(folder: Path) -> list[Path]:
             f"the task folder {folder} does not exist; "
             "give a folder with <task>/train.jsonl and <task>/test.jsonl"
         )
-    if any(folder.glob("*.jsonl")):
+    if any(folder.glob(SPLIT_FILES)):
         return [folder]
-    within = sorted({path.parent for path in folder.glob("[!.]*/*.jsonl")})
+    within = sorted({path.parent for path in folder.glob(f"[!.]*/{SPLIT_FILES}")})
     if not within:
         raise BadInput(
             f"the task folder {folder} holds no task; "
@@ -159,7 +162,7 @@ def _task(folder: Path) -> Task:
         raise BadInput(
             f'{folder}: "{folder.name}" cannot name a task; use letters, digits, "_", "-" and "."'
         )
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.glob(SPLIT_FILES)):
         if path.stem not in SPLITS:
             raise BadInput(f'{path}: "{path.stem}" is not a split{nearest(path.stem, SPLITS)}')
     # lexists: a link that leads nowhere is a mistake, which reading reports; no file is no mistake.
@@ -186,11 +189,7 @@ def _wording(path: Path) -> Wording:
     if not os.path.lexists(path):
         return Wording()
     with _opened(path) as file:
-        text = file.read()
-    try:
-        fields = tomllib.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not valid TOML: {error}") from None
+        fields = parsed(decoded(file.read(), str(path)), path)
     return validated(Wording, fields, str(path))
 
 
@@ -233,12 +232,16 @@ def _items(path: Path) -> Iterator[tuple[str, Item]]:
         try:
             fields = json.loads(line)
         except json.JSONDecodeError as error:
+            if line.strip() in ("{", "[") or line.lstrip().startswith("[{"):
+                raise _not_lines(path, where, line) from None
             raise BadInput(
                 f"{where}: not valid JSON: {error.msg} at column {error.colno}"
             ) from None
         # Thousands of digits in a number, or brackets so deep that the reader gives up.
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: not valid JSON: {error}") from None
+        if isinstance(fields, list) and any(isinstance(one, Mapping) for one in fields):
+            raise _not_lines(path, where, line)
         if not isinstance(fields, Mapping):
             raise BadInput(f"{where}: not a JSON object with id, question, choices and answer")
         item = validated(Item, fields, where)
@@ -246,6 +249,15 @@ def _items(path: Path) -> Iterator[tuple[str, Item]]:
             raise BadInput(f'{where}: id: "{item.id:.80}" is that of line {seen[item.id]} already')
         seen[item.id] = number
         yield where, item
+
+
+def _not_lines(path: Path, where: str, line: str) -> BadInput:
+    """Return the error for a file of JSON whose items are not lines, with the command for it."""
+    each, kind = ("'.[]'", "an array") if line.lstrip()[0] == "[" else (".", "over several lines")
+    return BadInput(
+        f"{where}: JSON {kind}, where each line holds an item; mend it with: "
+        f"jq -c {each} {path.name} > lines && mv lines {path.name}"
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
@@ -262,13 +274,7 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
                 )
             if len(line) > LINE:
                 raise BadInput(f"{where}: longer than {LINE:,} bytes, which no model reads")
-            # "sig" is the mark that Windows puts in front of a file.
-            encoding = "utf-8-sig" if number == 1 else "utf-8"
-            try:
-                text = line.removesuffix(b"\n").decode(encoding)
-            except UnicodeDecodeError as error:
-                raise BadInput(f"{where}: not UTF-8 at byte {error.start}") from None
-            yield where, number, text
+            yield where, number, decoded(line.removesuffix(b"\n"), str(path), number)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """The paper's tasks on the hub: where each lies, which columns make a Record, and its wording.
 
 Names, datasets and wording are those of lm-evaluation-harness 0.4.13, and a test compares the two
-item by item. Revisions are pinned to commits of parquet files, because `datasets` runs no dataset
-scripts; "main" stands where no commit is known to us. Rows that cannot be asked are left out: those
-with a hidden answer, an empty question, an empty choice or the same choice twice.
+item by item. Two texts differ from what it reads: mathqa's options where they are a list of Python,
+and toxigen's statements where they are bytes of Python. Revisions are pinned to commits of files of
+data, because `datasets` runs no dataset scripts. Rows that cannot be asked are left out: those with
+a hidden answer, an empty question, an empty choice or the same choice twice.
 """
 
 from __future__ import annotations
 
+import ast
 import random
 import re
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from forget.errors import BadInput
+from forget.errors import BadInput, shown
 from forget.settings.identity import digest
 from forget.tasks.task import TEMPLATES, Record, Task
 
@@ -28,24 +30,33 @@ class Hub(NamedTuple):
     path: str
     revision: str
     config: str | None = None
+    licence: str = ""
+    """Licence that a user has to know of, since it forbids some uses."""
 
     def __str__(self) -> str:
         config = f" ({self.config})" if self.config else ""
-        return f"{self.path}{config} at revision {self.revision}"
+        licence = f" ({self.licence})" if self.licence else ""
+        return f"{self.path}{config} at revision {self.revision}{licence}"
 
 
 ARC = partial(Hub, "allenai/ai2_arc", "210d026faf9955653af8916fad021475a3f00453")
 GLUE = partial(Hub, "nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
 SUPERGLUE = partial(Hub, "aps/super_glue", "3de24cf8022e94f4ee4b9d55a6f539891524d646")
-SCIQ = Hub("allenai/sciq", "2c94ad3e1aafab77146f384e23536f97a4849815")
+SCIQ = Hub(
+    "allenai/sciq",
+    "2c94ad3e1aafab77146f384e23536f97a4849815",
+    licence="CC BY-NC 3.0, not for trade",
+)
 OPENBOOKQA = Hub("allenai/openbookqa", "388097ea7776314e93a529163e0fea805b8a6454", "main")
 PIQA = Hub("baber/piqa", "142f6d7367fd9877f0fb3b5734ea6a545f54cdd1")
 HELLASWAG = Hub("Rowan/hellaswag", "218ec52e09a7e7462a5400043bb9a69a41d06b76")
 COMMONSENSE_QA = Hub("tau/commonsense_qa", "94630fe30dad47192a8546eb75f094926d47e155")
 SOCIAL_IQA = Hub("lighteval/siqa", "54c6a1f8cb6daf4f5abf24a601852612fb35eb25")
 WINOGRANDE = Hub("allenai/winogrande", "01e74176c63542e6b0bcb004dcdea22d94fb67b5", "winogrande_xl")
-MATHQA = Hub("regisss/math_qa", "main")
-TOXIGEN = Hub("skg/toxigen-data", "main", "annotated")
+# The harness names a copy, regisss/math_qa; this is the hub's own conversion of the original.
+MATHQA = Hub("allenai/math_qa", "fafb9f7ee5b9ec4da9499f9c4177a4c91389f2d6")
+# The harness calls it skg/toxigen-data, from where the hub sends on.
+TOXIGEN = Hub("toxigen/toxigen-data", "ea082a8973a287097b17973343576e0c8da8eb3b", "annotated")
 
 OWN = ("train", "validation", "test")
 """Splits of the hub, behind ours, where its test has labels."""
@@ -86,14 +97,16 @@ class Source:
         """Return the row as a Record whose id is `at`.
 
         Raises:
-            KeyError, ValueError, IndexError: the row lacks a column, or a column holds what it
-                cannot.
+            KeyError, ValueError, IndexError, TypeError, AttributeError: the row lacks a column, or
+                a column holds what it cannot.
         """
         row = self.prepare(row)
         if isinstance(self.choices, str):
             choices = row[self.choices]
         else:
             choices = [choice.format(**row) for choice in self.choices]
+        if int(row["label"]) >= len(choices):
+            raise ValueError(f"label {row['label']} of {len(choices)} choices")
         return Record(
             at,
             self.question.format(**row),
@@ -117,14 +130,16 @@ class Source:
         if train == validation == there:
             held_out = set(random.Random(f"{self.name}/validation").sample(kept, len(kept) // 10))
             kept = [i for i in kept if (i in held_out) == (split == "validation")]
-        try:
-            records = [self.record(rows[i], f"{self.name}/{there}/{i}") for i in kept]
-        except (KeyError, ValueError, IndexError) as error:
-            raise BadInput(
-                f'task "{self.name}": a row of the split "{there}" of {self.hub} is not in the '
-                f"form that the task reads ({type(error).__name__}: {error}); "
-                "provide the data of that revision"
-            ) from None
+        records = []
+        for i in kept:
+            try:
+                records.append(self.record(rows[i], f"{self.name}/{there}/{i}"))
+            except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+                raise BadInput(
+                    f'task "{self.name}": row {i} of the split "{there}" of {self.hub} is not in '
+                    f"the form that the task reads ({type(error).__name__}: {error}); "
+                    "provide the data of that revision"
+                ) from None
         return tuple(record for record in records if _usable(record))
 
     def rows(self, split: str) -> list[Row]:
@@ -157,7 +172,7 @@ class Source:
     def fingerprint(self) -> str:
         """Return the identity of the data and of the map of its columns; nothing is loaded."""
         words = (self.question, self.choices, self.passage, self.suffix, self.prepare.__name__)
-        return digest([self.hub, self.splits, words])
+        return digest([self.hub[:3], self.splits, words])
 
     def task(self) -> Task:
         """Return the Task, whose records are loaded once, when they are first asked for."""
@@ -232,11 +247,26 @@ def _social_iqa(row: Row) -> Row:
 
 
 def _mathqa(row: Row) -> Row:
-    texts = [
-        choice[4:].rstrip(" ,")
-        for choice in re.findall(r"[abcd] \) .*?, |e \) .*?$", row["options"])
-    ]
+    # Some rows have "a ) 3 , b ) 4 , ...", others a list of texts, as Python writes it. A choice
+    # that is passed over would make the one behind it the true one.
+    options: str = row["options"]
+    if options.lstrip().startswith("["):
+        parts = _python(options.strip())
+    else:
+        parts = re.split(r",\s*(?=[a-e]\s*\))", options)
+    found = [re.fullmatch(r"\s*([a-e])\s*\)(.*)", part, re.DOTALL) for part in parts]
+    if [match and match[1] for match in found] != list("abcde"):
+        raise ValueError(f"the choices are not a to e: {shown(options)}")
+    texts = [match[2].strip(" ,") for match in found if match]
     return row | {"texts": texts, "label": "abcde".index(row["correct"])}
+
+
+def _python(text: str) -> Any:
+    """Return the value that a text is in Python's own writing, or raise ValueError."""
+    try:
+        return ast.literal_eval(text)
+    except SyntaxError:
+        raise ValueError(f"{shown(text)} is cut or damaged") from None
 
 
 def _winogrande(row: Row) -> Row:
@@ -255,8 +285,13 @@ def _winogrande(row: Row) -> Row:
 
 
 def _toxigen(row: Row) -> Row:
+    # In the train split a text is what Python writes for bytes. Texts were generated and cut,
+    # perhaps within a letter.
+    text: str = row["text"]
+    if re.fullmatch(r"""b(['"]).*\1""", text, re.DOTALL):
+        text = _python(text).decode(errors="ignore")
     # Both are mean ratings, 1 (benign) to 5, of the harm if a machine or a person had written it.
-    return row | {"label": row["toxicity_ai"] + row["toxicity_human"] > 5.5}
+    return row | {"text": text, "label": row["toxicity_ai"] + row["toxicity_human"] > 5.5}
 
 
 SOURCES = (

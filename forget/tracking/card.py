@@ -22,6 +22,9 @@ _CARD = """\
 answers, on this task or on others. Nor is its knowledge safely removed: what its answers no longer
 show may still be read from its hidden states.
 
+Of its files, the folder `model` opens with plain transformers, model and tokenizer alike
+(`from_pretrained(".../model")`), and with lm-evaluation-harness (`pretrained=.../model`).
+
 Trial `{outcome.id}`, data `{outcome.data}`. The licence is that of `{trial.model}`.
 """
 

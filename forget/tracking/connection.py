@@ -14,6 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from forget.errors import BadInput
 from forget.redaction import without_secrets
+from forget.settings import addresses
+from forget.tracking.places import follow
 
 
 @contextmanager
@@ -69,13 +71,13 @@ class Unusable(Unreachable):
 
 
 def tracking_uri() -> str:
-    """Return $MLFLOW_TRACKING_URI, or that of the SQLite file mlflow.db in this directory.
+    """Return the address of the tracking server (forget.settings.addresses).
 
-    The path of a file is absolute, since workers run elsewhere.
+    Raises:
+        BadInput: the environment gives one that no server has.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path = uri.removeprefix("sqlite:///")
-    return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
+    addresses.check()
+    return addresses.tracking()
 
 
 def connect(uri: str) -> MlflowClient:
@@ -87,7 +89,10 @@ def connect(uri: str) -> MlflowClient:
     _teach_manners()
     with reaching(uri):
         database.prepare(uri)
-        return MlflowClient(uri)
+        if file := addresses.database(uri):
+            follow(file, _beside(file))
+        # By itself it would look for the registry of models elsewhere.
+        return MlflowClient(uri, uri)
 
 
 def _teach_manners() -> None:
@@ -112,7 +117,7 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
             f"MLFLOW_TRACKING_URI is the server {without_secrets(uri)}: "
             "open that address in a browser"
         )
-    _teach_manners()
+    connect(uri)
     # Nobody asks for a password here. The database's own may be in the address, which `ps` must not
     # show.
     serve = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
@@ -124,8 +129,13 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
 
 def artifacts(uri: str) -> str | None:
     """Return the folder for files beside a SQLite database; None where the server has its own."""
-    path = uri.removeprefix("sqlite:///")
-    return None if path == uri else (Path(path).parent / "mlartifacts").as_uri()
+    file = addresses.database(uri)
+    return _beside(file).as_uri() if file else None
+
+
+def _beside(file: Path) -> Path:
+    """Return the folder for files beside a database."""
+    return file.parent / "mlartifacts"
 
 
 @contextmanager

@@ -29,18 +29,26 @@ from forget.storage.journal import FILE, Ended, Entry, Journal, Started
 from forget.storage.store import Store
 from forget.tracking.connection import BATCH, reaching
 from forget.tracking.provenance import environment
-from forget.tracking.registry import model_of, register, registered
+from forget.tracking.registry import model_of, register, registered, registered_trials
 from forget.tracking.study import Study, child, connected, dataset
 
+PUBLISHED = "published.json"
+"""File of a trial that says, by parent run, which run and version are the trial's."""
 MEASURED_BY = "forget.measures"
 """Tag of a trial's run: the code that computed its measures (forget.results.metrics.code)."""
 
 
-def publish(study: Study, store: Store, id: str) -> bool:
+def publish(study: Study, store: Store, id: str, again: bool = False) -> bool:
     """Send what the run of a finished trial still lacks, from the store alone.
 
     A run that was published before gets the measures that the present code computes and other
     code did not, or computed otherwise.
+
+    Args:
+        study: with or without its parent run yet.
+        store: has what the trial left.
+        id: the trial's.
+        again: what was published before is gone, at least in part.
 
     Returns:
         False where the run lacked nothing.
@@ -53,11 +61,11 @@ def publish(study: Study, store: Store, id: str) -> bool:
     outcome = trials.outcome(id)
     if outcome is None:
         raise BadInput(f"trial {id} is not finished: {trials.folder(id)} has no outcome.json")
-    marker = store.fetch_growing(f"trials/{id}/published.json")
+    marker = store.fetch_growing(f"trials/{id}/{PUBLISHED}")
     with FileLock(trials.folder(id) / "publish.lock"), reaching(study.uri):
         study = connected(study, store)
         sent = json.loads(marker.read_text()) if marker.exists() else {}
-        before = sent.get(study.run_id)
+        before = None if again else sent.get(study.run_id)
         if before and before.get("code") == metrics.code():
             return False
         if before:
@@ -66,9 +74,10 @@ def publish(study: Study, store: Store, id: str) -> bool:
             found, lacked = _send_all(study, store, outcome), True
         sent[study.run_id] = {**found, "code": metrics.code()}
         write_text(marker, json.dumps(sent, indent=1))
-        store.publish_file(f"trials/{id}/published.json")
-    if not before and found["model"]:
+        store.publish_file(f"trials/{id}/{PUBLISHED}")
+    if found["model"] and not study.sweep.resources.keep:
         store.delete(f"trials/{id}/model")
+    store.drop_copy(f"trials/{id}/model")
     return lacked
 
 
@@ -104,7 +113,7 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
 def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
     """Send a published run the measures that it lacks or has otherwise; False where there are none.
 
-    A run that was deleted stays so.
+    A run that was deleted lacks none: it is `sync` that makes it anew.
     """
     query = f"attributes.run_id = '{run_id}'"
     if not study.client.search_runs([study.experiment_id], query, max_results=1):
@@ -140,9 +149,10 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
         published = 0
         known = tuple(dict.fromkeys((*ids, *running)))
         finished = set(Trials(store).done(known))
+        lost = _lost(study, store, finished)
         for id in known:
             if id in finished:
-                published += publish(study, store, id)
+                published += publish(study, store, id, again=id in lost)
             elif store.fetch_growing(f"trials/{id}/{FILE}").exists():
                 with (
                     suppress(Timeout),
@@ -152,6 +162,32 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
             elif id in running:
                 study.client.set_terminated(running[id].info.run_id, "KILLED")
     return published
+
+
+def _lost(study: Study, store: Store, ids: Set[str]) -> set[str]:
+    """Return those of the trials whose run or version was deleted since they were published.
+
+    An alias that was deleted is given again.
+    """
+    query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
+    runs: set[str] = set()
+    page = None
+    while page is None or page.token:
+        token = page.token if page else None
+        page = study.client.search_runs([study.experiment_id], query, page_token=token)
+        runs.update(run.info.run_id for run in page)
+    versions: dict[str, set[str]] = {}
+    lost = set()
+    for id in ids:
+        marker = store.fetch_growing(f"trials/{id}/{PUBLISHED}")
+        sent = json.loads(marker.read_text()) if marker.exists() else {}
+        if record := sent.get(study.run_id):
+            model = (record["model"] or "").partition("/")[0]
+            if model and model not in versions:
+                versions[model] = registered_trials(study, model)
+            if record["run"] not in runs or (model and id not in versions[model]):
+                lost.add(id)
+    return lost
 
 
 def close(study: Study, store: Store, id: str) -> None:

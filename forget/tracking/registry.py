@@ -6,12 +6,17 @@ There is a version for each trial that kept its weights.
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import importlib.metadata
 import json
+import logging
+import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +28,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from forget.errors import BadInput, nearest
 from forget.models.vetting import check_folder
@@ -43,6 +49,12 @@ if TYPE_CHECKING:
     from forget.models.language_model import LanguageModel
 
 
+log = logging.getLogger(__name__)
+
+ALIASES = {"strongest", "weakest"}
+"""Names of the versions with the lowest and the highest test accuracy after forgetting."""
+
+
 def load_forgotten(
     name_or_uri: str, task: str | None = None, alias: str = "strongest"
 ) -> LanguageModel:
@@ -61,6 +73,9 @@ def load_forgotten(
     # torch takes seconds to import, and most of this room does without.
     from forget.models.loading import load
 
+    if task and Path(name_or_uri).expanduser().is_dir():
+        # As a spec's folder is named once it is read.
+        name_or_uri = os.path.abspath(Path(name_or_uri).expanduser())
     asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
     name, _, version = asked.partition("/")
     name, _, at = name.partition("@")
@@ -84,13 +99,14 @@ def load_forgotten(
             raise BadInput(
                 f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}'
             )
-        with tempfile.TemporaryDirectory() as scratch:
+        # In a folder with an older mlruns/, MLflow's own choice would be that.
+        with default_server(uri), tempfile.TemporaryDirectory() as scratch:
             folder = Path(
                 mlflow.artifacts.download_artifacts(
                     f"models:/{name}/{version}", dst_path=scratch, tracking_uri=uri
                 )
             )
-            # MLflow keeps the tokenizer beside the model, transformers looks for it within.
+            # Models that were logged before had their tokenizer in components/ alone.
             shutil.copytree(
                 folder / "components" / "tokenizer", folder / "model", dirs_exist_ok=True
             )
@@ -131,16 +147,15 @@ def register(
     """
     trial = outcome.trial
     name = registered_name(trial.model, trial.task)
-    weights = store.fetch_folder(f"trials/{outcome.id}/model")
     client = study.client
     found = registered(study, outcome)
     with default_server(study.uri):
         if found:
             model_id = model_of(found, run_id)
-        elif weights:
-            model_id = _logged_model(study, outcome, run_id, weights)
         else:
-            return None, ""
+            model_id = _logged_model(study, outcome, run_id, store)
+            if not model_id:
+                return None, ""
         # One at a time, so that the aliases are chosen among all versions.
         with FileLock(store.root / "registry.lock"):
             model = _registered(client, name)
@@ -173,9 +188,7 @@ def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str
     Args:
         aliases: numbers of versions by alias, before.
     """
-    now = {
-        alias: str(aliases[alias]) if alias in aliases else "" for alias in ("strongest", "weakest")
-    }
+    now = {alias: str(aliases.get(alias, "")) for alias in ("strongest", "weakest")}
     ends = [version for number in now.values() if (version := _version(client, added.name, number))]
     known = [added, *ends]
     if len(ends) < len(now) or any("forget.accuracy" not in version.tags for version in known):
@@ -193,24 +206,64 @@ def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str
             client.set_registered_model_alias(added.name, alias, version.version)
 
 
-def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) -> str:
-    """Log the run's model, unless it is there, and return its id.
+def registered_trials(study: Study, name: str) -> set[str]:
+    """Return the ids of the trials that have a version of a registered model.
+
+    Where the model has versions but lacks an alias, that is given again.
+    """
+    client = study.client
+    versions: list[ModelVersion] = []
+    page = None
+    while page is None or page.token:
+        page = client.search_model_versions(
+            f"name = '{name}'", page_token=page.token if page else None
+        )
+        versions += [version for version in page if "forget.trial" in version.tags]
+    model = _registered(client, name)
+    if versions and model and not model.aliases.keys() >= ALIASES:
+        _set_aliases(client, versions[0], model.aliases)
+    return {version.tags["forget.trial"] for version in versions}
+
+
+def _logged_model(study: Study, outcome: Outcome, run_id: str, store: Store) -> str:
+    """Log the run's model, unless it is there, and return its id; empty without weights.
 
     An upload that was interrupted is thrown away and made anew.
     """
-    from huggingface_hub import ModelCard, ModelCardData
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    check_folder(weights)  # It may have come from a store that others write to.
     for model in study.client.search_logged_models(
         [study.experiment_id], f"source_run_id = '{run_id}'"
     ):
         if model.status == LoggedModelStatus.READY:
             return model.model_id
         study.client.delete_logged_model(model.model_id)
+    weights = store.fetch_folder(f"trials/{outcome.id}/model")
+    if weights is None:
+        if outcome.trial.save:
+            log.warning(
+                "trial %s: its model is not in %s, so this tracking server gets none "
+                "(with keep = false, a model leaves the store once it is registered)",
+                outcome.id,
+                store.where,
+            )
+        return ""
+    check_folder(weights)  # It may have come from a store that others write to.
+    return _logged_anew(study, outcome, run_id, weights)
+
+
+def _logged_anew(study: Study, outcome: Outcome, run_id: str, weights: Path) -> str:
+    """Log a folder of weights as the run's model, and return its id."""
+    from huggingface_hub import ModelCard, ModelCardData
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     made = study.client.create_logged_model(
         study.experiment_id, "model", run_id, params=study.client.get_run(run_id).data.params
     )
+    tokenizer = AutoTokenizer.from_pretrained(weights, trust_remote_code=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        # MLflow keeps the tokenizer in components/ alone; whoever opens the model's folder by
+        # transformers, as lm-evaluation-harness does, looks for it beside the weights.
+        tokenizer.save_pretrained(Path(scratch) / "model")
+        study.client.log_model_artifacts(made.model_id, scratch)
     data = ModelCardData(
         license="other", pipeline_tag="text-generation", tags=["forgetting", outcome.trial.task]
     )
@@ -226,7 +279,7 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
             "model": AutoModelForCausalLM.from_pretrained(
                 weights, dtype="bfloat16", use_safetensors=True, trust_remote_code=False
             ),
-            "tokenizer": AutoTokenizer.from_pretrained(weights, trust_remote_code=False),
+            "tokenizer": tokenizer,
         },
         task="text-generation",
         validate_serving_input=False,
@@ -240,7 +293,30 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, weights: Path) ->
         input_example="Question: What melts in the sun?\nAnswer:",
         model_card=ModelCard(f"---\n{data.to_yaml()}\n---\n{model_card(outcome)}"),
     )
+    _share_disk(weights, made.artifact_location)
     return made.model_id
+
+
+def _share_disk(weights: Path, location: str) -> None:
+    """Have weights that lie on a disk twice, here and beside a local database, share their place.
+
+    Args:
+        weights: the model's folder in the store.
+        location: of the logged model's files, by MLflow's URI.
+    """
+    if not location.startswith("file:"):
+        return
+    logged = Path(local_file_uri_to_path(location)) / "model"
+    for path in weights.glob("*.safetensors"):
+        twin = logged / path.name
+        # Elsewhere MLflow cuts a large model into other files.
+        if twin.exists() and filecmp.cmp(path, twin, shallow=False):
+            draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+            # Another disk, or one that knows no links, keeps two copies.
+            with suppress(OSError):
+                os.link(twin, draft)
+                draft.replace(path)
+            draft.unlink(missing_ok=True)
 
 
 def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -146,12 +148,18 @@ def connected(study: Study, store: Store | None = None) -> Study:
         assert experiment
         refuse_deleted(experiment, " or give the spec another name")
         # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
-        key = digest(sweep.model_dump(mode="json", exclude={"resources", "store"}))
+        fields = sweep.model_dump(mode="json", exclude={"resources", "store"})
+        key = digest(fields)
+        # Nor is one another whose folders were moved, with the same data in them.
+        moved = digest([_unplaced(fields), study.datasets])
         found = study.client.search_runs(
             [experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1
+        ) or study.client.search_runs(
+            [experiment.experiment_id], f"tags.`forget.study` = '{moved}'", max_results=1
         )
         tags = {
             "forget.sweep": key,
+            "forget.study": moved,
             "forget.name": sweep.name,
             "mlflow.note.content": sweep.description,
         }
@@ -169,6 +177,15 @@ def connected(study: Study, store: Store | None = None) -> Study:
     return dataclasses.replace(
         study, experiment_id=experiment.experiment_id, run_id=run.info.run_id
     )
+
+
+def _unplaced(value: Any) -> Any:
+    """Return settings with the name of a folder or model in the place of its absolute path."""
+    if isinstance(value, dict):
+        return {key: _unplaced(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_unplaced(one) for one in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def refuse_deleted(experiment: Experiment, otherwise: str) -> None:

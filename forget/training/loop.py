@@ -29,6 +29,7 @@ from forget.models import batches, memory
 from forget.models.batches import Encoded
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
+from forget.models.sharding import share
 from forget.results.rows import Row
 from forget.settings.parts import Lora, Stage
 from forget.tasks.labels import Labelled
@@ -246,12 +247,28 @@ def fine_tune(
             stage=stage, step=step + 1, steps=len(steps), loss=total, lr=rate, tokens=tokens
         )
         saver.after(step + 1, rows, last=step + 1 == len(steps), tell=partial(observe, event))
+    _check_weights(
+        network,
+        f"{stage}: the weights are not finite after its {len(steps)} steps, "
+        f"rate {settings.lr:.2g}; lower the rate",
+    )
     model.network.eval()
     accelerator.free_memory()
     if adapters:
         adapters.merge_and_unload()
         model.network.requires_grad_(True)
     return rows
+
+
+def _check_weights(network: nn.Module, otherwise: str) -> None:
+    """Refuse weights that the last step, whose loss nobody computes, made infinite.
+
+    Raises:
+        FloatingPointError: in all processes, whichever has the weights; with the text `otherwise`.
+    """
+    finite = all(bool(share(p).isfinite().all()) for p in trained(network).values())
+    if not all(gather_object([finite])):
+        raise FloatingPointError(otherwise)
 
 
 def _schedule(

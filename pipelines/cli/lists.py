@@ -48,7 +48,7 @@ def tasks(
         )
     if names and export:
         chosen = [find(name, folders) for name in dict.fromkeys(names)]
-        for path in write_tasks(chosen, export):
+        for path in write_tasks(chosen, export.expanduser()):
             console.print(str(path), markup=False, soft_wrap=True)
         return
     rows = [(task.name, task.kind, task.family, task.note) for task in catalogue(folders).values()]

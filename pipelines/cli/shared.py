@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forget.settings.reading import located
+from forget.settings import addresses
 
 # A file or a pipe has no width; rich would break lines at 80 letters.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -31,7 +31,7 @@ Folders = Annotated[
 
 def absolute(folders: Sequence[Path]) -> tuple[str, ...]:
     """Return the folders as a trial names them, relative to the working directory."""
-    return tuple(located(folder, Path.cwd()) for folder in folders)
+    return tuple(str(addresses.folder(folder, "the task folder").resolve()) for folder in folders)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from forget.errors import BadInput
+from forget.settings import addresses
 from forget.settings.reading import read_sweep, spec_path
 from forget.settings.sweep import Sweep
 from pipelines import INTERRUPTED
@@ -37,7 +38,7 @@ UNMATCHED = 10
 
 def plan(spec: Spec) -> None:
     """Say what a sweep will cost, and what of it is done."""
-    study = read_sweep(spec)
+    study = _study(spec)
     from forget.planning.plan import plan
     from forget.preflight import expand
     from forget.storage.store import Store
@@ -59,9 +60,11 @@ def sweep(
 
     Exit code 1 if a trial failed.
     """
-    study = read_sweep(spec)
+    study = _study(spec)
     from pipelines.sweep import cluster
 
+    if address in (None, "auto"):
+        address = addresses.ray() or address
     # The commands take as long to import as Ray to start: both at once.
     threading.Thread(target=import_module, args=["pipelines.sweep.commands"]).start()
     try:
@@ -88,7 +91,7 @@ def sweep(
 
 def report(spec: Spec) -> None:
     """Write the report over what has finished of a sweep."""
-    study = read_sweep(spec)
+    study = _study(spec)
     from forget.storage.store import Store
     from pipelines.reports import write_report
 
@@ -160,12 +163,18 @@ def ui() -> None:
 
 def sync(spec: Spec) -> None:
     """Send the tracking server what it lacks of a sweep."""
-    study = read_sweep(spec)
+    study = _study(spec)
     from forget.storage.store import Store
     from pipelines.sweep import send
 
     sent = send(study, spec_path(spec).read_text(encoding="utf-8"), Store(study.store))
     console.print(f"trials sent: {sent}")
+
+
+def _study(spec: str) -> Sweep:
+    """Read a spec, where the addresses in the environment could be used."""
+    addresses.check()
+    return read_sweep(spec)
 
 
 def _experiment(word: str) -> str:

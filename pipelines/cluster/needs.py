@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from forget.errors import BadInput, nearest
+from forget.settings.reading import read_table
 from forget.settings.sweep import Sweep
 from pipelines.cluster.kubectl import Cluster, Refused
 from pipelines.cluster.manifests import NAMESPACE
@@ -132,15 +132,12 @@ def check_here(study: Sweep, spec: Path) -> None:
     Raises:
         BadInput: a trial cannot run (forget.preflight.check); the cluster cannot see a folder.
     """
-    fields = tomllib.loads(spec.read_text(encoding="utf-8"))
-    for table in ("base", "axes"):
-        for folder in _strings(fields.get(table, {}).get("folders", [])):
-            if not folder.startswith("/"):
-                raise BadInput(
-                    f'{spec}: {table}.folders: "{folder}" is a folder of this machine; '
-                    "name the absolute path that your tasks have in the image or on a volume of "
-                    "the overlay"
-                )
+    for key, path in _paths(read_table(spec), study):
+        if "://" not in path and not path.startswith("/"):
+            raise BadInput(
+                f'{spec}: {key}: "{path}" is a folder of this machine; name the absolute path '
+                "that it has in the image or on a volume of the overlay"
+            )
     # An absolute path is one of the cluster; the sweep checks what is there before it begins.
     here = [
         trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")
@@ -150,6 +147,25 @@ def check_here(study: Sweep, spec: Path) -> None:
 
         for trial in here:
             check(trial, study.resources.shard)
+
+
+def _paths(fields: Mapping[str, Any], study: Sweep) -> Iterator[tuple[str, str]]:
+    """Yield the paths that a spec names, each with its key.
+
+    Args:
+        fields: as they are written.
+        study: as it was read. A model that is a folder here has another name in it.
+    """
+    if store := fields.get("store"):
+        yield "store", store
+    models = {trial.model for trial in study.trials()}
+    for table in ("base", "axes"):
+        given = fields.get(table, {})
+        for folder in _strings(given.get("folders", [])):
+            yield f"{table}.folders", folder
+        for name in _strings(given.get("model", [])):
+            if name not in models and not (table == "base" and "model" in study.axes):
+                yield f"{table}.model", name
 
 
 def _strings(tree: Any) -> Iterator[str]:

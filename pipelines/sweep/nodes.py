@@ -25,6 +25,7 @@ from ray.tune.execution import class_cache
 
 from forget.errors import BadInput
 from forget.machine import cores
+from forget.settings import addresses
 from forget.settings.sweep import Resources
 from pipelines import PROJECT
 
@@ -91,6 +92,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
             # Ray protects what it starts by a token, which it would write under HOME. Ours lives as
             # long as this process.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            os.environ.pop("RAY_ADDRESS", None)
             # Ray starts its workers by a shell, which takes a blank in the path of Python for the
             # end of a word.
             if (python := shlex.quote(sys.executable)) != sys.executable:
@@ -156,10 +158,12 @@ def _connect(address: str, **settings: Any) -> None:
             # Ray itself would knock for a quarter of an hour.
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **settings)
-    except (OSError, ValueError, ray.exceptions.AuthenticationError):
+    except (OSError, ValueError, OverflowError, ray.exceptions.AuthenticationError):
         # Ray tells a cluster that is not there from one that refuses our token on standard error
         # alone.
         cure = "start one with: ray start --head; where one runs, RAY_AUTH_TOKEN must be its token"
+        if address == addresses.ray():
+            cure += "; RAY_ADDRESS names it: unset it to run on this machine"
         raise BadInput(f'no Ray cluster answers at "{address}"; {cure}') from None
 
 

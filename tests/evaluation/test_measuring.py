@@ -108,3 +108,16 @@ def test_what_is_watched_bears_its_step(small: Trial, tmp_path: Path) -> None:
     rows = watching.look(3)
     assert len(rows) == 6
     assert {(row.phase, row.split, row.step) for row in rows} == {("learn", "test", 3)}
+
+
+@pytest.mark.parametrize("phase", ["learned", "forgotten"])
+def test_a_model_whose_answers_are_not_finite_is_refused_with_its_rate(
+    phase: str, small: Trial, tmp_path: Path
+) -> None:
+    trial = overlay(small, {"learn.lr": 0.125, "forget.lr": 0.25})
+    model = tiny()
+    # The weights themselves are finite.
+    model.network.base_model.norm.weight.data.fill_(3e38)
+    rate = {"learned": "0.12", "forgotten": "0.25"}[phase]
+    with pytest.raises(FloatingPointError, match=f"{phase}: .* not finite, rate {rate}; lower"):
+        evaluation(trial, tmp_path).evaluate(phase, model)

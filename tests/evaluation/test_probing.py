@@ -116,7 +116,7 @@ def test_a_constant_feature_changes_nothing() -> None:
 def test_states_that_are_not_finite_are_refused(position: int) -> None:
     parts = three((0.7,))
     parts[position].states[3, 0, 2] = np.inf
-    with pytest.raises(ValueError, match="states are not finite"):
+    with pytest.raises(FloatingPointError, match="states are not finite"):
         probe(*parts)
 
 

@@ -207,7 +207,9 @@ def _broken_versions(cell: Cell, expected: Undisturbed) -> Iterator[str]:
 
 def _left_behind(cell: Cell) -> Iterator[str]:
     """Temporary files, locks that are held, processes."""
-    patterns = r"(^|/)\.[^/]+-[0-9a-f]{32}(/|$)|(^|/)\.tune-|/checkpoint/|^learning/[^/]+/|/model/"
+    patterns = r"(^|/)\.[^/]+-[0-9a-f]{32}(/|$)|(^|/)\.tune-|/checkpoint/|^learning/[^/]+/"
+    # A forgotten model stays in the store; of one in a bucket no copy stays.
+    patterns += "|/model/" * ("://" in cell.where)
     names = [
         str(path.relative_to(cell.root)) + "/" * path.is_dir() for path in cell.root.rglob("*")
     ]
@@ -220,7 +222,7 @@ def _left_behind(cell: Cell) -> Iterator[str]:
             yield f"a lock that is held: {lock.relative_to(cell.root)}"
     if "://" in cell.where:
         keys = cell.world.s3.keys("forget", f"{cell.name}/")
-        remote = r"\.claim$|\.[0-9a-f]{32}$|/trials/[^/]+/(checkpoint|model)\.|/learning/|/tune"
+        remote = r"\.claim$|\.[0-9a-f]{32}$|/trials/[^/]+/checkpoint\.|/learning/|/tune"
         if left := sorted(key for key in keys if re.search(remote, key)):
             yield f"left in the bucket: {left[0]} and {len(left) - 1} more"
         present = {Path(key).parent.name for key in keys if key.endswith("/outcome.json")}

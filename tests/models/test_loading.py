@@ -3,11 +3,14 @@
 import importlib.metadata
 import shutil
 import socket
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -28,6 +31,9 @@ from forget.models import catalogue, language_model, loading, sources
 from forget.models.batches import reach
 from forget.models.catalogue import MODELS
 from forget.models.language_model import LanguageModel
+from forget.preflight import expand
+from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
 
 TEXT = "Question: is it so?\nAnswer: yes"
 
@@ -198,6 +204,54 @@ def test_a_tokenizer_of_more_words_than_the_model_has_is_refused(
     assert "its tokenizer knows 257 tokens, its embeddings 100" in refusal(
         str(tmp_path / "small"), loading.load
     )
+
+
+def test_a_tokenizer_with_a_token_beyond_the_embeddings_is_refused(tmp_path: Path) -> None:
+    model = language_model.tiny()
+    model.tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    language_model.save(model, tmp_path / "padded")
+    assert refusal(str(tmp_path / "padded"), loading.load) == (
+        f'model "{tmp_path}/padded" cannot be loaded: its tokenizer knows 258 tokens, its '
+        "embeddings 257, so that '[PAD]' has none: resize the model's embeddings "
+        "(resize_token_embeddings) and save it"
+    )
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """A hub with one model, which is gated."""
+
+    def do_GET(self) -> None:
+        code, error = (403, "GatedRepo") if "/gated" in self.path else (404, "RepoNotFound")
+        self.send_response(code)
+        self.send_header("X-Error-Code", error)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815  the name that http.server calls
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_gated_model_is_refused_once_with_its_licence_and_the_token(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = quick.model_dump() | {"model": "gpt2"}
+    sweep = Sweep(name="study", base=base, axes={"seed": [0, 1]})
+    with HTTPServer(("127.0.0.1", 0), _Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        gated, none = (refusal(f"owner/{x}", sources.fingerprint) for x in ("gated", "none"))
+        # A sweep asks before it starts any trial, by the name that the hub has for the model.
+        with pytest.raises(BadInput, match='the hub has no model "openai-community/gpt2"'):
+            expand(sweep)
+        hub.shutdown()
+    assert "https://huggingface.co/owner/gated and set HF_TOKEN" in gated
+    assert 'the hub has no model "owner/none", or it is private' in none
+    # A hub that is away refuses nothing: whoever runs the trials may have the model.
+    expand(sweep)
 
 
 def test_without_a_network_a_hub_id_is_refused_in_one_sentence(

@@ -303,3 +303,41 @@ def test_a_folder_of_gguf_is_no_model(folder: Path) -> None:
     assert refusal(str(folder)) == f"{folder}: the model has no *.safetensors"
     (folder / "config.json").unlink()
     assert refusal(str(folder)) == f"{folder}: not a model folder, it has no config.json"
+
+
+def test_an_adapter_names_its_model_and_what_to_do(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    edit(folder / "adapter_config.json", base_model_name_or_path="owner/base")
+    assert refusal(str(folder)) == (
+        f'{folder}: adapter_config.json makes it an adapter to "owner/base": merge the two '
+        "(peft's merge_and_unload) and save the whole with its tokenizer"
+    )
+
+
+def test_the_output_of_a_trainer_names_its_last_checkpoint(folder: Path) -> None:
+    output = folder.parent / "output"
+    for step in (9, 10):
+        shutil.copytree(folder, output / f"checkpoint-{step}")
+    (output / "checkpoint-best").mkdir()
+    assert refusal(str(output)).endswith(f"give {output}/checkpoint-10, its last checkpoint")
+    sources.check(str(output / "checkpoint-10"))
+    # A Trainer's checkpoint holds what it needs to go on; all of that is named at once.
+    for name in ("training_args.bin", "optimizer.pt"):
+        (output / "checkpoint-10" / name).write_bytes(b"PK")
+    assert refusal(str(output / "checkpoint-10")) == (
+        f"{output}/checkpoint-10: optimizer.pt, training_args.bin are pickles, which are not read: "
+        "remove them from the folder"
+    )
+
+
+def test_a_file_is_no_model(folder: Path) -> None:
+    assert "is a file; give the folder" in refusal(str(folder / "model.safetensors"))
+
+
+def test_what_file_managers_leave_is_no_part_of_a_model(folder: Path) -> None:
+    before = sources._hashes.__wrapped__(folder)
+    for name in ("._model.safetensors", "._config.json", "._x.bin", ".DS_Store"):
+        (folder / name).write_bytes(b"\x00\x05\x16\x07")
+    assert sources._hashes.__wrapped__(folder) == before
+    assert loading.load(folder).parameters

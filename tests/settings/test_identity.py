@@ -115,3 +115,9 @@ def test_only_what_differs_from_its_default_is_hashed() -> None:
     assert settings_of(overlay(TRIAL, {"forget.lr": 1e-3}), "forgetting") == {
         "forget": {"lr": 1e-3}
     }
+
+
+def test_the_path_of_a_models_folder_is_no_part_of_the_identity() -> None:
+    here, there = (overlay(TRIAL, {"model": path}) for path in ("/a/model", "/b/model/3"))
+    assert here.id("data") == there.id("data") != TRIAL.id("data")
+    assert here.learned_id("data") == there.learned_id("data")

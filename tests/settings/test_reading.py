@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from forget.errors import BadInput
-from forget.settings.reading import SPECS, read_sweep, read_trial, spec_path
+from forget.models.catalogue import MODELS
+from forget.settings.reading import BUILT_IN, SPECS, read_sweep, read_trial, spec_path
 
 BASE = '[base]\ntask = "a"\nmodel = "tiny"\n'
 SEARCH = BASE + "[search.settings]\n"
@@ -94,11 +95,23 @@ def refusal(folder: Path, text: str) -> str:
             SEARCH + "forget.epochs = {low = 1, high = 5}",
             "search.settings.forget.epochs: input should be a valid integer",
         ),
+        (
+            SEARCH + "forget.lr = {low = 0.1, high = 0.2}\n[axes]\nforget.lr = [1e-3]",
+            "search.settings.forget.lr is an axis as well",
+        ),
+        (
+            SEARCH + "forget.lr = {low = 0.1, high = 0.2}\n[axes]\nforget = [{lr = 0.1}]",
+            "search.settings.forget.lr is an axis as well",
+        ),
+        (
+            BASE + "template = “qa”",
+            "not valid TOML: Invalid value (at line 4, column 12); “ is a typographic quote",
+        ),
         ("name =", "not valid TOML: "),
         (f"description = {'[' * 50}1{']' * 50}", "more than 20 tables or lists within each other"),
         (f"description = {'[' * 5000}", "not valid TOML: "),
         (f"name = {'9' * 5000}", "not valid TOML: Exceeds the limit"),
-        (BASE + 'folders = "a\\u0000b"', "the task folder"),
+        (BASE + 'folders = "a\\u0000b"', "base.folders: the task folder"),
         (BASE + "seed = -1", "base.seed: input should be greater than or equal to 0, not -1"),
         (
             BASE + "learn.epochs = 10000000000",
@@ -130,7 +143,10 @@ def test_a_spec_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"dir\.toml: the file cannot be read \(Is a directory\)"):
         read_sweep(tmp_path / "dir.toml")
     (tmp_path / "latin.toml").write_bytes('name = "é"'.encode("latin-1"))
-    with pytest.raises(BadInput, match=r"latin\.toml: not UTF-8 at byte 8"):
+    with pytest.raises(
+        BadInput,
+        match=r"latin\.toml, line 1: not UTF-8 at byte 9 .*; save the file as UTF-8",
+    ):
         read_sweep(tmp_path / "latin.toml")
     with pytest.raises(BadInput, match='no spec is named "quickstat"; did you mean "quickstart"'):
         read_sweep("quickstat")
@@ -197,3 +213,78 @@ def test_bare_and_quoted_dotted_keys_are_the_same_spec(tmp_path: Path) -> None:
     assert [t.forget.lr for t in specs[0].trials()] == [1e-3, 1e-2]
     assert specs[0].search is not None
     assert specs[0].search.settings["learn.lr"].high == 1e-3
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    (tmp_path / "s.toml").write_bytes(f"{mark}{BASE}".encode(encoding))
+    named = encoding.upper().removesuffix("-LE")
+    with pytest.raises(BadInput, match=rf"s\.toml: saved as {named}; save it as UTF-8"):
+        read_sweep(tmp_path / "s.toml")
+
+
+def test_a_mark_before_the_first_letter_is_passed_over(tmp_path: Path) -> None:
+    for suffix, text in ((".toml", 'task = "a"\nmodel = "tiny"'), (".json", "{}")):
+        (tmp_path / f"s{suffix}").write_text(text, encoding="utf-8-sig")
+    assert read_trial(tmp_path / "s.toml").task == "a"
+    with pytest.raises(BadInput, match=r"s\.json: task: field required"):
+        read_trial(tmp_path / "s.json")
+
+
+def test_a_line_that_is_not_utf8_is_named_with_what_it_may_say(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_bytes(BASE.encode() + 'family = "naïve"'.encode("latin-1"))
+    with pytest.raises(BadInput, match=r"s\.toml, line 4: not UTF-8 at byte 13 .saved as Latin-1"):
+        read_sweep(tmp_path / "s.toml")
+
+
+def test_every_path_of_a_spec_belongs_to_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study := tmp_path / "study").mkdir()
+    for name in ("mine", "models/mine", "gpt2"):
+        (study / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    home = Path.home()
+    read = {
+        "mine": f"{study}/mine",
+        "mine/1": f"{study}/mine/1",
+        "models/mine": f"{study}/models/mine",
+        "./gone": f"{study}/gone",
+        "../gone/2": f"{tmp_path}/gone/2",
+        "~/mine": f"{home}/mine",
+        "/mine": "/mine",
+        # Names of models, and of the hub's, stay as they are.
+        "gpt2": "gpt2",
+        "gpt2/3": "gpt2/3",
+        "tiny": "tiny",
+        "owner/name": "owner/name",
+        "owner/name@v1/3": "owner/name@v1/3",
+    }
+    path = study / "s.toml"
+    path.write_text(
+        f'store = "st"\n[base]\ntask = "a"\nfolders = "mine"\n[axes]\nmodel = {list(read)}'
+    )
+    sweep = read_sweep("study/s.toml")
+    assert [trial.model for trial in sweep.trials()] == list(read.values())
+    assert (sweep.store, sweep.base["folders"]) == (f"{study}/st", f"{study}/mine")
+    for given, store in {"~/st": f"{home}/st", "s3://b/x": "s3://b/x", "/st": "/st"}.items():
+        path.write_text(f'store = "{given}"\n{BASE}')
+        assert read_sweep(path).store == store
+    (study / "t.json").write_text('{"task": "a", "model": "mine"}')
+    assert read_trial(study / "t.json").model == f"{study}/mine"
+
+
+def test_a_model_of_the_working_directory_is_none_of_a_spec_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("study", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "study" / "s.toml").write_text(BASE.replace("tiny", "mine"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r'base\.model: "mine" is a folder .* write "\.\./mine"'):
+        read_sweep("study/s.toml")
+
+
+def test_the_names_that_no_folder_takes_over_are_those_of_models() -> None:
+    assert set(MODELS) == BUILT_IN

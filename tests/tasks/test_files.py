@@ -186,7 +186,7 @@ def test_near_without_train_is_refused(write: Write) -> None:
 def test_other_bytes_than_utf8_are_refused(write: Write) -> None:
     folder = write(test=[item(1)])
     (folder / "test.jsonl").write_bytes(b'{"id": "\xff"}')
-    with pytest.raises(BadInput, match=r"test\.jsonl, line 1: not UTF-8 at byte 8"):
+    with pytest.raises(BadInput, match=r"test\.jsonl, line 1: not UTF-8 at byte 9"):
         files.tasks([str(folder)])["parity"].records("test")
 
 
@@ -263,3 +263,41 @@ def test_every_shared_benchmark_task_loads() -> None:
             examples = tasks.load(name, split, folders=[str(SHARED)])
             assert len(examples) == len(lines) > 50
             assert all(len(example.options) == 2 and example.prompt for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        (json.dumps([item(1), item(2)]), "jq -c '.[]' test.jsonl"),
+        (json.dumps([item(1), item(2)], indent=2), "jq -c '.[]' test.jsonl"),
+        (json.dumps(item(1), indent=2), "jq -c . test.jsonl"),
+    ],
+)
+def test_json_that_is_not_one_item_a_line_is_refused_with_its_cure(
+    text: str, command: str, write: Write
+) -> None:
+    folder = write(test=[item(1)])
+    (folder / "test.jsonl").write_text(text)
+    with pytest.raises(BadInput, match=r"test\.jsonl, line 1: JSON ") as refused:
+        files.tasks([str(folder)])["parity"].records("test")
+    assert command in str(refused.value)
+
+
+def test_what_file_managers_leave_is_no_part_of_a_task(write: Write) -> None:
+    folder = write(test=[item(1)])
+    before = files.tasks([str(folder)])["parity"].fingerprint()
+    (folder.parent / "__MACOSX").mkdir()
+    for place in (folder, folder.parent, folder.parent / "__MACOSX"):
+        for name in ("._test.jsonl", "._train.jsonl", ".DS_Store", "Thumbs.db", "._task.toml"):
+            (place / name).write_bytes(b"\x00\x05\x16\x07")
+    for place in (folder, folder.parent):
+        (task,) = files.tasks([str(place)]).values()
+        assert (task.splits, task.fingerprint()) == (("test",), before)
+
+
+def test_a_task_toml_is_read_as_a_spec_is(write: Write) -> None:
+    folder = write(test=[item(1)], toml='\ufeffprompt = "{question}"')
+    assert files.tasks([str(folder)])["parity"].prompt == "{question}"
+    (folder / "task.toml").write_bytes('prompt = "{question} é"'.encode("latin-1"))
+    with pytest.raises(BadInput, match=r"task\.toml, line 1: not UTF-8"):
+        files.tasks([str(folder)])

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,6 +218,10 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sour
         return replace(source, hub=Hub(str(folder), source.hub.revision, source.hub.config))
 
     return write
+
+
+ELSEWHERE = {"mathqa": "regisss/math_qa", "toxigen": "skg/toxigen-data"}
+"""Names in the harness of datasets that we read from where they came from, or moved to."""
 
 
 # What a model reads of an item, by task: a row, then prompt, options, suffix and the index of the
@@ -542,6 +547,62 @@ def test_rows_that_cannot_be_asked_are_left_out(local: Callable[..., Source]) ->
     assert [record.id for record in source.records("test")] == ["piqa/validation/2"]
 
 
+CHOICES = ["rs . 1 , 200", "it 's 3", "b", "[ 1 / 2 ]", "none of these"]
+LETTERED = [f"{letter} ) {choice}" for letter, choice in zip("abcde", CHOICES, strict=True)]
+
+
+@pytest.mark.parametrize("options", [" , ".join(LETTERED), repr(LETTERED)], ids=["text", "list"])
+@pytest.mark.parametrize("truth", "abcde")
+def test_both_writings_of_mathqas_choices_are_read(options: str, truth: str) -> None:
+    row = {"Problem": "how much ?", "options": options, "correct": truth}
+    record = SOURCES["mathqa"].record(row, "1")
+    assert list(record.choices) == CHOICES
+    assert record.answer == "abcde".index(truth)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        " , ".join(LETTERED[:2] + LETTERED[3:]),
+        " , ".join(LETTERED[:4]),
+        " , ".join([LETTERED[1], LETTERED[0], *LETTERED[2:]]),
+        repr(LETTERED[1:]),
+        repr(LETTERED)[:-9],
+        "",
+    ],
+)
+def test_a_choice_that_is_lost_is_refused_and_moves_no_answer(
+    options: str, local: Callable[..., Source]
+) -> None:
+    content = rows("mathqa", n=3)
+    content[1]["options"] = options
+    with pytest.raises(BadInput, match=r'task "mathqa": row 1 of the split "test" of .*ValueError'):
+        local("mathqa", {"test": content}).records("test")
+
+
+def test_a_label_beyond_the_choices_is_refused(local: Callable[..., Source]) -> None:
+    content = rows("rte", n=3)
+    content[2]["label"] = 2
+    with pytest.raises(BadInput, match=r"row 2 of .*label 2 of 2 choices"):
+        local("rte", {"validation": content}).records("test")
+
+
+@pytest.mark.parametrize("text", ['it isn\'t "so"', "caf\u00e9 \u2019s", "a 'b' c", "two\nlines"])
+def test_toxigens_bytes_are_read_as_text(text: str) -> None:
+    row = {"text": repr(text.encode()), "toxicity_ai": 1.0, "toxicity_human": 1.0}
+    assert SOURCES["toxigen"].record(row, "1").passage == text
+    assert SOURCES["toxigen"].record(row | {"text": text}, "1").passage == text
+    # Cut within a letter, it ends before it.
+    cut = repr(text.encode() + "\u00e9".encode()[:1])
+    assert SOURCES["toxigen"].record(row | {"text": cut}, "1").passage == text
+
+
+def test_every_dataset_is_pinned_to_a_commit() -> None:
+    for source in hub.SOURCES:
+        assert re.fullmatch("[0-9a-f]{40}", source.hub.revision), source.name
+    assert "CC BY-NC" in hub.TASKS["sciq"].note
+
+
 @pytest.mark.parametrize("name", ["arc_easy", "hellaswag", "winogrande"])
 def test_a_hidden_answer_is_left_out(name: str, local: Callable[..., Source]) -> None:
     content = rows(name, n=3)
@@ -558,7 +619,7 @@ def test_other_columns_than_the_revisions_are_refused(local: Callable[..., Sourc
     source = local("rte", {"validation": rows("qnli")})
     with pytest.raises(
         BadInput,
-        match=r'task "rte": a row of the split "validation" of .* \(KeyError: \'sentence\d\'\)',
+        match=r'task "rte": row 0 of the split "validation" of .* \(KeyError: \'sentence\d\'\)',
     ):
         source.records("test")
 
@@ -665,7 +726,7 @@ def test_prompt_options_and_truth_are_those_of_the_harness(
 
     monkeypatch.setattr(ConfigurableTask, "download", download)
     theirs = harness.load(name)["tasks"][name]
-    assert asked == [(SOURCES[name].hub.path, SOURCES[name].hub.config)]
+    assert asked == [(ELSEWHERE.get(name, SOURCES[name].hub.path), SOURCES[name].hub.config)]
 
     task = source.task()
     ours = [render(record, task.prompt, task.option) for record in task.records("test")]

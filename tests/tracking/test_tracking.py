@@ -4,15 +4,17 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import mlflow
 import pyarrow.parquet as pq
@@ -20,11 +22,13 @@ import pytest
 import torch
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service import utils as mlflow_tracking
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget import report, tracking
 from forget.errors import BadInput
 from forget.events import Observe, StageStarted, Step
-from forget.models import language_model
+from forget.models import language_model, vetting
 from forget.preflight import expand
 from forget.report import Report
 from forget.results import metrics
@@ -32,11 +36,12 @@ from forget.results.files import read_rows
 from forget.results.metrics import Estimate, Measure, mean
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import PHASES, Row
-from forget.settings.sweep import Sweep
+from forget.settings.sweep import Resources, Sweep
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.journal import FILE, Ended, Journal, Started
 from forget.storage.store import Store
+from forget.tracking import places
 
 ACCURACY = "forgotten/science/test/accuracy"
 SWEEP = Sweep(name="pulse", base={"task": "science", "model": "tiny"}, axes={"seed": [0, 1]})
@@ -170,7 +175,9 @@ def test_a_trial_reaches_mlflow_whole_and_once(store: Store, tmp_path: Path) -> 
     assert run.data.tags["forget.data"] == "d" * 16
     assert run.data.tags["version.torch"] == importlib.metadata.version("torch")
     assert run.data.tags["forget.model"] == "forgotten-tiny-science/1"
-    assert not (Trials(store).folder("a") / "model").exists()
+    # The weights stay where another server can be given them, and lie on this disk once.
+    kept = Trials(store).folder("a") / "model" / "model.safetensors"
+    assert kept.stat().st_nlink == 2
 
     assert not tracking.publish(study, store, "a")
     (Trials(store).folder("a") / "published.json").unlink()
@@ -192,9 +199,7 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     study = tracking.open_study(expand(SWEEP), "")
     run_whole(study, FIRST, "a", store)
     run_whole(study, SECOND, "b", store)
-    (deleted,) = (run for run in children(study) if run.data.tags["forget.trial"] == "b")
-    MlflowClient(study.uri).delete_run(deleted.info.run_id)
-    (run,) = children(study)
+    (run,) = (run for run in children(study) if run.data.tags["forget.trial"] == "a")
     name, learned = "forgotten/science/test/margin", "learned/science/test/accuracy"
     assert run.data.metrics[learned] == 0.9
     assert name not in run.data.metrics
@@ -203,10 +208,9 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     before = metrics.MEASURES
     monkeypatch.setattr(metrics, "MEASURES", (*before, Measure("margin", "margin", margin)))
     monkeypatch.setattr(metrics, "code", lambda: "another")
-    # The run that was deleted stays so.
-    assert tracking.sync(study, store, ["a", "b"]) == 1
+    assert tracking.sync(study, store, ["a", "b"]) == 2
     assert tracking.sync(study, store, ["a", "b"]) == 0
-    (run,) = children(study)
+    (run,) = (run for run in children(study) if run.data.tags["forget.trial"] == "a")
     assert run.info.status == "FINISHED"
     assert curve(study, run, name) == [(0, 1.0)]
     assert curve(study, run, ACCURACY) == [(0, 0.5)]
@@ -234,12 +238,12 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     )
     tables = [path.read_text() for path in written.page.parent.glob("*.csv")]
     assert sum(text.count(",forgotten,science,test,margin,") for text in tables) == 2
-    ((read, _),) = tracking.read_experiment("pulse", tmp_path / "copies")
+    (read, _), _ = tracking.read_experiment("pulse", tmp_path / "copies")
     assert read == outcomes[0]
     # Whoever reads the experiment with other code computes measures of the copies of its Rows.
     monkeypatch.setattr(metrics, "MEASURES", before)
     monkeypatch.setattr(metrics, "code", lambda: "a third")
-    ((read, _),) = tracking.read_experiment("pulse", tmp_path / "copies")
+    (read, _), _ = tracking.read_experiment("pulse", tmp_path / "copies")
     assert read.measures == {k: v for k, v in outcomes[0].measures.items() if "margin" not in k}
 
 
@@ -267,6 +271,16 @@ def test_the_strongest_model_can_be_loaded_by_us_and_by_mlflow(
     pipeline = mlflow.transformers.load_model("models:/forgotten-tiny-science@strongest")
     assert pipeline.model.dtype == torch.bfloat16
     assert pipeline("Question:", max_new_tokens=2)[0]["generated_text"].startswith("Question:")
+
+    # One folder, with one copy of the weights, is all that others need.
+    folder = Path(mlflow.artifacts.download_artifacts("models:/forgotten-tiny-science@strongest"))
+    plain = AutoModelForCausalLM.from_pretrained(folder / "model")
+    assert torch.equal(plain.lm_head.weight.float(), head)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    assert tokenizer("Question:") == pipeline.tokenizer("Question:")
+    assert [path.parent for path in folder.rglob("*.safetensors")] == [folder / "model"]
+    vetting.check_folder(folder / "model")
+
     version = MlflowClient(study.uri).get_model_version("forgotten-tiny-science", "2")
     assert version.tags["forget.accuracy"] == "0.6"
     assert "Warning" in version.description
@@ -313,6 +327,132 @@ def test_the_alias_of_a_version_that_was_deleted_goes_to_the_next(store: Store) 
         "strongest": "3",
         "weakest": "2",
     }
+
+
+def test_what_was_deleted_comes_back_by_sync(store: Store) -> None:
+    study = tracking.open_study(expand(SWEEP), "")
+    run_whole(study, FIRST, "a", store, accuracy=0.8)
+    run_whole(study, SECOND, "b", store, accuracy=0.6)
+    client, name = MlflowClient(study.uri), "forgotten-tiny-science"
+
+    def aliases() -> dict[str, str]:
+        found = client.get_registered_model(name).aliases
+        return {alias: str(number) for alias, number in found.items()}
+
+    (run,) = (run for run in children(study) if run.data.tags["forget.trial"] == "a")
+    client.delete_run(run.info.run_id)
+    assert tracking.sync(study, store, ["a", "b"]) == 1
+    (again,) = (run for run in children(study) if run.data.tags["forget.trial"] == "a")
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["forget.model"] == f"{name}/1"
+    assert len(children(study)) == 2
+
+    client.delete_registered_model_alias(name, "weakest")
+    assert tracking.sync(study, store, ["a", "b"]) == 0
+    assert aliases() == {"weakest": "1", "strongest": "2"}
+
+    client.delete_model_version(name, "2")
+    assert tracking.sync(study, store, ["a", "b"]) == 1
+    assert aliases() == {"weakest": "1", "strongest": "3"}
+    client.delete_registered_model(name)
+    assert tracking.sync(study, store, ["a", "b"]) == 2
+    assert aliases() == {"weakest": "1", "strongest": "2"}
+    assert tracking.load_forgotten("tiny", "science").parameters
+    assert tracking.sync(study, store, ["a", "b"]) == 0
+
+
+@pytest.fixture
+def another(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which the tracking server is another, empty one."""
+
+    def change() -> None:
+        (folder := tmp_path / "other").mkdir()
+        (folder / "mlflow.db").write_bytes(database.read_bytes())
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other/mlflow.db")
+
+    return change
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["another server", "the first is gone"])
+def test_another_server_gets_the_models_too(
+    gone: bool, store: Store, tmp_path: Path, another: Callable[[], None]
+) -> None:
+    study = tracking.open_study(expand(SWEEP), "")
+    run_whole(study, FIRST, "a", store)
+    if gone:
+        (tmp_path / "mlflow.db").unlink()
+        shutil.rmtree(tmp_path / "mlartifacts")
+    another()
+    study = tracking.open_study(expand(SWEEP), "")
+    assert tracking.sync(study, store, ["a"]) == 1
+    assert_delivered_once(study, *children(study), "a")
+    assert tracking.load_forgotten("tiny", "science").name == "forgotten-tiny-science/1"
+
+
+def test_a_model_that_is_not_kept_leaves_the_store_once_it_is_registered(
+    store: Store, another: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = SWEEP.model_copy(update={"resources": Resources(keep=False)})
+    study = tracking.open_study(expand(sweep), "")
+    run_whole(study, FIRST, "a", store)
+    assert not (Trials(store).folder("a") / "model").exists()
+    assert tracking.load_forgotten("tiny", "science").parameters
+    # Of the server that has the model, a version is made again without the store.
+    MlflowClient(study.uri).delete_model_version("forgotten-tiny-science", "1")
+    assert tracking.sync(study, store, ["a"]) == 1
+    assert tracking.load_forgotten("tiny", "science").parameters
+    another()
+    study = tracking.open_study(expand(sweep), "")
+    assert tracking.sync(study, store, ["a"]) == 1
+    assert "its model is not in" in caplog.text
+
+
+def test_a_study_that_was_moved_finds_its_files_where_they_are(
+    store: Store, tmp_path: Path, toy_tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(folder: Path) -> tracking.Study:
+        shutil.copytree(toy_tasks, folder / "tasks", dirs_exist_ok=True)
+        base = {"task": "vowels", "model": "tiny", "folders": [str(folder / "tasks")]}
+        return tracking.open_study(expand(Sweep(name="pulse", base=base)), "")
+
+    study = opened(tmp_path)
+    run_whole(study, FIRST, "a", store)
+    there = tmp_path.with_name(f"{tmp_path.name} moved?%41#")
+    tmp_path.rename(there)
+    monkeypatch.chdir(there)
+    # As in another process.
+    monkeypatch.setattr(mlflow_tracking, "_artifact_repos_cache", OrderedDict())
+    store = Store()
+    moved = opened(there)
+    assert moved.run_id == study.run_id
+    assert tracking.sync(moved, store, ["a"]) == 0
+    # What an older MLflow left here is not looked at.
+    (there / "mlruns" / "0").mkdir(parents=True)
+    (there / "mlruns" / "0" / "meta.yaml").write_text("name: Default")
+    assert tracking.load_forgotten("tiny", "science").parameters
+    ((outcome, _),) = tracking.read_experiment("pulse", there / "copies")
+    assert outcome.id == "a"
+    run_whole(moved, SECOND, "b", store)
+    assert len(children(moved)) == 2
+    assert all(
+        unquote(run.info.artifact_uri).startswith(f"file://{there}/mlartifacts/")
+        for run in children(moved)
+    )
+    assert not tmp_path.exists()
+    assert not list(there.parent.glob(f"{tmp_path.name}%*"))
+
+
+@pytest.mark.parametrize("place", ["shared", "mlartifacts"])
+def test_files_that_lie_elsewhere_on_purpose_stay_there(
+    place: str, tmp_path: Path, database: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    (tmp_path / "mlartifacts" / "other").mkdir(parents=True)
+    location = f"file:///elsewhere/{place}/pulse"
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("pulse", location)
+    places.follow(tmp_path / "mlflow.db", tmp_path / "mlartifacts")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_experiment_by_name("pulse").artifact_location == location
 
 
 @pytest.mark.parametrize(

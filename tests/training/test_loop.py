@@ -457,6 +457,16 @@ def test_bf16_computes_in_half_and_keeps_weights_whole() -> None:
     assert torch.equal(slight.bfloat16(), torch.ones_like(slight, dtype=torch.bfloat16))
 
 
+def test_weights_that_the_last_step_made_infinite_end_the_training_with_its_rate() -> None:
+    # No loss is computed of them: without a look, they would be kept as what was learned.
+    settings = Stage(epochs=1, batch=10, lr=0.5, warmup=0, schedule="constant", weight_decay=1e39)
+    model = language_model.tiny()
+    with pytest.raises(
+        FloatingPointError, match=r"learn: the weights .* rate 0\.5; lower the rate"
+    ):
+        fine_tune(model, lambda epoch: labels.true(examples()), settings, stage="learn", seed=0)
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_rate() -> None:
     model = language_model.tiny()
     before: dict[str, torch.Tensor] = {}
