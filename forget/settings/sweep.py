@@ -170,7 +170,16 @@ class Sweep(Part):
     def _searchable(self, search: Search, trials: Sequence[Trial]) -> None:
         """Refuse a search of what is no continuous setting, changes nothing or is an axis."""
         fields = trials[0].model_dump()
+        varied: set[str] = set()
+        for axis, values in self.axes.items():
+            for value in values:
+                varied |= dotted({axis: value}).keys()
         for key, bounds in search.settings.items():
+            if key in varied:
+                raise ValueError(
+                    f"search.settings.{key} is an axis as well, whose values the search would pass "
+                    "over; take it out of one of the two"
+                )
             # A value between the bounds tells a continuous setting from a whole number.
             between = bounds.low + 0.382 * (bounds.high - bounds.low)
             for value in (bounds.low, bounds.high, between):
@@ -183,14 +192,6 @@ class Sweep(Part):
                     raise ValueError(
                         f'search.settings.{key} changes nothing in a trial with tuning = "{tuning}"'
                     )
-        anywhere = {key: bounds.low for key, bounds in search.settings.items()}
-        if both := sorted(anywhere.keys() & self.axes.keys()):
-            raise ValueError(f"{both[0]} is searched and an axis as well: leave it out of one")
-        if len({overlay(trial, anywhere) for trial in trials}) < len(trials):
-            raise ValueError(
-                "two combinations of the axes differ in nothing but what is searched: "
-                + ", ".join(anywhere)
-            )
 
     def trials(self) -> tuple[Trial, ...]:
         """Return a trial of every combination, the first axis outermost."""

@@ -117,12 +117,12 @@ def test_what_changes_no_number_makes_no_trial_missing(quick: Trial, tried: Stor
 
 
 def test_a_search_that_cannot_be_one_is_refused(quick: Trial) -> None:
-    with pytest.raises(ValueError, match=r"forget\.lr is searched and an axis as well"):
+    with pytest.raises(ValueError, match=r"forget\.lr is an axis as well"):
         sweep_of(quick, between(1e-5, 0.1), **{"forget.lr": [1e-3]})
     dropout = Search.model_validate({"settings": {"lora.dropout": {"low": 0, "high": 0.1}}})
     with pytest.raises(ValueError, match=r"lora\.dropout changes nothing in a trial with tuning"):
         sweep_of(quick, dropout)
     sweep_of(overlay(quick, {"tuning": "lora"}), dropout)
     stages = [quick.forget.model_dump() | {"lr": rate} for rate in (1e-4, 1e-3)]
-    with pytest.raises(ValueError, match=r"differ in nothing but what is searched: forget\.lr"):
+    with pytest.raises(ValueError, match=r"forget\.lr is an axis as well"):
         sweep_of(quick, between(1e-5, 0.1), forget=stages)
