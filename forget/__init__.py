@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forget.analyses import Study
     from forget.models.loading import load as load_model
-    from forget.notebook import fine_tune, load_study, probe, score
+    from forget.notebook import fine_tune, probe, score
     from forget.results.metrics import accuracy, forget_ratio
     from forget.settings.parts import Probe, Stage
     from forget.settings.trial import Trial
     from forget.storage.store import Store
     from forget.tasks import load as load_task
-    from forget.tracking import load_forgotten
+    from forget.tracking import load_forgotten, load_study
     from forget.trial import run_trial
 
 __all__ = [
@@ -46,7 +46,7 @@ _ROOMS = {
     "forget_ratio": "forget.results.metrics",
     "load_forgotten": "forget.tracking",
     "load_model": "forget.models.loading",
-    "load_study": "forget.notebook",
+    "load_study": "forget.tracking",
     "load_task": "forget.tasks",
     "probe": "forget.notebook",
     "run_trial": "forget.trial",

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from forget.evaluation import probes, scoring
-from forget.events import Observe, ignore
 from forget.models.catalogue import in_bf16
 from forget.models.language_model import LanguageModel
-from forget.results.files import read_frame
 from forget.results.outcome import ProbeScore
 from forget.results.rows import Row
 from forget.settings.parts import Probe, Stage
 from forget.settings.trial import LabelKind, Trial
-from forget.storage.store import Store
 from forget.tasks import labels as drawing
 from forget.tasks.task import Example
 from forget.training import loop
-
-if TYPE_CHECKING:
-    from forget.analyses import Study
 
 
 def score(
@@ -96,23 +90,3 @@ def probe(
     places = tuple(str(Path(folder).absolute()) for folder in folders)
     like = Trial(task=task, model=model.name, seed=seed, folders=places)
     return probes.probe_model(model, task, Probe(examples=examples), like)
-
-
-def load_study(experiment: str, observe: Observe = ignore) -> Study:
-    """Load the finished trials of an experiment from the tracking server, with their Rows.
-
-    What was fetched is kept in the store.
-
-    Args:
-        experiment: its name in MLflow, which is that of the spec.
-        observe: receives a `Step` for each trial.
-
-    Raises:
-        BadInput: no such experiment, or none of its trials has finished.
-    """
-    from forget.analyses import Study
-    from forget.tracking import read_experiment
-
-    found = read_experiment(experiment, Store().root / "fetched", observe)
-    frames = {outcome.id: read_frame(rows) for outcome, rows in found}
-    return Study([outcome for outcome, _ in found], frames)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forget import report
 from forget.errors import BadInput
-from forget.planning.standing import Standing, finished, standings
-from forget.preflight import expand
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.storage.finished import Trials
 from forget.storage.folders import unwritable
 from forget.storage.store import Store
+
+if TYPE_CHECKING:
+    from forget.planning.standing import Standing
 
 FOLDER = Path("report")
 """The folder in the working directory that gets a folder for each report."""
@@ -32,6 +34,10 @@ def write_report(sweep: Sweep, store: Store) -> report.Report:
     Raises:
         BadInput: nothing has, or the report cannot be written.
     """
+    # torch takes seconds to import, and whoever compares studies does without.
+    from forget.planning.standing import finished, standings
+    from forget.preflight import expand
+
     if why := no_place(sweep.name):
         raise BadInput(why)
     found = standings(expand(sweep, store), store)

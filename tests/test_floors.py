@@ -4,6 +4,7 @@ The science runs where there is neither Ray nor MLflow.
 """
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,3 +149,38 @@ def test_a_trial_needs_torch_transformers_and_accelerate_alone(
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "store" / "trials" / done.stdout.strip() / "outcome.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "absent", "answer"),
+    [
+        # The trials of a report are identified by the rooms that train, which need torch.
+        (["report", "study.toml"], ["ray", "optuna"], "no trial of sweep"),
+        (["compare", "a", "b"], ["ray", "optuna", "torch", "transformers"], "no experiment"),
+    ],
+)
+def test_what_only_reads_a_study_starts_nothing_that_runs_one(
+    words: list[str], absent: list[str], answer: str, tmp_path: Path, database: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    (tmp_path / "study.toml").write_text('[base]\ntask = "world"\nmodel = "tiny"\n')
+    code = f"""
+import sys
+sys.argv[1:] = {words}
+from pipelines.cli.app import main
+try:
+    main()
+finally:
+    print([name for name in {absent} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert answer in done.stderr
+    assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ whatever is missing, exactly once. These are the only rooms that import mlflow.
 
 from forget.tracking.connection import Unreachable, tracking_uri, ui_command
 from forget.tracking.publishing import publish, sync
-from forget.tracking.reading import read_experiment
+from forget.tracking.reading import load_study, read_experiment
 from forget.tracking.registry import load_forgotten, registered_name
 from forget.tracking.stream import trial_sink
 from forget.tracking.study import Study, close_study, open_study
@@ -17,6 +17,7 @@ __all__ = [
     "Unreachable",
     "close_study",
     "load_forgotten",
+    "load_study",
     "open_study",
     "publish",
     "read_experiment",

@@ -109,7 +109,8 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
         The command, and what to add to its environment.
 
     Raises:
-        BadInput: $MLFLOW_TRACKING_URI is a server, which has its own pages.
+        BadInput: $MLFLOW_TRACKING_URI is a server, which has its own pages, or a database that
+            cannot be opened.
     """
     uri = tracking_uri()
     if uri.startswith("http"):

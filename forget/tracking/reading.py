@@ -9,16 +9,35 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from forget.analyses import Study
 from forget.errors import BadInput, nearest
 from forget.events import Observe, StageStarted, Step, ignore
-from forget.results.files import read_rows
+from forget.results.files import read_frame, read_rows
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.storage.finished import MEASURES, measured
 from forget.storage.folders import whole_folder
 from forget.storage.remote import within
+from forget.storage.store import Store
 from forget.tracking.connection import connect, reaching, tracking_uri
 from forget.tracking.study import refuse_deleted
+
+
+def load_study(experiment: str, observe: Observe = ignore) -> Study:
+    """Load the finished trials of an experiment from the tracking server, with their Rows.
+
+    What was fetched is kept in the store.
+
+    Args:
+        experiment: its name in MLflow, which is that of the spec.
+        observe: receives a `Step` for each trial.
+
+    Raises:
+        BadInput: no such experiment, or none of its trials has finished.
+    """
+    found = read_experiment(experiment, Store().root / "fetched", observe)
+    frames = {outcome.id: read_frame(rows) for outcome, rows in found}
+    return Study([outcome for outcome, _ in found], frames)
 
 
 def read_experiment(

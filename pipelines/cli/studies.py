@@ -196,7 +196,7 @@ def _fetch(name: str) -> Study:
     )
 
     from forget.events import StageStarted, Step
-    from forget.notebook import load_study
+    from forget.tracking import load_study
 
     stderr = Console(stderr=True)
     columns = (
