@@ -9,13 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 from alembic.util import CommandError
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+
+from forget.settings import addresses
 
 ERRORS = (SQLAlchemyError, CommandError, OSError)
 """Errors that a database or the disk under it raises through MLflow, besides MLflow's own."""
@@ -66,10 +67,10 @@ def prepare(uri: str) -> None:
     Raises:
         OSError: the file can neither be opened nor made.
     """
-    url = make_url(uri) if uri.startswith("sqlite:") else None
-    if url is None or not url.database or url.database == ":memory:":
+    file = addresses.database(uri)
+    if file is None:
         return
-    path = Path(url.database).absolute()
+    path = file.absolute()
     if path.exists():
         # MLflow would try to open a file that is not for the user for minutes.
         path.open("rb").close()
@@ -80,10 +81,9 @@ def prepare(uri: str) -> None:
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         draft.touch(exist_ok=False)
-        made = SqlAlchemyStore(
-            url.set(database=str(draft)).render_as_string(hide_password=False),
-            (path.parent / "mlartifacts").as_uri(),
-        )
+        # The slashes as well: MLflow makes the folder above the file by the name as it stands here.
+        place = f"{addresses.SQLITE}/{quote(str(draft)[1:], safe='')}"
+        made = SqlAlchemyStore(place, (path.parent / "mlartifacts").as_uri())
         made.engine.dispose()
         # Another process may have been first; its database is as good.
         with suppress(FileExistsError):

@@ -11,7 +11,7 @@ from conftest import FORK, Unprivileged
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils
 
-from forget.tracking.connection import Unreachable, Unusable, connect, reaching
+from forget.tracking.connection import Unreachable, Unusable, connect, reaching, tracking_uri
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert {one.name for one in connect(uri).search_experiments()} == {"Default", *names}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["runs.db"]
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "why? 100%").mkdir()
+    monkeypatch.chdir(tmp_path / "why? 100%")
+    connect(tracking_uri())
+    assert [path.name for path in Path.cwd().iterdir()] == ["mlflow.db"]
+    assert [path.name for path in tmp_path.iterdir()] == ["why? 100%"]
 
 
 def test_whoever_is_killed_leaves_no_half_of_a_database(
