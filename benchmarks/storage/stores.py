@@ -157,6 +157,14 @@ def _asked(task: str, seed: int) -> pa.Table:
             "example": example,
             "truth": pa.array([int(name[-1]) % 2 for name in example], pa.int64()),
             "step": pa.array(step, pa.int64()),
+            # Fair coins, of trained examples alone.
+            "drawn": pa.array(
+                [
+                    int(name[-2]) % 2 if part == "train" else None
+                    for name, part in zip(example, split, strict=True)
+                ],
+                pa.int64(),
+            ),
             "similarity": [
                 s if part == "test" and o == task else None
                 for s, part, o in zip(like, split, of, strict=True)
@@ -196,6 +204,7 @@ def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
         "trial": pa.array([id] * n),
         "logprobs": pa.ListArray.from_arrays(ends, pa.array(logprobs)),
         "lengths": pa.ListArray.from_arrays(ends, pa.array(np.ones(2 * n, int))),
+        "weights": pa.ListArray.from_arrays(ends, pa.array(np.ones(2 * n))),
     }
     return pa.table({field.name: columns[field.name] for field in fields(Row)})
 

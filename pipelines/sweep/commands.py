@@ -98,7 +98,7 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
 
 def _precision(sweep: Sweep, store: Store, address: str | None) -> Precision | None:
     """Ask the nodes of a cluster what "auto" means there; None where nobody needs to be asked."""
-    asked = any(trial.precision == "auto" for trial in sweep.trials())
+    asked = sweep.base.get("precision", "auto") == "auto" or "precision" in sweep.axes
     if not address or not asked or remembered(sweep, store):
         return None
     with slots(sweep.resources, address) as held:
