@@ -44,6 +44,8 @@ class Expansion:
     """The identity of each trial, in the same order."""
     fingerprints: Mapping[str, str]
     """Fingerprint of each task's data and wording, by the task's name."""
+    precision: Precision | None
+    """The precision that "auto" means here; None where no trial says "auto"."""
 
     @cached_property
     def distinct(self) -> Mapping[Identity, Trial]:
@@ -68,7 +70,8 @@ def expand(
     known = _Known(store)
     gpu = bool(sweep.resources.gpus) and torch.cuda.is_available()
     precision = remembered(sweep, store) or precision or best_precision(gpu)
-    trials = tuple(settled(trial, precision) for trial in sweep.trials())
+    asked = sweep.trials()
+    trials = tuple(settled(trial, precision) for trial in asked)
     for trial in trials:
         known.check(trial, sweep.resources.shard)
     identities = tuple(known.identify(trial) for trial in trials)
@@ -77,7 +80,8 @@ def expand(
     for trial in trials:
         folders |= dict.fromkeys(trial.tasks, trial.folders)
     fingerprints = {name: known.fingerprint((name,), where) for name, where in folders.items()}
-    return Expansion(sweep, trials, identities, fingerprints)
+    left = any(trial.precision == "auto" for trial in asked)
+    return Expansion(sweep, trials, identities, fingerprints, precision if left else None)
 
 
 def decide(expansion: Expansion, store: Store) -> None:
@@ -86,11 +90,8 @@ def decide(expansion: Expansion, store: Store) -> None:
     That is what precision "auto" means, and the commits of hub models. A sweep that goes on
     elsewhere or later goes on with the same trials.
     """
-    sweep = expansion.sweep
-    for asked, trial in zip(sweep.trials(), expansion.trials, strict=True):
-        if asked.precision == "auto":
-            store.decide(_key(sweep), trial.precision)
-            break
+    if expansion.precision:
+        store.decide(_key(expansion.sweep), expansion.precision)
     for model in dict.fromkeys(trial.model for trial in expansion.trials):
         sources.decide(model, store)
 

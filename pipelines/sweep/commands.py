@@ -98,8 +98,9 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
 
 def _precision(sweep: Sweep, store: Store, address: str | None) -> Precision | None:
     """Ask the nodes of a cluster what "auto" means there; None where nobody needs to be asked."""
-    asked = any(trial.precision == "auto" for trial in sweep.trials())
-    if not address or not asked or remembered(sweep, store):
+    if not address or remembered(sweep, store):
+        return None
+    if all(trial.precision != "auto" for trial in sweep.trials()):
         return None
     with slots(sweep.resources, address) as held:
         return precision(held.resources)
