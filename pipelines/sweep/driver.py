@@ -188,14 +188,15 @@ class Driver(tune.Callback):
         self.progress.started(job.id, label(job.trial, self.sweep))
         self.board.forget(job.id)
         reason, counts = _reason(trial), True
-        if short := shortage(_said(trial), self.board.pids()):
+        if short := shortage(_said(trial), self.board.pids() | {os.getpid()}):
             reason, counts = self._make_room(short)
         elif reason == LEFT:
             # A node that goes away is no failure of the trial, however often it happens.
             counts = False
         self.failed[job.id] += counts
         if self.failed[job.id] > self.sweep.resources.retries:
-            self._ended(job, self._failure(job, trial, reason))
+            last = f"{short}; {short.cure}" if short else reason
+            self._ended(job, self._failure(job, trial, last))
         else:
             self.progress.again(job.id, reason)
             self.queue.put_back(job)
@@ -224,7 +225,7 @@ class Driver(tune.Callback):
             self.waited += 1
             self.queue.wait(seconds)
             return f"{short}; trying again in {seconds} s", False
-        return f"{short}; {short.cure}", True
+        return str(short), True
 
     def _failure(self, job: Job, trial: TuneTrial, reason: str) -> str:
         """Return why the trial failed, and the file that holds the whole story if it has room."""

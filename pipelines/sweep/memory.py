@@ -26,16 +26,16 @@ class Shortage:
     used: float
     has: float
     allowed: float
-    """Ray ends processes where more is used (RAY_memory_usage_threshold)."""
-    trials: float
-    """Used by trials."""
+    """Ray ends processes where more is used."""
+    ours: float
+    """Used by the sweep: its trials, and its driver where that is on the node."""
     largest: tuple[str, float, str] | None
-    """The largest process that runs no trial: pid, memory, command."""
+    """The largest process of others: pid, memory, command."""
 
     @property
     def others(self) -> bool:
-        """True where most of the memory was used by others than trials."""
-        return self.trials < self.used / 2
+        """True where most of the memory was used by others."""
+        return self.ours < self.used / 2
 
     @property
     def cure(self) -> str:
@@ -45,10 +45,9 @@ class Shortage:
         return 'give the machine more memory, or the trial a smaller batch, or tuning = "lora"'
 
     def __str__(self) -> str:
-        most = "" if self.used < self.allowed else f", where Ray allows {self.allowed:.1f}"
         said = (
-            f"memory ran short: {self.used:.1f} of {self.has:.1f} GB were in use{most},"
-            f" {self.trials:.1f} by trials"
+            f"memory ran short: {self.used:.1f} of {self.has:.1f} GB were in use, where Ray allows"
+            f" {self.allowed:.1f} (RAY_memory_usage_threshold), {self.ours:.1f} by this sweep"
         )
         if not self.largest:
             return said
@@ -61,19 +60,19 @@ def shortage(text: str, ours: Collection[int]) -> Shortage | None:
 
     Args:
         text: the words.
-        ours: pids of processes that run trials of the sweep.
+        ours: pids of the sweep's processes.
     """
     found = USED.search(text)
     if not found:
         return None
-    # Those that Ray ended were trials, too.
-    trials = {pid: float(memory) for pid, memory in ENDED.findall(text)}
+    # Those that Ray ended were of the sweep, too.
+    mine = {pid: float(memory) for pid, memory in ENDED.findall(text)}
     others = []
     for pid, memory, command in USER.findall(text):
-        if int(pid) in ours or pid in trials or SHARE.search(command):
-            trials[pid] = max(float(memory), trials.get(pid, 0))
+        if int(pid) in ours or pid in mine or SHARE.search(command):
+            mine[pid] = max(float(memory), mine.get(pid, 0))
         else:
             others.append((pid, float(memory), command))
     largest = max(others, key=lambda one: one[1], default=None)
     used, has, allowed = float(found[1]), float(found[2]), int(found[3]) / 2**30
-    return Shortage(used, has, allowed, sum(trials.values()), largest)
+    return Shortage(used, has, allowed, sum(mine.values()), largest)

@@ -500,7 +500,7 @@ def test_where_trials_fill_the_memory_fewer_run_at_once(
     driver = driver_of(sweep, here, slots=3)
     first, second, third = (starts(driver) for _ in range(3))
     driver.queue.suggest(waiting := "waiting")
-    fails(driver, SHORT.format(trials=20.5, others=1.5), third)
+    fails(driver, SHORT.format(mine=20.5, others=1.5), third)
     assert "; 2 at a time from now on" in capsys.readouterr().out
     # One that Tune had asked for before is sent back as soon as it starts.
     driver.on_trial_start(1, [], SimpleNamespace(trial_id=waiting))
@@ -510,11 +510,11 @@ def test_where_trials_fill_the_memory_fewer_run_at_once(
     driver.queue.on_trial_complete(waiting)
     driver.on_trial_complete(1, [], stopped)
     assert driver.board.order(id, "node") == "go on"
-    fails(driver, SHORT.format(trials=20.5, others=1.5), second)
+    fails(driver, SHORT.format(mine=20.5, others=1.5), second)
     assert driver.queue.suggest("too many") is None
     assert not driver.failures
-    fails(driver, SHORT.format(trials=20.5, others=1.5), first)
-    assert "20.5 by trials" in driver.failures[0].reason
+    fails(driver, SHORT.format(mine=20.5, others=1.5), first)
+    assert "20.5 by this sweep" in driver.failures[0].reason
     assert "a smaller batch" in driver.failures[0].reason
     # Those that went back come again, first those that failed.
     again = starts(driver)
@@ -534,7 +534,7 @@ def test_where_others_fill_the_memory_a_trial_waits(
     monkeypatch.setattr(queue, "time", SimpleNamespace(monotonic=lambda: now[0]))
     driver = driver_of(sweep_of(quick, Resources(retries=1)), here)
     for seconds in (60, 120):
-        fails(driver, SHORT.format(trials=2.5, others=18.0), starts(driver))
+        fails(driver, SHORT.format(mine=2.5, others=18.0), starts(driver))
         assert f"trying again in {seconds} s" in capsys.readouterr().out
         now[0] += seconds - 1
         assert driver.queue.suggest("too early") is None
@@ -542,15 +542,20 @@ def test_where_others_fill_the_memory_a_trial_waits(
     assert not driver.failed[driver.queue.jobs[next(iter(driver.queue.jobs))].id]
     for _ in range(2):
         assert not driver.failures
-        fails(driver, SHORT.format(trials=2.5, others=18.0), starts(driver))
+        fails(driver, SHORT.format(mine=2.5, others=18.0), starts(driver))
     reason = driver.failures[0].reason
-    for words in ("22.4 of 23.5 GB", "2.5 by trials", "18.0 by process 77 (postgres)", "end what"):
+    for words in (
+        "22.4 of 23.5 GB",
+        "2.5 by this sweep",
+        "18.0 by process 77 (postgres)",
+        "end what",
+    ):
         assert words in reason
 
 
 SHORT = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 1.2.3.4, ID: 33) was 22.36GB used / 23.54GB limit (0.95)
 OOM kill reason: Memory usage 24009000000B exceeded threshold of 23947000000B (95.0% of 25276510208B limit)
-Selected to kill: (Task: job ID=01, lease ID=00, task name=_Inner.train, required resources={{}}, pid=18564, actual memory used={trials}GB, worker ID=df)
+Selected to kill: (Task: job ID=01, lease ID=00, task name=_Inner.train, required resources={{}}, pid=18564, actual memory used={mine}GB, worker ID=df)
 Top 10 memory users: PID	MEM(GB)	COMMAND
 77	{others}	postgres
 18564	0.25	ray::_Inner.train
