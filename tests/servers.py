@@ -318,9 +318,14 @@ def mlflow_server(
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{settings['ALLOWED_HOSTS']},{ip}:*",
     }
     tracking = Tracking(f"http://{ip}:{port}", "forget", secrets.token_urlsafe(24), backend)
-    waits = ["timeout", "20", *command("Deployment", "mlflow", backend, "initContainers")]
-    waited = subprocess.run(waits, env=backend, cwd=folder, capture_output=True, text=True)
-    assert "the Job mlflow-migrate makes it): mlflow.exceptions.MlflowException: " in waited.stdout
+    waits = command("Deployment", "mlflow", backend, "initContainers")
+    with subprocess.Popen(
+        waits, env=backend, cwd=folder, stdout=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stdout
+        line = waiting.stdout.readline()
+        assert "the Job mlflow-migrate makes it): mlflow.exceptions.MlflowException: " in line
+        waiting.terminate()
     run(
         command("Job", "mlflow-migrate", backend),
         folder / "migrate.log",

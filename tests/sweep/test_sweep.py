@@ -45,6 +45,7 @@ from forget.storage.finished import MEASURES, Trials
 from forget.storage.store import Store
 from forget.tasks.task import Task
 from forget.tracking import tracking_uri
+from forget.trial import run_trial
 from pipelines.jobs import Cell, jobs
 from pipelines.processes import run_processes
 from pipelines.progress import Progress
@@ -586,7 +587,6 @@ if os.environ.get("RANK"):
 
 def test_a_trial_whose_processes_share_its_model(
     quick: Trial,
-    finished: tuple[Store, Outcome],
     here: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -598,10 +598,12 @@ def test_a_trial_whose_processes_share_its_model(
     """
     (tmp_path / "sitecustomize.py").write_text(HURRY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    # At a low rate: a high one magnifies by what sums in another order differ.
+    trial = overlay(quick, {"learn.lr": 1e-3, "forget.lr": 1e-3})
     seen: list[Event] = []
     (here.root / "learned").mkdir(parents=True)
     another = FileLock(
-        here.root / "learned" / f"{identify(quick).learned}.lock", thread_local=False
+        here.root / "learned" / f"{identify(trial).learned}.lock", thread_local=False
     )
     another.acquire()
 
@@ -609,23 +611,22 @@ def test_a_trial_whose_processes_share_its_model(
         return any(here.root.glob("measured/*/result.json"))
 
     learner = when(measured, lambda: (time.sleep(4), another.release()))
-    run_processes(quick, Resources(workers=2, shard=True), seen.append, here)
+    run_processes(trial, Resources(workers=2, shard=True), seen.append, here)
     learner.join()
-    id = identify(quick).trial
+    id = identify(trial).trial
     mine = Trials(here).outcome(id)
     assert mine
     assert mine == seen[-1]
     steps = [event.step for event in seen if isinstance(event, Step) and event.stage == "forget"]
     # 48 examples, 16 a step over both processes, 6 epochs; each step is told once.
     assert steps == list(range(1, 19))
-    store, outcome = finished
-    assert mine.parameters == outcome.parameters
+    store = Store(tmp_path / "alone")
+    assert mine.parameters == run_trial(trial, store=store).parameters
     for row, alone in zip(Trials(here).rows(id), Trials(store).rows(id), strict=True):
         assert replace(row, logprobs=alone.logprobs, spread=alone.spread) == alone
-        # What sums in another order come to in 42 steps; two processes with a copy each are 5e-5
-        # from one.
-        assert row.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
-        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-3)
+        # What sums in another order come to in 42 steps.
+        assert row.logprobs == pytest.approx(alone.logprobs, abs=5e-5)
+        assert (row.spread or 0) == pytest.approx(alone.spread or 0, rel=1e-4)
     saved, expected = (
         load(Trials(where).folder(id) / "model").network.state_dict() for where in (here, store)
     )
