@@ -67,6 +67,15 @@ def database(uri: str) -> Path | None:
     return None if path == uri.partition("?")[0] else Path(unquote(path))
 
 
+def sqlite(file: Path) -> str:
+    """Return the address of a SQLite database, given by its absolute path."""
+    place = str(file)
+    # The slashes as well: MLflow makes the folder above the file by the name as it stands here.
+    if re.search("[?%]", place):
+        place = f"/{quote(place[1:], safe='')}"
+    return f"{SQLITE}{place}"
+
+
 def ray(environment: Mapping[str, str] = os.environ) -> str | None:
     """Return $RAY_ADDRESS; None where Ray is to be started here."""
     address = environment.get("RAY_ADDRESS", "").strip()
@@ -159,11 +168,8 @@ def _sqlite(given: str) -> str:
     path, mark, query = given[len(SQLITE) :].partition("?")
     if path in ("", ":memory:"):
         raise _refused(given, "a database that ends with its process", f"{SQLITE}{FILE}")
-    place = str(folder(unquote(path), f"{TRACKING}: the database"))
-    # The slashes as well: MLflow makes the folder above the file by the name as it stands here.
-    if re.search("[?%]", place):
-        place = f"/{quote(place[1:], safe='')}"
-    return f"{SQLITE}{place}{mark}{query}"
+    place = folder(unquote(path), f"{TRACKING}: the database")
+    return f"{sqlite(place)}{mark}{query}"
 
 
 NO_RUNS = "a folder, and MLflow keeps no runs in files any more"

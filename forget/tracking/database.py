@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import mlflow
 from alembic.util import CommandError
@@ -81,9 +80,7 @@ def prepare(uri: str) -> None:
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         draft.touch(exist_ok=False)
-        # The slashes as well: MLflow makes the folder above the file by the name as it stands here.
-        place = f"{addresses.SQLITE}/{quote(str(draft)[1:], safe='')}"
-        made = SqlAlchemyStore(place, (path.parent / "mlartifacts").as_uri())
+        made = SqlAlchemyStore(addresses.sqlite(draft), (path.parent / "mlartifacts").as_uri())
         made.engine.dispose()
         # Another process may have been first; its database is as good.
         with suppress(FileExistsError):

@@ -96,7 +96,7 @@ def test_trials_of_two_tasks_score_a_third_once(small: Trial, tmp_path: Path) ->
 
 def test_rows_bear_their_trial_and_their_similarity(small: Trial, tmp_path: Path) -> None:
     looks = evaluation(small, tmp_path)
-    rows = named("abc", looks.material, [looks.evaluate("base", tiny()).rows])
+    rows = named("abc", looks.material, {}, [looks.evaluate("base", tiny()).rows])
     assert {row.trial for row in rows} == {"abc"}
     assert all((row.similarity is None) == (row.split == "train") for row in rows)
     near = [row.similarity for row in rows if row.split == "near"]
