@@ -64,7 +64,7 @@ def gradients(
     """Logits, and the gradients of a scalar of them that every weight has a part in."""
     network.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits, _ = Answers(network)(pack([[encoded] for encoded in batch(single)], pad=0))
+        logits = Answers(network)(pack([[encoded] for encoded in batch(single)], pad=0))
     logits.float().log_softmax(-1).square().mean().backward()
     return logits.detach().float(), {name: p.grad.clone() for name, p in network.named_parameters()}
 
