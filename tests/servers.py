@@ -324,7 +324,9 @@ def mlflow_server(
     ) as waiting:
         assert waiting.stdout
         line = waiting.stdout.readline()
-        assert "the Job mlflow-migrate makes it): mlflow.exceptions.MlflowException: " in line
+        assert "the Job mlflow-migrate makes it): MlflowException: Detected out-of-date" in line, (
+            line
+        )
         waiting.terminate()
     run(
         command("Job", "mlflow-migrate", backend),
