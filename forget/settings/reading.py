@@ -187,7 +187,10 @@ def _beside(path: Path, fields: dict[str, Any], table: str = "") -> dict[str, An
         where = f"{path}: {table + '.' * bool(table)}{key}: "
         if key == "model":
             return _model(value, path.parent, where)
-        return str(addresses.folder(value, f"{where}the task folder", path.parent).resolve())
+        place = addresses.folder(value, f"{where}the task folder", path.parent).resolve()
+        if not place.exists():
+            _refuse_elsewhere(value, path.parent, where)
+        return str(place)
 
     return {
         key: absolute(value, key) if key in ("folders", "model") else value
@@ -206,9 +209,14 @@ def _model(name: str, beside: Path, where: str) -> str:
     if re.match(r"[~/]|\.\.?(/|$)", stem) or place.is_dir():
         # "m/15" may itself be a folder.
         return str(place / depth if (place / depth).is_dir() else f"{place}{slash}{depth}")
-    if os.path.isdir(stem):
-        raise BadInput(
-            f'{where}"{stem}" is a folder of the working directory, but paths in a file are '
-            f'relative to the file\'s own folder: write "{os.path.relpath(stem, beside)}"'
-        )
+    _refuse_elsewhere(stem, beside, where)
     return name
+
+
+def _refuse_elsewhere(name: str, beside: Path, where: str) -> None:
+    """Raise BadInput where a path that a file names leads on from the working directory alone."""
+    if os.path.isdir(name):
+        raise BadInput(
+            f'{where}"{name}" is a folder of the working directory, but paths in a file are '
+            f'relative to the file\'s own folder: write "{os.path.relpath(name, beside)}"'
+        )

@@ -286,5 +286,16 @@ def test_a_model_of_the_working_directory_is_none_of_a_spec_elsewhere(
         read_sweep("study/s.toml")
 
 
+def test_nor_is_a_folder_of_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("study", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study" / "s.toml").write_text(
+        '[base]\ntask = "a"\nmodel = "tiny"\nfolders = ["mine"]'
+    )
+    with pytest.raises(BadInput, match=r'base\.folders: "mine" is a folder.*write "\.\./mine"'):
+        read_sweep("study/s.toml")
+
+
 def test_the_names_that_no_folder_takes_over_are_those_of_models() -> None:
     assert set(MODELS) == BUILT_IN
