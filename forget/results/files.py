@@ -81,7 +81,7 @@ def _whole(path: Path) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     try:
-        yield pq.read_table(path, page_checksum_verification=True)
+        yield _completed(pq.read_table(path, page_checksum_verification=True))
     # Arrow's errors are OSErrors, ValueErrors and KeyErrors; a column of other things than numbers
     # is a TypeError.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
@@ -90,6 +90,19 @@ def _whole(path: Path) -> Iterator[pa.Table]:
             f"{path}: not a file of Rows, or damaged ({reason}); remove its folder, and it is "
             "computed again"
         ) from error
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """Add the columns that Rows did not have before protocol 6."""
+    import pyarrow as pa
+
+    if "weights" not in table.column_names:
+        options = table["lengths"].combine_chunks()
+        ones = pa.array(np.ones(len(options.flatten())))
+        table = table.append_column("weights", pa.ListArray.from_arrays(options.offsets, ones))
+    if "drawn" not in table.column_names:
+        table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
+    return table
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from forget.results import files, metrics
@@ -338,6 +339,17 @@ def test_rows_come_back_from_parquet_to_the_bit(tmp_path: Path) -> None:
     assert files.read_rows(tmp_path / "rows.parquet") == saved
     files.write_rows([], tmp_path / "none.parquet")
     assert files.read_rows(tmp_path / "none.parquet") == []
+
+
+def test_rows_of_before_there_were_weights_and_draws_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    saved = [row(example=str(number)) for number in range(3)]
+    files.write_rows(saved, path)
+    pq.write_table(pq.read_table(path).drop_columns(["weights", "drawn"]), path)
+    assert files.read_rows(path) == saved
+    frame = files.read_frame(path)
+    assert frame["mass"].tolist() == pytest.approx(judge(saved).mass.tolist())
+    assert frame["agrees"].isna().all()
 
 
 def test_an_estimate_prints_its_interval() -> None:
