@@ -19,8 +19,8 @@ BLOCK = 128
 """Rows of X'X taken in one product: few products, little above the diagonal."""
 
 
-class NotConverged(ArithmeticError):
-    """A fit whose gradient stayed above the tolerance."""
+class NotConverged(FloatingPointError):
+    """A fit whose gradient stayed above the tolerance; the same numbers would do so again."""
 
 
 def fit(
@@ -128,7 +128,8 @@ def _minimise(
         weights = weights + length * direction
         margins = margins + length * change
     raise NotConverged(
-        f"a logistic regression with an l2 of {l2} has not converged after {LIMIT} steps"
+        f"a logistic regression with an l2 of {l2} has not converged after {LIMIT} steps; with more"
+        " probe.examples it may, and 0 leaves the probes out"
     )
 
 

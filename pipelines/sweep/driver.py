@@ -25,11 +25,12 @@ import ray
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial as TuneTrial
 
 from forget import tracking
+from forget.errors import BadInput
 from forget.preflight import Expansion
 from forget.redaction import without_secrets
 from forget.settings.trial import Trial
@@ -140,6 +141,12 @@ class Driver(tune.Callback):
                         trial_dirname_creator=lambda trial: trial.trial_id,
                         verbose=0,
                     )
+            # Where Ray's words come from elsewhere than a trial, Tune gives up in a traceback.
+            except (RayError, tune.TuneError, RuntimeError) as error:
+                short = shortage(str(error), self.board.pids() | {os.getpid()})
+                if not short:
+                    raise
+                raise BadInput(f"{short}; once there is room, the same command goes on") from error
             finally:
                 self.board.clear()
 

@@ -563,6 +563,17 @@ Top 10 memory users: PID	MEM(GB)	COMMAND
 """  # noqa: E501  Ray's own words
 
 
+def test_a_shortage_that_tune_itself_meets_is_one_sentence(
+    quick: Trial, here: Store, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(*words: object, **settings: object) -> None:
+        raise driving.tune.TuneError(f"Traceback:\n{SHORT.format(mine='0.25', others='18.0')}")
+
+    monkeypatch.setattr(driving.tune, "run", meet)
+    with pytest.raises(BadInput, match=r"memory ran short: 22\.4 .* the same command goes on"):
+        run(sweep_of(quick), "")
+
+
 def test_a_process_that_ray_ends_for_the_memory_is_a_failure_of_its_trial_alone() -> None:
     """Tune would raise, and end the sweep in its traceback."""
     told: list[Exception] = []
