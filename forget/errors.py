@@ -17,6 +17,10 @@ class BadInput(ValueError):
     """
 
 
+class OutOfMemory(RuntimeError):
+    """Memory that does not hold a model with a single example; its text names cures."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return '; did you mean "x"?' or, where no known name is near, all of them."""
     names = sorted(known)

@@ -143,6 +143,9 @@ def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
     with torch.no_grad():
         try:
             logits, alike = _by_layer(model.answers, batch)
+        except torch.OutOfMemoryError:
+            # A RuntimeError too, and no word about the model.
+            raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadInput(
                 f"{refused}it does not take options side by side ({str(error).splitlines()[0]})"

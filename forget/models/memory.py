@@ -9,6 +9,8 @@ from typing import Literal, TypeVar
 import torch
 from transformers import PreTrainedModel
 
+from forget.errors import OutOfMemory
+
 Work = Literal["scoring", "training"]
 
 BUDGET: dict[Work, dict[str, int]] = {
@@ -26,10 +28,6 @@ SHARE = 0.8
 """Share of a GPU's free memory that a batch may take; the rest is for what grows beside it."""
 
 T = TypeVar("T")
-
-
-class OutOfMemory(RuntimeError):
-    """Memory that does not hold a model with a single example; the text names cures."""
 
 
 def budget(work: Work, network: PreTrainedModel, device: torch.device) -> int:
@@ -135,7 +133,7 @@ def free() -> None:
 
 @contextmanager
 def naming_cures() -> Iterator[None]:
-    """Say what helps where a trial does not fit the memory.
+    """Say what helps where a model does not fit the memory.
 
     Raises:
         OutOfMemory: it does not.
@@ -145,7 +143,7 @@ def naming_cures() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         reason = str(error).partition(". ")[0] or type(error).__name__
         raise OutOfMemory(
-            f"the trial does not fit the memory, one example at a time ({reason}):"
+            f"the model does not fit the memory, one example at a time ({reason}):"
             ' tuning = "lora" trains small adapters alone, [resources] shard = true shares the'
             " model out over workers, and fewer trials at once leave more to each (gpus = 1 gives a"
             " whole GPU, concurrent = 1 the machine)"

@@ -85,10 +85,11 @@ class Nested:
     examples: int
 
     def __str__(self) -> str:
-        of = f"{self.examples} example{'s have' if self.examples > 1 else ' has'}"
+        of = f'{self.examples} example{"s" * (self.examples > 1)} of task "{self.task}"'
         return (
-            f'{of} of task "{self.task}" an option that begins with another\'s tokens, which a sum'
-            ' of log-probabilities never scores higher: normalise = "tokens" or "bytes" divides it'
+            f"{of} {'have' if self.examples > 1 else 'has'} an option that begins with another's"
+            " tokens, which a sum of log-probabilities never scores higher:"
+            ' normalise = "tokens" or "bytes" divides it'
         )
 
 

@@ -12,7 +12,7 @@ import traceback
 
 import typer
 
-from forget.errors import BadInput
+from forget.errors import BadInput, OutOfMemory
 from pipelines import GARBAGE
 from pipelines.cli import clusters, lists, studies, trials
 
@@ -80,7 +80,7 @@ def main() -> None:
             code, cure = (1, "make room, and the same command goes on") if full else (2, OURS)
             place = f": {error.filename}" if error.filename else ""
             text = f"forget: {error.strerror}{place}; {cure}"
-        elif not isinstance(error, BadInput):
+        elif not isinstance(error, BadInput | OutOfMemory):
             code, text = 1, traceback.format_exc()
         # A sentence stays one line, whatever it quotes.
         kept = "\n\t" if text.startswith("Traceback") else ""

@@ -129,6 +129,7 @@ def probe(
     from forget.evaluation import probes
     from forget.models import loading, sources
     from forget.models.kernels import keep_to_cores
+    from forget.models.memory import naming_cures
     from forget.settings.parts import Probe
     from forget.settings.trial import Trial
     from pipelines.progress import Progress
@@ -143,16 +144,17 @@ def probe(
     preflight.check(like)
     # Too few examples are refused before a model is fetched and loaded.
     probes.drawn(task, settings, like)
-    if model.startswith(("models:/", "forgotten-")):
-        loaded = tracking.load_forgotten(model)
-    else:
-        sources.check(model)
-        loaded = loading.load(model)
-    with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
-        progress.started(task, f"{model} on {task}")
-        found = probes.probe_model(
-            loaded, task, settings, like, lambda event: progress.event(task, event)
-        )
+    with naming_cures():
+        if model.startswith(("models:/", "forgotten-")):
+            loaded = tracking.load_forgotten(model)
+        else:
+            sources.check(model)
+            loaded = loading.load(model)
+        with Progress(1, console=Console(stderr=True, highlight=False)) as progress:
+            progress.started(task, f"{model} on {task}")
+            found = probes.probe_model(
+                loaded, task, settings, like, lambda event: progress.event(task, event)
+            )
     read = {(score.layer, score.position, score.control): str(score.accuracy) for score in found}
     # A column a position, then those of the control.
     columns = dict.fromkeys((position, control) for _, position, control in read)

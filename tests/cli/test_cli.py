@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,21 @@ def test_one_trial_prints_its_numbers(forget: Forget, quick: Trial, tmp_path: Pa
     assert code == 0, error
     assert "forgotten/vowels/test/accuracy" in out
     assert not os.path.exists("mlflow.db")
+
+
+def test_a_model_that_no_memory_holds_costs_one_sentence(
+    forget: Forget, toy_tasks: Path, quick: Trial, device_of: Callable[[int], None]
+) -> None:
+    Path("trial.json").write_text(quick.model_dump_json(), encoding="utf-8")
+    device_of(0)
+    for words in (
+        ["trial", "trial.json"],
+        ["probe", "tiny", "--task", "vowels", "--folder", str(toy_tasks), "--examples", "20"],
+    ):
+        code, _, error = forget(*words)
+        assert code == 2
+        assert "one example at a time" in error
+        assert "Traceback" not in error
 
 
 def test_a_model_by_name_is_probed(forget: Forget, toy_tasks: Path) -> None:

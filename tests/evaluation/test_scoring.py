@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from forget.errors import BadInput
+from forget.errors import BadInput, OutOfMemory
 from forget.evaluation.scoring import score
 from forget.events import Event, StageStarted, Step
 from forget.models import batches, language_model, memory
@@ -246,7 +246,7 @@ def test_what_does_not_fit_the_memory_is_scored_in_halves(
     assert len(halves) == len(whole)
     device_of(longest - 1)
     with (
-        pytest.raises(memory.OutOfMemory, match=r"one example at a time.*lora.*shard = true"),
+        pytest.raises(OutOfMemory, match=r"one example at a time.*lora.*shard = true"),
         memory.naming_cures(),
     ):
         score(model, some)

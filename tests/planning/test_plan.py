@@ -196,7 +196,7 @@ def test_options_that_begin_with_another_are_counted(tmp_path: Path) -> None:
 
     # Half of 20 trained and of 4 held-out ones.
     (words,) = counted()
-    assert words.startswith('12 examples have of task "pairs" an option that begins with another')
+    assert words.startswith('12 examples of task "pairs" have an option that begins with another')
     assert counted(normalise="bytes") == []
 
 
