@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from forget.analyses.resampling import Draws, estimate, item_weights, of_estimate, over_seeds
-from forget.analyses.words import LABEL_WORDS, flattened
+from forget.analyses.words import ARM_WORDS, flattened
 from forget.results import metrics
 from forget.results.metrics import DEFINED_ABOVE_CHANCE, Estimate, metric_name, ratio_name
 from forget.results.outcome import Outcome
@@ -164,17 +164,17 @@ class Cell:
     @property
     def treatment(self) -> str:
         """The labels or the method that the model was made to forget with, in words."""
-        labels, method = LABEL_WORDS[self.trial.labels], self.trial.method
+        labels, method = ARM_WORDS[self.trial.arm], self.trial.method
         return labels if method == "random_labels" else method.replace("_", " ")
 
     @property
     def flipped(self) -> bool:
-        return self.trial.labels == "flipped"
+        return self.trial.arm == "flipped"
 
     @property
     def ratio(self) -> str:
         """The name of the forget ratio that fits the labels."""
-        return ratio_name(self.trial.labels)
+        return ratio_name(self.trial.arm)
 
     def samples(self, phase: str, split: str, task: str | None = None) -> list[Sample]:
         """Return one sample of each seed; none where not every seed has it."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from forget.settings.trial import Trial
 
-LABEL_WORDS = {
+ARM_WORDS = {
     "random": "random labels",
+    "true": "true labels",
+    "balanced": "balanced random labels",
+    "shuffled_inputs": "random labels of shuffled inputs",
+    "untaught": "random labels, untaught",
     "random_each_epoch": "random labels drawn anew each epoch",
     "flipped": "flipped labels",
 }

@@ -75,7 +75,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
         "Tasks forgotten": each(lambda t: t.task),
         "Measured on besides": ", ".join(others) or "nothing else",
-        "Forgetting": f"method {each(lambda t: t.method)}, labels {each(lambda t: t.labels)}",
+        "Forgetting": f"method {each(lambda t: t.method)}, arm {each(lambda t: t.arm)}",
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),
         "Examples to learn": each(
@@ -188,7 +188,7 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "model": trial.model,
                 "task": cell.task,
                 "method": trial.method,
-                "labels": trial.labels,
+                "arm": trial.arm,
                 "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
                 "seed": trial.seed,
