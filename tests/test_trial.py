@@ -383,11 +383,17 @@ def test_members_of_a_seed_answer_the_same_questions(quick: Trial, tmp_path: Pat
     assert labels != [row.drawn for row in select(second, phase="forgotten", split="train")]
 
 
-DOSED = {"forget.until": {"trained_lost": 0.7, "examples": 48, "every": 3}, "watch.points": 3}
+DOSED = {
+    "learn.epochs": 6,
+    "forget.epochs": 6,
+    "forget.lr": 5e-3,
+    "forget.until": {"trained_lost": 0.4, "examples": 48, "every": 3},
+    "watch.points": 3,
+}
 
 
-def dosed(quick: Trial, **until: object) -> Trial:
-    return overlay(quick, {**SHORT, **DOSED, "learn.epochs": 6, "forget.epochs": 6, **until})
+def dosed(quick: Trial, **fields: object) -> Trial:
+    return overlay(quick, {**SHORT, **DOSED, **fields})
 
 
 def test_a_dose_that_is_reached_ends_the_stage(quick: Trial, tmp_path: Path) -> None:
@@ -398,7 +404,7 @@ def test_a_dose_that_is_reached_ends_the_stage(quick: Trial, tmp_path: Path) -> 
     assert dose is not None
     assert dose.reached
     assert dose.lost is not None
-    assert dose.lost >= 0.7
+    assert dose.lost >= 0.4
     assert 0 < dose.step < dose.steps == 18
     assert dose.step % 3 == 0
     steps = [one.step for one in events if isinstance(one, Step) and one.stage == "forget"]
@@ -408,7 +414,8 @@ def test_a_dose_that_is_reached_ends_the_stage(quick: Trial, tmp_path: Path) -> 
     points = {step for step in (4, 9, 14) if step <= dose.step}
     assert looks == {*range(0, dose.step + 1, 3), *points}
     # The last look is at the model that was measured.
-    end = [row for row in rows if row.split == "train" and row.step == dose.step]
+    seen = select(rows, phase="forget", split="train")
+    end = [row for row in seen if row.step == dose.step]
     train = select(rows, phase="forgotten", split="train")
     assert [row.logprobs for row in end] == [row.logprobs for row in train]
     # Up to there it is the training that knows no dose.
@@ -466,15 +473,16 @@ def test_a_stage_with_a_dose_goes_on_to_the_same_bits(quick: Trial, tmp_path: Pa
 
 
 def test_two_processes_end_at_the_dose_of_one(quick: Trial, tmp_path: Path) -> None:
-    trial = dosed(quick, **{"learn.lr": 3e-3, "forget.lr": 3e-3})
+    trial = dosed(quick)
     debug_launcher(in_one_of_two, (trial, tmp_path / "two"), 2)
     one = run_trial(trial, store=Store(tmp_path / "one"))
     two = Trials(Store(tmp_path / "two")).outcome(one.id)
     assert two is not None
     assert one.dose is not None
     assert two.dose is not None
-    assert (two.dose.step, two.dose.reached) == (one.dose.step, one.dose.reached)
-    assert two.dose.lost == pytest.approx(one.dose.lost, abs=0.02)
+    assert one.dose.reached
+    assert two.dose.model_copy(update={"lost": one.dose.lost}) == one.dose
+    assert two.dose.lost == pytest.approx(one.dose.lost, abs=0.05)
 
 
 def test_labels_that_teach_something_are_warned_of(
