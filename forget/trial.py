@@ -103,7 +103,7 @@ def run_trial(
     looks.append(seen)
 
     rows = named(identity.trial, material, drawn, [*(phase.rows for phase in phases), *looks])
-    if trial.save:
+    if trial.keeps:
         _save(model, Trials(store).folder(identity.trial) / "model")
     outcome = Outcome(
         trial=trial,

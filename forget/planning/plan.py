@@ -166,7 +166,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
     missing = [one for learned, one in learning.items() if not store.has("learned", learned)]
     memory = max((one.memory for one in costs), default=0)
     at_once = _at_once(sweep.resources, len(costs), memory)
-    saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.save]
+    saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.keeps]
     return Plan(
         done=sum(len(one.done) for one in found),
         todo=len(costs),

@@ -36,6 +36,11 @@ random_each_epoch: labels drawn anew each epoch.
 flipped: a wrong option.
 """
 
+CONTROLS: tuple[Arm, ...] = ("true", "untaught")
+"""Arms that make no model that forgot what it had learned: the one forgets nothing, the other has
+learned nothing. What they leave are numbers.
+"""
+
 
 class Trial(Part):
     """A model that learns a task, forgets it, and is measured; equal trials give equal Rows.
@@ -85,7 +90,7 @@ class Trial(Part):
     folders: Names = ()
     """Folders of the user's tasks (see forget.tasks.files)."""
     save: bool = True
-    """Log and register the forgotten model."""
+    """Log and register the forgotten model; that of a control (CONTROLS) is not kept."""
 
     @model_validator(mode="before")
     @classmethod
@@ -108,6 +113,11 @@ class Trial(Part):
     def taught(self) -> bool:
         """True where the trial learns its task first, so that there is a learned model."""
         return self.arm != "untaught"
+
+    @property
+    def keeps(self) -> bool:
+        """True where the forgotten model is kept."""
+        return self.save and self.arm not in CONTROLS
 
     @property
     def training_seed(self) -> int:
