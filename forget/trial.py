@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -95,6 +96,7 @@ def run_trial(
         measures=metrics.measures(rows, flipped=trial.labels == "flipped"),
         likeness=likenesses(material, learned.cka),
         probes=(*base.probes, *learned.probes, *forgotten.probes),
+        unprobed=tuple(dict.fromkeys(chain.from_iterable(phase.unprobed for phase in phases))),
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )

@@ -23,6 +23,9 @@ CHARACTERS_A_TOKEN = 4
 HUB_PROMPT, HUB_OPTION = 90, 10
 """Tokens assumed of a prompt and of an option where the task's data are not on this machine."""
 
+MANY = 100
+"""Questions among which five sources are taken for granted. A trial that has fewer still says so."""
+
 ADAM = 16
 """Bytes a trained parameter takes: fp32 weight, gradient and two moments."""
 
@@ -98,6 +101,9 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         taken[draw.use] += count
         if draw.use in SCORED:
             scored += size.scored * count
+        if draw.use == "probe":
+            # What is in the draw "test" as well is scored once.
+            scored -= size.scored * min(count, trial.evaluation_examples)
     trained = _trained(trial)
     held = _held(trial, trained, shares)
     return Cost(
@@ -117,12 +123,14 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
 
 def _unprobed(trial: Trial, taken: Mapping[Use, float]) -> str | None:
     """Say why a trial that takes so many examples by use cannot be probed; None where it can."""
-    if min(taken["trained"], trial.probe.examples) >= 10 and taken["validate"] != 1:
+    fit_on: Use = "trained" if trial.probe.fit_on == "trained" else "probe"
+    if taken[fit_on] >= MANY:
         return None
-    # Few: which they are decides how many options they have.
-    few = {draw.use: draw for draw in draws(trial) if draw.use in ("trained", "validate")}
+    # Few: which they are decides how many sources they have.
+    few = {draw.use: draw for draw in draws(trial) if draw.use in ("trained", "probe")}
     examples = {use: take(trial, draw) for use, draw in few.items()}
-    return too_few_to_probe(trial.task, trial.probe, examples["trained"], examples["validate"])
+    trained, held_out = examples["trained"], examples.get("probe", ())
+    return too_few_to_probe(trial.task, trial.probe, trained, held_out)
 
 
 def _width(model: str) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from forget.settings.trial import Trial
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of what a trial does. Raised when a change of the code or of a default changes a trial's
 numbers, so that they are computed anew.
 """

@@ -66,8 +66,8 @@ def trial(
             )
         except FloatingPointError as error:
             raise BadInput(f"{file}: {error}") from None
-    if outcome.lacks_probes:
-        console.print("no probes: too few examples")
+    for why in outcome.unprobed:
+        console.print(f"probes left out: {why}")
     names = sorted(outcome.measures)
     print_table(
         ("measure", "value [95 % interval]"),
