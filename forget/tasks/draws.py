@@ -80,12 +80,18 @@ def take(
         "template": trial.template,
         "options": trial.options,
     }
-    if draw.use != "near":
+    if draw.use not in ("near", "similar"):
         return load(draw.task, draw.split, draw.n, **asked)
-    # A near-duplicate counts where its original is trained on; one without a source always does.
-    trained = {example.id for example in load(draw.task, "train", trial.forget.examples, **asked)}
-    near = load(draw.task, draw.split, **asked)
-    kept = [example for example in near if not example.source or example.source in trained]
+    # What is like a trained example counts where that is trained on: the original of a
+    # near-duplicate, or another example of the template. What names none always counts.
+    trained = load(draw.task, "train", trial.forget.examples, **asked)
+    ids = {"", *(example.id for example in trained)}
+    templates = {"", *(example.template for example in trained)}
+    kept = [
+        example
+        for example in load(draw.task, draw.split, **asked)
+        if example.source in ids and example.template in templates
+    ]
     return tuple(kept[: draw.n])
 
 

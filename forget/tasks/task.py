@@ -41,6 +41,10 @@ class Record:
     questions about a pair of facts. Where it is empty, items of one passage, and else of one
     question, are of one group.
     """
+    template: str = ""
+    """Name of the template that asks the item, such as a relation; of the split `similar`, a trial
+    takes the items whose template it trains on.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Example:
     """Name of the task that it is of; ids tell examples of one task apart."""
     group: str = ""
     """Name of the source that it may share with other examples, as in `Record`."""
+    template: str = ""
+    """Name of the template that asks it, as in `Record`."""
 
 
 @dataclass(frozen=True)
@@ -126,4 +132,5 @@ def render(record: Record, prompt: str, option: str = " {choice}", task: str = "
         record.source,
         task,
         record.group or record.passage or record.question,
+        record.template,
     )
