@@ -33,9 +33,7 @@ class Fits:
         return self.weights @ features.T + self.intercepts[:, None]
 
 
-def fit(
-    features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, l2: torch.Tensor
-) -> Fits:
+def fit(features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, l2: torch.Tensor) -> Fits:
     """Minimise the mean logistic loss + l2/2 |w|^2 of every fit; the intercept has no penalty.
 
     All fits go on together, since products of matrices cost little more for many fits than for

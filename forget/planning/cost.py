@@ -24,7 +24,7 @@ HUB_PROMPT, HUB_OPTION = 90, 10
 """Tokens assumed of a prompt and of an option where the task's data are not on this machine."""
 
 MANY = 100
-"""Questions among which five sources are taken for granted. A trial that has fewer still says so."""
+"""Questions among which five sources are taken for granted. A trial that lacks them says so."""
 
 ADAM = 16
 """Bytes a trained parameter takes: fp32 weight, gradient and two moments."""

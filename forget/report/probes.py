@@ -23,14 +23,14 @@ WHERE: dict[Position, str] = {
 }
 
 TEXT = (
-    "A linear probe is fit to tell right from wrong (question, answer) pairs by the hidden state of "
-    "a layer. Its accuracy is the share of questions of which it prefers the true option to the "
-    "others, which is how answers are judged, too. It is asked questions that it was not fit on and "
-    "that no stage trained on: {how}. Bands are 95 % intervals over questions and fits. The control "
-    "is fit on shuffled labels: what it reads is not in the states. The table has the mean over the "
-    "middle half of the layers, the same in each phase, and the answers to the same questions. "
-    "Pairs are the (question, answer) pairs one by one, called right or wrong: a threshold that has "
-    "moved is a loss there, though the order of the options may be kept."
+    "A linear probe is fit to tell right from wrong (question, answer) pairs by the hidden state "
+    "of a layer. Its accuracy is the share of questions of which it prefers the true option to the "
+    "others, which is how answers are judged, too. It is asked questions that it was not fit on "
+    "and that no stage trained on: {how}. Bands are 95 % intervals over questions and fits. The "
+    "control is fit on shuffled labels: what it reads is not in the states. The table has the mean "
+    "over the middle half of the layers, the same in each phase, and the answers to the same "
+    "questions. Pairs are the (question, answer) pairs one by one, called right or wrong: a "
+    "threshold that has moved is a loss there, though the order of the options may be kept."
 )
 
 HOW = {

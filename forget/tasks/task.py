@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 SPLITS = ("train", "validation", "test", "near", "similar")
-"""Splits that a task may have. `near` asks train items in other words; `similar` asks held-out items
-of templates that train has. A trial reads no `validation`: it is for whoever tunes settings.
+"""Splits that a task may have. `near` asks train items in other words; `similar` asks held-out
+items of templates that train has. A trial reads no `validation`: it is for whoever tunes settings.
 """
 
 TEMPLATES = {

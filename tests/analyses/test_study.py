@@ -1,7 +1,6 @@
 """Analyses of constructed studies whose answer is known; the larger have files of their own."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations, product
 
@@ -14,7 +13,7 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 from studies import KEEPS, LOSES, STAYS, UNLEARNED, finish, finished, study, study_of, sweep_of
 
-from forget.analyses import Study, generalisation, probes
+from forget.analyses import Study, generalisation
 from forget.analyses.matrix import Matrix, cross, leaves, shares, upgma, values
 from forget.analyses.resampling import (
     estimate,

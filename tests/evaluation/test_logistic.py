@@ -101,7 +101,9 @@ def test_features_that_do_not_vary_are_fit() -> None:
     features = np.tile(np.stack([pattern, -pattern]), (48, 1))
     found = fit(features, np.arange(96) % 2 == 0)
     assert found.converged.all()
-    assert ((found.margins(torch.from_numpy(features)) > 0).numpy() == (np.arange(96) % 2 == 0)).all()
+    assert (
+        (found.margins(torch.from_numpy(features)) > 0).numpy() == (np.arange(96) % 2 == 0)
+    ).all()
 
 
 def test_few_pairs_some_of_which_hardly_differ() -> None:
@@ -139,4 +141,6 @@ def test_a_step_descends_where_newtons_would_not() -> None:
     assert loss(margins + newton * change) > loss(margins)
     assert length > 0
     assert loss(margins + length * change) < loss(margins)
-    assert logistic._length(margins[None], -change[None], target[None], share, nothing, nothing) == 0
+    assert (
+        logistic._length(margins[None], -change[None], target[None], share, nothing, nothing) == 0
+    )

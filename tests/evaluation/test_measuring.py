@@ -90,7 +90,9 @@ def test_fits_that_do_not_converge_cost_probes_and_no_trial(
     monkeypatch.setattr(logistic, "LIMIT", 1)
     result = evaluation(small, tmp_path).evaluate("base", tiny())
     assert result.probes == ()
-    assert "no probes at the position last of layers 0, 1, 2, whose fits on 16" in result.unprobed[0]
+    assert (
+        "no probes at the position last of layers 0, 1, 2, whose fits on 16" in result.unprobed[0]
+    )
     assert "no controls" in result.unprobed[1]
 
 

@@ -70,7 +70,9 @@ def asked_alone(fit_on: Questions, asked: Questions) -> Questions:
     )
 
 
-def exact(questions: Questions, layer: int, l2: float, fold: np.ndarray, out: set[int]) -> np.ndarray:
+def exact(
+    questions: Questions, layer: int, l2: float, fold: np.ndarray, out: set[int]
+) -> np.ndarray:
     """Return scikit-learn's margins of all pairs, of a fit on the folds that are not left out."""
     rows = ~np.isin(fold, [*out, ASKED_ALONE])
     scaler = StandardScaler().fit(questions.states[fold != ASKED_ALONE, layer].astype(float))
@@ -118,9 +120,7 @@ def test_probes_are_those_of_nested_scikit_learn_pipelines(
         np.testing.assert_array_equal(
             found.preferred, np.concatenate([part[1] for part in ours])[order]
         )
-        np.testing.assert_allclose(
-            found.correct, np.concatenate([part[2] for part in ours])[order]
-        )
+        np.testing.assert_allclose(found.correct, np.concatenate([part[2] for part in ours])[order])
 
 
 def test_a_constant_feature_changes_nothing() -> None:

@@ -18,7 +18,6 @@ from forget.tasks.builtin import (
 )
 from forget.tasks.task import Task
 
-
 SPLITS = ("train", "test", "near", "similar")
 """Splits of every builtin task."""
 

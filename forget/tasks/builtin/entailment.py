@@ -308,7 +308,10 @@ def _transfers() -> Iterator[list[Judged]]:
             orders = [(giver, taker), (taker, giver)]
             yield _group(
                 [f"the {thing} changed hands once: {x} {given} it to {y}" for x, y in orders],
-                [f"once only, the {thing} passed on, when {x} {given} it to {y}" for x, y in orders],
+                [
+                    f"once only, the {thing} passed on, when {x} {given} it to {y}"
+                    for x, y in orders
+                ],
                 [f"{y} {taken} the {thing} from {x}" for x, y in orders],
             )
 

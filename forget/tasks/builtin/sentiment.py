@@ -2,9 +2,9 @@
 
 One-sentence reviews of films, meals, books, hotels, appliances, concerts, tradespeople and outings,
 written for this package. sentiment.tsv gives for each domain the things that are reviewed; two
-concessions, each of which goes before praise and before blame; and opinions, each as praise, praise in other words
-(for `near`), blame, and blame in other words. What is said of all things with the words of one line
-lies in one split, so that no two splits share an opinion.
+concessions, each of which goes before praise and before blame; and opinions, each as praise, praise
+in other words (for `near`), blame, and blame in other words. What is said of all things with the
+words of one line lies in one split, so that no two splits share an opinion.
 """
 
 from __future__ import annotations
