@@ -185,7 +185,7 @@ def _size(
     """Measure a task; what the hub has is assumed, since it may not be on this machine."""
     task = tasks.find(name, folders)
     if task.kind == "hub":
-        unknown = dict.fromkeys(("train", "validation", "test"), math.inf)
+        unknown = dict.fromkeys(("train", "test"), math.inf)
         trained, scored = HUB_PROMPT + HUB_OPTION, HUB_PROMPT + 2 * HUB_OPTION
         return _Size(unknown, trained, scored, assumed=True)
     load = functools.partial(tasks.load, name, folders=folders, template=template, options=options)

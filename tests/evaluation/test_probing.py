@@ -1,4 +1,4 @@
-"""Probes find what is there and nothing else, and choose their penalty without what they are asked."""
+"""Probes find what is there and nothing else; penalties are chosen without what is asked."""
 
 from dataclasses import replace
 
