@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -114,6 +115,14 @@ def skill(cell: Cell, phase: str) -> tuple[Draws, int] | None:
     """Return the probes' accuracy above chance in a phase, and the questions it rests on."""
     found = _accuracy(cell, phase)
     return None if found is None else (found.probes - found.chance, sum(map(len, found.examples)))
+
+
+def guess(cells: Sequence[Cell]) -> float:
+    """Return the mean accuracy of a guess over all probes of the cells; 0.5 without any."""
+    outcomes = chain.from_iterable(cell.outcomes for cell in cells)
+    scores = chain.from_iterable(outcome.probes for outcome in outcomes)
+    chances = [score.chance for score in scores]
+    return float(np.mean(chances)) if chances else 0.5
 
 
 @dataclass(frozen=True)

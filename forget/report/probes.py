@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from forget.analyses.probes import Reading, readings
+from forget.analyses.probes import Reading, guess, readings
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Study
 from forget.analyses.words import rate_name
@@ -46,7 +46,9 @@ def section(study: Study, folder: Path) -> Section | None:
         for position in part.cells[0].trial.probe.positions:
             panels = {task: lines for task in part.tasks if (lines := _lines(part, task, position))}
             if panels:
-                path = layer_figure(folder / f"probes-{i}-{position}.png", panels)
+                path = layer_figure(
+                    folder / f"probes-{i}-{position}.png", panels, guess(part.cells)
+                )
                 pictures.append(Picture(path, f"{part.setting}, {WHERE[position]}"))
     if not pictures:
         return None
