@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.compare import Comparison
-from forget.evaluation.probing import ASKED_ALONE, FOLDS, STRENGTHS, Questions, probe_labelings
+from forget.evaluation.probing import ASKED_ALONE, STRENGTHS, Questions, probe_labelings
+from forget.results.folds import FOLDS
 
 Accuracies = list[float]
 """Accuracies on the questions that are asked, by layer."""

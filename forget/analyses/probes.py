@@ -10,13 +10,10 @@ import numpy as np
 
 from forget.analyses.resampling import Draws, estimate, item_weights, over_seeds
 from forget.analyses.study import Cell, kept
-from forget.results.folds import widening
+from forget.results.folds import FOLDS, widening
 from forget.results.metrics import DEFINED_ABOVE_CHANCE, Estimate
 from forget.results.outcome import ProbeScore
 from forget.settings.parts import Position
-
-FOLDS = 5
-"""Folds in which probes of held-out questions are fit (forget.evaluation.probing.FOLDS)."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch
 from forget import tasks
 from forget.errors import BadInput
 from forget.evaluation import probing
-from forget.evaluation.probing import ASKED_ALONE, FOLDS, Probed
+from forget.evaluation.probing import ASKED_ALONE, Probed
 from forget.evaluation.scoring import Scores, score
 from forget.events import Observe, ignore
 from forget.models import catalogue
 from forget.models.language_model import LanguageModel
-from forget.results.folds import mean_over_folds, widening
+from forget.results.folds import FOLDS, mean_over_folds, widening
 from forget.results.outcome import ProbeScore
 from forget.results.rows import Row
 from forget.settings.parts import Position, Probe

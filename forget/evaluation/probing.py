@@ -14,12 +14,10 @@ import numpy as np
 import torch
 
 from forget.evaluation import logistic
+from forget.results.folds import FOLDS
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
 """L2 penalties tried, strongest first; the paper leaves the path open."""
-
-FOLDS = 5
-"""Parts of the questions that probes are fit on: each is asked of a fit on the others."""
 
 ASKED_ALONE = -1
 """Fold of a question that no probe is fit on."""

@@ -10,6 +10,9 @@ from scipy.stats import norm
 
 from forget.results.metrics import Estimate
 
+FOLDS = 5
+"""Parts of the questions that probes are fit on: each is asked of a fit on the others."""
+
 
 def widening(folds: int, tested: float, fitted: float) -> float:
     """Return by how much the variance over items is to be multiplied, since fits share items.

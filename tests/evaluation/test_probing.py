@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 from forget.evaluation import logistic
 from forget.evaluation.probing import (
     ASKED_ALONE,
-    FOLDS,
     STRENGTHS,
     Probed,
     Questions,
@@ -22,6 +21,7 @@ from forget.evaluation.probing import (
     probe_labelings,
     spread,
 )
+from forget.results.folds import FOLDS
 from forget.results.metrics import variability
 from forget.results.rows import Row
 
