@@ -179,8 +179,10 @@ def _probe_layer(
         rows[None, :, None].expand(*shape, -1).flatten(0, 2),
         torch.tensor(STRENGTHS).expand(shape).flatten(),
     )
-    margins = fits.margins(features).numpy().reshape(*shape, -1)
     converged = fits.converged.numpy().reshape(shape)
+    # What has not converged may not even be finite; it is not used.
+    margins = fits.margins(features).numpy().reshape(*shape, -1)
+    margins[~converged] = 0
     set_of = {out: place for place, out in enumerate(left_out)}
     return [
         _cross_fit(questions, margins[one], converged[one], set_of, present, asked_folds)
