@@ -274,11 +274,12 @@ def _standardised(states: torch.Tensor, lent: torch.Tensor) -> torch.Tensor:
 def middle(layers: Sequence[int], blocks: int) -> list[int]:
     """Return those of the layers that lie in the middle half of a model of so many blocks.
 
-    Where none does, it is the one that lies nearest to the middle. A choice by depth treats the
-    phases alike, where the layer that reads best after learning would flatter the time before.
+    Where none does, it is the one that lies nearest to the middle; of two the later, for the first
+    may be the embedding. A choice by depth treats the phases alike, where the layer that reads best
+    after learning would flatter the time before.
     """
     inside = [layer for layer in layers if blocks / 4 <= layer <= 3 * blocks / 4]
-    return inside or [min(layers, key=lambda layer: abs(layer - blocks / 2))]
+    return inside or [min(layers, key=lambda layer: (abs(layer - blocks / 2), -layer))]
 
 
 def spread(states: torch.Tensor) -> list[float]:

@@ -264,7 +264,8 @@ def test_the_middle_half_of_the_layers_is_chosen_by_depth_alone() -> None:
     assert middle([0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30], 30) == [9, 12, 15, 18, 21]
     assert middle([0, 1, 2], 2) == [1]
     assert middle([1, 30], 30) == [1]
-    assert middle([0, 30], 30) == [0]
+    assert middle([0, 30], 30) == [30]
+    assert middle([0, 1], 1) == [1]
 
 
 def test_spread_sums_to_the_trace_of_the_covariance() -> None:
