@@ -168,7 +168,7 @@ class Progress:
             f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None
         )
         if outcome.lacks_probes:
-            found += "  no probes: too few examples"
+            found += f"  no probes: {'; '.join(outcome.unprobed)}"
         self._ended(id, "finished", found)
 
     def failed(self, id: str, reason: str) -> None:
