@@ -50,12 +50,12 @@ setup-deploy: .venv-deploy/.ready ## Make the environment of the tools that chec
 
 # With CONTEXT, a name in your kubeconfig, on Kubernetes; with DRY_RUN=1 what would be applied there is printed.
 KUBERNETES = $(if $(CONTEXT),--context '$(CONTEXT)')
-APPLIED = $(KUBERNETES) --image '$(IMAGE)' --tag '$(TAG)' $(if $(DIRTY),--dirty) $(if $(DRY_RUN),--dry-run)
+APPLIED = $(KUBERNETES) --overlay '$(OVERLAY)' --image '$(IMAGE)' --tag '$(TAG)' $(if $(DIRTY),--dirty) $(if $(DRY_RUN),--dry-run)
 
 sweep: setup ## Run a study: make sweep SPEC=quickstart (a name or a TOML file), on Kubernetes with CONTEXT=name OVERLAY=cpu
-	@$(BIN)/forget $(if $(CONTEXT)$(DRY_RUN),cluster sweep '$(SPEC)' --overlay '$(OVERLAY)' $(APPLIED),sweep $(SPEC))
+	@$(BIN)/forget $(if $(CONTEXT)$(DRY_RUN),cluster sweep '$(SPEC)' $(APPLIED),sweep $(SPEC))
 
-deploy: setup ## Set up MLflow, its database and its object store on Kubernetes: make deploy CONTEXT=name
+deploy: setup ## Set up MLflow, its database and its object store on Kubernetes: make deploy CONTEXT=name OVERLAY=small
 	@$(BIN)/forget cluster deploy $(APPLIED)
 
 undeploy: setup ## Delete them; volumes and Secrets stay, unless DATA=1

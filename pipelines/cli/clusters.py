@@ -19,6 +19,9 @@ Tag = Annotated[str | None, typer.Option(help="The images' tag; by default the g
 Dirty = Annotated[
     bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")
 ]
+Overlay = Annotated[
+    str, typer.Option(help="Kind and sizes: a folder in k8s/overlays, or one of yours.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")
 ]
@@ -26,6 +29,7 @@ DryRun = Annotated[
 
 def deploy(
     context: Context = None,
+    overlay: Overlay = "cpu",
     image: Image = "forget",
     tag: Tag = None,
     dirty: Dirty = False,
@@ -33,20 +37,17 @@ def deploy(
 ) -> None:
     """Set up the tracking server, its database and object store; wait until they are healthy."""
     if dry_run:
-        print(manifests.render_server(image, manifests.tag_of(tag, dirty)), end="")
+        print(manifests.render_server(image, manifests.tag_of(tag, dirty), overlay), end="")
         return
     where = kubernetes.connect(context)
-    raise typer.Exit(
-        kubernetes.deploy(where, manifests.render_server(image, manifests.tag_of(tag, dirty)))
-    )
+    rendered = manifests.render_server(image, manifests.tag_of(tag, dirty), overlay)
+    raise typer.Exit(kubernetes.deploy(where, rendered))
 
 
 def sweep(
     spec: Spec,
     context: Context = None,
-    overlay: Annotated[
-        str, typer.Option(help="Kind of workers: a folder in k8s/overlays, or one of yours.")
-    ] = "cpu",
+    overlay: Overlay = "cpu",
     image: Image = "forget",
     tag: Tag = None,
     dirty: Dirty = False,

@@ -88,9 +88,23 @@ def spec_digest(spec: Path) -> str:
     return digest(spec.read_text(encoding="utf-8"))
 
 
-def render_server(image: str, tag: str) -> str:
-    """Return mlflow/ as YAML, with the images of that tag."""
-    return _kustomize(PROJECT / "mlflow", _images(image, tag))
+def render_server(image: str, tag: str, overlay: str = "cpu") -> str:
+    """Return the tracking server as YAML, with the images of that tag.
+
+    Args:
+        image: the name of the sweeps' image.
+        tag: the images' tag.
+        overlay: "small", a folder of the user's own by its path, or what sweeps call theirs: these
+            share one server.
+
+    Raises:
+        BadInput: no such overlay.
+    """
+    folder = PROJECT / "mlflow/overlays" / overlay
+    if "/" in overlay or not folder.is_dir():
+        found = overlay_path(overlay)
+        folder = found if "/" in overlay else PROJECT / "mlflow"
+    return _kustomize(folder, _images(image, tag))
 
 
 def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -> str:
@@ -126,6 +140,11 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
             study, group["template"]["spec"]["containers"][0]["resources"], overlay
         )
         path = f"/spec/rayClusterSpec/workerGroupSpecs/{number}"
+        if not job["spec"]["rayClusterSpec"].get("enableInTreeAutoscaling"):
+            # Nobody would add the workers that there may be later.
+            for field in ("replicas", "minReplicas"):
+                most = group["maxReplicas"]
+                sized.append({"op": "replace", "path": f"{path}/{field}", "value": most})
         sized.append(
             {
                 "op": "replace",
@@ -239,7 +258,10 @@ def _images(image: str, tag: str) -> dict[str, Any]:
 
 
 def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] = {}) -> str:
-    """Render a folder as YAML, under a kustomization that also holds `more` and the files."""
+    """Render a folder as YAML, under a kustomization that also holds `more` and the files.
+
+    Sizes are written last: the folder may be the user's own, with keys for some of them.
+    """
     with tempfile.TemporaryDirectory() as name:
         # Kustomize takes relative paths alone, and follows links before it takes them.
         draft = Path(name).resolve()
@@ -249,6 +271,7 @@ def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] =
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [os.path.relpath(folder, draft)],
+            "components": [os.path.relpath(PROJECT / "k8s/components/sized", draft)],
             **more,
         }
         (draft / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
