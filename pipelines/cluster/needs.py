@@ -150,7 +150,7 @@ def _check_volumes(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> No
                 raise BadInput(
                     f'the volume of {name} in cluster "{cluster.context}" has {old}, which nobody'
                     f" may change to {new}: deploy it as before (OVERLAY, sizes), or make it anew"
-                    f" after make undeploy CONTEXT={cluster.context} DATA=1, which deletes every run"
+                    f" after make undeploy CONTEXT={cluster.context} DATA=1, which deletes all runs"
                 )
 
 

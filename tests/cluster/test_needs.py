@@ -27,6 +27,8 @@ pytestmark = pytest.mark.servers("kubectl")
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     """Yield a cluster that has everything for what the folders render: images of the tag dev."""
     made = whole_cluster(tmp_path)
+    # kubectl keeps there what it has learned of a server.
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / ".kube/config"))
     images = [{"names": ["docker.io/library/forget:dev", "docker.io/library/forget-mlflow:dev"]}]
     made.objects["nodes", "large"]["status"]["images"] = images
@@ -164,7 +166,11 @@ def test_kueue_without_its_queue_is_refused(api: ApiServer) -> None:
     sweep = objects("k8s/overlays/kueue")
     said = 'namespace forget of cluster "here" has no LocalQueue "forget": make one that names a'
     assert said in refusal(sweep)
+
+
+def test_kueue_that_is_not_installed_is_named(api: ApiServer) -> None:
     del api.kinds["kueue.x-k8s.io", "v1"]
+    sweep = objects("k8s/overlays/kueue")
     assert 'cluster "here" has no Kueue (no LocalQueue): install it from' in refusal(sweep)
 
 
