@@ -168,7 +168,7 @@ def _check_runtimes(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> N
     there = [one["metadata"]["name"] for one in cluster.find("runtimeclass")]
     for name in sorted(wanted - set(there)):
         raise BadInput(
-            f'cluster "{cluster.context}" has no RuntimeClass "{name}"{nearest(name, there)}: '
+            f'cluster "{cluster.context}" has no RuntimeClass "{name}": '
             "install NVIDIA's container toolkit on the GPU nodes, or leave out the component "
             "k8s/components/nvidia-runtime"
         )

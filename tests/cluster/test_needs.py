@@ -174,6 +174,16 @@ def test_kueue_that_is_not_installed_is_named(api: ApiServer) -> None:
     assert 'cluster "here" has no Kueue (no LocalQueue): install it from' in refusal(sweep)
 
 
+def test_a_runtime_class_that_is_missing_is_refused(api: ApiServer) -> None:
+    sweep = objects("k8s/overlays/cpu")
+    (job,) = (one for one in sweep if one["kind"] == "RayJob")
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    group["template"]["spec"]["runtimeClassName"] = "nvidia"
+    assert 'cluster "here" has no RuntimeClass "nvidia": install NVIDIA' in refusal(sweep)
+    api.put("RuntimeClass", "nvidia")
+    check_needs(HERE, sweep)
+
+
 def test_an_image_that_no_node_can_have_is_refused(api: ApiServer) -> None:
     api.objects["nodes", "large"]["status"]["images"] = []
     assert refusal(objects("k8s/overlays/cpu")).startswith(
