@@ -78,7 +78,7 @@ def footprint_of(trials: Sequence[Trial], costs: Sequence[Cost], workers: int) -
         cpu=processes
         + workers * max(one.memory + COPY * one.parameters * one.bf16 for one in costs),
         gpu=processes
-        + workers * (CUDA + max(LOADED * one.parameters + READ * one.trained for one in costs)),
+        + workers * (CUDA + max(max(LOADED * one.parameters, READ * one.trained) for one in costs)),
         # A checkpoint stands beside the one that it replaces; then the forgotten model in bf16.
         running=max(2 * READ * one.trained + 2 * one.parameters for one in costs),
         shared=SCRATCH + 2 * sum(models.values()) + LOADED * sum(learned.values()),
