@@ -99,8 +99,8 @@ def folder_of_a_user(root: Path, base: str, literals: list[str]) -> str:
 def different(key: str, place: int) -> str:
     """Return a size that nothing else has, of the key's unit."""
     if key.startswith("WORKERS_"):
-        return str(1000 + place)
-    return f"{1000 + place}" if "_CPU" in key else f"{1000 + place}Mi"
+        return str(2000 + place)
+    return f"{2000 + place}" if "_CPU" in key else f"{2000 + place}Mi"
 
 
 def test_every_key_takes_effect_and_a_folder_of_the_user_may_change_each(tmp_path: Path) -> None:
