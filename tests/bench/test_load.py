@@ -164,7 +164,9 @@ def test_the_committed_section_is_made_of_the_committed_numbers_and_nothing_went
 @pytest.mark.servers(make="load")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("part", "size"), [("trials", 20), ("loggers", 8), ("versions", 30)])
+@pytest.mark.parametrize(
+    ("part", "size"), [("trials", 20), ("loggers", 8), ("versions", 30), ("cluster", 2)]
+)
 def test_nothing_goes_wrong_under_a_small_load(part: str, size: int, tmp_path: Path) -> None:
     pytest.importorskip("psycopg2", reason="pip install -e '.[test-servers]' -c constraints.txt")
     command = [sys.executable, "-m", "benchmarks.load", "--only", part, "--size", str(size)]
