@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from forget.models.batches import Answers
+from forget.models.answers import Answers
 from forget.models.sharding import is_sharded, whole
 
 

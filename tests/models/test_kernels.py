@@ -12,7 +12,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from forget.errors import BadInput
 from forget.models import kernels, language_model, loading
-from forget.models.batches import Answers, Encoded, pack
+from forget.models.answers import Answers
+from forget.models.batches import Encoded, pack
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.cpu.get_cpu_capability().startswith("AVX512"),
