@@ -6,13 +6,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from forget.errors import BadInput
+from forget.evaluation.scoring import score
+from forget.models import language_model, loading
+from forget.models.language_model import LanguageModel
+from forget.settings.parts import Lora, Stage
+from forget.tasks.labels import true
+from forget.tasks.task import Example
+from forget.training.loop import fine_tune
 
 VOCABULARY = 257
 WINDOW = 16
@@ -20,8 +37,8 @@ LAYERS = 4
 
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
-    "max_position_embeddings": 512,
-    "n_positions": 512,
+    "max_position_embeddings": 96,
+    "n_positions": 96,
     "hidden_size": 32,
     "d_model": 32,
     "n_embd": 32,
@@ -67,7 +84,7 @@ SMALL: dict[str, Any] = {
     "kv_lora_rank": 16,
     "q_lora_rank": 16,
     "index_head_dim": 16,
-    "index_n_heads": 2,
+    "index_n_heads": 16,
     "index_topk": WINDOW,
     "sliding_window": WINDOW,
     "sliding_window_size": WINDOW,
@@ -104,7 +121,8 @@ SMALL: dict[str, Any] = {
     "mlp_layer_types": None,
     "image_size": 16,
     "patch_size": 8,
-    "max_seq_len": 512,
+    "max_seq_len": 96,
+    "max_target_positions": 96,
     "is_decoder": True,
     "use_cache": False,
 }
@@ -151,19 +169,20 @@ LATENT = {"num_key_value_heads": 4}
 
 QWEN2 = {**{name: SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size")},
          "model_type": "qwen2", "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 1,
+         "num_key_value_heads": 2, "max_position_embeddings": 96, "bos_token_id": 1,
          "eos_token_id": 2, "pad_token_id": 0}
+DOTS = {**LATENT, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16,
+        "swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "head_dim": 16}
 HALF = ["linear_attention", "hybrid"] * (LAYERS // 2)
 BLT = {"hidden_size": 32, "vocab_size": 260, "num_hidden_layers": 1, "num_attention_heads": 4,
-       "intermediate_size": 48, "max_position_embeddings": 512, "num_key_value_heads": 4, "head_dim": 8}
+       "intermediate_size": 48, "max_position_embeddings": 96, "num_key_value_heads": 4, "head_dim": 8}
 PERSIMMON = {"model_type": "persimmon", "vocab_size": VOCABULARY, "hidden_size": 32,
              "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-             "max_position_embeddings": 512}
+             "max_position_embeddings": 96}
 
 EDITS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text",
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32",
                      "glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), LATENT),
-    "dots3_note": {"text_config": LATENT},
     "blt": {"vocab_size": 260, "encoder_hash_byte_group_vocab": 64, "encoder_hash_byte_group_size": [3, 4],
             "patcher_config": BLT, "decoder_config": {**BLT, "hidden_size_global": 64},
             "encoder_config": BLT, "global_config": {**BLT, "hidden_size": 64, "head_dim": 16},
@@ -180,8 +199,8 @@ EDITS: dict[str, dict[str, Any]] = {
     "moss_transcribe_diarize": {"text_config": QWEN2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2},
-    "qwen4_exp_text": {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": WINDOW, "indexer_compress_ratio": 4},
-    "qwen4_exp": {"text_config": {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": WINDOW, "indexer_compress_ratio": 4}},
+    "qwen4_exp_text": {"indexer_n_heads": 16, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": WINDOW, "indexer_compress_ratio": 4},
+    "qwen4_exp": {"text_config": {"indexer_n_heads": 16, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": WINDOW, "indexer_compress_ratio": 4}},
     "reformer": {"axial_pos_embds": False, "attention_head_size": 8, "feed_forward_size": 48, "local_attn_chunk_length": 8, "lsh_attn_chunk_length": 8, "attn_layers": ["local", "lsh"] * 2, "num_buckets": 4, "hash_seed": 0},
     "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
     "xmod": {"default_language": "en_XX"},
@@ -191,7 +210,11 @@ EDITS: dict[str, dict[str, Any]] = {
     "xlnet": {"attn_type": "uni"},
     "xlm": {"causal": True},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 4}},
-    "kimi_linear": {},
+    "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "num_key_value_heads": 4},
+    "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8},
+    "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}, "mm_tokens_per_image": 4},
+    "dots3_note_text": DOTS,
+    "dots3_note": {"text_config": DOTS, "vision_config": {"mlp_layer_types": ["dense"] * LAYERS, "adapter_in_dim": 32, "adapter_out_dim": 32}, "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32}},
 }
 """Settings of an architecture beside `SMALL`."""
 
@@ -204,6 +227,125 @@ def architectures() -> Iterator[str]:
 def configuration(kind: str) -> PretrainedConfig:
     """Return a small configuration of a type of model."""
     return shrunk(CONFIG_MAPPING[kind], **EDITS.get(kind, {}))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of an architecture."""
+
+    kind: str
+    way: str = ""
+    nats: float = math.nan
+    """Largest difference of an option's log-probability to the plain forward pass, a token."""
+    bf16: str = "no"
+    trains: str = "no"
+    lora: str = "no"
+    saves: str = "no"
+    refused: str = ""
+    crashed: str = ""
+
+
+def some() -> list[Example]:
+    """Return examples of two and four options, with texts shorter and longer than the window."""
+    return [
+        Example("short", "Is it", (" so", " not"), 0),
+        Example("four", "Where is the cup", (" here", " in a bag", " it", " there"), 2),
+        Example("long", "The cup that was in the bag is now on a table", (" of wood", " in it"), 1),
+        Example("longer", "So it moved", (" from the bag over the table to the cupboard", " on"), 0),
+    ]
+
+
+def expected(network: PreTrainedModel, read: PreTrainedTokenizerBase) -> list[list[float]]:
+    """Return the log-probabilities of all options by plain forward passes, one option a row."""
+    takes = inspect.signature(network.forward).parameters
+    inputs = {"use_cache": False} if "use_cache" in takes else {}
+    found = []
+    for example in some():
+        first = len(read(example.prompt)["input_ids"])
+        sums = []
+        for option in example.options:
+            ids = read(example.prompt + option)["input_ids"]
+            with torch.no_grad():
+                logits = network(torch.tensor([ids]), **inputs).logits[0].double().log_softmax(-1)
+            sums.append(sum(logits[i - 1, ids[i]].item() for i in range(first, len(ids))))
+        found.append(sums)
+    return found
+
+
+def differs(found: Sequence[Sequence[float]], plain: Sequence[Sequence[float]]) -> float:
+    """Return the largest difference of two sets of log-probabilities, a token of the option."""
+    most = 0.0
+    for example, ours, theirs in zip(some(), found, plain, strict=True):
+        for option, one, other in zip(example.options, ours, theirs, strict=True):
+            difference = abs(one - other) / len(option)
+            most = math.inf if math.isnan(difference) else max(most, difference)
+    return most
+
+
+def attempt(kind: str, folder: Path) -> Tried:
+    """Try an architecture by the real path: load, score, probe, train, adapt, save and load."""
+    try:
+        network = made(configuration(kind))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        return Tried(kind, refused=f"transformers does not make it: {said[:120]}")
+    tokenizer = language_model.tiny().tokenizer
+    try:
+        language_model.save(LanguageModel(kind, network, tokenizer), folder / "first")
+        plain = expected(network, tokenizer) if not _fails(network, tokenizer) else []
+        model = loading.load(folder / "first", device="cpu")
+        return _served(model, plain, folder)
+    except BadInput as error:
+        return Tried(kind, refused=str(error).replace(str(folder / "first"), kind))
+    except Exception as error:
+        return Tried(kind, crashed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _fails(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether transformers' own forward pass fails."""
+    try:
+        expected(network, tokenizer)
+    except Exception:
+        return True
+    return False
+
+
+def _served(model: LanguageModel, plain: list[list[float]], folder: Path) -> Tried:
+    """Score, train, adapt and save a model that was loaded."""
+    kind = model.network.config.model_type
+    choice = model.answers.choice
+    assert choice
+    states = None if choice.stateless else ("last",)
+    nats = differs(score(model, some(), states=states).logprobs, plain)
+    done = {"bf16": "yes", "trains": "yes", "lora": "yes", "saves": "yes"}
+
+    def train(**settings: Any) -> None:
+        labelled = true(some())
+        before = [weight.clone() for weight in model.network.parameters()]
+        fine_tune(
+            model, lambda epoch: labelled, Stage(epochs=1, batch=2, lr=1e-3), stage="learn", seed=0, **settings
+        )
+        assert any(not torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True))
+
+    def stored() -> None:
+        language_model.save(model, folder / "second")
+        ours = differs(score(model, some()).logprobs, expected(
+            AutoModelForCausalLM.from_pretrained(folder / "second").eval(), model.tokenizer))
+        if not ours <= 1e-4:
+            raise BadInput(f"differs by {ours:.2g} nats")
+
+    steps = {
+        "bf16": lambda: score(model, some(), bf16=True),
+        "trains": train,
+        "lora": lambda: train(lora=Lora()),
+        "saves": stored,
+    }
+    for name, step in steps.items():
+        try:
+            step()
+        except Exception as error:
+            done[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return Tried(kind, way=str(choice), nats=nats, **done)
 
 
 def made(config: PretrainedConfig) -> PreTrainedModel:

@@ -36,7 +36,15 @@ class Answers(nn.Module):
         """What trying the model has shown (forget.models.checking); None where it was not tried."""
         self.layered = False
         """True where hidden states are read as each block gets them, so that no two are kept."""
+        self.unreached: list[nn.Parameter] = []
+        """Weights that no text reaches, as those of a model's eyes; they are never trained."""
         self._takes = inspect.signature(network.forward).parameters
+
+    def unfreeze(self) -> None:
+        """Let every weight be trained that a text reaches."""
+        self.network.requires_grad_(True)
+        for weight in self.unreached:
+            weight.requires_grad_(False)
 
     @property
     def blocks(self) -> list[nn.Module]:

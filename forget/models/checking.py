@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig
 
 from forget.errors import BadInput
@@ -169,6 +170,8 @@ def settle(model: LanguageModel, depth: int) -> None:
             _compare(laid_out(model, EQUAL, layouts(EQUAL, encoded)[0]), expected)
         except (Inexact, RuntimeError, TypeError, ValueError, AttributeError):
             undo()
+    model.answers.unreached = _unreached(model, encoded[0])
+    model.answers.unfreeze()
     choice = model.answers.choice = Choice()
     choose(model, choice, expected, length)
     states = _read_states(model, encoded[:2])
@@ -287,6 +290,35 @@ def laid_out(
             logits = model.answers(batch).float().log_softmax(-1)[batch.predictor_of].cpu()
             found += logits.split(torch.bincount(batch.option).tolist())
     return found
+
+
+def _unreached(model: LanguageModel, encoded: Encoded) -> list[nn.Parameter]:
+    """Return the weights of parts that no text runs through, e.g. of a vision tower.
+
+    A part is a child of the network or of the model inside it: an expert that this text was not
+    sent to is none.
+    """
+    network = model.network
+    reached: set[nn.Module] = set()
+
+    def note(module: nn.Module, args: object) -> None:
+        reached.add(module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            plain(model, encoded.prompt)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    used: set[nn.Parameter] = set()
+    for module in reached:
+        used.update(module.parameters(recurse=False))
+    idle = []
+    for part in (*network.children(), *network.base_model.children()):
+        if reached.isdisjoint(part.modules()):
+            idle += [weight for weight in part.parameters() if weight not in used]
+    return idle
 
 
 def _read_states(model: LanguageModel, encoded: Sequence[Encoded]) -> int:

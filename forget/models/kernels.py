@@ -199,7 +199,9 @@ def attend(
     weights = scores.softmax(-1)
     if dropout:
         weights = functional.dropout(weights, dropout)
-    return (weights @ values).view(size, heads, length, -1).transpose(1, 2), None
+    attended = (weights @ values).view(size, heads, length, -1).transpose(1, 2)
+    # As torch's kernel gives it; some networks look at it as [B, L, heads x width].
+    return attended.contiguous(), None
 
 
 def _is_rms_norm(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from forget.models import checking, devices
 from forget.models.catalogue import MODELS, parse
 from forget.models.language_model import LanguageModel, quiet, tiny
 from forget.models.sharding import shard
-from forget.models.sources import check, config_of, located, understandable
+from forget.models.sources import blocks, check, config_of, cut, located, understandable
 from forget.storage.store import Store
 
 
@@ -64,11 +64,11 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
     """
     source, revision = located(stem, store)
     config = config_of(source, revision)
-    if depth and depth > config.num_hidden_layers:
+    if depth > blocks(config):
         raise BadInput(
-            f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}'
+            f'model "{name}" asks for {depth} layers, but "{stem}" has {blocks(config)}'
         )
-    config.num_hidden_layers = depth or config.num_hidden_layers
+    cut(config, depth)
     with understandable(stem, "weights"), quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,

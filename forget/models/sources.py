@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from httpx import HTTPError
+from huggingface_hub import HfApi, get_repo_discussions, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -36,6 +38,8 @@ from forget.models.catalogue import BLOCKS, MODELS, parse
 from forget.models.language_model import LanguageModel, quiet, save, tiny
 from forget.settings.identity import digest
 from forget.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 WEIGHTS_AND_TOKENIZERS = (".safetensors", ".json", ".txt", ".model", ".tiktoken")
 """Endings of the files of a model folder that bear on its answers."""
@@ -70,7 +74,7 @@ def layers(name: str) -> int:
     if depth:
         return depth
     entry = MODELS.get(stem)
-    return entry.layers if entry else config_of(*located(stem, None)).num_hidden_layers
+    return entry.layers if entry else blocks(config_of(*located(stem, None)))
 
 
 @functools.cache
@@ -81,7 +85,7 @@ def parameters(name: str) -> int:
         block = (entry.parameters - entry.outside) // entry.layers
         return entry.outside + block * (depth or entry.layers)
     config = config_of(*located(stem, None))
-    config.num_hidden_layers = depth or config.num_hidden_layers
+    cut(config, depth)
     # On "meta" the outline of the network is built, and no memory taken for its weights.
     with understandable(stem, "config.json"), torch.device("meta"):
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
@@ -183,9 +187,57 @@ def located(stem: str, store: Store | None) -> tuple[str, str]:
     hub_id, revision = _hub(source)
     with _permitted(hub_id), understandable(hub_id, "settings"), quiet():
         folder = _settings(hub_id, _commit(hub_id, revision, store))
+        vetting.check_settings(folder)
+        folder = _settings(hub_id, _with_safetensors(hub_id, folder.name))
     vetting.check_settings(folder)
     # The folder is named by the commit that was looked at; the branch may move on.
     return hub_id, folder.name
+
+
+BOT = "SFconvertbot"
+"""The hub's own account that offers pickled weights as safetensors, in a pull request."""
+
+
+@functools.cache
+def _with_safetensors(hub_id: str, commit: str) -> str:
+    """Return the commit that has a model's weights as safetensors.
+
+    Where a commit has pickles alone it is that of the pull request in which the hub converted the
+    very same ones.
+
+    Raises:
+        BadInput: there are pickles alone, and no such pull request.
+    """
+    hub = HfApi()
+    if any(_settings(hub_id, commit).glob("*.safetensors")):
+        return commit  # fetched before, which needs no network
+    try:
+        names = hub.list_repo_files(hub_id, revision=commit)
+        pickles = [name for name in names if name.endswith(vetting.PICKLES)]
+        if not pickles or any(name.endswith(".safetensors") for name in names):
+            return commit
+        wanted = _checksums(hub, hub_id, pickles, commit)
+        for request in get_repo_discussions(hub_id):
+            if request.is_pull_request and request.author == BOT and request.status == "open":
+                offered = hub.list_repo_commits(hub_id, revision=request.git_reference)[0].commit_id
+                if _checksums(hub, hub_id, pickles, offered) == wanted:
+                    log.warning(
+                        "model %s: its weights are pickles; taken are the hub's safetensors of them"
+                        " (@%s)", hub_id, request.git_reference
+                    )
+                    return offered
+    except (OSError, HTTPError):
+        return commit  # out of reach; transformers says what this machine lacks
+    raise BadInput(
+        f'model "{hub_id}" has no *.safetensors, and pickles ({pickles[0]}) are not read:'
+        f" {vetting.converting(hub_id)}"
+    )
+
+
+def _checksums(hub: HfApi, hub_id: str, names: list[str], commit: str) -> set[tuple[str, str]]:
+    """Return the SHA-256 of large files of a commit, by name; without a word of those it lacks."""
+    found = hub.get_paths_info(hub_id, names, revision=commit)
+    return {(one.path, one.lfs.sha256) for one in found if getattr(one, "lfs", None)}
 
 
 def _hub(source: str) -> tuple[str, str]:
@@ -317,13 +369,32 @@ def config_of(source: str, revision: str) -> PretrainedConfig:
     """
     with understandable(source, "config.json"):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    blocks = getattr(config, "num_hidden_layers", None)
-    if not isinstance(blocks, int) or not 1 <= blocks <= BLOCKS:
+        found = blocks(config)
+    if not isinstance(found, int) or not 1 <= found <= BLOCKS:
         raise BadInput(
-            f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, '
+            f'model "{source}": num_hidden_layers in its config.json is {shown(found)}, '
             f"not from 1 to {BLOCKS}"
         )
+    if quantised := getattr(config, "quantization_config", None):
+        kind = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise BadInput(
+            f'model "{source}": its weights are quantised{f" ({kind})" if kind else ""}, and those'
+            " are not trained: give the model that it was made from"
+        )
     return config
+
+
+def blocks(config: PretrainedConfig) -> int:
+    """Return the number of blocks, of the part that reads text where there are several."""
+    # Of encoders with a decoder it is the decoder, which alone is a causal model.
+    found: int = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    return found
+
+
+def cut(config: PretrainedConfig, depth: int) -> None:
+    """Have a configuration ask for the first `depth` blocks, of the part that reads text."""
+    if depth:
+        config.get_text_config().num_hidden_layers = depth
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from transformers import get_scheduler
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.methods.likelihood import Loss, cross_entropy
 from forget.models import batches, checking, memory
+from forget.models.adapting import adaptable
 from forget.models.batches import Encoded
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
@@ -258,7 +259,7 @@ def fine_tune(
     accelerator.free_memory()
     if adapters:
         adapters.merge_and_unload()
-        model.network.requires_grad_(True)
+        network.unfreeze()
     return rows
 
 
@@ -371,7 +372,11 @@ IDLE = Encoded([0], [[0]], [1])
 
 
 def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
-    """Put low-rank adapters into a model, which alone are trained from then on."""
+    """Put low-rank adapters into a model, which alone are trained from then on.
+
+    Raises:
+        BadInput: it has no layer that takes them.
+    """
     from peft import LoraConfig, get_peft_model  # half a second, which only adapters cost
 
     torch.manual_seed(seed)
@@ -379,7 +384,7 @@ def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear",
+        target_modules=adaptable(model.network),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model.network, config)
