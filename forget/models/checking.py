@@ -168,6 +168,8 @@ def settle(model: LanguageModel, depth: int) -> None:
         undo = quicken(model.network)
         try:
             _compare(laid_out(model, EQUAL, layouts(EQUAL, encoded)[0]), expected)
+            # Training forward, too: some networks change in place what a kernel gave them.
+            model.answers(EQUAL.pack([EQUAL.units(encoded[:1])[:1]], 0).to(model.device))
         except (Inexact, RuntimeError, TypeError, ValueError, AttributeError):
             undo()
     model.answers.unreached = _unreached(model, encoded[0])
@@ -299,6 +301,8 @@ def _unreached(model: LanguageModel, encoded: Encoded) -> list[nn.Parameter]:
     sent to is none.
     """
     network = model.network
+    if not network.config.sub_configs:
+        return []
     reached: set[nn.Module] = set()
 
     def note(module: nn.Module, args: object) -> None:
@@ -316,7 +320,7 @@ def _unreached(model: LanguageModel, encoded: Encoded) -> list[nn.Parameter]:
         used.update(module.parameters(recurse=False))
     idle = []
     for part in (*network.children(), *network.base_model.children()):
-        if reached.isdisjoint(part.modules()):
+        if part is not network.get_output_embeddings() and reached.isdisjoint(part.modules()):
             idle += [weight for weight in part.parameters() if weight not in used]
     return idle
 

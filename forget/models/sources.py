@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from httpx import HTTPError
 from huggingface_hub import HfApi, get_repo_discussions, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -226,8 +225,10 @@ def _with_safetensors(hub_id: str, commit: str) -> str:
                         " (@%s)", hub_id, request.git_reference
                     )
                     return offered
-    except (OSError, HTTPError):
-        return commit  # out of reach; transformers says what this machine lacks
+    # The hub's client raises errors of its own HTTP library where the hub is out of reach.
+    except Exception as error:
+        log.info("model %s: the hub does not list its files (%s)", hub_id, error)
+        return commit  # transformers then says what this machine lacks
     raise BadInput(
         f'model "{hub_id}" has no *.safetensors, and pickles ({pickles[0]}) are not read:'
         f" {vetting.converting(hub_id)}"
@@ -387,8 +388,10 @@ def config_of(source: str, revision: str) -> PretrainedConfig:
 def blocks(config: PretrainedConfig) -> int:
     """Return the number of blocks, of the part that reads text where there are several."""
     # Of encoders with a decoder it is the decoder, which alone is a causal model.
-    found: int = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
-    return found
+    text = config.get_text_config(decoder=True)
+    parts = [text] + [getattr(text, name) for name in text.sub_configs]
+    found = [getattr(part, "num_hidden_layers", None) for part in parts]
+    return found[0] or max(filter(None, found), default=0)
 
 
 def cut(config: PretrainedConfig, depth: int) -> None:
