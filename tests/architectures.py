@@ -31,7 +31,7 @@ from forget.tasks.labels import true
 from forget.tasks.task import Example
 from forget.training.loop import fine_tune
 
-VOCABULARY = 257
+VOCABULARY = 320
 WINDOW = 16
 LAYERS = 4
 
@@ -156,7 +156,11 @@ def shrunk(kind: type[PretrainedConfig], **edits: Any) -> PretrainedConfig:
     for name, inner in (kind.sub_configs or {}).items():
         if name in values and not isinstance(values[name], dict):
             continue
-        if isinstance(inner, type) and hasattr(inner, "from_pretrained") and issubclass(inner, PretrainedConfig):
+        if (
+            isinstance(inner, type)
+            and hasattr(inner, "from_pretrained")
+            and issubclass(inner, PretrainedConfig)
+        ):
             values[name] = shrunk(inner, **values.get(name, {}))
         elif isinstance(values.get(name), dict):
             pass
@@ -167,54 +171,184 @@ def shrunk(kind: type[PretrainedConfig], **edits: Any) -> PretrainedConfig:
 LATENT = {"num_key_value_heads": 4}
 """Of latent attention, which has no groups of keys."""
 
-QWEN2 = {**{name: SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size")},
-         "model_type": "qwen2", "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 96, "bos_token_id": 1,
-         "eos_token_id": 2, "pad_token_id": 0}
-DOTS = {**LATENT, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16,
-        "swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "head_dim": 16}
+QWEN2 = {
+    **{name: SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size")},
+    "model_type": "qwen2",
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 96,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+DOTS = {
+    **LATENT,
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 4,
+    "swa_q_lora_rank": 16,
+    "swa_kv_lora_rank": 16,
+    "swa_head_dim": 16,
+    "swa_qk_nope_head_dim": 8,
+    "swa_v_head_dim": 8,
+    "head_dim": 16,
+}
 HALF = ["linear_attention", "hybrid"] * (LAYERS // 2)
-BLT = {"hidden_size": 32, "vocab_size": 260, "num_hidden_layers": 1, "num_attention_heads": 4,
-       "intermediate_size": 48, "max_position_embeddings": 96, "num_key_value_heads": 4, "head_dim": 8}
-PERSIMMON = {"model_type": "persimmon", "vocab_size": VOCABULARY, "hidden_size": 32,
-             "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-             "max_position_embeddings": 96}
+BLT = {
+    "hidden_size": 32,
+    "vocab_size": 260,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 96,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+}
+PERSIMMON = {
+    "model_type": "persimmon",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 96,
+}
 
 EDITS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32",
-                     "glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), LATENT),
-    "blt": {"vocab_size": 260, "encoder_hash_byte_group_vocab": 64, "encoder_hash_byte_group_size": [3, 4],
-            "patcher_config": BLT, "decoder_config": {**BLT, "hidden_size_global": 64},
-            "encoder_config": BLT, "global_config": {**BLT, "hidden_size": 64, "head_dim": 16},
-            "local_attention_window_len": WINDOW},
+    **dict.fromkeys(
+        (
+            "axk1",
+            "axk2",
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "glm4_moe_lite",
+            "glm_moe_dsa",
+            "longcat_flash",
+            "minicpm3",
+            "youtu",
+        ),
+        LATENT,
+    ),
+    "blt": {
+        "vocab_size": 260,
+        "encoder_hash_byte_group_vocab": 64,
+        "encoder_hash_byte_group_size": [3, 4],
+        "patcher_config": BLT,
+        "decoder_config": {**BLT, "hidden_size_global": 64},
+        "encoder_config": BLT,
+        "global_config": {**BLT, "hidden_size": 64, "head_dim": 16},
+        "local_attention_window_len": WINDOW,
+    },
     "codegen": {"rotary_dim": 4},
     "gptj": {"rotary_dim": 4},
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"] * 2,
-                            "rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}},
-    "cpmant": {"position_bias_max_distance": 64, "position_bias_num_buckets": 32, "prompt_length": 4, "dim_head": 8, "dim_ff": 48, "prompt_types": 4, "segment_types": 4},
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8}, "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2}},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 1e4}
+            for kind in ("full_attention", "sliding_attention")
+        },
+    },
+    "cpmant": {
+        "position_bias_max_distance": 64,
+        "position_bias_num_buckets": 32,
+        "prompt_length": 4,
+        "dim_head": 8,
+        "dim_ff": 48,
+        "prompt_types": 4,
+        "segment_types": 4,
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
     "fuyu": {"text_config": PERSIMMON, "vocab_size": VOCABULARY},
     "gpt_neo": {"attention_types": [[["global", "local"], LAYERS // 2]], "window_size": WINDOW},
-    "got_ocr2": {"text_config": QWEN2, "vision_config": {"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64, "patch_size": 16, "mlp_dim": 16}, "image_token_index": 3},
+    "got_ocr2": {
+        "text_config": QWEN2,
+        "vision_config": {
+            "hidden_size": 16,
+            "output_channels": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 64,
+            "patch_size": 16,
+            "mlp_dim": 16,
+        },
+        "image_token_index": 3,
+    },
     "moss_transcribe_diarize": {"text_config": QWEN2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2},
-    "qwen4_exp_text": {"indexer_n_heads": 16, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": WINDOW, "indexer_compress_ratio": 4},
-    "qwen4_exp": {"text_config": {"indexer_n_heads": 16, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": WINDOW, "indexer_compress_ratio": 4}},
-    "reformer": {"axial_pos_embds": False, "attention_head_size": 8, "feed_forward_size": 48, "local_attn_chunk_length": 8, "lsh_attn_chunk_length": 8, "attn_layers": ["local", "lsh"] * 2, "num_buckets": 4, "hash_seed": 0},
-    "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 16,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": WINDOW,
+        "indexer_compress_ratio": 4,
+    },
+    "qwen4_exp": {
+        "text_config": {
+            "indexer_n_heads": 16,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 16,
+            "indexer_budget": WINDOW,
+            "indexer_compress_ratio": 4,
+        }
+    },
+    "reformer": {
+        "axial_pos_embds": False,
+        "attention_head_size": 8,
+        "feed_forward_size": 48,
+        "local_attn_chunk_length": 8,
+        "lsh_attn_chunk_length": 8,
+        "attn_layers": ["local", "lsh"] * 2,
+        "num_buckets": 4,
+        "hash_seed": 0,
+    },
+    "roc_bert": {
+        "pronunciation_vocab_size": 8,
+        "shape_vocab_size": 8,
+        "pronunciation_embed_dim": 8,
+        "shape_embed_dim": 8,
+    },
     "xmod": {"default_language": "en_XX"},
     "zamba": {"layers_block_type": HALF, "attn_layer_period": 2, "attn_layer_offset": 1},
     "zamba2": {"layers_block_type": HALF, "num_mem_blocks": 1, "adapter_rank": 4},
-    "zaya": {"num_experts_per_tok": 1, "layer_types": ["hybrid", "hybrid_sliding"] * 2, "router_hidden_size": 16},
+    "zaya": {
+        "num_experts_per_tok": 1,
+        "layer_types": ["hybrid", "hybrid_sliding"] * 2,
+        "router_hidden_size": 16,
+    },
     "xlnet": {"attn_type": "uni"},
     "xlm": {"causal": True},
-    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 4}},
+    "gemma4_assistant": {
+        "text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 4}
+    },
     "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "num_key_value_heads": 4},
     "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8},
-    "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}, "mm_tokens_per_image": 4},
+    "gemma3": {
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+        },
+        "mm_tokens_per_image": 4,
+    },
     "dots3_note_text": DOTS,
-    "dots3_note": {"text_config": DOTS, "vision_config": {"mlp_layer_types": ["dense"] * LAYERS, "adapter_in_dim": 32, "adapter_out_dim": 32}, "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32}},
+    "dots3_note": {
+        "text_config": DOTS,
+        "vision_config": {
+            "mlp_layer_types": ["dense"] * LAYERS,
+            "adapter_in_dim": 32,
+            "adapter_out_dim": 32,
+        },
+        "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
+    },
 }
 """Settings of an architecture beside `SMALL`."""
 
@@ -251,7 +385,9 @@ def some() -> list[Example]:
         Example("short", "Is it", (" so", " not"), 0),
         Example("four", "Where is the cup", (" here", " in a bag", " it", " there"), 2),
         Example("long", "The cup that was in the bag is now on a table", (" of wood", " in it"), 1),
-        Example("longer", "So it moved", (" from the bag over the table to the cupboard", " on"), 0),
+        Example(
+            "longer", "So it moved", (" from the bag over the table to the cupboard", " on"), 0
+        ),
     ]
 
 
@@ -286,7 +422,7 @@ def attempt(kind: str, folder: Path) -> Tried:
     """Try an architecture by the real path: load, score, probe, train, adapt, save and load."""
     try:
         network = made(configuration(kind))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:
         said = " ".join(str(error).split())
         return Tried(kind, refused=f"transformers does not make it: {said[:120]}")
     tokenizer = language_model.tiny().tokenizer
@@ -323,14 +459,25 @@ def _served(model: LanguageModel, plain: list[list[float]], folder: Path) -> Tri
         labelled = true(some())
         before = [weight.clone() for weight in model.network.parameters()]
         fine_tune(
-            model, lambda epoch: labelled, Stage(epochs=1, batch=2, lr=1e-3), stage="learn", seed=0, **settings
+            model,
+            lambda epoch: labelled,
+            Stage(epochs=1, batch=2, lr=1e-3),
+            stage="learn",
+            seed=0,
+            **settings,
         )
-        assert any(not torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True))
+        assert any(
+            not torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True)
+        )
 
     def stored() -> None:
         language_model.save(model, folder / "second")
-        ours = differs(score(model, some()).logprobs, expected(
-            AutoModelForCausalLM.from_pretrained(folder / "second").eval(), model.tokenizer))
+        ours = differs(
+            score(model, some()).logprobs,
+            expected(
+                AutoModelForCausalLM.from_pretrained(folder / "second").eval(), model.tokenizer
+            ),
+        )
         if not ours <= 1e-4:
             raise BadInput(f"differs by {ours:.2g} nats")
 
@@ -345,7 +492,7 @@ def _served(model: LanguageModel, plain: list[list[float]], folder: Path) -> Tri
             step()
         except Exception as error:
             done[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return Tried(kind, way=str(choice), nats=nats, **done)
+    return Tried(kind, way=next(iter(choice.ways.values())).name, nats=nats, **done)
 
 
 def made(config: PretrainedConfig) -> PreTrainedModel:

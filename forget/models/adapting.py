@@ -40,7 +40,7 @@ def adaptable(network: PreTrainedModel) -> list[str]:
     kinds = Counter(type(module).__name__ for module in network.modules() if _has_own(module))
     raise BadInput(
         f'tuning = "lora" finds no linear layer in a {network.config.model_type}, whose weights are'
-        f" in {', '.join(kinds)}: tuning = \"full\" trains them"
+        f' in {", ".join(kinds)}: tuning = "full" trains them'
     )
 
 

@@ -203,7 +203,10 @@ def reach(network: PreTrainedModel) -> int:
     limits = [context(network.config)]
     for name, module in network.named_modules():
         # RoBERTa counts positions from behind the one of its padding.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
             limits.append(module.num_embeddings - module.padding_idx - 1)  # type: ignore[operator]
     return min(limits)
 
@@ -338,11 +341,32 @@ def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Return the token ids of texts, without an end mark.
+    """Return the token ids of texts, without the marks that close them.
 
-    Tokenizers that close a text with one would put it between prompt and option.
+    Tokenizers that close a text would put their mark between prompt and option.
     """
     ids = tokenizer(texts, return_attention_mask=False)["input_ids"]
-    # A tokenizer that knows no letters makes nothing of one.
-    closes = bool(tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id])
-    return [text[:-1] for text in ids] if closes else ids
+    closing = _closing(tokenizer)
+    return [text[:-closing] for text in ids] if closing else ids
+
+
+def _closing(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many marks a tokenizer puts behind a text.
+
+    They are known by a letter that it reads with marks and without. One that knows no letters makes
+    nothing of any, and is taken to close its texts where the end mark stands last.
+
+    Raises:
+        BadInput: the marks are not around the text, so that no option can be told from its prompt.
+    """
+    whole = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    if not bare:
+        return int(whole[-1:] == [tokenizer.eos_token_id])
+    for before in range(len(whole) - len(bare) + 1):
+        if whole[before : before + len(bare)] == bare:
+            return len(whole) - len(bare) - before
+    raise BadInput(
+        f"the model's tokenizer ({type(tokenizer).__name__}) reads a text as {whole} and, without"
+        f" its marks, as {bare}: it puts them within the text, so options are not told apart"
+    )

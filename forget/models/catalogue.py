@@ -90,7 +90,9 @@ def parse(name: str) -> tuple[str, int]:
     # A home that nobody has stays as it is, and names no model.
     name = os.path.expanduser(name)
     hub_id, at, revision = name.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/\d+)?", hub_id) or os.path.isdir(name.rpartition("/")[0]):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/\d+)?", hub_id) or os.path.isdir(
+        name.rpartition("/")[0]
+    ):
         # A folder, whose name may hold an @.
         hub_id, at, revision = name, "", ""
     stem, _, depth = hub_id.rpartition("/")

@@ -48,13 +48,6 @@ class Choice:
     in_bf16: set[str] = field(default_factory=set)
     """Names of the ways that were run in bf16."""
 
-    def __str__(self) -> str:
-        said = []
-        for length, way in sorted(self.ways.items()):
-            why = f" ({'; '.join(self.reasons[length])})" if self.reasons[length] else ""
-            said.append(f"{way.name} up to {length} tokens{why}")
-        return "; ".join(said)
-
 
 class Inexact(Exception):
     """A way that gives other numbers than the plain forward pass, and by how much."""
@@ -223,6 +216,22 @@ def prepare(model: LanguageModel, encoded: Sequence[Encoded], bf16: bool) -> Way
             ) from error
         choice.in_bf16.add(way.name)
     return way
+
+
+def explained(model: LanguageModel) -> list[str]:
+    """Return sentences that say how a loaded model's answers are computed, why, and at what cost."""
+    choice = model.answers.choice
+    assert choice
+    sentences = []
+    for length, way in sorted(choice.ways.items()):
+        faster = f"; no faster way is exact ({'; '.join(choice.reasons[length])})"
+        why = faster if choice.reasons[length] else ""
+        sentences.append(f"texts of up to {length} tokens are computed {way.name}: {way.cost}{why}")
+    if reach(model.network) > max(choice.ways):
+        sentences.append("longer texts are tried when they come")
+    if choice.stateless:
+        sentences.append(f"it gives no hidden states ({choice.stateless}), so it is not probed")
+    return sentences
 
 
 def check_states(model: LanguageModel) -> None:

@@ -65,9 +65,7 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
     source, revision = located(stem, store)
     config = config_of(source, revision)
     if depth > blocks(config):
-        raise BadInput(
-            f'model "{name}" asks for {depth} layers, but "{stem}" has {blocks(config)}'
-        )
+        raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {blocks(config)}')
     cut(config, depth)
     with understandable(stem, "weights"), quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi, get_repo_discussions, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -216,13 +216,15 @@ def _with_safetensors(hub_id: str, commit: str) -> str:
         if not pickles or any(name.endswith(".safetensors") for name in names):
             return commit
         wanted = _checksums(hub, hub_id, pickles, commit)
-        for request in get_repo_discussions(hub_id):
+        for request in hub.get_repo_discussions(hub_id):
             if request.is_pull_request and request.author == BOT and request.status == "open":
                 offered = hub.list_repo_commits(hub_id, revision=request.git_reference)[0].commit_id
                 if _checksums(hub, hub_id, pickles, offered) == wanted:
                     log.warning(
                         "model %s: its weights are pickles; taken are the hub's safetensors of them"
-                        " (@%s)", hub_id, request.git_reference
+                        " (@%s)",
+                        hub_id,
+                        request.git_reference,
                     )
                     return offered
     # The hub's client raises errors of its own HTTP library where the hub is out of reach.
@@ -230,8 +232,8 @@ def _with_safetensors(hub_id: str, commit: str) -> str:
         log.info("model %s: the hub does not list its files (%s)", hub_id, error)
         return commit  # transformers then says what this machine lacks
     raise BadInput(
-        f'model "{hub_id}" has no *.safetensors, and pickles ({pickles[0]}) are not read:'
-        f" {vetting.converting(hub_id)}"
+        f'model "{hub_id}" has no *.safetensors, and pickles ({pickles[0]}) are not read: convert'
+        f" them to safetensors, {vetting.converting(hub_id)}"
     )
 
 

@@ -45,7 +45,9 @@ def check_folder(folder: Path) -> None:
         one = len(pickles) == 1
         it, are = ("it", "is a pickle, which is") if one else ("them", "are pickles, which are")
         others = set(weights) - set(disguised)
-        cure = f"remove {it} from the folder" if others else converting(str(folder))
+        cure = f"remove {it} from the folder" if others else f"convert {it} to safetensors"
+        if not others and pickles[0].startswith("pytorch_model"):
+            cure += f", {converting(str(folder))}"
         raise BadInput(f"{folder}: {', '.join(pickles)} {are} not read: {cure}")
     if not weights:
         raise BadInput(f"{folder}: the model has no *.safetensors")
@@ -57,7 +59,7 @@ def check_folder(folder: Path) -> None:
 def converting(source: str) -> str:
     """Return the cure for weights that are pickles: two lines of Python that convert them."""
     return (
-        "where you trust them, convert them to safetensors in Python: from transformers import"
+        "where you trust them, in Python: from transformers import"
         " AutoModelForCausalLM as Model, AutoTokenizer as Words; name, folder ="
         f" {source!r}, 'converted'; Model.from_pretrained(name).save_pretrained(folder);"
         " Words.from_pretrained(name).save_pretrained(folder)"
