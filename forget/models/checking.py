@@ -172,8 +172,8 @@ def settle(model: LanguageModel, depth: int) -> None:
     states = _read_states(model, encoded[:2])
     if depth and states not in (0, depth + 1):
         raise BadInput(
-            f'model "{model.name}" cannot be cut: it has {states - 1} blocks when it is told to have'
-            f" {depth}"
+            f'model "{model.name}" cannot be cut: it has {states - 1} blocks when it is told to'
+            f" have {depth}"
         )
 
 
@@ -198,7 +198,7 @@ def prepare(model: LanguageModel, encoded: Sequence[Encoded], bf16: bool) -> Way
     if length not in choice.ways:
         probe = examples(model, length)
         with quiet():
-            # What the network's own forward gives: kernels were compared with it when it was loaded.
+            # The network's own forward; kernels were compared with it when it was loaded.
             expected = laid_out(model, EQUAL, layouts(EQUAL, probe)[0])
             choose(model, choice, expected, length)
     way = choice.ways[length]
@@ -219,7 +219,7 @@ def prepare(model: LanguageModel, encoded: Sequence[Encoded], bf16: bool) -> Way
 
 
 def explained(model: LanguageModel) -> list[str]:
-    """Return sentences that say how a loaded model's answers are computed, why, and at what cost."""
+    """Return sentences that say how a loaded model is computed, why, and at what cost."""
     choice = model.answers.choice
     assert choice
     sentences = []
@@ -238,8 +238,8 @@ def check_states(model: LanguageModel) -> None:
     """Raise BadInput where no hidden states can be read of a model."""
     if (choice := model.answers.choice) and choice.stateless:
         raise BadInput(
-            f'model "{model.name}" gives no hidden states by token ({choice.stateless}), so it cannot'
-            " be probed: probe.examples = 0 leaves the probes out"
+            f'model "{model.name}" gives no hidden states by token ({choice.stateless}), so it'
+            " cannot be probed: probe.examples = 0 leaves the probes out"
         )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import configuration, made
+from configurations import configuration, made
 from peft import LoraConfig, get_peft_model
 from torch import nn
 

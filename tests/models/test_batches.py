@@ -79,7 +79,7 @@ def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
     One that closes with a mark must not close the prompt.
     """
     other_mark = marking("</s>", "</s>")
-    other_mark.eos_token = "<s>"
+    other_mark.eos_token = "<s>"  # noqa: S105  no password
     for tokenizer in (marking(), marking("</s>"), other_mark):
         (encoded,) = batches.encode([Example("a", "Q", (" b", " cd"), 0)], tokenizer, 100)
         assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "Q"]

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 import torch
-from architectures import configuration
+from configurations import configuration
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 from transformers import (
