@@ -9,8 +9,10 @@ that is given a longer text than it was tried on is tried again, on texts as lon
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +26,9 @@ from forget.models.ways import EQUAL, PACKED, ROWS, WAYS, WINDOWS, Way, has_wind
 
 TRIED = 256
 """Tokens of the longest text that a model is tried on when it is loaded."""
+
+SPARE = 32
+"""Tokens of a probe batch beside its longest text."""
 
 SCORED = 32
 """Last tokens of an option that are compared, at most."""
@@ -45,6 +50,8 @@ class Choice:
     """By the same, what is wrong with each faster way."""
     stateless: str = ""
     """Why no hidden states can be read; empty where they can."""
+    quick: bool = True
+    """True where faster kernels change no number."""
     in_bf16: set[str] = field(default_factory=set)
     """Names of the ways that were run in bf16."""
 
@@ -81,6 +88,9 @@ def examples(model: LanguageModel, length: int) -> list[Encoded]:
     def some(n: int) -> list[int]:
         return [usual[i] for i in torch.randint(len(usual), (n,), generator=draw).tolist()]
 
+    # All of them fit into one row that the model reads, even where it counts on through the row:
+    # positions beyond a table would end a GPU's process.
+    length = max(8, min(length, reach(model.network) - SPARE))
     made = []
     for prompt, options in ((2, (1, 3)), (9, (2, 1, 4, 3)), (5, (max(1, length - 5), 3))):
         scored = [min(n, SCORED) for n in options]
@@ -144,37 +154,73 @@ def _scored(logits: torch.Tensor, unit: Encoded) -> torch.Tensor:
     return logits[-1 - unit.scored[0] : -1].float().log_softmax(-1).cpu()
 
 
-def settle(model: LanguageModel, depth: int) -> None:
+def settle(model: LanguageModel, depth: int, earlier: str | None = None) -> None:
     """Find the way of a model that was just loaded, with faster kernels where they change nothing.
 
     Args:
         model: on its device; its answers get what was found.
         depth: how many of its blocks were to be kept; 0 for all.
+        earlier: what was found of the same model before (`found`).
 
     Raises:
         BadInput: no way gives what its own forward does, or it has other blocks than it should.
     """
     length = size(0, reach(model.network))
     encoded = examples(model, length)
+    model.answers.unreached = _unreached(model, encoded[0])
+    model.answers.unfreeze()
+    if earlier:
+        _settle_as(model, length, json.loads(earlier))
+        return
     expected = plainly(model, encoded)
+    choice = model.answers.choice = Choice()
     if model.device.type == "cpu":
         undo = quicken(model.network)
         try:
-            _compare(laid_out(model, EQUAL, layouts(EQUAL, encoded)[0]), expected)
+            _compare(laid_out(model, EQUAL, layouts(EQUAL, encoded[:2])[0]), expected[:6])
             # Training forward, too: some networks change in place what a kernel gave them.
             model.answers(EQUAL.pack([EQUAL.units(encoded[:1])[:1]], 0).to(model.device))
-        except (Inexact, RuntimeError, TypeError, ValueError, AttributeError):
+            choose(model, choice, expected, length)
+        except (BadInput, Inexact, RuntimeError, TypeError, ValueError, AttributeError):
             undo()
-    model.answers.unreached = _unreached(model, encoded[0])
-    model.answers.unfreeze()
-    choice = model.answers.choice = Choice()
-    choose(model, choice, expected, length)
+            choice.quick = False
+    if not choice.ways:
+        choose(model, choice, expected, length)
     states = _read_states(model, encoded[:2])
     if depth and states not in (0, depth + 1):
         raise BadInput(
             f'model "{model.name}" cannot be cut: it has {states - 1} blocks when it is told to'
             f" have {depth}"
         )
+
+
+def found(model: LanguageModel) -> str:
+    """Return what `settle` has found of a model, so that the next one need not try it."""
+    choice = model.answers.choice
+    assert choice
+    ((length, way),) = choice.ways.items()
+    return json.dumps(
+        {
+            "way": way.name,
+            "reasons": choice.reasons[length],
+            "stateless": choice.stateless,
+            "quick": choice.quick,
+            "layered": model.answers.layered,
+        }
+    )
+
+
+def _settle_as(model: LanguageModel, length: int, earlier: dict[str, Any]) -> None:
+    """Do as `settle` did before, by what was `found` then."""
+    model.answers.choice = Choice(
+        {length: WAYS[earlier["way"]]},
+        {length: earlier["reasons"]},
+        stateless=earlier["stateless"],
+        quick=earlier["quick"],
+    )
+    model.answers.layered = earlier["layered"]
+    if earlier["quick"] and model.device.type == "cpu":
+        quicken(model.network)
 
 
 def prepare(model: LanguageModel, encoded: Sequence[Encoded], bf16: bool) -> Way:
@@ -286,7 +332,8 @@ def layouts(way: Way, encoded: Sequence[Encoded]) -> list[list[list[list[Encoded
     units = ROWS.units(encoded)
     if way is EQUAL:
         return [[[[unit]] for unit in units]]
-    one_a_row = [[[unit] for unit in units]]
+    # A short text stands beside the long ones; the others need no such padding.
+    one_a_row = [[[unit] for unit in units[:-3]], [[unit] for unit in units[-3:]]]
     return [[[list(encoded)]], one_a_row] if way.side_by_side else [one_a_row]
 
 

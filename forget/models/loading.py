@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget.errors import BadInput, shown
@@ -13,7 +15,16 @@ from forget.models import checking, devices
 from forget.models.catalogue import MODELS, parse
 from forget.models.language_model import LanguageModel, quiet, tiny
 from forget.models.sharding import shard
-from forget.models.sources import blocks, check, config_of, cut, located, understandable
+from forget.models.sources import (
+    blocks,
+    check,
+    config_of,
+    cut,
+    fingerprint,
+    located,
+    understandable,
+)
+from forget.settings.identity import digest
 from forget.storage.store import Store
 
 
@@ -47,10 +58,29 @@ def load(
     if not sharded:
         where = torch.device(device or devices.device())
         model.network.to(where)  # type: ignore[arg-type]
-    checking.settle(model, depth)
+    key = _key(str(name), store, model.device)
+    earlier = store.decided(key) if store and key else None
+    checking.settle(model, depth, earlier)
+    if store and key and not earlier and store.read_only() is None:
+        store.decide(key, checking.found(model))
     if sharded:
         shard(model.answers)
     return model
+
+
+def _key(name: str, store: Store | None, device: torch.device) -> str:
+    """Return the name under which a store keeps how a model is computed; empty where it does not.
+
+    It names all that may change that. Folders are tried each time, since to read them whole would
+    take as long, and a random model takes no time.
+    """
+    stem, _ = parse(name)
+    entry = MODELS.get(stem)
+    if os.path.isdir(stem) or (entry and entry.source == "random"):
+        return ""
+    versions = (torch.__version__, transformers.__version__, checking.TRIED)
+    machine = (device.type, torch.backends.cpu.get_cpu_capability())
+    return f"ways/{digest([fingerprint(name, store), versions, machine])}"
 
 
 def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageModel:
