@@ -6,7 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import logging
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -35,10 +35,9 @@ from forget.models import vetting
 from forget.models.batches import context
 from forget.models.catalogue import BLOCKS, MODELS, parse
 from forget.models.language_model import LanguageModel, quiet, save, tiny
+from forget.models.pickled import with_safetensors
 from forget.settings.identity import digest
 from forget.storage.store import Store
-
-log = logging.getLogger(__name__)
 
 WEIGHTS_AND_TOKENIZERS = (".safetensors", ".json", ".txt", ".model", ".tiktoken")
 """Endings of the files of a model folder that bear on its answers."""
@@ -148,9 +147,35 @@ def fingerprint(name: str, store: Store | None = None) -> str:
     stem, depth = parse(name)
     entry = MODELS.get(stem)
     if not entry and os.path.isdir(stem):
-        return digest([_hashes(Path(stem)), depth])
+        return digest([_hashes(Path(stem)), depth, *_mended(Path(stem))])
     source = entry.source if entry else stem
-    return digest([source, _version(source, store), depth])
+    version = _version(source, store)
+    mended: list[str] = []
+    if not entry and version:
+        with suppress(LocalEntryNotFoundError):
+            mended = _mended(_settings(_hub(source)[0], version))
+    return digest([source, version, depth, *mended])
+
+
+MENDED = ("axk2", "deepseek_v32", "deepseek_v4", "doge", "glm_moe_dsa")
+"""Types of models whose trials were wrong before a model's way was found by trying it."""
+
+
+def _mended(folder: Path) -> list[str]:
+    """Return what tells such a model's trials from the wrong ones of before; for others nothing.
+
+    The way itself is no part of an identity: whichever is taken, the numbers are those of the
+    model's own forward pass.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(config, dict):
+        return []
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    scaled = isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type"))
+    return ["exact"] if scaled or config.get("model_type") in MENDED else []
 
 
 def decide(name: str, store: Store) -> None:
@@ -187,60 +212,10 @@ def located(stem: str, store: Store | None) -> tuple[str, str]:
     with _permitted(hub_id), understandable(hub_id, "settings"), quiet():
         folder = _settings(hub_id, _commit(hub_id, revision, store))
         vetting.check_settings(folder)
-        folder = _settings(hub_id, _with_safetensors(hub_id, folder.name))
+        folder = _settings(hub_id, with_safetensors(hub_id, folder))
     vetting.check_settings(folder)
     # The folder is named by the commit that was looked at; the branch may move on.
     return hub_id, folder.name
-
-
-BOT = "SFconvertbot"
-"""The hub's own account that offers pickled weights as safetensors, in a pull request."""
-
-
-@functools.cache
-def _with_safetensors(hub_id: str, commit: str) -> str:
-    """Return the commit that has a model's weights as safetensors.
-
-    Where a commit has pickles alone it is that of the pull request in which the hub converted the
-    very same ones.
-
-    Raises:
-        BadInput: there are pickles alone, and no such pull request.
-    """
-    hub = HfApi()
-    if any(_settings(hub_id, commit).glob("*.safetensors")):
-        return commit  # fetched before, which needs no network
-    try:
-        names = hub.list_repo_files(hub_id, revision=commit)
-        pickles = [name for name in names if name.endswith(vetting.PICKLES)]
-        if not pickles or any(name.endswith(".safetensors") for name in names):
-            return commit
-        wanted = _checksums(hub, hub_id, pickles, commit)
-        for request in hub.get_repo_discussions(hub_id):
-            if request.is_pull_request and request.author == BOT and request.status == "open":
-                offered = hub.list_repo_commits(hub_id, revision=request.git_reference)[0].commit_id
-                if _checksums(hub, hub_id, pickles, offered) == wanted:
-                    log.warning(
-                        "model %s: its weights are pickles; taken are the hub's safetensors of them"
-                        " (@%s)",
-                        hub_id,
-                        request.git_reference,
-                    )
-                    return offered
-    # The hub's client raises errors of its own HTTP library where the hub is out of reach.
-    except Exception as error:
-        log.info("model %s: the hub does not list its files (%s)", hub_id, error)
-        return commit  # transformers then says what this machine lacks
-    raise BadInput(
-        f'model "{hub_id}" has no *.safetensors, and pickles ({pickles[0]}) are not read: convert'
-        f" them to safetensors, {vetting.converting(hub_id)}"
-    )
-
-
-def _checksums(hub: HfApi, hub_id: str, names: list[str], commit: str) -> set[tuple[str, str]]:
-    """Return the SHA-256 of large files of a commit, by name; without a word of those it lacks."""
-    found = hub.get_paths_info(hub_id, names, revision=commit)
-    return {(one.path, one.lfs.sha256) for one in found if getattr(one, "lfs", None)}
 
 
 def _hub(source: str) -> tuple[str, str]:

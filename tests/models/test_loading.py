@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from forget.errors import BadInput
-from forget.models import catalogue, language_model, loading, sources
+from forget.models import catalogue, language_model, loading, pickled, sources
 from forget.models.batches import reach
 from forget.models.catalogue import MODELS
 from forget.models.language_model import LanguageModel
@@ -273,7 +273,7 @@ class _Converting(BaseHTTPRequestHandler):
 
     pickle_of: ClassVar[dict[str, str]] = {}
     """SHA-256 of the pickle by revision."""
-    author = sources.BOT
+    author = pickled.BOT
 
     def do_GET(self) -> None:
         self._answer()
@@ -320,39 +320,35 @@ class _Converting(BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("author", "converted", "taken"),
     [
-        (sources.BOT, "same", True),
+        (pickled.BOT, "same", True),
         # Pickles that have changed since, and a request of whoever likes.
-        (sources.BOT, "other", False),
+        (pickled.BOT, "other", False),
         ("stranger", "same", False),
     ],
 )
 def test_pickles_of_the_hub_are_read_as_the_safetensors_that_it_made_of_them(
-    folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     author: str,
     converted: str,
     taken: bool,
 ) -> None:
-    for commit in ("a" * 40, "b" * 40):
-        shutil.copytree(folder, tmp_path / commit)
-    (tmp_path / ("a" * 40) / "model.safetensors").unlink()
-    monkeypatch.setattr(sources, "_settings", lambda hub_id, revision: tmp_path / revision)
+    (tmp_path / ("a" * 40)).mkdir()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(_Converting, "author", author)
     monkeypatch.setattr(_Converting, "pickle_of", {"a" * 40: "same", "b" * 40: converted})
     with HTTPServer(("127.0.0.1", 0), _Converting) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{hub.server_port}"
-        monkeypatch.setattr(sources, "HfApi", lambda: HfApi(endpoint))
-        commit = f"owner/pickled-{author}-{converted}", "a" * 40
+        monkeypatch.setattr(pickled, "HfApi", lambda: HfApi(endpoint))
+        commit = f"owner/pickled-{author}-{converted}", tmp_path / ("a" * 40)
         if taken:
-            assert sources._with_safetensors(*commit) == "b" * 40
+            assert pickled.with_safetensors(*commit) == "b" * 40
         else:
             with pytest.raises(
                 BadInput, match=r"pickles \(pytorch_model.bin\) are not read: convert"
             ):
-                sources._with_safetensors(*commit)
+                pickled.with_safetensors(*commit)
         hub.shutdown()
 
 
@@ -511,6 +507,18 @@ def test_the_fingerprint_is_that_of_the_weights(folder: Path, tmp_path: Path) ->
         "owner/name@v1",
     ]
     assert len({sources.fingerprint(name) for name in names}) == len(names)
+
+
+def test_trials_that_were_wrong_before_have_other_names_and_no_others(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+
+    def mended(**fields: object) -> list[str]:
+        (folder / "config.json").write_text(json.dumps({**config, **fields}))
+        return sources._mended(folder)
+
+    assert mended() == mended(sliding_window=64) == mended(model_type="gemma2") == []
+    assert mended(model_type="deepseek_v4") == ["exact"]
+    assert mended(rope_scaling={"type": "longrope"}) == ["exact"]
 
 
 @pytest.mark.parametrize("file", ["vocab.txt", "merges.txt", "tokenizer.model", "config.json"])
