@@ -17,7 +17,7 @@ $(error TORCH=$(TORCH) is neither cpu nor cuda)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow faults bench bench-quick load lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow faults bench bench-quick load models lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ test-slow: setup ## Test with the real language model, benchmark data and lm-eva
 faults: setup ## Kill, cut off and damage real sweeps in every way at every moment: make faults ONLY=worker,disk
 	@$(SERVERS_SETUP)
 	@PYTHONPATH=tests $(BIN)/python -m faults $(CHOSEN)
+
+models: setup ## Try every architecture of transformers and write docs/models.md (a quarter of an hour)
+	@$(BIN)/python -m tests.architectures
 
 lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

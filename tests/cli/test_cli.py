@@ -176,6 +176,17 @@ def test_models_and_tasks_are_listed(forget: Forget, toy_tasks: Path) -> None:
         assert name in out
 
 
+def test_a_model_is_said_to_be_computed_in_a_way_and_why(forget: Forget, tmp_path: Path) -> None:
+    for words in (["models", "tiny"], ["doctor", "--model", "tiny"]):
+        _, out, error = forget(*words)
+        assert "texts of up to 256 tokens are computed packed" in out, error
+    code, _, error = forget("models", "nobody")
+    assert code == 2
+    assert 'no model is named "nobody"' in error
+    _, out, _ = forget("doctor", "--model", "nobody")
+    assert 'not ok  model nobody: no model is named "nobody"' in out
+
+
 def test_one_trial_prints_its_numbers(forget: Forget, quick: Trial, tmp_path: Path) -> None:
     (tmp_path / "trial.json").write_text(quick.model_dump_json())
     code, out, error = forget("trial", "trial.json")
