@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -74,6 +75,7 @@ class Idle(tune.Trainable):
 @contextlib.contextmanager
 def fake_workers(count: int) -> Any:
     """Start a head without cores and so many nodes of one core; connect to them."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     node = {"object_store_memory": OBJECTS, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
     try:
