@@ -201,8 +201,8 @@ class Evaluation:
         """Return the identity of what scoring examples of the tasks of these names gives."""
         settings = settings_of(self.trial, "scoring")
         data = tasks.fingerprint(names, self.trial.folders)
-        ids = [list(map(_id, part)) for part in parts]
-        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, ids, data])
+        asked = [list(map(_asked, part)) for part in parts]
+        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, asked, data])
 
     def _score(
         self,
@@ -306,5 +306,6 @@ def named(
     return rows
 
 
-def _id(example: Example) -> str:
-    return example.id
+def _asked(example: Example) -> tuple[str, tuple[str, ...]]:
+    # The text of an item is in its task's fingerprint; its distractor is drawn by the seed.
+    return example.id, tuple(example.options)

@@ -202,3 +202,20 @@ def test_a_model_whose_answers_are_not_finite_is_refused_with_its_rate(
     rate = {"learned": "0.12", "forgotten": "0.25"}[phase]
     with pytest.raises(FloatingPointError, match=f"{phase}: .* not finite, rate {rate}; lower"):
         evaluation(trial, tmp_path).evaluate(phase, model)
+
+
+def test_questions_with_other_distractors_are_not_the_same_questions(
+    small: Trial, tmp_path: Path
+) -> None:
+    found = evaluation(small, tmp_path)
+    model, calls = counted(tiny())
+    found.evaluate_shared("base", "weights", model)
+    for examples in found.material.test.values():
+        assert examples
+    swapped = {
+        task: tuple(replace(one, options=one.options[::-1]) for one in examples)
+        for task, examples in found.material.test.items()
+    }
+    other = Evaluation(small, replace(found.material, test=swapped), Store(tmp_path))
+    other.evaluate_shared("base", "weights", model)
+    assert len(calls) == 2
