@@ -232,6 +232,8 @@ def probe(states: np.ndarray, right: np.ndarray, folds: np.ndarray) -> Iterable[
             right_in_all = 0
             for asked in numbers:
                 others = [one for one in numbers if one != asked]
-                scores = [sum(hits(x, l2, asked, other) for other in others) for l2 in STRENGTHS]
-                right_in_all += hits(x, STRENGTHS[int(np.argmax(scores))], asked)
+                scores = np.zeros(len(STRENGTHS))
+                for place, l2 in enumerate(STRENGTHS):
+                    scores[place] = sum(hits(x, l2, asked, other) for other in others)
+                right_in_all += hits(x, STRENGTHS[int(scores.argmax())], asked)
             yield right_in_all / len(folds)

@@ -321,7 +321,7 @@ def test_a_trial_with_too_few_examples_for_probes_runs_without_them(
     assert f'task "{trial.task}": too few examples for probes' in why
     outcome = run_trial(trial, store=store)
     assert outcome.unprobed == (why,)
-    assert outcome.lacks_probes
+    assert outcome.probes == ()
     assert {row.phase for row in Trials(store).rows(outcome.id)} >= {"base", "learned", "forgotten"}
 
 

@@ -183,7 +183,7 @@ def test_a_guess_is_right_as_often_as_there_are_options() -> None:
 
 
 def test_a_threshold_that_has_moved_is_no_loss_of_preference() -> None:
-    """What is read is which option is preferred, though all pairs may be called right."""
+    """The option that is preferred is read, though all pairs may be called right."""
     fit_on, asked = planted(300, (3.0,), "one"), planted(300, (3.0,), "two")
     direction = asked.states[asked.right].mean(0) - asked.states[~asked.right].mean(0)
     moved = replace(asked, states=asked.states + 5 * direction)
