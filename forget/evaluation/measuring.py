@@ -162,7 +162,7 @@ class Evaluation:
             return PhaseResult(rows, (), (why,), cka)
         with self._finite(phase):
             fit_on = train if fits_trained else None
-            found = probes(phase, own, trial.probe, trial.training_seed, test, fit_on)
+            found = probes(phase, own, trial.probe, trial, test, fit_on)
         for place, row in enumerate(rows):
             if (row.task, row.split) == (own, "test"):
                 rows[place] = replace(row, probe=found.by_question.get(row.example))

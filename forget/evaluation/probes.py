@@ -113,12 +113,12 @@ def probe_model(
             observe=observe,
         )
         scored[split] = Scored(examples, scores, [])
-    found = probes("loaded", task, settings, like.seed, scored["test"], scored.get("train"))
+    found = probes("loaded", task, settings, like, scored["test"], scored.get("train"))
     return found.scores
 
 
 def probes(
-    phase: str, task: str, settings: Probe, seed: int, test: Scored, trained: Scored | None
+    phase: str, task: str, settings: Probe, like: Trial, test: Scored, trained: Scored | None
 ) -> Probing:
     """Fit probes, by position and layer, and ask them what they were not fit on.
 
@@ -129,7 +129,7 @@ def probes(
         phase: one of PHASES, or "loaded"; it is noted with each score.
         task: noted with each score.
         settings: layers, positions and examples.
-        seed: deals out folds and the controls' labels.
+        like: the trial whose seed deals out the folds, and whose training the controls' labels.
         test: questions that no stage trains on.
         trained: the questions that probes are fit on instead, where `settings.fit_on` says so.
     """
@@ -141,7 +141,7 @@ def probes(
     options = [len(example.options) for example in examples]
     asked = examples[: len(parts[0][1])]
     fit_on = examples[len(asked) :] if trained else asked
-    folds = _folds(fit_on, seed)
+    folds = _folds(fit_on, like.seed)
     if trained:
         folds = np.concatenate([np.full(len(asked), ASKED_ALONE), folds])
         wider = widening(1, len(asked), len(fit_on))
@@ -156,7 +156,7 @@ def probes(
     for position in settings.positions:
         states = torch.cat([_states(*part, position)[:, layers] for part in parts])
         pairs = probing.pairs(states, [example.answer for example in examples], options, folds)
-        labelings = [pairs.right, pairs.dealt(seed)][: 2 if settings.control else 1]
+        labelings = [pairs.right, pairs.dealt(like.training_seed)][: 2 if settings.control else 1]
         results = probing.probe_labelings(pairs, labelings)
         for number, by_layer in enumerate(results):
             control = number > 0
