@@ -167,6 +167,11 @@ DOTS = {
     "swa_v_head_dim": 8,
     "head_dim": 16,
 }
+ASSISTANT = {
+    "hidden_size_per_layer_input": 0,
+    "vocab_size_per_layer_input": 0,
+    "num_kv_shared_layers": LAYERS,
+}
 HALF = ["linear_attention", "hybrid"] * (LAYERS // 2)
 BLT = {
     "hidden_size": 32,
@@ -298,8 +303,10 @@ EDITS: dict[str, dict[str, Any]] = {
     "xlnet": {"attn_type": "uni"},
     "xlm": {"causal": True},
     "gemma4_assistant": {
-        "text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 4}
+        "text_config": ASSISTANT,
+        "backbone_hidden_size": 32,
     },
+    "gemma4_unified_assistant": {"text_config": ASSISTANT, "backbone_hidden_size": 32},
     "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "num_key_value_heads": 4},
     "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8},
     "gemma3": {
