@@ -168,6 +168,12 @@ DOTS = {
     "head_dim": 16,
 }
 ASSISTANT = {
+    **{name: SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size")},
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "global_head_dim": 8,
     "hidden_size_per_layer_input": 0,
     "vocab_size_per_layer_input": 0,
     "num_kv_shared_layers": LAYERS,
@@ -303,10 +309,13 @@ EDITS: dict[str, dict[str, Any]] = {
     "xlnet": {"attn_type": "uni"},
     "xlm": {"causal": True},
     "gemma4_assistant": {
-        "text_config": ASSISTANT,
+        "text_config": {**ASSISTANT, "model_type": "gemma4_text"},
         "backbone_hidden_size": 32,
     },
-    "gemma4_unified_assistant": {"text_config": ASSISTANT, "backbone_hidden_size": 32},
+    "gemma4_unified_assistant": {
+        "text_config": {**ASSISTANT, "model_type": "gemma4_unified_text"},
+        "backbone_hidden_size": 32,
+    },
     "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "num_key_value_heads": 4},
     "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8},
     "gemma3": {
