@@ -21,8 +21,10 @@ import torch
 import transformers
 from rich.console import Console
 from rich.progress import track
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     logging,
@@ -115,28 +117,43 @@ def differs(found: Sequence[Sequence[float]], plain: Sequence[Sequence[float]]) 
 
 def attempt(kind: str, folder: Path) -> Tried:
     """Try an architecture by the real path: load, score, probe, train, adapt, save and load."""
+    parted = False
     try:
-        network = made(configuration(kind))
+        config = configuration(kind)
+        try:
+            network = made(config)
+        except ImportError:
+            # What sees needs a package that is not here.
+            network, parted = made(config.get_text_config()), True
     except Exception as error:
         said = " ".join(str(error).split())
         return Tried(kind, refused=f"transformers does not make it: {said[:120]}")
     tokenizer = language_model.tiny().tokenizer
     try:
         language_model.save(LanguageModel(kind, network, tokenizer), folder / "first")
+        if parted:
+            _as_whole(folder / "first", config)
         # Where transformers' own forward pass fails, loading says so.
         with suppress(Exception):
             plain = expected(network, tokenizer)
         model = loading.load(folder / "first", device="cpu")
-        return _served(model, plain, folder)
+        return _served(kind, model, plain, folder)
     except BadInput as error:
         return Tried(kind, refused=str(error).replace(str(folder / "first"), kind))
     except Exception as error:
         return Tried(kind, crashed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
-def _served(model: LanguageModel, plain: list[list[float]], folder: Path) -> Tried:
+def _as_whole(folder: Path, config: PretrainedConfig) -> None:
+    """Make the saved part that reads text a checkpoint of the whole, without its other weights."""
+    weights = load_file(folder / "model.safetensors")
+    named = {name.replace("model.", "model.language_model.", 1): w for name, w in weights.items()}
+    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(folder)
+
+
+def _served(kind: str, model: LanguageModel, plain: list[list[float]], folder: Path) -> Tried:
     """Score, train, adapt and save a model that was loaded."""
-    kind = model.network.config.model_type
     choice = model.answers.choice
     assert choice
     (length,) = choice.ways
@@ -180,7 +197,8 @@ def _served(model: LanguageModel, plain: list[list[float]], folder: Path) -> Tri
         try:
             step()
         except Exception as error:
-            done[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            said = " ".join(str(error).split()).replace(str(folder / "first"), kind)
+            done[name] = said if isinstance(error, BadInput) else f"{type(error).__name__}: {said}"
     return Tried(
         kind,
         parameters=model.parameters,

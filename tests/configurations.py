@@ -167,6 +167,17 @@ DOTS = {
     "swa_v_head_dim": 8,
     "head_dim": 16,
 }
+ASSISTANT = {
+    **{name: SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size")},
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "global_head_dim": 8,
+    "hidden_size_per_layer_input": 0,
+    "vocab_size_per_layer_input": 0,
+    "num_kv_shared_layers": LAYERS,
+}
 HALF = ["linear_attention", "hybrid"] * (LAYERS // 2)
 BLT = {
     "hidden_size": 32,
@@ -298,7 +309,12 @@ EDITS: dict[str, dict[str, Any]] = {
     "xlnet": {"attn_type": "uni"},
     "xlm": {"causal": True},
     "gemma4_assistant": {
-        "text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 4}
+        "text_config": {**ASSISTANT, "model_type": "gemma4_text"},
+        "backbone_hidden_size": 32,
+    },
+    "gemma4_unified_assistant": {
+        "text_config": {**ASSISTANT, "model_type": "gemma4_unified_text"},
+        "backbone_hidden_size": 32,
     },
     "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "num_key_value_heads": 4},
     "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8},

@@ -69,6 +69,9 @@ class Answers(nn.Module):
             implementation = self.network.config.get_text_config()._attn_implementation
             inputs["attention_mask"] = way.mask(batch, self.network, implementation)
             inputs["position_ids"] = batch.positions
+        if "output_router_logits" in self._takes:
+            # The loss of a mixture's routers is no part of an answer's, and takes no mask of ours.
+            inputs["output_router_logits"] = False
         if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in self._takes.values()):
             inputs = {name: value for name, value in inputs.items() if name in self._takes}
         with self._tapped(read if self.layered else None), self._thinned(batch) as thinned:

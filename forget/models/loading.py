@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from forget.models.sources import (
     fingerprint,
     located,
     understandable,
+    with_what_is_here,
 )
 from forget.settings.identity import digest
 from forget.storage.store import Store
@@ -97,18 +99,18 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
     if depth > blocks(config):
         raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {blocks(config)}')
     cut(config, depth)
+    read: Any = partial(
+        AutoModelForCausalLM.from_pretrained,
+        source,
+        revision=revision,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
     with understandable(stem, "weights"), quiet():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=revision,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    network, report = loaded
+        network, report = with_what_is_here(config, lambda part: read(config=part))
     # transformers would go on with random numbers in the place of what is missing.
     mismatched = [key for key, *_ in report["mismatched_keys"]]
     if missing := sorted({*report["missing_keys"], *mismatched}):

@@ -9,9 +9,11 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -86,7 +88,9 @@ def parameters(name: str) -> int:
     cut(config, depth)
     # On "meta" the outline of the network is built, and no memory taken for its weights.
     with understandable(stem, "config.json"), torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        network = with_what_is_here(
+            config, partial(AutoModelForCausalLM.from_config, trust_remote_code=False)
+        )
         return sum(weight.numel() for weight in network.parameters())
 
 
@@ -173,8 +177,9 @@ def _mended(folder: Path) -> list[str]:
         return []
     if not isinstance(config, dict):
         return []
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    scaled = isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type"))
+    ropes = [config.get(name) for name in ("rope_parameters", "rope_scaling")]
+    kinds = [(rope.get("rope_type"), rope.get("type")) for rope in ropes if isinstance(rope, dict)]
+    scaled = any("longrope" in kind for kind in kinds)
     return ["exact"] if scaled or config.get("model_type") in MENDED else []
 
 
@@ -369,6 +374,20 @@ def blocks(config: PretrainedConfig) -> int:
     parts = [text] + [getattr(text, name) for name in text.sub_configs]
     found = [getattr(part, "num_hidden_layers", None) for part in parts]
     return found[0] or max(filter(None, found), default=0)
+
+
+def with_what_is_here(config: PretrainedConfig, make: Callable[[PretrainedConfig], Any]) -> Any:
+    """Make the network of a configuration, or of the part that reads text.
+
+    The latter where what sees or hears needs packages that are not here, as timm: a text does
+    without.
+    """
+    try:
+        return make(config)
+    except ImportError:
+        if (text := config.get_text_config()) is config:
+            raise
+        return make(text)
 
 
 def cut(config: PretrainedConfig, depth: int) -> None:

@@ -38,7 +38,6 @@ SAMPLE = {
 
 REFUSED = {
     "cpmant": "logits change with the tokens after it",
-    "gemma3n": "timm",
     "gemma4_assistant": "",
     "gemma4_unified_assistant": "",
     "musicgen": "",

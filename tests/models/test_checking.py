@@ -1,5 +1,6 @@
 """A model is computed in the fastest way that gives what its own forward pass gives, or refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +22,14 @@ from transformers import (
 
 from forget.errors import BadInput
 from forget.evaluation.scoring import score
-from forget.models import batches, checking, language_model
+from forget.models import batches, checking, language_model, loading, sources
 from forget.models.language_model import LanguageModel
 from forget.models.ways import ROWS, WAYS, Way
+from forget.settings.parts import Stage
+from forget.storage.store import Store
+from forget.tasks.labels import true
 from forget.tasks.task import Example
+from forget.training.loop import fine_tune
 
 SMALL = {
     "vocab_size": 257,
@@ -255,3 +260,61 @@ def test_a_model_says_how_it_is_computed() -> None:
     assert first.startswith("texts of up to 256 tokens are computed windows: ")
     assert "packed: differs by" in first
     assert second == "longer texts are tried when they come"
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "gpt_oss"])
+def test_losses_of_routers_are_no_part_of_a_trials_loss(kind: str) -> None:
+    """A configuration may ask for the router's loss; a trial trains on its answers alone."""
+    trained = []
+    for asked in (False, True):
+        config = configuration(kind)
+        config.output_router_logits = asked
+        config.router_aux_loss_coef = 10.0
+        model = LanguageModel(kind, made(config), language_model.tiny().tokenizer)
+        checking.settle(model, 0)
+        labelled = true(SOME)
+        fine_tune(
+            model,
+            lambda epoch, labelled=labelled: labelled,  # type: ignore[misc]
+            Stage(epochs=1, batch=4, lr=1e-3),
+            stage="learn",
+            seed=0,
+        )
+        trained.append(dict(model.network.named_parameters()))
+    moved = [name for name in trained[0] if "expert" in name or "gate" in name or "router" in name]
+    assert moved
+    for name, weight in trained[0].items():
+        assert torch.equal(weight, trained[1][name]), name
+
+
+def test_what_was_found_of_a_model_serves_the_next_one() -> None:
+    config = MistralConfig(**SMALL, sliding_window=16)
+    first = model_of(config)
+    second = LanguageModel("again", made(config), first.tokenizer)
+    checking.settle(second, 0, checking.found(first))
+    assert second.answers.choice
+    assert first.answers.choice
+    assert second.answers.choice.ways == first.answers.choice.ways
+    assert second.answers.layered == first.answers.layered
+    assert score(second, SOME).logprobs == score(first, SOME).logprobs
+
+
+def test_a_wheels_model_is_tried_once_in_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is tried each time: its weights may be others."""
+    store = Store(tmp_path / "store")
+    language_model.save(language_model.tiny(), tmp_path / "model")
+    monkeypatch.setattr(loading, "located", lambda stem, store: (str(tmp_path / "model"), "main"))
+    monkeypatch.setattr(sources, "_version", lambda source, store: "1")
+    tried = []
+    plainly_run = checking.plainly
+    monkeypatch.setattr(
+        checking, "plainly", lambda *given: tried.append(given) or plainly_run(*given)
+    )
+    first, second = (loading.load("owner/name", store) for _ in range(2))
+    assert len(tried) == 1
+    assert checking.explained(first) == checking.explained(second)
+    for _ in range(2):
+        loading.load(tmp_path / "model", store)
+    assert len(tried) == 3
