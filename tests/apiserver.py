@@ -28,6 +28,7 @@ KINDS = {
         "Secret",
         "Service",
         "Pod",
+        "Event",
         "PersistentVolumeClaim",
     ),
     ("apps", "v1"): ("Deployment", "StatefulSet"),

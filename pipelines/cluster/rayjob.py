@@ -171,7 +171,7 @@ class Watch:
 
     def why(self) -> str:
         """Return the last trouble of the pods, to end a sentence with."""
-        said = [f"{one} {trouble}" for one, trouble in self._troubles.items()]
+        said = [f"{one}: {trouble}" for one, trouble in self._troubles.items()]
         return f": {said[-1]}" if said else ""
 
 

@@ -136,8 +136,8 @@ class Way:
         """Say what is waited for, where that has changed or lasts."""
         now = self.clock()
         last, self.looked = self.looked, now
-        if self.at:
-            self.spent[self.at.name] = self.spent.get(self.at.name, 0.0) + now - last
+        was = (self.at or stage).name
+        self.spent[was] = self.spent.get(was, 0.0) + now - last
         new, self.at = stage != self.at, stage
         if new or now - self.said >= AGAIN_SECONDS:
             self.said = now
@@ -186,7 +186,9 @@ class Losses:
         now = {pod["metadata"]["uid"]: pod for pod in pods}
         for uid in list(self.known):
             pod = now.get(uid)
-            if why := gone(pod):
+            if pod and pod.get("status", {}).get("phase") == "Succeeded":
+                del self.known[uid]
+            elif why := gone(pod):
                 last = self.known.pop(uid)
                 role = last["metadata"]["labels"][ROLE]
                 name = last["metadata"]["name"]
