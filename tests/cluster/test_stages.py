@@ -102,7 +102,8 @@ def test_the_way_is_a_line_a_stage_and_a_minute(capsys: pytest.CaptureFixture[st
         "0:00:03 image: waits for the image",
         "0:01:10 image: waits still, 0:01:07 by now, for the image",
         "0:01:15 head: waits for the head",
-        "the first trial started 0:01:20 after submit (operator 0:00:03, image 0:01:12, head 0:00:05)",
+        "the first trial started 0:01:20 after submit "
+        "(operator 0:00:03, image 0:01:12, head 0:00:05)",
     ]
 
 
