@@ -19,6 +19,14 @@ RAYS_OWN = re.compile(
 )
 """The beginning of a line that `ray job submit` adds to what the sweep writes."""
 
+API_AWAY = re.compile(r"HTTPSConnectionPool|ConnectTimeout|timed out|refused|unreachable")
+"""Words of a container that does not reach the Kubernetes API."""
+CLOSED = (
+    "it cannot reach the Kubernetes API, so that no worker comes or goes; the NetworkPolicy head "
+    "lets it out to TCP 443, 6443, 8443 and 16443, k8s/components/cilium does under Cilium"
+)
+"""What that means, and the cure."""
+
 STARTED = "started  "
 """The beginning of a line by which the sweep says that a trial starts (pipelines.progress)."""
 
@@ -127,4 +135,6 @@ def last_words(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> Iterator[
                 # The log of a container that is just being made or deleted.
                 lines = [str(error)]
             last = lines[-1] if lines else "it said nothing"
+            if container == "autoscaler" and API_AWAY.search(last):
+                last = f"{CLOSED}: {last}"
             yield f"{name}, {container}", f"{how}: {last}" if how else last

@@ -430,6 +430,29 @@ def test_stages_losses_and_the_reason_of_a_failure_are_said(
     )
 
 
+def test_an_autoscaler_that_cannot_reach_the_api_is_a_sentence(
+    operator: Operator, tmp_path: Path
+) -> None:
+    last = (
+        "requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='kubernetes.default', "
+        "port=443): Max retries exceeded"
+    )
+
+    def script(name: str) -> None:
+        labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": "head"}
+        died(operator.api, "head", "autoscaler", last, labels)
+        operator.status(name, "Initializing")
+        operator.let_look()
+        succeed(operator)(name)
+
+    operator.script = script
+    code, lines, _ = forget(tmp_path, *SWEEP)
+    assert code == 0
+    (line,) = (line for line in lines if line.startswith("head, autoscaler: "))
+    assert "exit code 1: it cannot reach the Kubernetes API, so that no worker comes or" in line
+    assert line.endswith(last)
+
+
 def test_ctrl_c_detaches_and_the_same_command_follows_again(
     operator: Operator, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ before it left.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -20,6 +21,7 @@ from mlflow import MlflowClient
 
 from pipelines.cluster.manifests import NAMESPACE, job_name
 
+from .network import CLOSED, OPEN, reached
 from .world import ROOT, Command, Real, cell, reach
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
@@ -121,6 +123,15 @@ def test_a_second_sweep_finds_everything_done(real: Real) -> None:
     )
 
 
+def test_the_pairs_that_the_policies_close_are_closed(real: Real) -> None:
+    found = reached(real)
+    if found == OPEN | CLOSED:
+        real.seen["pairs that the NetworkPolicies close"] = "open: this network enforces none"
+        pytest.skip("this cluster's network enforces no NetworkPolicy: all pairs are open")
+    assert found == OPEN
+    real.seen["pairs that the NetworkPolicies close"] = f"{len(CLOSED)} asked, all closed"
+
+
 @pytest.fixture(scope="session")
 def undisturbed(real: Real) -> Undisturbed:
     """Run the study that the others disturb; return its Rows and numbers."""
@@ -173,8 +184,6 @@ def evict(real: Real) -> None:
         "kind": "Eviction",
         "metadata": {"name": name, "namespace": NAMESPACE},
     }
-    import json
-
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
     real.cluster.kubectl("create", f"--raw={path}", "--filename=-", given=json.dumps(eviction))
 
@@ -254,6 +263,23 @@ def test_an_image_that_does_not_exist_is_said_at_once(real: Real) -> None:
     real.delete_job(spec)
     (line,) = {line for line in command.said().splitlines() if "ErrImage" in line} or {""}
     real.seen["an image that does not exist"] = f"`{line[:160]}`"
+
+
+def test_a_pod_that_fits_no_node_is_said_at_once(real: Real, tmp_path: Path) -> None:
+    spec = real.study("no-node")
+    # Smaller than the largest node says it is, larger than what is free there.
+    spec.write_text(spec.read_text().replace("cpus = 1", "cpus = 1000"))
+    with stopping(real.sweep(spec)) as command:
+        command.until(
+            lambda: "waits for a node" in command.said() or command.process.poll() is not None, "no"
+        )
+        if command.process.poll() is None:
+            command.interrupt()
+        command.ends(2, 130)
+    real.delete_job(spec)
+    lines = [line for line in command.said().splitlines() if "node" in line and ":" in line]
+    assert lines, command.said()
+    real.seen["a pod that fits no node"] = f"`{lines[-1][:160]}`"
 
 
 def test_undeploy_keeps_the_data_unless_told(real: Real) -> None:
