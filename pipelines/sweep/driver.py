@@ -134,7 +134,9 @@ class Driver(tune.Callback):
                         storage_path=scratch,
                         search_alg=self.queue,
                         num_samples=-1,
-                        resources_per_trial=tune.PlacementGroupFactory([bundle(slots.resources)]),
+                        resources_per_trial=tune.PlacementGroupFactory(
+                            [bundle(slots.resources, slots.memory)]
+                        ),
                         reuse_actors=True,
                         raise_on_failed_trial=False,
                         callbacks=[self],

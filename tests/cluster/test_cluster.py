@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -17,14 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
-from apiserver import ApiServer, Log
+from apiserver import ApiServer, Log, whole_cluster
 from conftest import command
 
 from forget.errors import BadInput
-from forget.settings.reading import read_sweep
 from pipelines import cluster
 from pipelines.cluster import logs, rayjob, server
-from pipelines.cluster.manifests import job_name, parse, render_sweep, tag_of, worker_resources
+from pipelines.cluster.manifests import job_name, tag_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,21 +131,7 @@ class Operator:
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiServer]:
     """Yield a cluster that has everything; ~/.kube/config knows it as "here"."""
-    made = ApiServer()
-    notes = {"storageclass.kubernetes.io/is-default-class": "true"}
-    made.put("StorageClass", "standard", metadata={"annotations": notes})
-    for name in ("forget-client", "mlflow-server", "postgres", "seaweedfs"):
-        made.put("Secret", name)
-    address = f"http://127.0.0.1:{made.server_port}"
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "here", "cluster": {"server": address}}],
-        "users": [{"name": "me", "user": {}}],
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-    }
-    (tmp_path / ".kube").mkdir()
-    (tmp_path / ".kube" / "config").write_text(json.dumps(config))
+    made = whole_cluster(tmp_path)
     (tmp_path / "study.toml").write_text(SPEC)
     yield made
     made.shutdown()
@@ -212,7 +196,10 @@ def test_a_sweep_is_submitted_followed_and_its_result_is_the_exit_code(
     operator.script = succeed(operator)
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
-    assert lines[0] == 'sweep-study submitted to cluster "here"; MLflow: make ui CONTEXT=here'
+    assert lines[:2] == [
+        "workers: 1 to 4, each of 4 CPUs, 16Gi of memory and 120Gi of disk",
+        'sweep-study submitted to cluster "here"; MLflow: make ui CONTEXT=here',
+    ]
     assert "sweep-study: Initializing" in lines
     assert [line for line in lines if "vowels" in line] == [
         "started  vowels",
@@ -888,65 +875,6 @@ def test_a_rayjob_is_called_by_its_sweep_within_what_kubernetes_allows() -> None
     assert all(
         len(name) <= 47 and name.replace("-", "").isalnum() and name.islower() for name in names
     )
-
-
-@pytest.mark.parametrize(
-    ("resources", "has", "cpu", "memory", "gpus"),
-    [
-        ("cpus = 1", {"cpu": "4", "memory": "16Gi"}, "4", "16Gi", None),
-        ("cpus = 6\nworkers = 2", {"cpu": "4", "memory": "16Gi"}, "12", "48Gi", None),
-        ("cpus = 2.5", {"cpu": "1500m", "memory": "1000Mi"}, "3", "2000Mi", None),
-        (
-            "gpus = 1\nworkers = 4",
-            {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1},
-            "8",
-            "256Gi",
-            "4",
-        ),
-        ("workers = 4", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "256Gi", "4"),
-        ("cpus = 8", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
-        ("gpus = 0.5", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
-    ],
-)
-def test_a_worker_holds_a_trial(
-    resources: str, has: dict[str, Any], cpu: str, memory: str, gpus: str | None, tmp_path: Path
-) -> None:
-    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\n{resources}")
-    study = read_sweep(tmp_path / "study.toml")
-    found = worker_resources(study, {"requests": has, "limits": has}, "any")
-    assert found["requests"] == found["limits"]
-    assert found["limits"] == {"cpu": cpu, "memory": memory} | (
-        {"nvidia.com/gpu": gpus} if gpus else {}
-    )
-
-
-def test_a_request_that_is_smaller_than_its_limit_stays(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ncpus = 2")
-    has = {
-        "requests": {"cpu": "100m", "memory": "4Gi"},
-        "limits": {"cpu": "1", "memory": "4Gi"},
-    }
-    assert worker_resources(read_sweep(tmp_path / "study.toml"), has, "any") == {
-        "requests": {"cpu": "100m", "memory": "8Gi"},
-        "limits": {"cpu": "2", "memory": "8Gi"},
-    }
-
-
-def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ngpus = 1\nworkers = 4")
-    rendered = render_sweep(
-        read_sweep(tmp_path / "study.toml"),
-        tmp_path / "study.toml",
-        "gpu",
-        "r.example.com/f",
-        "abc",
-    )
-    (job,) = (one for one in parse(rendered) if one["kind"] == "RayJob")
-    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert group["rayStartParams"]["num-gpus"] == "4"
-    (container,) = group["template"]["spec"]["containers"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
-    assert container["image"] == "r.example.com/f:abc"
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:

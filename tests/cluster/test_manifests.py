@@ -269,7 +269,8 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
                     yield kind, source[field]["name"], None
         for variable in part.get("env", []):
             for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
-                if reference := variable.get("valueFrom", {}).get(field):
+                reference = variable.get("valueFrom", {}).get(field)
+                if reference and not reference.get("optional"):
                     yield kind, reference["name"], reference["key"]
 
 
@@ -468,6 +469,35 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
     assert {"name": "store", "mountPath": "/store"} in worker["template"]["spec"]["containers"][0][
         "volumeMounts"
     ]
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_the_token_of_a_hub_is_for_head_and_workers_and_may_be_missing(folder: str) -> None:
+    """It is read by who loads models: neither the submitter nor the autoscaler sees it."""
+    holders = {}
+    for pod, part in all_containers(objects(folder)):
+        for variable in part.get("env", []):
+            holders[pod.labels["forget/role"], part["name"]] = variable
+    source = {"name": "forget-hub", "key": "HF_TOKEN", "optional": True}
+    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": source}}
+    assert holders == dict.fromkeys([("head", "ray-head"), ("worker", "ray-worker")], token)
+
+
+def test_workers_name_the_runtime_class_where_the_component_is_added(tmp_path: Path) -> None:
+    def relative(path: str) -> str:
+        return os.path.relpath(ROOT / "k8s" / path, tmp_path.resolve())
+
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative("overlays/gpu")],
+        "components": [relative("components/nvidia-runtime")],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    classes = {}
+    for pod in pods(objects(str(tmp_path))):
+        classes[pod.labels["forget/role"]] = pod.spec.get("runtimeClassName")
+    assert classes == {"submitter": None, "head": None, "worker": "nvidia"}
 
 
 def test_the_server_answers_to_all_its_names():
