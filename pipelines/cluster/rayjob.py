@@ -48,7 +48,9 @@ def sweep(cluster: Cluster, study: Sweep, spec: Path, hint: str, render: Callabl
                     f"{name} runs another version of {spec}: wait for it, or stop it with: {stop}"
                 )
             say(f"{name} runs already: following it")
+            submitted = False
         else:
+            submitted = True
             manifests = render()
             check_needs(cluster, parse(manifests))
             if old:
@@ -63,11 +65,17 @@ def sweep(cluster: Cluster, study: Sweep, spec: Path, hint: str, render: Callabl
     except KeyboardInterrupt:
         say(f"stopped before {name} was known to be submitted; again: {hint}")
         return INTERRUPTED
-    return follow(cluster, name, hint)
+    return follow(cluster, name, hint, submitted)
 
 
-def follow(cluster: Cluster, name: str, hint: str) -> int:
+def follow(cluster: Cluster, name: str, hint: str, submitted: bool) -> int:
     """Show what becomes of a RayJob until it ends.
+
+    Args:
+        cluster: where it runs.
+        name: of the RayJob.
+        hint: how the user follows it again.
+        submitted: it was submitted just now.
 
     Returns:
         The exit code: 0 where it succeeded, 1 where it failed, 130 after Ctrl-C, which leaves it
@@ -78,7 +86,7 @@ def follow(cluster: Cluster, name: str, hint: str) -> int:
     """
     logs = Logs(cluster, name)
     logs.start()
-    watch = Watch(cluster, name, logs)
+    watch = Watch(cluster, name, logs, submitted)
     answered = time.monotonic()
     try:
         while True:
@@ -114,17 +122,17 @@ def follow(cluster: Cluster, name: str, hint: str) -> int:
 class Watch:
     """A RayJob that is followed: what has changed since the last look is said."""
 
-    def __init__(self, cluster: Cluster, name: str, logs: Logs) -> None:
+    def __init__(self, cluster: Cluster, name: str, logs: Logs, submitted: bool) -> None:
         self.cluster = cluster
         self.name = name
         self.logs = logs
         self.told = Changes()
         self._troubles: dict[str, str] = {}
         """What is wrong with pods of the try that runs, by pod or container."""
-        self._begin()
+        self.way, self.losses = Way(whole=submitted), Losses()
 
-    def _begin(self) -> None:
-        """Begin with a try of the RayJob, which makes a cluster of its own."""
+    def _try_again(self) -> None:
+        """Begin anew with the next try of the RayJob, which makes a cluster of its own."""
         self.logs.started = None
         self.way, self.losses = Way(), Losses()
 
@@ -141,7 +149,7 @@ class Watch:
         state = job.get("status", {}).get("jobDeploymentStatus", "")
         self.told.tell(self.name, state_of(job))
         if state == "Retrying":
-            self._begin()
+            self._try_again()
         elif not ended(job):
             self._look_at(job, pods)
         return job

@@ -125,6 +125,8 @@ class Way:
     clock: Callable[[], float] = time.monotonic
     spent: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
+    whole: bool = True
+    """It began with the submit; of a sweep that is followed later it is not known how long it was."""
     over: bool = False
     """The first trial has started."""
 
@@ -150,7 +152,7 @@ class Way:
         Args:
             at: when the trial started, on the clock.
         """
-        if self.over or self.at is None:
+        if self.over or self.at is None or not self.whole:
             return
         self.over = True
         self.spent[self.at.name] = self.spent.get(self.at.name, 0.0) + max(0.0, at - self.looked)
@@ -188,7 +190,7 @@ class Losses:
             pod = now.get(uid)
             if pod and pod.get("status", {}).get("phase") == "Succeeded":
                 del self.known[uid]
-            elif why := gone(pod):
+            elif why := gone(pod) or restarted(self.known[uid], pod):
                 last = self.known.pop(uid)
                 role = last["metadata"]["labels"][ROLE]
                 name = last["metadata"]["name"]
@@ -214,3 +216,18 @@ def gone(pod: Pod | None) -> str:
     if status.get("phase") == "Failed":
         return f"failed ({status['message']})" if status.get("message") else "failed"
     return ""
+
+
+def restarted(before: Pod, now: Pod | None) -> str:
+    """Return how a container of a pod ended that was started again since, "" where none was."""
+    counts = [_restarts(pod) for pod in (before, now or before)]
+    for name, count in counts[1].items():
+        if count > counts[0].get(name, 0):
+            return f"had its container {name} started again"
+    return ""
+
+
+def _restarts(pod: Pod) -> dict[str, int]:
+    """Return how often each container of a pod was started again."""
+    found = pod.get("status", {}).get("containerStatuses", ())
+    return {one["name"]: one.get("restartCount", 0) for one in found}

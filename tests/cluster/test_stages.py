@@ -132,3 +132,30 @@ def test_a_submitter_that_has_done_its_work_is_no_loss() -> None:
     assert list(losses.look([SUBMITTED], MADE)) == []
     assert list(losses.look([pod("submitter", phase="Succeeded")], MADE)) == []
     assert list(losses.look([], MADE)) == []
+
+
+def test_a_container_that_is_started_again_is_said() -> None:
+    losses = Losses()
+    there = pod("seaweedfs", phase="Running")
+    there["status"]["containerStatuses"] = [{"name": "seaweedfs", "restartCount": 1}]
+    assert list(losses.look([there], MADE)) == []
+    assert list(losses.look([there], MADE)) == []
+    status = there["status"] | {
+        "containerStatuses": [{"name": "seaweedfs", "restartCount": 2}],
+    }
+    (said,) = losses.look([{**there, "status": status}], MADE)
+    assert said == (
+        "seaweedfs-1 had its container seaweedfs started again: "
+        "trials wait for the store, and ask it again"
+    )
+    assert list(losses.look([{**there, "status": status}], MADE)) == []
+    assert list(losses.look([{**there, "status": status}], MADE)) == []
+
+
+def test_a_sweep_that_is_followed_later_does_not_say_how_long_its_way_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    way = Way(whole=False)
+    way.look(Stage("head", "the head"))
+    way.end(way.since)
+    assert capsys.readouterr().out == "0:00:00 head: waits for the head\n"

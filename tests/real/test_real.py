@@ -22,11 +22,11 @@ from mlflow import MlflowClient
 from pipelines.cluster.manifests import NAMESPACE, job_name
 
 from .network import CLOSED, OPEN, reached
-from .world import ROOT, Command, Real, cell, reach
+from .world import BIN, ROOT, Command, Real, cell, reach
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
-FORGET = [ROOT / ".venv" / "bin" / "forget"]
+FORGET = [BIN / "forget"]
 
 
 @contextmanager

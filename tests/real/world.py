@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from pipelines.cluster.kubectl import Cluster, Refused
 from pipelines.cluster.manifests import NAMESPACE, job_name
 
 ROOT = Path(__file__).parents[2]
+
+BIN = Path(sys.executable).parent
 
 SECONDS = 1200
 """A command that has not come to its end by then has hung."""
@@ -59,7 +62,7 @@ concurrent = 1
 checkpoint_minutes = 0.05
 """
 
-LEARN_EPOCHS, FORGET_EPOCHS = 800, 2500
+LEARN_EPOCHS, FORGET_EPOCHS = 400, 1000
 
 
 @dataclass
@@ -80,10 +83,10 @@ class Real:
         images = [f"IMAGE={self.image}", f"TAG={self.tag}", "DIRTY=1"]
         # The environment is the one in which these tests run.
         quiet = ["--silent", "--no-print-directory", "--old-file=setup"]
-        context = f"CONTEXT={self.cluster.context}"
+        context = [f"CONTEXT={self.cluster.context}", f"BIN={BIN}"]
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["make", *quiet, *words, context, *images],
+                ["make", *quiet, *words, *context, *images],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
