@@ -126,7 +126,7 @@ class Way:
     spent: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     whole: bool = True
-    """It began with the submit; of a sweep that is followed later it is not known how long it was."""
+    """It began with the submit; how long it was is not known of a sweep that is followed later."""
     over: bool = False
     """The first trial has started."""
 
@@ -166,7 +166,7 @@ LOST = {
     "submitter": "the job goes on; another submitter takes over",
     "mlflow": "trials go on; what they log waits in their journals until the server is back",
     "postgres": "trials go on; what they log waits in their journals until MLflow is back",
-    "seaweedfs": "trials wait for the store, and ask it again",
+    "seaweedfs": "trials ask the store again, or start again from their last checkpoints",
 }
 """What follows from the loss of a pod, by its role."""
 

@@ -146,7 +146,7 @@ def test_a_container_that_is_started_again_is_said() -> None:
     (said,) = losses.look([{**there, "status": status}], MADE)
     assert said == (
         "seaweedfs-1 had its container seaweedfs started again: "
-        "trials wait for the store, and ask it again"
+        "trials ask the store again, or start again from their last checkpoints"
     )
     assert list(losses.look([{**there, "status": status}], MADE)) == []
     assert list(losses.look([{**there, "status": status}], MADE)) == []

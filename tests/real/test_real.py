@@ -202,7 +202,11 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "MLflow, then SeaweedFS restarted": (
         (restart("deployment/mlflow"), "learning", ("mlflow", "what they log waits")),
-        (restart("statefulset/seaweedfs"), "forgetting", ("seaweedfs", "wait for the store")),
+        (
+            restart("statefulset/seaweedfs"),
+            "forgetting",
+            ("seaweedfs", "trials ask the store again"),
+        ),
     ),
     "head deleted": ((delete("head"), "forgetting", ("head", "the cluster of the next try")),),
 }

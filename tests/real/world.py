@@ -173,10 +173,13 @@ class Real:
     def delete_job(self, spec: Path) -> None:
         """Delete the RayJob of a study, and wait until its pods are gone."""
         name = job_name(spec.stem)
+        path = "--output=jsonpath={.status.rayClusterName}"
+        made = self.cluster.kubectl("get", "rayjob", name, "--ignore-not-found", path)
         words = ("delete", "rayjob", name, "--ignore-not-found", "--wait")
         self.cluster.kubectl(*words, seconds=180)
-        selector = "--selector=forget/role in (head,worker,submitter)"
-        self.cluster.kubectl("delete", "pod", selector, "--wait", "--ignore-not-found", seconds=180)
+        if made:
+            words = ("wait", "pod", f"--selector=ray.io/cluster={made}", "--for=delete")
+            self.cluster.kubectl(*words, "--timeout=180s", seconds=200)
 
 
 @dataclass
