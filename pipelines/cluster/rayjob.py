@@ -129,11 +129,14 @@ class Watch:
         self.told = Changes()
         self._troubles: dict[str, str] = {}
         """What is wrong with pods of the try that runs, by pod or container."""
+        self._its = ""
+        """The Ray cluster of the try that runs."""
         self.way, self.losses = Way(whole=submitted), Losses()
 
     def _try_again(self) -> None:
         """Begin anew with the next try of the RayJob, which makes a cluster of its own."""
         self.logs.started = None
+        self._troubles = {}
         self.way, self.losses = Way(), Losses()
 
     def look(self) -> dict[str, Any] | None:
@@ -146,11 +149,14 @@ class Watch:
         if job is None:
             return None
         pods = self.cluster.find("pod")
-        state = job.get("status", {}).get("jobDeploymentStatus", "")
+        its = job.get("status", {}).get("rayClusterName", "")
         self.told.tell(self.name, state_of(job))
-        if state == "Retrying":
+        # "Retrying" lasts less than the time between two looks.
+        if its and self._its and its != self._its:
+            say(f"{self.name}: the try has failed{self.why()}; another one, on a new Ray cluster")
             self._try_again()
-        elif not ended(job):
+        self._its = its or self._its
+        if not ended(job):
             self._look_at(job, pods)
         return job
 
