@@ -86,7 +86,7 @@ class Real:
         context = [f"CONTEXT={self.cluster.context}", f"BIN={BIN}"]
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["make", *quiet, *words, *context, *images],
+                ["make", *quiet, *context, *images, *words],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
