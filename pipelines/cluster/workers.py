@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 GPU = "nvidia.com/gpu"
 """Kubernetes' name of the resource."""
 
-NODE = 500 * 10**6
-"""Bytes of a worker's memory that Ray's own processes take."""
+NODE = 300 * 10**6
+"""Bytes of a worker's memory that Ray's own processes take: 0.16 GB measured, and some to spare."""
 
 THRESHOLD = 0.95
 """Share of a node's memory beyond which Ray ends trials (RAY_memory_usage_threshold)."""
@@ -92,9 +92,10 @@ def worker_resources(
 ) -> dict[str, dict[str, Any]]:
     """Return a worker's resources, with limits made larger where they hold no trial.
 
-    Its memory is what its cores' trials need, up to the overlay's, and at least what one needs. Not
-    knowing that, it grows as cores or GPUs do. A request grows with its limit where the two are
-    equal; a smaller one is the overlay's way to say that a node may be shared, and stays.
+    Its memory is what its cores' trials need, between the overlay's request and limit, and at least
+    what one needs. Not knowing that, it is the limit, which grows as cores or GPUs do. A request of
+    cores grows with its limit where the two are equal; a smaller one is the overlay's way to say
+    that a node may be shared, and stays.
 
     Args:
         study: the sweep, which says what a trial takes.
@@ -117,13 +118,14 @@ def worker_resources(
             f"[resources] {wrong}, and the workers of overlay {overlay} have {there}: {cure}"
         )
     scale = max(1.0, cpus / number(limits.get("cpu", cpus)), gpus / int(limits.get(GPU, 1)))
-    memory = limits.get("memory")
+    memory = has.get("limits", {}).get("memory")
     if memory and footprint:
         room = scale * number(limits.get("cpu", cpus)) / (take.cpus * take.workers)
         if gpus:
             room = min(room, max(gpus, int(limits[GPU])) / (each * take.workers))
         trials = max(1, min(int(room + 1e-6), take.concurrent or math.inf))
-        memory = _memory(footprint.memory(each), int(trials), memory)
+        least = has.get("requests", {}).get("memory", memory)
+        memory = _memory(footprint.memory(each), int(trials), least, memory)
     elif memory and (found := re.fullmatch(r"(\d+)(\D*)", str(memory))):
         memory = f"{math.ceil(int(found[1]) * scale)}{found[2]}"
 
@@ -142,9 +144,9 @@ def worker_resources(
             kind: grown(kind, quantity) if quantity == most.get(kind, quantity) else quantity
             for kind, quantity in kinds.items()
         }
-    requests = resources.get("requests", {})
-    if memory and number(requests.get("memory", 0)) > number(memory):
-        requests["memory"] = memory
+    if memory and "memory" in resources.get("requests", {}):
+        # What trials reserve in Ray, the node must have.
+        resources["requests"]["memory"] = memory
     return resources
 
 
@@ -189,16 +191,18 @@ def _is_job(one: Mapping[str, Any]) -> bool:
     return bool(one["kind"] == "RayJob")
 
 
-def _memory(need: int, trials: int, has: Any) -> str:
-    """Return the memory of a worker: for so many trials or what the overlay has, and for one."""
+def _memory(need: int, trials: int, least: Any, most: Any) -> str:
+    """Return the memory of a worker for so many trials, within bounds, or for one beyond them."""
 
     def whole(count: int) -> int:
         """Return the Gi of a worker that holds so many trials."""
         return math.ceil((NODE + count * need) / THRESHOLD / UNITS["Gi"])
 
-    if whole(trials) * UNITS["Gi"] <= number(has):
-        return f"{whole(trials)}Gi"
-    return f"{whole(1)}Gi" if whole(1) * UNITS["Gi"] > number(has) else str(has)
+    if whole(1) * UNITS["Gi"] > number(most):
+        return f"{whole(1)}Gi"
+    if whole(trials) * UNITS["Gi"] > number(most):
+        return str(most)
+    return str(least) if number(least) > whole(trials) * UNITS["Gi"] else f"{whole(trials)}Gi"
 
 
 def _free(memory: Any) -> int:

@@ -14,6 +14,7 @@ import yaml
 from rendering import FOLDERS, OVERLAYS, ROOT, Object, all_containers, objects, pods
 
 from forget.errors import BadInput
+from forget.planning.footprint import Footprint
 from forget.settings.reading import read_sweep
 from pipelines.cluster.manifests import parse, render_server, render_sweep
 
@@ -98,8 +99,8 @@ def folder_of_a_user(root: Path, base: str, literals: list[str]) -> str:
 def different(key: str, place: int) -> str:
     """Return a size that nothing else has, of the key's unit."""
     if key.startswith("WORKERS_"):
-        return str(1000 + place)
-    return f"{1000 + place}" if "_CPU" in key else f"{1000 + place}Mi"
+        return str(2000 + place)
+    return f"{2000 + place}" if "_CPU" in key else f"{2000 + place}Mi"
 
 
 def test_every_key_takes_effect_and_a_folder_of_the_user_may_change_each(tmp_path: Path) -> None:
@@ -107,7 +108,10 @@ def test_every_key_takes_effect_and_a_folder_of_the_user_may_change_each(tmp_pat
     literals = [f"{key}={size}" for key, size in keys.items()]
     spec = ROOT / "forget/settings/specs/smoke.toml"
     mine = folder_of_a_user(tmp_path / "sweeps", "k8s/overlays/gpu", literals)
-    jobs = parse(render_sweep(read_sweep(spec), spec, mine, "forget", "abc"))
+    study = read_sweep(spec)
+    jobs = parse(render_sweep(study, spec, mine, "forget", "abc"))
+    # A trial that takes next to nothing leaves a worker the least memory.
+    jobs += parse(render_sweep(study, spec, mine, "forget", "abc", Footprint(gpu=1)))
     mine = folder_of_a_user(tmp_path / "servers", "mlflow/overlays/small", literals)
     servers = parse(render_server("forget", "abc", mine))
     for key, size in keys.items():

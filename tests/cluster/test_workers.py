@@ -97,15 +97,15 @@ def test_what_is_no_quantity_is_said() -> None:
 @pytest.mark.parametrize(
     ("resources", "has", "need", "memory", "at_once"),
     [
-        # Cores for four trials, of 3.4 GB each: 0.5 GB are Ray's, and 5 % stay free.
+        # Cores for four trials, of 3.4 GB each: 0.3 GB are Ray's, and 5 % stay free.
         ("cpus = 1", {"cpu": "4", "memory": "64Gi"}, 3.4, "14Gi", 4),
-        ("cpus = 2", {"cpu": "4", "memory": "64Gi"}, 3.4, "8Gi", 2),
+        ("cpus = 2", {"cpu": "4", "memory": "64Gi"}, 3.4, "7Gi", 2),
         ("concurrent = 1", {"cpu": "4", "memory": "64Gi"}, 3.4, "4Gi", 1),
         # The overlay's is the most, as long as it holds one.
         ("cpus = 1", {"cpu": "4", "memory": "10Gi"}, 3.4, "10Gi", 2),
         ("cpus = 1", {"cpu": "4", "memory": "16Gi"}, 81, "80Gi", 1),
         # Two of them would not fit 6 Gi, which they did by cores alone.
-        ("cpus = 1", {"cpu": "2", "memory": "6Gi"}, 2.9, "6Gi", 1),
+        ("cpus = 1", {"cpu": "2", "memory": "6Gi"}, 3.7, "6Gi", 1),
     ],
 )
 def test_the_memory_of_a_worker_is_that_of_its_trials(
@@ -115,9 +115,21 @@ def test_the_memory_of_a_worker_is_that_of_its_trials(
     study = read_sweep(tmp_path / "study.toml")
     bytes_of_a_trial = int(need * GB)
     footprint = Footprint(cpu=bytes_of_a_trial)
-    found = worker_resources(study, {"requests": has, "limits": has}, "any", footprint)
+    least = {"requests": has | {"memory": "2Gi"}, "limits": has}
+    found = worker_resources(study, least, "any", footprint)
     assert found["requests"] == found["limits"] == {"cpu": has["cpu"], "memory": memory}
     assert trials_at_once(study, found["limits"], bytes_of_a_trial) == at_once
+
+
+def test_memory_is_no_less_than_what_the_overlay_requests(tmp_path: Path) -> None:
+    """So that an estimate which is too low can be mended by a key."""
+    (tmp_path / "study.toml").write_text(SPEC)
+    study = read_sweep(tmp_path / "study.toml")
+    has = {"requests": {"cpu": "1", "memory": "6Gi"}, "limits": {"cpu": "1", "memory": "16Gi"}}
+    found = worker_resources(study, has, "any", Footprint(cpu=2 * GB))
+    assert found["requests"]["memory"] == found["limits"]["memory"] == "6Gi"
+    # Where nothing is known of the trials, all that they may take is asked for.
+    assert worker_resources(study, has, "any")["requests"]["memory"] == "16Gi"
 
 
 def test_a_gpu_holds_one_trial_however_many_cores_are_beside_it(tmp_path: Path) -> None:
@@ -125,7 +137,8 @@ def test_a_gpu_holds_one_trial_however_many_cores_are_beside_it(tmp_path: Path) 
     has = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}
     footprint = Footprint(cpu=100 * GB, gpu=10 * GB)
     study = read_sweep(tmp_path / "study.toml")
-    found = worker_resources(study, {"requests": has, "limits": has}, "any", footprint)
+    least = {"requests": has | {"memory": "2Gi"}, "limits": has}
+    found = worker_resources(study, least, "any", footprint)
     assert found["limits"]["memory"] == "11Gi"
 
 
@@ -153,16 +166,16 @@ def test_memory_and_disk_of_a_trial_reach_ray_and_the_pod(tmp_path: Path) -> Non
     group = worker("cpu")
     (container,) = group["template"]["spec"]["containers"]
     limits = container["resources"]["limits"]
-    assert limits["memory"] == "21Gi"
+    assert limits["memory"] == "20Gi"
     # Room for one trial, not for two; and what Ray takes to be free is less than what there is.
     free = int(group["rayStartParams"]["memory"])
-    assert footprint.cpu <= free < number("21Gi") - 0.5 * GB
+    assert footprint.cpu <= free < number("20Gi") - 0.3 * GB
     assert home(group) == "94Gi"
     assert limits["ephemeral-storage"] == "154Gi"
     # A store that all nodes mount is not copied.
     assert home(worker("pvc")) == "60Gi"
     (line,) = described(rendered("cpu"), study, footprint)
     assert line == (
-        "workers: 1 to 4, each of 4 CPUs, 21Gi of memory and 154Gi of disk; "
+        "workers: 1 to 4, each of 4 CPUs, 20Gi of memory and 154Gi of disk; "
         "a trial takes about 20.0 GB of memory: 1 at a time"
     )
