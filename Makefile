@@ -17,7 +17,7 @@ $(error TORCH=$(TORCH) is neither cpu nor cuda)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow faults bench bench-quick load models lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow test-cluster faults bench bench-quick load models lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,12 @@ faults: setup ## Kill, cut off and damage real sweeps in every way at every mome
 
 models: setup ## Try every architecture of transformers and write docs/models.md (a quarter of an hour)
 	@$(BIN)/python -m tests.architectures
+
+test-cluster: setup ## Test on a real Kubernetes, from empty to empty, faults included: make test-cluster CONTEXT=name IMAGE=…
+	@test -n '$(CONTEXT)' || { echo 'make test-cluster needs a cluster: CONTEXT=name' >&2; exit 2; }
+	@$(SERVERS_SETUP)
+	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' TAG='$(TAG)' OVERLAY='$(or $(filter-out cpu,$(OVERLAY)),small)' \
+		$(BIN)/pytest --verbose --exitfirst -m cluster $(if $(ONLY),-k '$(ONLY)') tests/real
 
 lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

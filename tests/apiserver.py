@@ -29,6 +29,7 @@ KINDS = {
         "Secret",
         "Service",
         "Pod",
+        "Event",
         "PersistentVolumeClaim",
         "Node",
         "ResourceQuota",

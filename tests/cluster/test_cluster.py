@@ -373,6 +373,73 @@ def test_why_a_pod_waits_is_said_once(operator: Operator, tmp_path: Path) -> Non
     assert lines.count('head: ImagePullBackOff: Back-off pulling image "forget:abc"') == 1
 
 
+def test_stages_losses_and_the_reason_of_a_failure_are_said(
+    operator: Operator, tmp_path: Path
+) -> None:
+    def script(name: str) -> None:
+        api = operator.api
+        operator.let_look()
+        operator.status(name, "Initializing")
+        operator.let_look()
+        for role in ("head", "worker"):
+            labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": role}
+            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            api.put("Pod", role, metadata={"labels": labels}, status=status)
+        operator.status(name, "Running", "RUNNING")
+        operator.let_look()
+        log = operator.submitter(name)
+        log.lines += [*HEAD, "started  vowels"]
+        wait_for(lambda: log.readers == 1)
+        operator.let_look()
+        del api.objects["pods", "worker"]
+        operator.let_look()
+        labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": "worker"}
+        died(api, "worker-2", "ray-worker", "OSError: no space left", labels)
+        operator.let_look()
+        log.closed = True
+        operator.status(name, "Failed", "FAILED")
+
+    operator.script = script
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (1, "")
+    said = "\n".join(lines)
+    for stage in ("operator", "submitter", "first trial"):
+        assert f" {stage}: waits for " in said
+    (first,) = (line for line in lines if line.startswith("the first trial started 0:00:"))
+    assert "operator 0:00:0" in first
+    assert (
+        "worker is gone: its trials go on from their last checkpoints, on another worker or its "
+        "successor" in lines
+    )
+    assert lines[-1] == (
+        "sweep-study failed: worker-2, ray-worker: ended with exit code 1: OSError: no space left; "
+        "MLflow: make ui CONTEXT=here"
+    )
+
+
+def test_an_autoscaler_that_cannot_reach_the_api_is_a_sentence(
+    operator: Operator, tmp_path: Path
+) -> None:
+    last = (
+        "requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='kubernetes.default', "
+        "port=443): Max retries exceeded"
+    )
+
+    def script(name: str) -> None:
+        labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": "head"}
+        died(operator.api, "head", "autoscaler", last, labels)
+        operator.status(name, "Initializing")
+        operator.let_look()
+        succeed(operator)(name)
+
+    operator.script = script
+    code, lines, _ = forget(tmp_path, *SWEEP)
+    assert code == 0
+    (line,) = (line for line in lines if line.startswith("head, autoscaler: "))
+    assert "exit code 1: it cannot reach the Kubernetes API, so that no worker comes or" in line
+    assert line.endswith(last)
+
+
 def test_ctrl_c_detaches_and_the_same_command_follows_again(
     operator: Operator, tmp_path: Path
 ) -> None:
@@ -575,18 +642,41 @@ def test_deploy_replaces_the_jobs_of_before_and_waits_until_all_is_healthy(
     assert "job/mlflow-migrate: healthy" in lines
 
 
+def died(api: ApiServer, name: str, container: str, last: str, labels: dict[str, str]) -> None:
+    """Put a pod whose container has failed, and the log that says why."""
+    log = api.logs[name] = Log()
+    log.lines += ["Traceback (most recent call last):", last]
+    log.closed = True
+    state = {"name": container, "state": {"terminated": {"exitCode": 1}}}
+    api.put(
+        "Pod",
+        name,
+        metadata={"labels": labels},
+        spec={"containers": [{"name": container, "image": "forget"}]},
+        status={"phase": "Failed", "containerStatuses": [state]},
+    )
+
+
 def test_a_migration_that_fails_ends_deploy(operator: Operator, tmp_path: Path) -> None:
     def fail(one: dict[str, Any]) -> None:
         operator.react(one)
         if one["metadata"]["name"] == "mlflow-migrate":
             one["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+            died(
+                operator.api,
+                "migrate-1",
+                "migrate",
+                "KeyError: 'x'",
+                {"forget/role": "mlflow-migrate"},
+            )
 
     operator.api.react = fail
     code, lines, _ = forget(tmp_path, *DEPLOY)
     assert code == 1
     assert "job/mlflow-migrate: failed" in lines
-    assert lines[-2].startswith(
-        "job/mlflow-migrate did not become healthy; its reasons: kubectl --context here "
+    assert lines[-2] == (
+        "job/mlflow-migrate did not become healthy: "
+        "migrate-1, migrate: ended with exit code 1: KeyError: 'x'"
     )
 
 
@@ -597,13 +687,7 @@ def test_what_deploy_waits_for_is_told_by_the_last_words_of_its_pods(
 
     def slowly(one: dict[str, Any]) -> None:
         if one["kind"] == "Job":
-            died = {"name": "migrate", "state": {"terminated": {"exitCode": 1}}}
-            api.logs["migrate-1"] = Log()
-            api.logs["migrate-1"].lines += ["Traceback (most recent call last):", "KeyError: 'x'"]
-            api.logs["migrate-1"].closed = True
-            status = {"phase": "Failed", "containerStatuses": [died]}
-            spec = {"containers": [{"name": "migrate", "image": "forget-mlflow"}]}
-            api.put("Pod", "migrate-1", spec=spec, status=status)
+            died(api, "migrate-1", "migrate", "KeyError: 'x'", {})
             looks = api.lists["pods"]
             wait_for(lambda: api.lists["pods"] > looks + 2)
         operator.react(one)

@@ -579,7 +579,7 @@ class Peer(NamedTuple):
     labels: Mapping[str, str] = {}
 
 
-PORTS = [53, 443, 5000, 5432, 6379, 6443, 8265, 8333, 10001]
+PORTS = [53, 443, 5000, 5432, 6379, 6443, 8265, 8333, 8443, 10001, 16443]
 EVERY = set(PORTS)
 OUTSIDE = {
     "operator": Peer(
@@ -609,7 +609,7 @@ OURS = {
     ("mlflow-migrate", "postgres"): {5432},
     ("mlflow-gc", "postgres"): {5432},
 }
-AUTOSCALER = {("head", name): {443, 6443} for name in OUTSIDE}
+AUTOSCALER = {("head", name): {443, 6443, 8443, 16443} for name in OUTSIDE}
 INTERNET = {(name, "internet"): {443} for name in ("head", "worker", "mlflow")}
 
 
@@ -733,3 +733,19 @@ def test_no_policy_is_idle(name):
         one for one in found if (one["kind"], one["metadata"]["name"]) != ("NetworkPolicy", name)
     ]
     assert open_pairs(without) != open_pairs(found)
+
+
+def test_under_cilium_the_head_may_ask_the_api_server(tmp_path):
+    folder = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
+    kustomization = {
+        "resources": [f"{folder}/overlays/cpu"],
+        "components": [f"{folder}/components/cilium"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    found = objects(str(tmp_path))
+    (policy,) = (one for one in found if one["kind"] == "CiliumNetworkPolicy")
+    assert policy["metadata"]["namespace"] == "forget"
+    (head,) = (pod for pod in pods(found) if pod.labels["forget/role"] == "head")
+    chosen = policy["spec"]["endpointSelector"]["matchLabels"]
+    assert chosen.items() <= head.labels.items()
+    assert policy["spec"]["egress"] == [{"toEntities": ["kube-apiserver"]}]
