@@ -135,7 +135,8 @@ def whole_cluster(home: Path) -> ApiServer:
     made.put("StorageClass", "standard", metadata={"annotations": notes})
     for name in ("forget-client", "mlflow-server", "postgres", "seaweedfs"):
         made.put("Secret", name)
-    names = [f"forget{part}:{tag}" for part in ("", "-mlflow") for tag in ("abc", "def")]
+    parts_and_tags = itertools.product(("", "-mlflow"), ("abc", "def"))
+    names = [f"forget{part}:{tag}" for part, tag in parts_and_tags]
     images = [{"names": [f"docker.io/library/{name}"]} for name in names]
     size = {"cpu": "16", "memory": "128Gi", "ephemeral-storage": "500Gi"}
     made.put("LocalQueue", "forget")

@@ -1,4 +1,4 @@
-"""What becomes of every causal architecture of the installed transformers.
+"""Trials of every causal architecture of the installed transformers.
 
 `make models` (`python -m tests.architectures`) tries them all and writes docs/models.md.
 """
@@ -52,7 +52,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of an architecture."""
+    """Finding of a trial of an architecture."""
 
     kind: str
     parameters: int = 0

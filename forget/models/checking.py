@@ -42,7 +42,7 @@ Found = list[torch.Tensor]
 
 @dataclass
 class Choice:
-    """What trying a model has shown."""
+    """Finding of a trial of a model."""
 
     ways: dict[int, Way] = field(default_factory=dict)
     """Way by the tokens of the longest text that it was tried on."""

@@ -309,6 +309,11 @@ def _least(accelerator: Accelerator, answers: Sequence[Encoded]) -> float:
     return max(answer.length for answer in answers)
 
 
+def _plan(way: Way, answers: Sequence[Encoded], budget: int) -> list[list[list[int]]]:
+    """Return the micro-batches of a process's part of the answers, by their places in it."""
+    return list(way.plan([answer.length for answer in answers], budget))
+
+
 def _backward(
     accelerator: Accelerator,
     network: nn.Module,
@@ -341,7 +346,7 @@ def _backward(
     torch.manual_seed(draws)
     count = accelerator.num_processes
     parts = [answers[process::count] for process in range(count)]
-    plans = [list(way.plan([answer.length for answer in part], budget)) for part in parts]
+    plans = [_plan(way, part, budget) for part in parts]
     mine, plan = parts[accelerator.process_index], plans[accelerator.process_index]
     scored = sum(e.scored[0] for e in answers)
     total, tokens = torch.zeros((), device=model.device), 0

@@ -27,7 +27,7 @@ class Pod(NamedTuple):
     """Pods of one kind that the objects make."""
 
     what: str
-    """What to call it, e.g. "a worker"."""
+    """Words for it, e.g. "a worker"."""
     spec: Mapping[str, Any]
     count: int
     """Number of them at first."""

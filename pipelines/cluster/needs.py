@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,8 @@ def _check_fields(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> Non
         if "RayJob" not in kinds or "properties" not in schema:
             continue
         spec = schema["properties"]["spec"]
-        if unknown := next((path for one in jobs for path in _unknown(one["spec"], spec)), None):
+        found = chain.from_iterable(_unknown(one["spec"], spec) for one in jobs)
+        if unknown := next(found, None):
             crds = "github.com/ray-project/kuberay/ray-operator/config/crd?ref=v1.7.0"
             context = f"--context {cluster.context}"
             raise BadInput(

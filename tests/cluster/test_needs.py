@@ -1,4 +1,4 @@
-"""What a cluster lacks is said before anything is applied: the real kubectl, an emulated API."""
+"""Needs of a cluster, said before anything is applied: the real kubectl, an emulated API."""
 
 from __future__ import annotations
 

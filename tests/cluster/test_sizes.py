@@ -39,11 +39,14 @@ def number(quantity: Any) -> float:
 
 def requested(found: list[Object], kind: str) -> float:
     """Sum what all pods request that live at the same time; init containers run before them."""
+
+    def asked(container: Object) -> float:
+        return number(container["resources"]["requests"][kind])
+
     total = 0.0
     for pod in pods(found):
         first, own = (
-            [number(part["resources"]["requests"][kind]) for part in pod.spec.get(key, [])]
-            for key in ("initContainers", "containers")
+            [*map(asked, pod.spec.get(key, []))] for key in ("initContainers", "containers")
         )
         total += max([sum(own), *first])
     return total

@@ -15,6 +15,7 @@ from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks.draws import gather
+from forget.tasks.task import Example
 
 
 @pytest.fixture
@@ -210,12 +211,11 @@ def test_questions_with_other_distractors_are_not_the_same_questions(
     found = evaluation(small, tmp_path)
     model, calls = counted(tiny())
     found.evaluate_shared("base", "weights", model)
-    for examples in found.material.test.values():
-        assert examples
-    swapped = {
-        task: tuple(replace(one, options=one.options[::-1]) for one in examples)
-        for task, examples in found.material.test.items()
-    }
-    other = Evaluation(small, replace(found.material, test=swapped), Store(tmp_path))
+
+    def swapped(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        return tuple(replace(one, options=one.options[::-1]) for one in examples)
+
+    test = {task: swapped(examples) for task, examples in found.material.test.items()}
+    other = Evaluation(small, replace(found.material, test=test), Store(tmp_path))
     other.evaluate_shared("base", "weights", model)
     assert len(calls) == 2
