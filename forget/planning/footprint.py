@@ -32,7 +32,7 @@ SCRATCH = 2 * 10**9
 
 @dataclass(frozen=True)
 class Footprint:
-    """Share of a node that the largest trial of a sweep takes, in bytes; 0 where it is not known."""
+    """Share of a node that the largest trial of a sweep takes, in bytes; 0 where it is unknown."""
 
     cpu: int = 0
     """Memory of a trial that computes on CPUs, all its processes together."""
