@@ -20,7 +20,7 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.models.memory import naming_cures
 from forget.preflight import check, identify, settled
-from forget.results import metrics
+from forget.results import measures
 from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
@@ -92,7 +92,7 @@ def run_trial(
         id=identity.trial,
         learned_id=identity.learned,
         data=identity.data,
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped"),
+        measures=measures.measures(rows, flipped=trial.labels == "flipped"),
         likeness=likenesses(material, learned.cka),
         probes=(*base.probes, *learned.probes, *forgotten.probes),
         parameters=model.parameters,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from forget.analyses import Study
-from forget.results import files, metrics
-from forget.results.metrics import Estimate
+from forget.results import files, measures
+from forget.results.estimates import Estimate
 from forget.results.outcome import Likeness, Outcome, ProbeScore
 from forget.results.rows import PHASES, Row
 from forget.settings.sweep import Sweep
@@ -126,7 +126,7 @@ def finished(
         )
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=metrics.measures(rows, flipped=trial.labels == "flipped") if measured else {},
+        measures=measures.measures(rows, flipped=trial.labels == "flipped") if measured else {},
         probes=tuple(probes), likeness=tuple(likeness),
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip

@@ -16,8 +16,8 @@ from forget.analyses.cell_measures import Counted, counted, probe_kept
 from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.study import Cell, Study
 from forget.analyses.words import SPLIT_WORDS, flattened
-from forget.results import metrics
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results import measures
+from forget.results.estimates import RESAMPLES, Estimate
 
 PROBE = "probe skill kept"
 
@@ -51,7 +51,7 @@ def effects() -> list[Effect]:
     share its definition.
     """
     found = []
-    for measure in metrics.every_measure():
+    for measure in measures.every_measure():
         if measure.headline:
             panel = measure.title if measure.change else f"{measure.title} after forgetting"
             for split in SPLITS:
@@ -62,7 +62,7 @@ def effects() -> list[Effect]:
 
 
 def _headline(name: str, split: str, cell: Cell) -> Counted | None:
-    fitting = {measure.under(cell.flipped).name for measure in metrics.MEASURES}
+    fitting = {measure.under(cell.flipped).name for measure in measures.MEASURES}
     return counted(cell, "forgotten", split, name) if name in fitting else None
 
 

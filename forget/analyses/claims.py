@@ -17,7 +17,7 @@ from forget.analyses import generalisation, order, predictors, probes
 from forget.analyses.matrix import Matrix, cross, shares
 from forget.analyses.resampling import Draws, estimate, holm, p_value
 from forget.analyses.study import Cell, Condition, Study, pooled
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 
 Word = Literal["holds", "contradicted", "not enough data"]
 

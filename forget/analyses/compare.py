@@ -19,8 +19,9 @@ from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.study import Cell, Study, resamples_items
 from forget.analyses.words import SPLIT_WORDS, flattened, rate_name
 from forget.errors import BadInput
-from forget.results import metrics
-from forget.results.metrics import Estimate, Measure
+from forget.results import measures
+from forget.results.estimates import Estimate
+from forget.results.measures import Measure
 from forget.results.rows import PHASES
 
 MEAN = "mean over tasks"
@@ -74,7 +75,7 @@ class Line:
     @property
     def headline(self) -> bool:
         """True for a headline measure of the task forgotten, after forgetting."""
-        known = {measure.name for measure in metrics.every_measure() if measure.headline}
+        known = {measure.name for measure in measures.every_measure() if measure.headline}
         return self.phase == "forgotten" and not self.elsewhere and self.measure in known
 
 
@@ -257,7 +258,7 @@ def _lines(at: str, a: Cell, b: Cell) -> Iterator[Line]:
 
 
 def _places(a: Cell, b: Cell) -> Iterator[_Place]:
-    """Yield the numbers that two cells are compared by, in the order of metrics.MEASURES."""
+    """Yield the numbers that two cells are compared by, in the order of measures.MEASURES."""
 
     def both(measure: Measure) -> str:
         # The plain ratio is defined for flipped labels, too; of two different ratios there is no
@@ -266,13 +267,13 @@ def _places(a: Cell, b: Cell) -> Iterator[_Place]:
         return ours.name if ours is theirs else measure.name
 
     for phase in PHASES:
-        for measure in metrics.MEASURES:
+        for measure in measures.MEASURES:
             if phase in measure.compared:
                 for split in SPLIT_WORDS:
                     yield _Place(a.task, phase, split, both(measure))
     for task in dict.fromkeys((*a.trial.tasks, *b.trial.tasks)):
         if task != a.task:
-            yield _Place(task, "forgotten", "test", both(metrics.FORGET_RATIO))
+            yield _Place(task, "forgotten", "test", both(measures.FORGET_RATIO))
 
 
 def _items(cell: Cell, place: _Place) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 from forget.analyses.resampling import Draws, estimate, holm, over_seeds, p_value
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results.estimates import RESAMPLES, Estimate
 
 FEWEST_EXAMPLES = 10
 """Examples that a correlation over examples needs."""

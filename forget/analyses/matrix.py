@@ -16,7 +16,7 @@ from scipy.spatial.distance import squareform
 
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, Condition, Sample, Study, forget_ratio
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results.estimates import RESAMPLES, Estimate
 from forget.settings.trial import Trial
 
 BASELINES = ("learned on j", "learned on i", "untouched")

@@ -8,7 +8,7 @@ import numpy as np
 
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, kept
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.settings.parts import Position
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results.estimates import RESAMPLES, Estimate
 from forget.settings.identity import digest
 
 Draws = np.ndarray

@@ -16,8 +16,10 @@ import numpy as np
 
 from forget.analyses.resampling import Draws, estimate, item_weights, of_estimate, over_seeds
 from forget.analyses.words import LABEL_WORDS, flattened
-from forget.results import metrics
-from forget.results.metrics import DEFINED_ABOVE_CHANCE, Estimate, metric_name, ratio_name
+from forget.results import measures
+from forget.results.estimates import Estimate, metric_name
+from forget.results.measures import ratio_name
+from forget.results.metrics import DEFINED_ABOVE_CHANCE
 from forget.results.outcome import Outcome
 from forget.settings.parts import Position
 from forget.settings.trial import Trial
@@ -31,7 +33,7 @@ OF_ACCURACIES = ("forget_gap", "forget_ratio", "flipped_forget_ratio")
 
 def columns() -> dict[str, str]:
     """Return, by measure, the column of Rows whose mean it is."""
-    return {measure.name: measure.column for measure in metrics.MEASURES if measure.column}
+    return {measure.name: measure.column for measure in measures.MEASURES if measure.column}
 
 
 def resamples_items(measure: str) -> bool:
@@ -184,7 +186,7 @@ class Cell:
         return [sample for sample in found if sample] if all(found) else []
 
     def draws(self, phase: str, split: str, measure: str, task: str | None = None) -> Draws | None:
-        """Return one of metrics.MEASURES over all seeds; None where it was not taken.
+        """Return one of measures.MEASURES over all seeds; None where it was not taken.
 
         A measure that is not resampled by items is taken for normal, with the interval that each
         trial gives it.
@@ -208,7 +210,7 @@ class Cell:
         return forget_ratio(before, samples, flipped=measure == "flipped_forget_ratio")
 
     def _of_estimates(self, phase: str, split: str, measure: str, task: str) -> Draws | None:
-        metrics.named(measure)  # Raises where there is none.
+        measures.named(measure)  # Raises where there is none.
         taken = []
         for outcome in self.outcomes:
             number = outcome.measures.get(metric_name(phase, task, split, measure))

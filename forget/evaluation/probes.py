@@ -17,7 +17,7 @@ from forget.evaluation.scoring import Scores, score
 from forget.events import Observe, ignore
 from forget.models import catalogue
 from forget.models.language_model import LanguageModel
-from forget.results import metrics
+from forget.results import estimates
 from forget.results.outcome import ProbeScore
 from forget.results.rows import Row
 from forget.settings.parts import Position, Probe
@@ -167,7 +167,7 @@ def probes(
                         position=position,
                         layer=layer,
                         control=number > 0,
-                        accuracy=metrics.mean(right / options),
+                        accuracy=estimates.mean(right / options),
                         l2=result.l2,
                     )
                 )

@@ -29,7 +29,7 @@ from forget.report import (
 from forget.report.findings import findings, headline, numbers, summary
 from forget.report.section import show
 from forget.report.trial import trial_figures
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial

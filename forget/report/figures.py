@@ -24,7 +24,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 from scipy.cluster.hierarchy import dendrogram
 
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#9aa0a6",

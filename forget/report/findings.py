@@ -16,7 +16,7 @@ from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Condition, pooled
 from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.results import metrics, rows
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 
 COLLAPSE = 0.1
 """Option mass below this share of its value after learning is a collapse.

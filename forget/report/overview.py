@@ -17,7 +17,8 @@ from forget.report.figures import Series
 from forget.report.findings import COLLAPSE, collapsed
 from forget.report.layout import Group, setting_pictures
 from forget.report.section import Picture, Section, show
-from forget.results.metrics import DEFINED_ABOVE_CHANCE, named
+from forget.results.measures import named
+from forget.results.metrics import DEFINED_ABOVE_CHANCE
 
 
 def accuracy(study: Study, folder: Path) -> Section | None:

@@ -23,7 +23,8 @@ from forget.report import figures
 from forget.report.figures import Cloud
 from forget.report.layout import SHOWN, drawn_conditions, rate_series
 from forget.report.section import Datum, Picture, Section, Table
-from forget.results.metrics import Estimate, named
+from forget.results.estimates import Estimate
+from forget.results.measures import named
 
 AXES = {
     "accuracy": "accuracy after learning",

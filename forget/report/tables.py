@@ -13,8 +13,8 @@ from forget.analyses.claims import CLAIMS, Verdict
 from forget.analyses.study import Condition
 from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, flattened, rate_name
 from forget.report.section import Datum, Table, write_csv
-from forget.results import metrics
-from forget.results.metrics import Estimate, name_parts, probe_name
+from forget.results import measures
+from forget.results.estimates import Estimate, name_parts, probe_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
@@ -139,7 +139,7 @@ def settings(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def header() -> list[str]:
     """Return the headings of what `lines` has of each measure."""
     headings = []
-    for measure in metrics.MEASURES:
+    for measure in measures.MEASURES:
         title = measure.title[:1].upper() + measure.title[1:]
         words = [PHASE_WORDS[phase] for phase in measure.page]
         if len(words) > 1:
@@ -159,7 +159,7 @@ def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
             if after is None:
                 continue
             values: list[tuple[Datum, str]] = []
-            for measure in metrics.MEASURES:
+            for measure in measures.MEASURES:
                 name = measure.under(cell.flipped).name
                 for phase in measure.page:
                     values.append((cell.get(phase, split, name, task), measure.digits))

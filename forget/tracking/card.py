@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forget.results.metrics import Estimate, metric_name
+from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
 

@@ -26,7 +26,7 @@ from forget.analyses.resampling import item_weights
 from forget.analyses.study import Condition
 from forget.report.layout import drawn_conditions
 from forget.report.predictors import section
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Likeness, Outcome
 from forget.results.rows import Row
 from forget.settings.sweep import Sweep

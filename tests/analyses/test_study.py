@@ -26,7 +26,7 @@ from forget.analyses.resampling import (
 )
 from forget.analyses.study import Condition, pooled
 from forget.analyses.words import rate_name
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results.estimates import RESAMPLES, Estimate
 from forget.results.rows import PHASES, Row, select
 from forget.settings.sweep import overlay
 

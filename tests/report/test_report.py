@@ -29,7 +29,7 @@ from forget.report import tables
 from forget.report.findings import findings, headline, summary
 from forget.report.section import Table, show
 from forget.results import files
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.settings.sweep import Sweep
