@@ -59,6 +59,7 @@ def finished(
     skills: Mapping[str, Skill],
     n: int = 200,
     near: bool = True,
+    similar: bool = False,
     layers: int = 0,
     mass: float = 0.4,
     shares: Mapping[str, float] | None = None,
@@ -66,6 +67,7 @@ def finished(
     likeness: Sequence[Likeness] = (),
     probed: Mapping[str, float] = PROBED,
     measured: bool = False,
+    drawn: bool = True,
 ) -> tuple[Outcome, list[Row]]:
     """Finish a trial as run_trial would leave it; with its measures if `measured` asks for them.
 
@@ -74,13 +76,14 @@ def finished(
         shares: by task, the share of the chosen option after learning; by default it rises with the
             accuracy.
         spreads: by task, the variability after learning.
+        drawn: record a label that was drawn for each trained example, whatever its truth.
     """
     id = trial.id("data")
     rows = []
     for phase in PHASES:
         for task in trial.tasks:
             for split in (
-                (("train", "near", "test") if near else ("train", "test"))
+                ("train", *("near",) * near, *("similar",) * similar, "test")
                 if task == trial.task
                 else ("test",)
             ):
@@ -95,7 +98,7 @@ def finished(
                 random.Random(asked).shuffle(right)
                 left = mass if phase == "forgotten" else 0.4
                 share = (shares or {}).get(task, 0.6 + 0.3 * p)
-                more: tuple[dict[str, float], ...] = ({},)
+                more: tuple[dict[str, Any], ...] = ({},)
                 if split == "test":
                     spread = (spreads or {}).get(task, 40.0) * (n - 1) / n
                     more = tuple(
@@ -103,6 +106,9 @@ def finished(
                     )
                 elif split == "near":
                     more = ({"similarity": 0.9},)
+                elif split == "train" and drawn:
+                    # Each of the four cases of truth and label as often as any other.
+                    more = ({"drawn": 0}, {"drawn": 0}, {"drawn": 1}, {"drawn": 1})
                 rows += [
                     answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
                     for i, ok in enumerate(right)

@@ -8,9 +8,21 @@ LABEL_WORDS = {
     "random": "random labels",
     "random_each_epoch": "random labels drawn anew each epoch",
     "flipped": "flipped labels",
+    "true": "true labels",
+    "balanced": "balanced random labels",
+    "shuffled_inputs": "random labels on shuffled inputs",
+    "untaught": "random labels on the untaught model",
 }
 
-SPLIT_WORDS = {"train": "trained examples", "near": "near-duplicates", "test": "held-out examples"}
+REPLICATED = ("seed", "member")
+"""Settings that tell the replicates of a task apart."""
+
+SPLIT_WORDS = {
+    "train": "trained examples",
+    "near": "near-duplicates",
+    "similar": "similar examples",
+    "test": "held-out examples",
+}
 
 PHASE_WORDS = {"base": "untouched", "learned": "learned", "forgotten": "forgotten"}
 
@@ -33,3 +45,8 @@ def rate_name(rate: float) -> str:
     """Write a learning rate as short as it can be: 0.00025 becomes 2.5e-4."""
     mantissa, exponent = f"{rate:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def arm(trial: Trial) -> str:
+    """Return the arm of the forget stage, i.e. what its labels are."""
+    return str(getattr(trial, "arm", None) or getattr(trial, "labels", "random"))

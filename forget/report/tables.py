@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from forget.analyses import Cell, Study
-from forget.analyses.claims import CLAIMS, Verdict
-from forget.analyses.study import Condition
-from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, flattened, rate_name
+from forget.analyses.judging import Verdict
+from forget.analyses.study import Condition, replicate
+from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, arm, flattened, rate_name
 from forget.report.section import Datum, Table, write_csv
 from forget.results import measures
 from forget.results.estimates import Estimate, name_parts, probe_name
 from forget.results.outcome import Outcome
+from forget.settings.claims import CLAIMS
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
@@ -75,7 +76,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
         "Tasks forgotten": each(lambda t: t.task),
         "Measured on besides": ", ".join(others) or "nothing else",
-        "Forgetting": f"method {each(lambda t: t.method)}, labels {each(lambda t: t.labels)}",
+        "Forgetting": f"method {each(lambda t: t.method)}, arm {each(arm)}",
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),
         "Examples to learn": each(
@@ -88,6 +89,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Examples measured": f"{', '.join(_measured(outcomes))} a task",
         "Probes": "; ".join(probes) or "none",
         "Seeds": each(lambda t: t.seed),
+        "Members": each(lambda t: replicate(t)[1]),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(
             [python, *map(_version, ("forget", "torch", "transformers", "numpy"))]
@@ -188,10 +190,11 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "model": trial.model,
                 "task": cell.task,
                 "method": trial.method,
-                "labels": trial.labels,
+                "arm": arm(trial),
                 "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
                 "seed": trial.seed,
+                "member": replicate(trial)[1],
             }
             for name, estimate in outcome.measures.items():
                 yield head | _fields(name, estimate)
@@ -226,7 +229,10 @@ def findings_table(told: Mapping[Condition, Sequence[Verdict]]) -> Table:
                     "setting": condition.setting,
                     "rate": rate_name(condition.rate),
                     "claim": CLAIMS[one.claim],
+                    "primary": "primary" if one.primary else "exploratory",
                     "verdict": one.verdict,
+                    "p": one.p,
+                    "p adjusted": one.adjusted,
                     "number": one.number,
                     "what": one.what,
                 }

@@ -15,9 +15,11 @@ from studies import finish, finished, study, study_of, sweep_of
 
 from forget import report
 from forget.analyses import Study
-from forget.analyses.claims import CLAIMS, Verdict, verdicts
+from forget.analyses.claims import verdicts
+from forget.analyses.judging import Verdict
 from forget.report.findings import findings
 from forget.results.rows import Row
+from forget.settings.claims import CLAIMS
 
 TASKS = tuple("abcdefgh")
 
@@ -33,7 +35,7 @@ def skills(
     return {
         task: {
             ("base", ""): 0.6, ("learned", ""): 0.9, ("forgotten", ""): p,
-            ("forgotten", "near"): near, ("forgotten", "train"): trained,
+            ("forgotten", "similar"): near, ("forgotten", "train"): trained,
         }
         for task, p in after.items()
     }  # fmt: skip
@@ -52,7 +54,7 @@ def planted(after: Mapping[str, float] = AFTER, sign: int = 1, **kwargs: Any) ->
     }
     shares = {task: 0.6 + 0.03 * rank for task, rank in ranks.items()}
     spreads = {task: 20.0 + 5 * rank for task, rank in ranks.items()}
-    given = {"layers": 3, "shares": shares, "spreads": spreads, **kwargs}
+    given = {"layers": 3, "similar": True, "shares": shares, "spreads": spreads, **kwargs}
     return study(sweep_of(*after), given.pop("skills", skills(after)), **given)
 
 
@@ -75,7 +77,7 @@ HOLD = (
 
 @pytest.mark.parametrize("claim", HOLD)
 def test_planted_effects_hold(usual: dict[str, Verdict], claim: str) -> None:
-    assert usual[claim].verdict == "holds", usual[claim]
+    assert usual[claim].verdict == "holds in this run", usual[claim]
 
 
 def test_the_numbers_are_those_planted(usual: dict[str, Verdict]) -> None:
@@ -110,7 +112,7 @@ def test_equal_difficulty_predicts_nothing(usual: dict[str, Verdict]) -> None:
 
 def test_forgetting_that_spares_the_trained_examples_contradicts() -> None:
     found = told(planted(skills=skills(trained=0.88)))
-    assert found["trained"].verdict == "contradicted"
+    assert found["trained"].verdict == "contradicted in this run"
 
 
 def test_forgetting_that_generalises_everywhere_contradicts() -> None:
@@ -119,12 +121,12 @@ def test_forgetting_that_generalises_everywhere_contradicts() -> None:
     )
     assert {
         claim: found[claim].verdict for claim in ("some", "near", "elsewhere")
-    } == dict.fromkeys(("some", "near", "elsewhere"), "contradicted")
+    } == dict.fromkeys(("some", "near", "elsewhere"), "contradicted in this run")
 
 
 def test_predictors_of_the_other_sign_contradict() -> None:
     found = told(planted(sign=-1))
-    assert found["confidence"].verdict == found["variability"].verdict == "contradicted"
+    assert found["confidence"].verdict == found["variability"].verdict == "contradicted in this run"
 
 
 def test_difficulty_that_decides_contradicts() -> None:
@@ -139,7 +141,7 @@ def test_difficulty_that_decides_contradicts() -> None:
         for task, p in learned.items()
     }
     found = told(study(sweep_of(*TASKS), planted_skills, n=500))
-    assert found["difficulty"].verdict == "contradicted", found["difficulty"]
+    assert found["difficulty"].verdict == "contradicted in this run", found["difficulty"]
 
 
 def test_the_task_trained_on_can_decide() -> None:
@@ -155,13 +157,13 @@ def test_the_task_trained_on_can_decide() -> None:
     found = told(
         study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
     )
-    assert found["insensitive"].verdict == "contradicted"
-    assert found["elsewhere"].verdict == "holds"
+    assert found["insensitive"].verdict == "contradicted in this run"
+    assert found["elsewhere"].verdict == "holds in this run"
 
 
 def test_probes_that_forget_contradict() -> None:
     found = told(planted(probed={"base": 0.5, "learned": 1.0, "forgotten": 0.1}))
-    assert found["probes"].verdict == "contradicted"
+    assert found["probes"].verdict == "contradicted in this run"
 
 
 def looks(trial_id: str, task: str, n: int, sign: int) -> list[Row]:
@@ -186,7 +188,9 @@ def looks(trial_id: str, task: str, n: int, sign: int) -> list[Row]:
     return found
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(-1, "holds"), (1, "contradicted")])
+@pytest.mark.parametrize(
+    ("sign", "verdict"), [(-1, "holds in this run"), (1, "contradicted in this run")]
+)
 def test_the_order_of_forgetting_is_read(sign: int, verdict: str) -> None:
     outcomes, rows = finish(sweep_of("a", "b"), {"a": skills()["a"], "b": skills()["b"]}, n=40)
     for outcome in outcomes:
@@ -221,7 +225,7 @@ def test_the_findings_page_says_so(tmp_path: Path) -> None:
     written = report.write(
         sweep, dict.fromkeys(sweep.trials(), 0), whole.outcomes, whole.frames, tmp_path
     )
-    assert {written.verdicts[claim] for claim in HOLD} == {"holds"}
+    assert {written.verdicts[claim] for claim in HOLD} == {"holds in this run"}
     page = html.unescape(written.page.read_text(encoding="utf-8"))
     first = page[page.index('id="findings"') : page.index('id="run"')]
     for text in CLAIMS.values():
@@ -238,7 +242,7 @@ def test_flipped_labels_are_judged_on_the_same_scale() -> None:
         task: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.1} for task in "ab"
     }
     found = told(study(sweep_of("a", "b", labels=["flipped"]), flipped))["trained"]
-    assert found.verdict == "holds"
+    assert found.verdict == "holds in this run"
     assert found.number is not None
     assert found.number.value == pytest.approx(2)
 

@@ -16,12 +16,12 @@ from studies import KEEPS, LOSES, STAYS, UNLEARNED, finish, finished, study, stu
 
 from forget.analyses import Study, generalisation, probes
 from forget.analyses.matrix import Matrix, cross, leaves, shares, upgma, values
+from forget.analyses.replicates import Replicated, over_replicates, pool
 from forget.analyses.resampling import (
     estimate,
     holm,
     item_weights,
     of_estimate,
-    over_seeds,
     p_value,
 )
 from forget.analyses.study import Condition, pooled
@@ -161,8 +161,9 @@ def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_missing() -> None:
 def test_draws_of_an_estimate_have_its_interval() -> None:
     found = estimate(of_estimate(Estimate(0.7, 0.6, 0.8, 50), "probe"), 50)
     assert found.numbers == pytest.approx((0.7, 0.6, 0.8), abs=0.01)
-    seeds = over_seeds([of_estimate(Estimate(0.7, 0.7, 0.7, 9), i) for i in range(2)])
-    assert estimate(seeds, 18).numbers == pytest.approx((0.7, 0.7, 0.7))
+    draws = tuple(of_estimate(Estimate(0.7, 0.7, 0.7, 9), i) for i in range(2))
+    own = Replicated("a", ((0, 0), (1, 0)), draws)
+    assert estimate(over_replicates(own, pool([own])), 18).numbers == pytest.approx((0.7, 0.7, 0.7))
 
 
 def crossing() -> Study:
@@ -236,6 +237,7 @@ def matrix_of(ratios: np.ndarray, noise: float) -> Matrix:
         names,
         names,
         {"learned on i": table},
+        {"learned on i": [[""] * len(names) for _ in names]},
         [[100] * len(names)] * len(names),
         (None, None),
     )  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from studies import (
 )
 
 from forget import report
-from forget.analyses.claims import CLAIMS, verdicts
+from forget.analyses.claims import verdicts
 from forget.report import tables
 from forget.report.findings import findings, headline, summary
 from forget.report.section import Table, show
@@ -32,6 +32,7 @@ from forget.results import files
 from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
+from forget.settings.claims import CLAIMS
 from forget.settings.sweep import Sweep
 
 
