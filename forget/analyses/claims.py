@@ -214,8 +214,8 @@ def _own(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
     sides = Sides(min(up), max(down) if len(differences) > 1 else 1.0)
     what = (
         f"of {len(differences)} tasks, another's labels took more of {len(better)}"
-        f"{_listed(better)}, its own of {len(best)}{_listed(best)}, undecided {len(undecided)}; the "
-        "number is the greatest share that another's took less its own's, mean over tasks"
+        f"{_listed(better)}, its own of {len(best)}{_listed(best)}, undecided {len(undecided)}; "
+        "the number is the greatest share that another's took less its own's, mean over tasks"
     )
     if not differences:
         return Verdict("own", OPEN, None, what)

@@ -4,8 +4,9 @@ A trial that is run again gives another number, for reasons that its items do no
 order, other draws, another start. With two or three replicates of a task their spread is hardly
 known; with those of every task of a condition, pooled, it is. A mean over S replicates of T tasks
 has the variance s^2 / S, where s^2 is the mean square of the deviations from each task's own mean,
-with T (S - 1) degrees of freedom, and its interval takes the quantile of Student's t. Items that
-replicates share add their own variance, which no spread of replicates shows. `python -m
+with T (S - 1) degrees of freedom, and its interval takes the quantile of Student's t. It is never
+narrower than the items alone make it. Items that replicates share add their own variance, which no
+spread of replicates shows. `python -m
 benchmarks.coverage` measures how often such intervals hold the truth.
 
 All this is put into the resamples themselves, so that whatever is computed of them (a ratio, a
@@ -22,7 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
+from scipy.stats import t as student
 
 from forget.analyses.resampling import Draws
 from forget.results.estimates import RESAMPLES
@@ -123,6 +125,14 @@ def over_replicates(own: Replicated, pooled: Pool | None) -> Draws:
     # Items that replicates share show in the mean, and not in the spread of replicates.
     shared = max(0.0, of_items - pooled.of_items / count)
     whole = shared + spread
+    if spread == 0:
+        return mean
+    # Satterthwaite's degrees of freedom: those of shared items count as many.
+    degrees = round(pooled.degrees * (whole / spread) ** 2, 3)
+    reach = float(student.ppf(0.975, degrees)) * math.sqrt(whole)
+    if reach <= float(norm.ppf(0.975)) * math.sqrt(of_items):
+        # Replicates that agree by chance do not make the items' noise less.
+        return mean
     excess = spread - pooled.of_items / count
     if excess > 0:
         key = number.task, pooled.names
@@ -131,10 +141,7 @@ def over_replicates(own: Replicated, pooled: Pool | None) -> Draws:
         of_mean = of_mean + scale * dealt
     elif of_items > 0:
         of_mean = of_mean * math.sqrt(whole / of_items)
-    if spread > 0:
-        # Satterthwaite's degrees of freedom: those of shared items count as many.
-        degrees = pooled.degrees * (whole / spread) ** 2
-        of_mean = of_mean * _student(pooled.names, round(degrees, 3))
+    of_mean = of_mean * _student(pooled.names, degrees)
     return np.concatenate([mean[:1], mean[0] + of_mean])
 
 
