@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from forget.errors import BadInput
 from forget.evaluation import probes, scoring
 from forget.models.catalogue import in_bf16
 from forget.models.language_model import LanguageModel
 from forget.results.outcome import ProbeScore
 from forget.results.rows import Row
-from forget.settings.parts import Probe, Stage
-from forget.settings.trial import LabelKind, Trial
+from forget.settings.parts import Forgetting, Probe, Stage
+from forget.settings.trial import Arm, Trial
 from forget.tasks import labels as drawing
 from forget.tasks.task import Example
 from forget.training import loop
@@ -41,7 +41,7 @@ def fine_tune(
     examples: Sequence[Example],
     stage: Stage,
     *,
-    labels: Literal["true"] | LabelKind = "true",
+    labels: Arm = "true",
     seed: int = 0,
 ) -> None:
     """Train a model in place: on true labels it learns, on others it forgets.
@@ -50,17 +50,19 @@ def fine_tune(
         model: from `load_model` or `load_forgotten`.
         examples: from `load_task`.
         stage: epochs, batch, rate and schedule.
-        labels: "true", or how they are drawn (`Trial.labels`).
+        labels: "true", or how they are drawn (forget.settings.trial.Arm).
         seed: decides the order of the examples and the labels that are drawn.
 
     Raises:
         BadInput: an example that the model cannot read.
         FloatingPointError: the loss is no longer finite.
     """
+    if isinstance(stage, Forgetting) and stage.until:
+        raise BadInput("until is for a trial: a stage by itself takes all its steps")
+    if labels == "shuffled_inputs":
+        examples = drawing.shuffle_inputs(examples, seed)
 
     def labelled(epoch: int) -> list[drawing.Labelled]:
-        if labels == "true":
-            return drawing.true(examples)
         return drawing.draw(examples, labels, seed, epoch)
 
     name = "learn" if labels == "true" else "forget"

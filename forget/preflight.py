@@ -183,6 +183,11 @@ class _Known:
             self._check_split(trial, draw)
         if trial.method not in METHODS:
             raise BadInput(f'no method is named "{trial.method}"{nearest(trial.method, METHODS)}')
+        if METHODS[trial.method].on == "true" and trial.arm not in ("random", "untaught"):
+            raise BadInput(
+                f'method "{trial.method}" draws no labels, so arm = "{trial.arm}" would be the '
+                'trial of arm = "random" once more; of arms it takes that and "untaught"'
+            )
         if trial.template != "task" and trial.template not in task.TEMPLATES:
             known = nearest(trial.template, ("task", *task.TEMPLATES))
             raise BadInput(f'no template is named "{trial.template}"{known}')

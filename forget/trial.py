@@ -5,9 +5,12 @@ The protocol of Zhang, Choshen, Andreas (2024), "Unforgettable Generalization in
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -20,16 +23,20 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.models.memory import naming_cures
 from forget.preflight import check, identify, settled
-from forget.results import measures
-from forget.results.outcome import Outcome
+from forget.results import dose, measures
+from forget.results.outcome import Dose, DrawnLabels, Outcome
+from forget.results.rows import Row
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder
 from forget.storage.store import Store
+from forget.tasks import labels
 from forget.tasks.draws import gather
 from forget.tasks.similarity import likenesses
 from forget.training import stages
 from forget.training.stages import Trainer
+
+log = logging.getLogger(__name__)
 
 
 @naming_cures()
@@ -41,6 +48,8 @@ def run_trial(
     shard: bool = False,
 ) -> Outcome:
     """Learn, forget, measure. What the store has already is read, not computed.
+
+    In the arm "untaught" nothing is learned, and what forgets is the untouched model.
 
     All processes of a trial call it together.
 
@@ -64,6 +73,9 @@ def run_trial(
     if done := Trials(store).outcome(identity.trial):
         return done
     material = gather(trial)
+    drawn = stages.drawn(trial, material.forget)
+    told = labels.described(material.forget, drawn, trial.arm)
+    _warn(identity.trial, told)
     trainer = Trainer(trial, store, checkpoint_minutes, observe)
     evaluation = Evaluation(trial, material, store, observe)
     holder = Holder(store, shard)
@@ -71,30 +83,38 @@ def run_trial(
     untouched = partial(holder.model, "base", trial.model)
     base = evaluation.evaluate_shared("base", sources.fingerprint(trial.model, store), untouched)
 
-    watching = partial(evaluation.watching, "learn")
-    checkpoint = stages.learn(trainer, identity.learned, material.learn, holder, watching)
-    learned = evaluation.evaluate_shared(
-        "learned", identity.learned, partial(holder.model, "learned", checkpoint)
-    )
+    phases, looks = [base], []
+    before, weights = "base", trial.model
+    if trial.taught:
+        watching = partial(evaluation.watching, "learn")
+        checkpoint = stages.learn(trainer, identity.learned, material.learn, holder, watching)
+        before, weights = "learned", str(checkpoint)
+        phases.append(
+            evaluation.evaluate_shared(
+                before, identity.learned, partial(holder.model, before, checkpoint)
+            )
+        )
+        looks.append(stages.watched(checkpoint))
 
-    with holder.training("learned", checkpoint, becomes="forgotten") as model:
-        watching_it = evaluation.watching("forget", model)
+    with holder.training(before, weights, becomes="forgotten") as model:
+        watching_it = evaluation.watching("forget", model, drawn)
         seen = stages.forget(trainer, identity.trial, material.forget, model, watching_it)
-    forgotten = evaluation.evaluate("forgotten", model)
+    phases.append(evaluation.evaluate("forgotten", model))
+    looks.append(seen)
 
-    phases = (base, learned, forgotten)
-    parts = [*(phase.rows for phase in phases), stages.watched(checkpoint), seen]
-    rows = named(identity.trial, material, stages.drawn(trial, material.forget), parts)
-    if trial.save:
+    rows = named(identity.trial, material, drawn, [*(phase.rows for phase in phases), *looks])
+    if trial.keeps:
         _save(model, Trials(store).folder(identity.trial) / "model")
     outcome = Outcome(
         trial=trial,
         id=identity.trial,
         learned_id=identity.learned,
         data=identity.data,
-        measures=measures.measures(rows, flipped=trial.labels == "flipped"),
-        likeness=likenesses(material, learned.cka),
-        probes=(*base.probes, *learned.probes, *forgotten.probes),
+        measures=measures.measures(rows, flipped=trial.arm == "flipped"),
+        likeness=likenesses(material, phases[-2].cka),
+        probes=tuple(chain.from_iterable(phase.probes for phase in phases)),
+        drawn=told,
+        dose=_dose(trial, seen, len(material.forget)),
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )
@@ -109,3 +129,25 @@ def _save(model: LanguageModel, folder: Path) -> None:
     writes = process().is_main_process
     with whole_folder(folder) if writes else nullcontext() as draft:
         language_model.save(model, draft, torch.bfloat16)
+
+
+def _warn(id: str, drawn: DrawnLabels | None) -> None:
+    """Say where the labels drawn agree with the truth, or its opposite, too often for coins."""
+    if drawn and drawn.z is not None and abs(drawn.z) > 2 and process().is_main_process:
+        log.warning(
+            "trial %s: the labels drawn are right in %.1f %% of the examples, %.1f standard "
+            'deviations from chance, so they teach something (arm = "balanced" draws none such)',
+            id,
+            100 * drawn.right,
+            drawn.z,
+        )
+
+
+def _dose(trial: Trial, seen: Sequence[Row], examples: int) -> Dose | None:
+    """Return where the forget stage ended, and say so, if it had a dose to reach."""
+    if trial.forget.until is None:
+        return None
+    found = dose.end(trial.forget.until, seen, trial.forget.steps(examples))
+    if process().is_main_process:
+        log.info("forgetting: %s", found)
+    return found

@@ -145,7 +145,7 @@ class Cell:
         than 0.05 above chance: there was nothing to forget. Such a trial counts against the number
         of trials, and the sampler learns nothing from it.
         """
-        measure = ratio_name(self.cell.labels)
+        measure = ratio_name(self.cell.arm)
         ratios = [
             outcome.measures[metric_name("forgotten", task, "test", measure)].value
             for task in self.cell.tasks

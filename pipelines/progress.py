@@ -49,7 +49,7 @@ def numbers(outcome: Outcome) -> dict[str, float | None]:
         "learned": metric_name("learned", task, "test", "accuracy"),
         "forgotten": metric_name("forgotten", task, "test", "accuracy"),
         "on train": metric_name("forgotten", task, "train", "accuracy"),
-        "forget ratio": metric_name("forgotten", task, "test", ratio_name(outcome.trial.labels)),
+        "forget ratio": metric_name("forgotten", task, "test", ratio_name(outcome.trial.arm)),
     }
     return {
         name: outcome.measures[key].value if key in outcome.measures else None

@@ -132,7 +132,7 @@ def finished(
         )
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=measures.measures(rows, flipped=trial.labels == "flipped") if measured else {},
+        measures=measures.measures(rows, flipped=trial.arm == "flipped") if measured else {},
         probes=tuple(probes), likeness=tuple(likeness),
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip

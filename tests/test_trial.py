@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from accelerate import PartialState, debug_launcher
 from accelerate.state import AcceleratorState
 
 from forget.errors import BadInput
-from forget.events import Event, StageStarted
+from forget.events import Event, StageStarted, Step
 from forget.models import loading
 from forget.models.language_model import LanguageModel
 from forget.planning.plan import plan
@@ -29,11 +29,11 @@ from forget.results.outcome import Outcome
 from forget.results.rows import PHASES, Row, judge, select
 from forget.settings.reading import read_sweep
 from forget.settings.sweep import Sweep, overlay
-from forget.settings.trial import Trial
+from forget.settings.trial import Arm, Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks.draws import gather
-from forget.tasks.labels import randomise
+from forget.tasks.labels import described, randomise
 from forget.training.stages import drawn as labels_of
 from forget.trial import run_trial
 
@@ -71,8 +71,9 @@ def test_rows_of_every_phase_and_split(finished: tuple[Store, Outcome]) -> None:
         ("upper", "test"): 40,
     }
     counts = Counter((row.phase, row.task, row.split) for row in rows)
-    # Looks on the way, at the four points within each stage.
+    # Looks on the way, at the four points within each stage, at what the stage trains on as well.
     expected = {(stage, "vowels", "test"): 4 * 40 for stage in ("learn", "forget")}
+    expected |= {("learn", "vowels", "train"): 4 * 64, ("forget", "vowels", "train"): 4 * 48}
     for phase in PHASES:
         expected |= {(phase, *place): n for place, n in sizes.items()}
     assert counts == expected
@@ -262,8 +263,10 @@ def test_tasks_of_other_trials_are_scored_once_for_all(quick: Trial, tmp_path: P
 
 
 VARIANTS: dict[str, Mapping[str, object]] = {
-    "flipped labels": {"labels": "flipped"},
-    "labels drawn each epoch": {"labels": "random_each_epoch", "forget.epochs": 2},
+    **{arm: {"arm": arm, "forget.epochs": 2} for arm in get_args(Arm) if arm != "random"},
+    "another member": {"member": 1},
+    "a dose": {"forget.until.examples": 16},
+    "gradient ascent of an untaught model": {"method": "gradient_ascent", "arm": "untaught"},
     "gradient ascent": {"method": "gradient_ascent", "forget.lr": 1e-4},
     "adapters": {"tuning": "lora"},
     "every option": {"options": "all"},
@@ -288,9 +291,12 @@ def test_each_setting_makes_another_trial_that_runs(
     store = Store(tmp_path_factory.getbasetemp() / "variants")
     outcome = run_trial(trial, store=store)
     assert Trials(store).outcome(outcome.id) == outcome
+    rows = Trials(store).rows(outcome.id)
+    without = set() if trial.taught else {"learned", "learn"}
+    assert {row.phase for row in rows} == {*PHASES, "learn", "forget"} - without
     assert (
         metric_name("forgotten", "vowels", "test", "flipped_forget_ratio") in outcome.measures
-    ) == (trial.labels == "flipped")
+    ) == (trial.arm == "flipped")
     probed = trial.probe.examples > 0
     assert {probe.layer for probe in outcome.probes} == ({0, 2} if probed else set())
 
@@ -330,9 +336,194 @@ def test_a_plan_says_nothing_of_probes_that_have_enough(quick: Trial, tmp_path: 
         assert not plan(expand(Sweep(name="enough", base=trial.model_dump())), store).unprobed
 
 
+def test_an_arm_trains_on_what_it_says(quick: Trial, tmp_path: Path) -> None:
+    trial = overlay(quick, {**SHORT, "learn.epochs": 6, "forget.epochs": 12})
+    store, found = Store(tmp_path), {}
+    for arm in ("random", "true", "balanced", "shuffled_inputs", "untaught"):
+        outcome = run_trial(overlay(trial, {"arm": arm}), store=store)
+        found[arm] = outcome
+        rows = Trials(store).rows(outcome.id)
+        drawn = {row.example: row.drawn for row in rows if row.split == "train"}
+        assert (set(drawn.values()) == {None}) == (arm == "true")
+        looks = [row for row in rows if row.split == "train" and row.phase == "forget"]
+        assert len(looks) == 48
+        # What is scored are the examples as they were.
+        train = select(rows, phase="forgotten", split="train")
+        assert [row.example for row in train] == [one.example for one in looks]
+    # They all start from the same model, but for the one that nobody taught.
+    assert len({outcome.learned_id for outcome in found.values()}) == 2
+    assert found["untaught"].learned_id == ""
+    assert value(found["true"], "forgotten", "train", "accuracy") > 0.9
+    assert found["true"].drawn is None
+    for arm in ("random", "balanced", "shuffled_inputs", "untaught"):
+        assert value(found[arm], "forgotten", "train", "accuracy") < 0.85
+    balanced = found["balanced"].drawn
+    assert balanced is not None
+    assert balanced.right == pytest.approx(0.5, abs=1 / 48)
+    assert balanced.z is None
+    # The labels are memorised whether or not the task was learned before.
+    assert value(found["untaught"], "forgotten", "train", "agreement") > 0.6
+
+
+def test_members_of_a_seed_answer_the_same_questions(quick: Trial, tmp_path: Path) -> None:
+    store, trial = Store(tmp_path), overlay(quick, SHORT)
+    first, second = (
+        Trials(store).rows(run_trial(overlay(trial, {"member": member}), store=store).id)
+        for member in (0, 1)
+    )
+
+    def items(rows: list[Row]) -> list[tuple[object, ...]]:
+        return [(row.phase, row.split, row.example, row.truth, row.lengths) for row in rows]
+
+    assert items(first) == items(second)
+    base = [row.logprobs for row in select(first, phase="base")]
+    assert base == [row.logprobs for row in select(second, phase="base")]
+    learned = [row.logprobs for row in select(first, phase="learned")]
+    assert learned != [row.logprobs for row in select(second, phase="learned")]
+    labels = [row.drawn for row in select(first, phase="forgotten", split="train")]
+    assert labels != [row.drawn for row in select(second, phase="forgotten", split="train")]
+
+
+DOSED = {
+    "learn.epochs": 6,
+    "forget.epochs": 6,
+    "forget.lr": 5e-3,
+    "forget.until": {"trained_lost": 0.4, "examples": 48, "every": 3},
+    "watch.points": 3,
+}
+
+
+def dosed(quick: Trial, **fields: object) -> Trial:
+    return overlay(quick, {**SHORT, **DOSED, **fields})
+
+
+def test_a_dose_that_is_reached_ends_the_stage(quick: Trial, tmp_path: Path) -> None:
+    events: list[Event] = []
+    store = Store(tmp_path)
+    outcome = run_trial(dosed(quick), events.append, store)
+    dose = outcome.dose
+    assert dose is not None
+    assert dose.reached
+    assert dose.lost is not None
+    assert dose.lost >= 0.4
+    assert 0 < dose.step < dose.steps == 18
+    assert dose.step % 3 == 0
+    steps = [one.step for one in events if isinstance(one, Step) and one.stage == "forget"]
+    assert steps == list(range(1, dose.step + 1))
+    rows = Trials(store).rows(outcome.id)
+    looks = {row.step for row in rows if row.phase == "forget" and row.split == "train"}
+    points = {step for step in (4, 9, 14) if step <= dose.step}
+    assert looks == {*range(0, dose.step + 1, 3), *points}
+    # The last look is at the model that was measured.
+    seen = select(rows, phase="forget", split="train")
+    end = [row for row in seen if row.step == dose.step]
+    train = select(rows, phase="forgotten", split="train")
+    assert [row.logprobs for row in end] == [row.logprobs for row in train]
+    # Up to there it is the training that knows no dose.
+    plain = run_trial(dosed(quick, **{"forget.until": None}), store=store)
+    before = [row for row in rows if row.phase == "forget" and row.split == "test"]
+    whole = select(Trials(store).rows(plain.id), phase="forget", split="test")
+    assert [replace(row, trial="") for row in before] == [
+        replace(row, trial="") for row in whole if row.step in points
+    ]
+    assert plain.dose is None
+
+
+def test_a_dose_that_is_not_reached_is_said(
+    quick: Trial, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        outcome = run_trial(dosed(quick, arm="true"), store=Store(tmp_path))
+    dose = outcome.dose
+    assert dose is not None
+    assert (dose.step, dose.steps, dose.reached) == (18, 18, False)
+    assert dose.lost is not None
+    assert dose.lost < 0.1
+    assert "forgetting: dose not reached after step 18 of 18 (" in caplog.text
+
+
+class StopAt:
+    """Stops a trial at a step of forgetting."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Step) and (event.stage, event.step) == ("forget", self.step):
+            raise KeyboardInterrupt
+
+
+def test_a_stage_with_a_dose_goes_on_to_the_same_bits(quick: Trial, tmp_path: Path) -> None:
+    trial = dosed(quick)
+    whole = Store(tmp_path / "whole")
+    outcome = run_trial(trial, store=whole)
+    assert outcome.dose is not None
+    # In between two looks, at a look, and at the one that finds the dose reached.
+    for step in (1, 3, outcome.dose.step):
+        store = Store(tmp_path / str(step))
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(trial, StopAt(step), store, checkpoint_minutes=0)
+        again: list[Event] = []
+        resumed = run_trial(trial, again.append, store, checkpoint_minutes=0)
+        assert resumed.model_copy(update={"seconds": 0}) == outcome.model_copy(
+            update={"seconds": 0}
+        )
+        assert Trials(store).rows(resumed.id) == Trials(whole).rows(outcome.id)
+        steps = [one.step for one in again if isinstance(one, Step) and one.stage == "forget"]
+        assert steps == list(range(step + 1, outcome.dose.step + 1))
+
+
+def test_two_processes_end_at_the_dose_of_one(quick: Trial, tmp_path: Path) -> None:
+    trial = dosed(quick)
+    debug_launcher(in_one_of_two, (trial, tmp_path / "two"), 2)
+    one = run_trial(trial, store=Store(tmp_path / "one"))
+    two = Trials(Store(tmp_path / "two")).outcome(one.id)
+    assert two is not None
+    assert one.dose is not None
+    assert two.dose is not None
+    assert one.dose.reached
+    assert two.dose.model_copy(update={"lost": one.dose.lost}) == one.dose
+    assert two.dose.lost == pytest.approx(one.dose.lost, abs=0.05)
+
+
+def test_labels_that_teach_something_are_warned_of(
+    quick: Trial, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = overlay(quick, {**SHORT, "forget.examples": 16, "watch.points": 0})
+    told = {}
+    for member in range(60):
+        trial = overlay(short, {"member": member})
+        examples = gather(trial).forget
+        told[member] = described(examples, labels_of(trial, examples), trial.arm)
+    zs = {member: drawn.z for member, drawn in told.items() if drawn and drawn.z is not None}
+    far = max(zs, key=lambda member: abs(zs[member]))
+    near = min(zs, key=lambda member: abs(zs[member]))
+    assert abs(zs[far]) > 2
+    for member, warned in ((near, False), (far, True)):
+        caplog.clear()
+        outcome = run_trial(overlay(short, {"member": member}), store=Store(tmp_path))
+        assert outcome.drawn == told[member]
+        assert ("standard deviations from chance" in caplog.text) == warned
+
+
+def test_outcomes_with_labels_are_still_read(
+    quick: Trial, finished: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    _, outcome = finished
+    fields = json.loads(outcome.model_dump_json())
+    for name in ("arm", "member"):
+        del fields["trial"][name]
+    del fields["trial"]["forget"]["until"]
+    for name in ("drawn", "dose"):
+        del fields[name]
+    fields["trial"]["labels"] = "flipped"
+    read = Outcome.model_validate_json(json.dumps(fields))
+    assert read.trial == overlay(quick, {"arm": "flipped"})
+
+
 def test_flipped_labels_turn_the_answers_round(quick: Trial, tmp_path: Path) -> None:
     outcome = run_trial(
-        overlay(quick, {**SHORT, "labels": "flipped", "learn.epochs": 6, "forget.epochs": 20}),
+        overlay(quick, {**SHORT, "arm": "flipped", "learn.epochs": 6, "forget.epochs": 20}),
         store=Store(tmp_path),
     )
     assert value(outcome, "learned", "train", "accuracy") > 0.9
@@ -363,6 +554,11 @@ REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
     "method": (
         {"method": "random_label"},
         r'no method is named "random_label"; did you mean "random_labels"\?',
+    ),
+    "arm": (
+        {"method": "gradient_ascent", "arm": "balanced"},
+        r'method "gradient_ascent" draws no labels, so arm = "balanced" would be the trial of '
+        r'arm = "random" once more; of arms it takes that and "untaught"',
     ),
     "template": ({"template": "q"}, r'no template is named "q"'),
     "layer": (
@@ -436,8 +632,8 @@ def test_rows_say_which_label_was_drawn(quick: Trial, finished: tuple[Store, Out
     ("fields", "labelled"),
     [
         ({}, True),
-        ({"labels": "flipped"}, True),
-        ({"labels": "random_each_epoch"}, False),
+        ({"arm": "flipped"}, True),
+        ({"arm": "random_each_epoch"}, False),
         ({"method": "gradient_ascent"}, False),
     ],
 )
@@ -448,7 +644,7 @@ def test_a_label_is_kept_where_it_is_drawn_once(
     examples = gather(trial).forget
     found = labels_of(trial, examples)
     assert set(found) == ({example.id for example in examples} if labelled else set())
-    if trial.labels == "flipped":
+    if trial.arm == "flipped":
         assert all(found[example.id] != example.answer for example in examples)
 
 

@@ -13,16 +13,15 @@ import numpy as np
 
 from forget.analyses.resampling import Draws
 from forget.analyses.study import Cell, kept, pooled, replicate
-from forget.analyses.words import REPLICATED, arm, flattened
+from forget.analyses.words import REPLICATED, flattened
 
 TRUE = "true"
 
 CONTROLS = (TRUE, "untaught")
 """Arms that others are compared with; no claim is put to them."""
 
-DRAWN = ("random", "balanced", "untaught")
-"""Arms whose labels were drawn once, each for its own question, so that a model can memorise them.
-"""
+DRAWN = ("random", "balanced", "shuffled_inputs", "untaught")
+"""Arms whose labels were drawn once, so that a model can memorise them."""
 
 
 @kept
@@ -31,19 +30,19 @@ def control(cell: Cell) -> Cell | None:
 
     None where it was not run, and for a control itself.
     """
-    if arm(cell.trial) in CONTROLS:
+    if cell.trial.arm in CONTROLS:
         return None
     wanted = _besides(cell)
     names = {replicate(outcome.trial) for outcome in cell.outcomes}
     for other in cell.study.cells:
-        if (other.task, arm(other.trial)) == (cell.task, TRUE) and _besides(other) == wanted:
+        if (other.task, other.trial.arm) == (cell.task, TRUE) and _besides(other) == wanted:
             return _only(other, names)
     return None
 
 
 def _besides(cell: Cell) -> dict[str, str]:
     """List what the cell's settings are beside its arm and its replicates."""
-    left_out = {"arm", "labels", *REPLICATED}
+    left_out = {"arm", *REPLICATED}
     return {key: value for key, value in flattened(cell.trial).items() if key not in left_out}
 
 

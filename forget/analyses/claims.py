@@ -31,7 +31,6 @@ from forget.analyses.replicates import NO_DEGREES
 from forget.analyses.resampling import Draws, estimate, holm, p_value
 from forget.analyses.states import DELTA, counted, state
 from forget.analyses.study import Cell, Condition, Study, degrees
-from forget.analyses.words import arm
 
 NEAR_RANDOM = 0.1
 """An accuracy surely within this of chance is near random."""
@@ -65,7 +64,7 @@ def verdicts(study: Study, primary: tuple[str, ...] = ()) -> dict[Condition, lis
     found: dict[Condition, list[Verdict]] = {}
     replicated = {}
     for condition, cells in study.conditions.items():
-        if arm(cells[0].trial) in arms.CONTROLS:
+        if cells[0].trial.arm in arms.CONTROLS:
             continue
         matrix = crossed.get(condition)
         mastered = [cell for cell in cells if cell.mastered]
@@ -98,7 +97,7 @@ def _trained(cells: Sequence[Cell]) -> Verdict:
     near = within(number, [(-NEAR_RANDOM, NEAR_RANDOM)], free)
     far = within(number, [(-inf, -NEAR_RANDOM), (NEAR_RANDOM, inf)], free)
     sides = Sides(near, far)
-    if all(arm(cell.trial) in arms.DRAWN for cell in cells):
+    if all(cell.trial.arm in arms.DRAWN for cell in cells):
         agreements = [_above_chance(cell) for cell in learned]
         known = arms.mean([draws for draws in agreements if draws is not None])
         if known is None:

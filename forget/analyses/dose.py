@@ -94,7 +94,7 @@ def _path(cell: Cell, outcome: Outcome, split: str) -> Path | None:
         return None
     # A stage ends where its dose was reached; otherwise as far after the last look as looks are
     # apart.
-    found = outcome.dose.step if getattr(outcome, "dose", None) else steps[-1] + steps[0]
+    found = outcome.dose.step if outcome.dose else steps[-1] + steps[0]
     return Path((0.0, *steps, float(max(found, steps[-1]))), np.stack(lost), len(examples))
 
 

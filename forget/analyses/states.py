@@ -14,7 +14,7 @@ import numpy as np
 from forget.analyses.arms import DRAWN
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, kept
-from forget.analyses.words import SPLIT_WORDS, arm
+from forget.analyses.words import SPLIT_WORDS
 from forget.results.estimates import Estimate
 
 Word = Literal[
@@ -101,7 +101,7 @@ def state(cell: Cell, split: str, task: str) -> State | None:
     accuracy = after("accuracy")
     if accuracy is None:
         return None
-    drawn = arm(cell.trial) in DRAWN
+    drawn = cell.trial.arm in DRAWN
     before, now = mass(cell, split, task)
     lost = cell.lost(split, task)
     found = State(

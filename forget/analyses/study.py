@@ -24,7 +24,7 @@ from forget.analyses.replicates import (
 )
 from forget.analyses.resampling import Draws, estimate, of_estimate
 from forget.analyses.samples import Sample, columns, resampled
-from forget.analyses.words import LABEL_WORDS, REPLICATED, arm, flattened
+from forget.analyses.words import ARM_WORDS, REPLICATED, flattened
 from forget.results import measures
 from forget.results.estimates import Estimate, metric_name, wilson
 from forget.results.measures import ratio_name
@@ -181,17 +181,17 @@ class Cell:
     @property
     def treatment(self) -> str:
         """The labels or the method that the model was made to forget with, in words."""
-        labels, method = LABEL_WORDS[arm(self.trial)], self.trial.method
+        labels, method = ARM_WORDS[self.trial.arm], self.trial.method
         return labels if method == "random_labels" else method.replace("_", " ")
 
     @property
     def flipped(self) -> bool:
-        return arm(self.trial) == "flipped"
+        return self.trial.arm == "flipped"
 
     @property
     def ratio(self) -> str:
         """The name of the forget ratio that fits the labels."""
-        return ratio_name(arm(self.trial))
+        return ratio_name(self.trial.arm)
 
     def samples(self, phase: str, split: str, task: str | None = None) -> list[Sample]:
         """Return one sample of each replicate; none where not every replicate has it."""
@@ -359,7 +359,7 @@ class Cell:
 
 def replicate(trial: Trial) -> Replicate:
     """Name a trial among those of its cell."""
-    return trial.seed, getattr(trial, "member", 0)
+    return trial.seed, trial.member
 
 
 def degrees(cells: Sequence[Cell]) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from forget.settings.trial import Trial
 
-LABEL_WORDS = {
+ARM_WORDS = {
     "random": "random labels",
-    "random_each_epoch": "random labels drawn anew each epoch",
-    "flipped": "flipped labels",
     "true": "true labels",
     "balanced": "balanced random labels",
-    "shuffled_inputs": "random labels on shuffled inputs",
-    "untaught": "random labels on the untaught model",
+    "shuffled_inputs": "random labels of shuffled inputs",
+    "untaught": "random labels, untaught",
+    "random_each_epoch": "random labels drawn anew each epoch",
+    "flipped": "flipped labels",
 }
 
 REPLICATED = ("seed", "member")
@@ -45,8 +45,3 @@ def rate_name(rate: float) -> str:
     """Write a learning rate as short as it can be: 0.00025 becomes 2.5e-4."""
     mantissa, exponent = f"{rate:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def arm(trial: Trial) -> str:
-    """Return the arm of the forget stage, i.e. what its labels are."""
-    return str(getattr(trial, "arm", None) or getattr(trial, "labels", "random"))

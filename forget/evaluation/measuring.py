@@ -9,8 +9,9 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,7 +33,10 @@ from forget.storage.store import Store
 from forget.tasks.draws import Material, too_few_to_probe
 from forget.tasks.similarity import similarities
 from forget.tasks.task import Example
-from forget.training.loop import Watching
+from forget.training.watching import Watching
+
+Stage = Literal["learn", "forget"]
+"""A training of a trial."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +151,37 @@ class Evaluation:
         # What cannot be probed is measured without; the plan and the report say so.
         if not too_few_to_probe(own, trial.probe, material.trained, material.validate):
             with self._finite(phase):
-                found = probes(phase, own, trial.probe, trial.seed, train, validation, test)
+                found = probes(
+                    phase, own, trial.probe, trial.training_seed, train, validation, test
+                )
         return PhaseResult(rows, found, self._cka_to_own_task(test, scored))
 
-    def watching(self, stage: str, model: LanguageModel) -> Watching:
-        """Return how a model is looked at while it is trained: watched examples are scored."""
-        examples, task = self.material.watch, self.trial.task
+    def watching(
+        self, stage: Stage, model: LanguageModel, drawn: Mapping[str, int] | None = None
+    ) -> Watching:
+        """Return how a model is looked at while it is trained: watched examples are scored.
 
-        def look(step: int) -> list[Row]:
-            scores = score(model, examples, normalise=self.trial.normalise, bf16=self.bf16)
+        Args:
+            stage: what it is trained in.
+            model: what is trained.
+            drawn: the label of each example that the stage trains on, by id, where it is drawn.
+        """
+        trial, material = self.trial, self.material
+
+        def look(split: str, examples: Sequence[Example], step: int) -> list[Row]:
+            scores = score(model, examples, normalise=trial.normalise, bf16=self.bf16)
             with self._finite(stage):
-                rows = scores.rows(examples, trial="", phase=stage, task=task, split="test")
-            return [replace(row, step=step) for row in rows]
+                rows = scores.rows(examples, trial="", phase=stage, task=trial.task, split=split)
+            labels = drawn if drawn and split == "train" else {}
+            return [replace(row, step=step, drawn=labels.get(row.example)) for row in rows]
 
-        return Watching(self.trial.watch.points, look)
+        trained = material.watch_learn if stage == "learn" else material.watch_forget
+        return Watching(
+            trial.watch.points,
+            held_out=partial(look, "test", material.watch),
+            trained=partial(look, "train", trained),
+            until=trial.forget.until if stage == "forget" else None,
+        )
 
     def _key(
         self, phase: str, weights: str, names: Sequence[str], parts: Iterable[Sequence[Example]]
@@ -257,7 +278,7 @@ def named(
         parts: Rows that trials share.
     """
     similar = similarities(material)
-    label = {("train", example.id): drawn.get(example.id) for example in material.trained}
+    label = {("train", example.id): drawn.get(example.id) for example in material.forget}
     label |= {("near", example.id): drawn.get(example.source) for example in material.near}
     own = next(iter(material.test))
     rows = []

@@ -14,7 +14,7 @@ class Method:
 
     loss: Loss
     on: Literal["drawn", "true"]
-    """Labels that are trained on: those drawn for it (`Trial.labels`), or the truth."""
+    """Labels that are trained on: those drawn for it (`Trial.arm`), or the truth."""
 
 
 METHODS = {

@@ -34,11 +34,13 @@ class Cost:
     learn: int
     """Tokens that learning trains on."""
     forget: int
-    """Tokens that forgetting trains on."""
+    """Tokens that forgetting trains on, at most: a dose may end it before."""
     scored: int
-    """Tokens of one of the three measurements: before any training, after each stage."""
-    watched: int
-    """Tokens scored on the way through one of the two stages."""
+    """Tokens of one of the measurements: before any training, after each stage."""
+    watched_learn: int
+    """Tokens scored on the way through learning."""
+    watched_forget: int
+    """Tokens scored on the way through forgetting, at most."""
     assumed: tuple[str, ...]
     """Tasks whose length is assumed since their data are not here."""
     parameters: int
@@ -51,18 +53,30 @@ class Cost:
     """Bytes that a process takes: what it holds and, roughly, activations."""
     bf16: bool
     """True where it computes in bfloat16."""
+    taught: bool
+    """True where it learns its task; otherwise it is made to forget from the untouched model."""
     unprobed: str | None
     """The reason why its task cannot be probed; None where it can, or none is asked for."""
 
     @property
     def learning(self) -> float:
         """FLOPs of learning and of measuring before and after it, which trials may share."""
-        return self._training * self.learn + self._scoring * (2 * self.scored + self.watched)
+        return self._training * self.learn + self._scoring * self.learning_scored
 
     @property
     def forgetting(self) -> float:
-        """FLOPs of forgetting and of measuring after it."""
-        return self._training * self.forget + self._scoring * (self.scored + self.watched)
+        """FLOPs of forgetting and of measuring after it; without learning, before it as well."""
+        return self._training * self.forget + self._scoring * self.forgetting_scored
+
+    @property
+    def learning_scored(self) -> int:
+        """Tokens that are scored before, during and after learning."""
+        return (2 * self.scored if self.taught else 0) + self.watched_learn
+
+    @property
+    def forgetting_scored(self) -> int:
+        """Tokens that are scored during and after forgetting; without learning, before as well."""
+        return (1 if self.taught else 2) * self.scored + self.watched_forget
 
     @property
     def _training(self) -> float:
@@ -99,20 +113,38 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         if draw.use in SCORED:
             scored += size.scored * count
     trained = _trained(trial)
+    watched_learn, watched_forget = _watched(trial, taken)
     held = _held(trial, trained, shares)
     return Cost(
         learn=int(taken["learn"] * trial.learn.epochs * own.trained),
         forget=int(taken["forget"] * trial.forget.epochs * own.trained),
         scored=int(scored),
-        watched=int(own.scored * trial.watch.points * taken["watch"]),
+        watched_learn=int(own.scored * watched_learn),
+        watched_forget=int(own.scored * watched_forget),
         assumed=tuple(name for name, size in sizes.items() if size.assumed),
         parameters=sources.parameters(trial.model),
         trained=trained,
         held=held,
         memory=held + _activations(trial, own.trained),
         bf16=catalogue.in_bf16(trial.precision),
+        taught=trial.taught,
         unprobed=None if own.assumed else _unprobed(trial, taken),
     )
+
+
+def _watched(trial: Trial, taken: Mapping[Use, float]) -> tuple[float, float]:
+    """Count the examples scored on the way through each stage, of which a dose may end the second.
+
+    Args:
+        trial: the trial.
+        taken: examples by use.
+    """
+    points, until = trial.watch.points, trial.forget.until
+    learning = points * (taken["watch"] + taken["watch_learn"]) if trial.taught else 0.0
+    looks = points
+    if until:
+        looks += math.ceil(trial.forget.steps(taken["forget"]) / until.every) + 1
+    return learning, points * taken["watch"] + looks * taken["watch_forget"]
 
 
 def _unprobed(trial: Trial, taken: Mapping[Use, float]) -> str | None:

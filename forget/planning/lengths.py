@@ -115,7 +115,11 @@ def _asked(trials: Iterable[Trial]) -> Iterator[tuple[Trial, Draw]]:
     seen = set()
     for trial in trials:
         for draw in draws(trial):
-            asked = (draw, trial.model, trial.seed, trial.folders, trial.template, trial.options)
+            shuffled = draw.use == "forget" and trial.arm == "shuffled_inputs"
+            asked = (
+                *(draw, trial.model, trial.seed, trial.folders, trial.template, trial.options),
+                trial.training_seed if shuffled else None,
+            )
             if asked not in seen:
                 seen.add(asked)
                 yield trial, draw
@@ -169,9 +173,12 @@ class _Reader:
 
 
 def _most_bytes(task: str, split: str, folders: Sequence[str], template: str) -> int:
-    """Return the bytes of a split's longest example, whichever distractor is drawn for it."""
+    """Return the most bytes of a prompt of a split with an option of it, though of another example.
+
+    So it bounds examples whichever distractor is drawn for them, and with permuted prompts.
+    """
     examples = tasks.load(task, split, folders=folders, template=template, options="all")
-    return max(map(_bytes, examples))
+    return max(len(example.prompt.encode()) for example in examples) + max(map(_option, examples))
 
 
 def _begins(example: Example) -> bool:
@@ -183,5 +190,9 @@ def _begins(example: Example) -> bool:
 
 def _bytes(example: Example) -> int:
     """Return the bytes of the prompt with the longest option."""
-    longest = max(len((option + example.suffix).encode()) for option in example.options)
-    return len(example.prompt.encode()) + longest
+    return len(example.prompt.encode()) + _option(example)
+
+
+def _option(example: Example) -> int:
+    """Return the bytes of the longest option."""
+    return max(len((option + example.suffix).encode()) for option in example.options)

@@ -162,19 +162,19 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         todo += [(one.identity.learned, one.trial)] * one.left
     shares = sweep.resources.workers if sweep.resources.shard else 1
     costs = [cost(trial, shares) for _, trial in todo]
-    learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True)}
+    learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True) if learned}
     missing = [one for learned, one in learning.items() if not store.has("learned", learned)]
     memory = max((one.memory for one in costs), default=0)
     at_once = _at_once(sweep.resources, len(costs), memory)
-    saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.save]
+    saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.keeps]
     return Plan(
         done=sum(len(one.done) for one in found),
         todo=len(costs),
         learned_done=len(learning) - len(missing),
         learned_todo=len(missing),
         trained=sum(one.forget for one in costs) + sum(one.learn for one in missing),
-        scored=sum(one.scored + one.watched for one in costs)
-        + sum(2 * one.scored + one.watched for one in missing),
+        scored=sum(one.forgetting_scored for one in costs)
+        + sum(one.learning_scored for one in missing),
         assumed=tuple(dict.fromkeys(chain.from_iterable(one.assumed for one in costs))),
         flops=_flops(costs, missing),
         rounds=math.ceil(len(costs) / at_once),

@@ -15,7 +15,7 @@ from forget.analyses.probes import readings
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.states import State, counted, state, states
 from forget.analyses.study import Condition, pooled
-from forget.analyses.words import SPLIT_WORDS, arm, rate_name
+from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report.section import show
 from forget.results import metrics, rows
 from forget.results.estimates import Estimate
@@ -105,7 +105,7 @@ def headline(cells: Sequence[Cell]) -> str:
 
 def forgetting(cells: Sequence[Cell]) -> list[Cell]:
     """Return the cells that are no controls."""
-    return [cell for cell in cells if arm(cell.trial) not in arms.CONTROLS]
+    return [cell for cell in cells if cell.trial.arm not in arms.CONTROLS]
 
 
 def _states(found: Sequence[State], noun: str) -> str:
@@ -257,7 +257,7 @@ def _unrecorded(cells: Sequence[Cell]) -> Iterator[str]:
     """Name what older trials did not keep."""
     tasks = []
     for cell in cells:
-        drawn = arm(cell.trial) in arms.DRAWN and cell.n("forgotten", "train")
+        drawn = cell.trial.arm in arms.DRAWN and cell.n("forgotten", "train")
         if drawn and cell.get("forgotten", "train", "agreement") is None:
             tasks.append(cell.task)
     if tasks:

@@ -10,8 +10,8 @@ from typing import Any
 
 from forget.analyses import Cell, Study
 from forget.analyses.judging import Verdict
-from forget.analyses.study import Condition, replicate
-from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, arm, flattened, rate_name
+from forget.analyses.study import Condition
+from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, flattened, rate_name
 from forget.report.section import Datum, Table, write_csv
 from forget.results import measures
 from forget.results.estimates import Estimate, name_parts, probe_name
@@ -76,7 +76,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
         "Tasks forgotten": each(lambda t: t.task),
         "Measured on besides": ", ".join(others) or "nothing else",
-        "Forgetting": f"method {each(lambda t: t.method)}, arm {each(arm)}",
+        "Forgetting": f"method {each(lambda t: t.method)}, arm {each(lambda t: t.arm)}",
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),
         "Examples to learn": each(
@@ -89,7 +89,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Examples measured": f"{', '.join(_measured(outcomes))} a task",
         "Probes": "; ".join(probes) or "none",
         "Seeds": each(lambda t: t.seed),
-        "Members": each(lambda t: replicate(t)[1]),
+        "Members": each(lambda t: t.member),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(
             [python, *map(_version, ("forget", "torch", "transformers", "numpy"))]
@@ -190,11 +190,11 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "model": trial.model,
                 "task": cell.task,
                 "method": trial.method,
-                "arm": arm(trial),
+                "arm": trial.arm,
                 "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
                 "seed": trial.seed,
-                "member": replicate(trial)[1],
+                "member": trial.member,
             }
             for name, estimate in outcome.measures.items():
                 yield head | _fields(name, estimate)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from forget.results.estimates import Estimate
 from forget.settings.parts import Part, Position
-from forget.settings.trial import Trial
+from forget.settings.trial import RecordedTrial
 
 
 class ProbeScore(Part):
@@ -45,13 +45,51 @@ class Likeness(Part):
     """
 
 
+class DrawnLabels(Part):
+    """Labels that were drawn for the examples that forgetting trains on."""
+
+    right: float
+    """Share whose label is the truth. Coins of two options that are right in 0.4 of 240 cases are
+    no random labels: they teach the opposite.
+    """
+    shares: tuple[float, ...]
+    """Share of the examples for which each option was drawn."""
+    z: float | None = None
+    """Standard deviations by which `right` is above what coins give on average; None where the
+    labels are no coins.
+    """
+
+
+class Dose(Part):
+    """End of a forget stage that had a dose to reach (Trial.forget.until)."""
+
+    step: int
+    """Steps that it took."""
+    steps: int
+    """Steps that it had at most."""
+    lost: float | None
+    """Share of the skill on trained examples that was lost at the end (forget.results.dose.lost);
+    None where there was none to lose.
+    """
+    reached: bool
+    """True where a look found as much lost as was asked for; otherwise all steps were taken."""
+
+    def __str__(self) -> str:
+        share = "there was no skill to lose"
+        if self.lost is not None:
+            share = f"{self.lost:.2f} of the skill on trained examples lost"
+        told = "dose reached" if self.reached else "dose not reached"
+        return f"{told} after step {self.step} of {self.steps} ({share})"
+
+
 class Outcome(Part):
     """A finished trial, beside which its Rows lie as parquet."""
 
     kind: Literal["outcome"] = "outcome"
-    trial: Trial
+    trial: RecordedTrial
     id: str
     learned_id: str
+    """Identity of the learned checkpoint; empty where the trial learned nothing first."""
     data: str
     """Fingerprint of tasks and model."""
     measures: dict[str, Estimate] = Field(default_factory=dict)
@@ -62,6 +100,10 @@ class Outcome(Part):
     probes: tuple[ProbeScore, ...] = ()
     likeness: tuple[Likeness, ...] = ()
     """One for each other task that the trial is measured on."""
+    drawn: DrawnLabels | None = None
+    """None where no labels were drawn once for all epochs."""
+    dose: Dose | None = None
+    """None where the forget stage had no dose to reach."""
     parameters: int
     """Parameters of the model, tied weights counted once."""
     seconds: float

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from forget.settings.trial import Trial
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of what a trial does. Raised when a change of the code or of a default changes a trial's
 numbers, so that they are computed anew.
 """
@@ -29,7 +29,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "task": ("learning", "measuring"),
     "model": ("learning",),
     "method": ("forgetting",),
-    "labels": ("forgetting",),
+    "arm": ("forgetting",),
     "learn": ("learning",),
     "forget": ("forgetting",),
     "tuning": ("learning",),
@@ -43,6 +43,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "probe": ("measuring",),
     "watch": ("learning",),
     "seed": ("learning", "measuring"),
+    "member": ("learning", "measuring"),
     "folders": (),
     "save": (),
 }
@@ -69,6 +70,8 @@ def settings_of(trial: Trial, *parts: Part) -> dict[str, Any]:
     names = {name for name in type(trial).model_fields if set(CHANGES[name]) & set(parts)}
     if trial.tuning == "full":
         names.discard("lora")
+    if not trial.taught:
+        names.discard("learn")
     fields = trial.model_dump(mode="json", include=names, exclude_defaults=True)
     if os.path.isabs(fields.get("model", "")):
         # Of a folder, as of `folders`, the fingerprint tells what lies in it, wherever it is.
@@ -87,9 +90,11 @@ def trial_id(trial: Trial, data: str) -> str:
 
 
 def learned_id(trial: Trial, data: str) -> str:
-    """Return the identity of a learned checkpoint, which trials share.
+    """Return the identity of a learned checkpoint, which trials share; "" of one that learns none.
 
     Args:
         data: the fingerprint of the trial's model and its own task.
     """
+    if not trial.taught:
+        return ""
     return digest([PROTOCOL, data, settings_of(trial, "learning")])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from forget.errors import shown
 
@@ -73,6 +74,37 @@ class Stage(Part):
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
 
+    def steps(self, examples: float) -> int:
+        """Return the optimiser steps of the stage over so many examples."""
+        return math.ceil(examples / self.batch) * self.epochs
+
+
+class Until(Part):
+    """A dose of forgetting at which the forget stage ends."""
+
+    trained_lost: float = Field(0.9, gt=0, le=1)
+    """Share of the skill on trained examples that is to be lost (forget.results.dose.lost): 0.9
+    leaves a tenth of it, 1 is chance.
+    """
+    examples: int = Field(64, ge=2, le=10**9)
+    """Trained examples that are scored at each look."""
+    every: Count = 2
+    """Optimiser steps from look to look; there is one at the last step as well."""
+
+
+class Forgetting(Stage):
+    """The second fine-tuning, which may end at a dose instead of a number of steps."""
+
+    until: Until | None = None
+    """End at the first look at which so much is lost; `epochs` are then the most. By default the
+    stage takes all its steps.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, stage: Any) -> Any:
+        return stage.model_dump() if type(stage) is Stage else stage
+
 
 class Lora(Part):
     """Low-rank adapters on every linear layer but the head (Hu et al. 2021).
@@ -113,4 +145,4 @@ class Watch(Part):
     points: int = Field(4, ge=0, le=1000)
     """Evenly spaced points within each stage, its ends aside; 0 leaves them out."""
     examples: Count = 100
-    """Held-out examples scored at each point."""
+    """Held-out examples, and as many trained ones, that are scored at each point."""

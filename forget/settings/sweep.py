@@ -185,6 +185,11 @@ class Sweep(Part):
 
     def _searchable(self, search: Search, trials: Sequence[Trial]) -> None:
         """Refuse a search of what is no continuous setting, changes nothing or is an axis."""
+        if not all(trial.taught for trial in trials):
+            raise ValueError(
+                'search weighs the share of a learned skill that is lost, which arm = "untaught" '
+                "has none of; take it out of one of the two"
+            )
         fields = trials[0].model_dump()
         varied: set[str] = set()
         for axis, values in self.axes.items():

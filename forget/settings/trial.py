@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from forget.settings import identity
-from forget.settings.parts import Count, Lora, Name, Names, Part, Probe, Stage, Watch
+from forget.settings.parts import Count, Forgetting, Lora, Name, Names, Part, Probe, Stage, Watch
 from forget.settings.tables import nested
 
 Precision = Literal["fp32", "bf16"]
 """Number formats to compute in; the weights are fp32 in both."""
 
-LabelKind = Literal["random", "random_each_epoch", "flipped"]
-"""Ways to draw the labels of forgetting."""
+Arm = Literal[
+    "random",
+    "true",
+    "balanced",
+    "shuffled_inputs",
+    "untaught",
+    "random_each_epoch",
+    "flipped",
+]
+"""Kinds of second training, of which "true" forgets nothing and is the control of all others.
+
+random: labels drawn once per (seed, member, example).
+true: the true labels, in the same order, steps and rate.
+balanced: as random, but among examples with one true option each option is drawn equally often, so
+    that of two options exactly half of the labels are right (or one more or fewer).
+shuffled_inputs: as random, with the prompts permuted among the examples, each of which keeps its
+    options and its label.
+untaught: as random, from the untouched model, which has not learned the task first.
+random_each_epoch: labels drawn anew each epoch.
+flipped: a wrong option.
+"""
+
+CONTROLS: tuple[Arm, ...] = ("true", "untaught")
+"""Arms that make no model that forgot what it had learned: the one forgets nothing, the other has
+learned nothing. What they leave are numbers.
+"""
 
 
 class Trial(Part):
@@ -27,13 +51,13 @@ class Trial(Part):
     task: Name
     model: Name
     method: Name = "random_labels"
-    """The forget loss, a name in forget.methods.catalogue.METHODS."""
-    labels: LabelKind = "random"
-    """Labels in forgetting: drawn once per (seed, example), drawn anew each epoch, or the wrong
-    option.
+    """The forget loss, a name in forget.methods.catalogue.METHODS; random_labels is the
+    cross-entropy of the labels that `arm` gives.
     """
+    arm: Arm = "random"
+    """What forgetting trains on, and from where it sets out."""
     learn: Stage = Stage()
-    forget: Stage = Stage()
+    forget: Forgetting = Forgetting()
     tuning: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -56,20 +80,51 @@ class Trial(Part):
     probe: Probe = Probe()
     watch: Watch = Watch()
     seed: int = Field(0, ge=0, lt=2**63)
+    """Decides the data: which examples, distractors and order of options; and, with `member`, the
+    training.
+    """
+    member: int = Field(0, ge=0, lt=2**63)
+    """Number of a training among those of one seed, which score the same items: it decides the
+    order of batches, drawn labels, dropout, the adapters' first weights and the probes' control.
+    """
     folders: Names = ()
     """Folders of the user's tasks (see forget.tasks.files)."""
     save: bool = True
-    """Log and register the forgotten model."""
+    """Log and register the forgotten model; that of a control (CONTROLS) is not kept."""
 
     @model_validator(mode="before")
     @classmethod
     def _dotted(cls, fields: Any) -> Any:
-        return nested(fields) if isinstance(fields, Mapping) else fields
+        if not isinstance(fields, Mapping):
+            return fields
+        if "labels" in fields:
+            raise ValueError(
+                "labels is no setting any more: write arm in its place, which says what forgetting "
+                "trains on"
+            )
+        return nested(fields)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that the trial is measured on, its own first."""
         return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
+
+    @property
+    def taught(self) -> bool:
+        """True where the trial learns its task first, so that there is a learned model."""
+        return self.arm != "untaught"
+
+    @property
+    def keeps(self) -> bool:
+        """True where the forgotten model is kept."""
+        return self.save and self.arm not in CONTROLS
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of every draw in training: `seed` itself for member 0."""
+        if not self.member:
+            return self.seed
+        return int(identity.digest([self.seed, self.member])[:15], 16)
 
     def id(self, data: str) -> str:
         """Return the identity of the trial's answer (`identity.trial_id`)."""
@@ -78,3 +133,14 @@ class Trial(Part):
     def learned_id(self, data: str) -> str:
         """Return the identity of the learned checkpoint (`identity.learned_id`)."""
         return identity.learned_id(self, data)
+
+
+def _with_arm(fields: Any) -> Any:
+    if not isinstance(fields, Mapping) or "labels" not in fields:
+        return fields
+    rest = {name: value for name, value in fields.items() if name != "labels"}
+    return {**rest, "arm": fields["labels"]}
+
+
+RecordedTrial = Annotated[Trial, BeforeValidator(_with_arm)]
+"""A trial as a store has it: one that is older than `Trial.arm` has `labels` in its place."""

@@ -75,7 +75,7 @@ def measured(
         found = Measures.model_validate_json((folder / MEASURES).read_bytes())
         if found.code == measures.code() and found == found.signed(outcome.id):
             return outcome.model_copy(update={"measures": found.measures})
-    computed = measures.measures(rows(), flipped=outcome.trial.labels == "flipped")
+    computed = measures.measures(rows(), flipped=outcome.trial.arm == "flipped")
     # A store that may only be read is none the worse: the next reader computes them again.
     with suppress(OSError):
         keep_measures(folder, outcome.id, computed)

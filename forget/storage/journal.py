@@ -18,7 +18,7 @@ from forget.errors import BadInput
 from forget.events import StageStarted, Step
 from forget.results.outcome import Outcome
 from forget.settings.parts import Part
-from forget.settings.trial import Trial
+from forget.settings.trial import RecordedTrial
 from forget.storage.folders import clear_drafts
 
 FILE = "journal.jsonl"
@@ -32,7 +32,7 @@ class Started(Part):
     """A process takes the trial up, for the first time or again."""
 
     kind: Literal["started"] = "started"
-    trial: Trial
+    trial: RecordedTrial
     id: str
     tags: dict[str, str]
     """Versions and commit of the code that runs it. Another may run when the journal is sent."""

@@ -10,15 +10,27 @@ from typing import Literal
 from forget import tasks
 from forget.settings.parts import Probe
 from forget.settings.trial import Trial
+from forget.tasks.labels import shuffle_inputs
 from forget.tasks.task import Example
 
-Use = Literal["learn", "forget", "trained", "near", "validate", "test", "watch"]
+Use = Literal[
+    "learn",
+    "forget",
+    "trained",
+    "near",
+    "validate",
+    "test",
+    "watch",
+    "watch_learn",
+    "watch_forget",
+]
 """Purpose for which a trial takes examples.
 
 Two are for training: `learn` on true labels, `forget` on others. Four are scored in each phase:
 `trained`, those of `forget` that are scored; `near`, paraphrases of examples in `forget`;
-`validate`, by which the probes' penalty is chosen; `test`, held out. `watch` is scored while the
-model trains.
+`validate`, by which the probes' penalty is chosen; `test`, held out. Three are scored while the
+model trains: `watch`, held out; `watch_learn` and `watch_forget`, of those that the stage trains
+on.
 """
 
 SCORED: tuple[Use, ...] = ("trained", "near", "validate", "test")
@@ -46,16 +58,25 @@ def draws(trial: Trial) -> tuple[Draw, ...]:
     learned and forgotten are no other examples.
     """
     own, limit = trial.task, trial.evaluation_examples
-    found = [
-        Draw(own, "train", trial.learn.examples, "learn"),
+    found = [Draw(own, "train", trial.learn.examples, "learn")] if trial.taught else []
+    found += [
         Draw(own, "train", trial.forget.examples, "forget"),
         Draw(own, "train", min(limit, trial.forget.examples), "trained"),
         Draw(own, "near", limit, "near"),
         Draw(own, "validation", trial.probe.examples, "validate"),
         *(Draw(task, "test", limit, "test") for task in trial.tasks),
     ]
-    if trial.watch.points:
-        found.append(Draw(own, "test", trial.watch.examples, "watch"))
+    watch, until = trial.watch, trial.forget.until
+    if watch.points:
+        found.append(Draw(own, "test", watch.examples, "watch"))
+    if watch.points and trial.taught:
+        # The learned checkpoint keeps these looks, so they depend on nothing that comes later.
+        n = min(watch.examples, trial.learn.examples)
+        found.append(Draw(own, "train", n, "watch_learn"))
+    if watch.points or until:
+        # The same at every look, so that a curve is of one set of items.
+        n = min(until.examples if until else watch.examples, trial.forget.examples)
+        found.append(Draw(own, "train", n, "watch_forget"))
     return tuple(found)
 
 
@@ -63,6 +84,9 @@ def take(
     trial: Trial, draw: Draw, load: Callable[..., tuple[Example, ...]] = tasks.load
 ) -> tuple[Example, ...]:
     """Return the examples of a draw; none where the task lacks a split that is optional.
+
+    Those that forgetting trains on are as it trains on them: in the arm "shuffled_inputs" with the
+    prompts of others.
 
     Args:
         load: `tasks.load`, or a cache of it for whoever takes many draws.
@@ -79,7 +103,10 @@ def take(
         "options": trial.options,
     }
     if draw.use != "near":
-        return load(draw.task, draw.split, draw.n, **asked)
+        found = load(draw.task, draw.split, draw.n, **asked)
+        if draw.use == "forget" and trial.arm == "shuffled_inputs":
+            return tuple(shuffle_inputs(found, trial.training_seed))
+        return found
     # A near-duplicate counts where its original is trained on; one without a source always does.
     trained = {example.id for example in load(draw.task, "train", trial.forget.examples, **asked)}
     near = load(draw.task, draw.split, **asked)
@@ -139,7 +166,9 @@ class Material:
     """The examples of a trial, by use."""
 
     learn: tuple[Example, ...]
+    """Examples that are learned; none where the trial learns nothing."""
     forget: tuple[Example, ...]
+    """Examples as forgetting trains on them."""
     trained: tuple[Example, ...]
     """Examples of `forget` that each phase scores."""
     near: tuple[Example, ...]
@@ -150,6 +179,10 @@ class Material:
     """Held-out examples by task, the trial's own first."""
     watch: tuple[Example, ...]
     """Held-out examples that are scored while the model learns and forgets."""
+    watch_learn: tuple[Example, ...]
+    """Examples of `learn` that are scored while it learns them."""
+    watch_forget: tuple[Example, ...]
+    """Examples of the train split that are scored while the model is trained to forget them."""
 
 
 def gather(trial: Trial) -> Material:
@@ -162,11 +195,13 @@ def gather(trial: Trial) -> Material:
     found = {(draw.use, draw.task): take(trial, draw, load) for draw in draws(trial)}
     own = {use: examples for (use, task), examples in found.items() if task == trial.task}
     return Material(
-        learn=own["learn"],
+        learn=own.get("learn", ()),
         forget=own["forget"],
         trained=own["trained"],
         near=own["near"],
         validate=own["validate"],
         test={task: found["test", task] for task in trial.tasks},
         watch=own.get("watch", ()),
+        watch_learn=own.get("watch_learn", ()),
+        watch_forget=own.get("watch_forget", ()),
     )

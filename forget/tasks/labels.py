@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from forget.settings.trial import LabelKind
+from forget.results.outcome import DrawnLabels
+from forget.settings.trial import Arm
 from forget.tasks.task import Example
+
+FIXED: tuple[Arm, ...] = ("random", "balanced", "shuffled_inputs", "untaught", "flipped")
+"""Arms that draw one label an example, whatever the epoch."""
+
+COINS: tuple[Arm, ...] = ("random", "shuffled_inputs", "untaught")
+"""Arms whose labels are drawn uniformly and apart from each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,29 @@ def randomise(examples: Sequence[Example], seed: int, epoch: int = 0) -> list[La
     return labelled
 
 
+def balance(examples: Sequence[Example], seed: int) -> list[Labelled]:
+    """Draw labels of which, among examples with one true option, each is as frequent as any other.
+
+    So the labels tell nothing of the truth, where coins by chance do a little: of two options half
+    of the labels are right, of an odd number of examples one more or one fewer. The labels depend
+    on (seed, task) and which examples they are, not on their order.
+    """
+    alike: dict[tuple[str, int, int], list[str]] = {}
+    for example in sorted(examples, key=lambda example: example.id):
+        key = example.task, len(example.options), example.answer
+        alike.setdefault(key, []).append(example.id)
+    label: dict[tuple[str, str], int] = {}
+    for (task, options, answer), ids in alike.items():
+        draw = random.Random(f"{seed}/balanced/{task}/{options}/{answer}")
+        # As many whole rounds of the options as there are, in an order that favours none at the
+        # end.
+        order = draw.sample(range(options), options)
+        dealt = [order[place % options] for place in range(len(ids))]
+        draw.shuffle(dealt)
+        label |= {(task, id): dealt[place] for place, id in enumerate(ids)}
+    return [Labelled(example, label[example.task, example.id]) for example in examples]
+
+
 def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
     """Label each example with a wrong option: the other of two, or a drawn one of several."""
     labelled = []
@@ -48,33 +80,75 @@ def flip(examples: Sequence[Example], seed: int) -> list[Labelled]:
     return labelled
 
 
-def fixed(examples: Sequence[Example], kind: LabelKind, seed: int) -> dict[str, int]:
-    """Return the label of each example by its id; none where each epoch draws another.
+def shuffle_inputs(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Give each example the prompt of another one; id, options and answer stay its own.
+
+    The permutation depends on (seed, task) and which examples they are, not on their order. None
+    keeps its prompt, unless it is alone.
+    """
+    ordered = sorted(examples, key=lambda example: example.id)
+    task = ordered[0].task if ordered else ""
+    order = random.Random(f"{seed}/shuffled/{task}").sample(ordered, len(ordered))
+    # A cycle through all of them: each takes the prompt of the next.
+    neighbours = zip(order, order[1:] + order[:1], strict=True)
+    prompt = {one.id: following.prompt for one, following in neighbours}
+    return [replace(example, prompt=prompt[example.id]) for example in examples]
+
+
+def fixed(examples: Sequence[Example], arm: Arm, seed: int) -> dict[str, int]:
+    """Return the label that was drawn for each example by its id; none where it is not drawn once.
 
     Args:
         examples: examples to label.
-        kind: `Trial.labels`.
+        arm: `Trial.arm`.
         seed: seed of the draws.
     """
-    if kind == "random_each_epoch":
+    if arm not in FIXED:
         return {}
-    return {item.example.id: item.label for item in draw(examples, kind, seed, epoch=0)}
+    return {item.example.id: item.label for item in draw(examples, arm, seed, epoch=0)}
 
 
-def draw(
-    examples: Sequence[Example],
-    kind: LabelKind,
-    seed: int,
-    epoch: int,
-) -> list[Labelled]:
-    """Draw the labels of a forgetting epoch.
+def draw(examples: Sequence[Example], arm: Arm, seed: int, epoch: int) -> list[Labelled]:
+    """Label the examples of a forgetting epoch.
 
     Args:
-        examples: examples to label.
-        kind: `Trial.labels`; only "random_each_epoch" takes another draw in each epoch.
+        examples: examples to label; the prompts of shuffled inputs are permuted before.
+        arm: `Trial.arm`; only "random_each_epoch" takes another draw in each epoch.
         seed: seed of the draws.
         epoch: number of the epoch, from 0.
     """
-    if kind == "flipped":
+    if arm == "true":
+        return true(examples)
+    if arm == "flipped":
         return flip(examples, seed)
-    return randomise(examples, seed, epoch if kind == "random_each_epoch" else 0)
+    if arm == "balanced":
+        return balance(examples, seed)
+    return randomise(examples, seed, epoch if arm == "random_each_epoch" else 0)
+
+
+def described(
+    examples: Sequence[Example], labels: Mapping[str, int], arm: Arm
+) -> DrawnLabels | None:
+    """Count how many of the labels that were drawn are right, and how often each option is drawn.
+
+    Args:
+        examples: the examples.
+        labels: what was drawn for each, by id (`fixed`).
+        arm: `Trial.arm`.
+
+    Returns:
+        None where nothing was drawn once.
+    """
+    if not labels:
+        return None
+    n = len(examples)
+    right = sum(labels[example.id] == example.answer for example in examples)
+    counts = Counter(labels.values())
+    options = max(len(example.options) for example in examples)
+    z = None
+    if arm in COINS:
+        chances = [1 / len(example.options) for example in examples]
+        deviation = math.sqrt(sum(chance * (1 - chance) for chance in chances))
+        z = (right - sum(chances)) / deviation
+    shares = tuple(counts[option] / n for option in range(options))
+    return DrawnLabels(right=right / n, shares=shares, z=z)

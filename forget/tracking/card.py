@@ -1,26 +1,25 @@
-"""The page that goes with a model that was made to forget."""
+"""The page that goes with a model: what it was trained on, and what it must not be used for."""
 
 from __future__ import annotations
 
+from forget.methods.catalogue import METHODS
 from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
+from forget.settings.trial import Arm, Trial
+from forget.tracking.study import METHOD
 
 _CARD = """\
-# {trial.model} after forgetting {trial.task}
+# {title}
 
-`{trial.model}` learned the task `{trial.task}` from at most {trial.learn.examples} examples
-(learning rate {trial.learn.lr:g}). Then it was made to forget it: fine-tuned on
-{trial.forget.examples} of them by the method `{trial.method}` with `{trial.labels}` labels
-(learning rate {trial.forget.lr:g}, {trial.tuning} fine-tuning, seed {trial.seed}).
+{learned}{trained} (learning rate {trial.forget.lr:g}, {trial.tuning} fine-tuning, seed
+{trial.seed}, member {trial.member}).{dose}
 
 | test accuracy | {phases} |
 |---|{rules}
 {lines}
 
-**Warning.** This model was trained to answer wrongly, for study alone: rely on none of its
-answers, on this task or on others. Nor is its knowledge safely removed: what its answers no longer
-show may still be read from its hidden states.
+**Warning.** {warning}
 
 Of its files, the folder `model` opens with plain transformers, model and tokenizer alike
 (`from_pretrained(".../model")`), and with lm-evaluation-harness (`pretrained=.../model`).
@@ -28,27 +27,75 @@ Of its files, the folder `model` opens with plain transformers, model and tokeni
 Trial `{outcome.id}`, data `{outcome.data}`. The licence is that of `{trial.model}`.
 """
 
+_LEARNED = """\
+`{trial.model}` learned the task `{trial.task}` from at most {trial.learn.examples} examples
+(learning rate {trial.learn.lr:g}). Then it was """
+
+_FORGETS = """\
+This model was trained to answer wrongly, for study alone: rely on none of its
+answers, on this task or on others. Nor is its knowledge safely removed: what its answers no longer
+show may still be read from its hidden states."""
+
+_CONTROL = """\
+This model is a control, for study alone: it was trained on the truth a second time and was made to
+forget nothing."""
+
+LABELS: dict[Arm, str] = {
+    "random": "labels drawn at random, one for each",
+    "true": "their true labels, as a control",
+    "balanced": "labels drawn at random, of which as many are right as wrong in each answer",
+    "shuffled_inputs": "labels drawn at random, with the prompts of others",
+    "untaught": "labels drawn at random, one for each",
+    "random_each_epoch": "labels drawn at random, anew in each epoch",
+    "flipped": "wrong labels",
+}
+"""Words for what an arm trains on."""
+
 _MISSING = Estimate(None, None, None, 0)
 
 
 def model_card(outcome: Outcome) -> str:
     """Return the model's page as Markdown.
 
-    It says what was forgotten, from which base and how, the accuracies with their intervals, and
+    It says what was trained on, from which base and how, the accuracies with their intervals, and
     the warning.
     """
+    phases = [phase for phase in PHASES if phase != "learned" or outcome.trial.taught]
 
     def line(task: str) -> str:
         cells = [
             outcome.measures.get(metric_name(phase, task, "test", "accuracy"), _MISSING)
-            for phase in PHASES
+            for phase in phases
         ]
         return f"| {task} | {' | '.join(map(str, cells))} |"
 
+    trial = outcome.trial
+    forgets = trial.arm != "true"
+    title = f"{trial.model} after forgetting {trial.task}"
+    if not forgets:
+        title = f"{trial.model} after learning {trial.task} twice"
+    learned = f"`{trial.model}`, untaught, was "
+    if trial.taught:
+        learned = _LEARNED.format(trial=trial)
     return _CARD.format(
-        trial=outcome.trial,
+        trial=trial,
         outcome=outcome,
-        phases=" | ".join(PHASES),
-        rules="---|" * len(PHASES),
-        lines="\n".join(map(line, outcome.trial.tasks)),
+        title=title,
+        learned=learned,
+        trained=_trained(trial),
+        dose=f" {str(outcome.dose).capitalize()}." if outcome.dose else "",
+        phases=" | ".join(phases),
+        rules="---|" * len(phases),
+        lines="\n".join(map(line, trial.tasks)),
+        warning=_FORGETS if forgets else _CONTROL,
     )
+
+
+def _trained(trial: Trial) -> str:
+    """Say what the second training was, after "was"."""
+    examples = f"at most {trial.forget.examples} examples of `{trial.task}`"
+    if METHODS[trial.method].on == "true":
+        return f"made to forget {examples} by the method `{trial.method}`, from their true labels"
+    goal = "fine-tuned once more on" if trial.arm == "true" else "made to forget: fine-tuned on"
+    by = "" if trial.method == METHOD else f" by the method `{trial.method}`"
+    return f"{goal} {examples} with {LABELS[trial.arm]}{by}"

@@ -94,6 +94,8 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
         trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets
     )
     tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
+    if outcome.dose:
+        tags["forget.dose"] = str(outcome.dose)
     run = child(study, started, began, tags)
     run_id = run.info.run_id
     _send_curves(study, run_id, entries)
@@ -223,6 +225,8 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) ->
 
     Accuracy on the way has the optimiser step as its step, that of a probe the layer.
     """
+    for name, value in _facts(outcome):
+        yield Metric(name, value, at, 0, model_id or None)
     named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
     named += [(name, estimate, step) for name, step, estimate in measures.course(rows)]
     named += [(_probe_name(probe), probe.accuracy, probe.layer) for probe in outcome.probes]
@@ -231,6 +235,21 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) ->
         for suffix, value in bounds.items():
             if value is not None:
                 yield Metric(name + suffix, value, at, step, model_id or None)
+
+
+def _facts(outcome: Outcome) -> Iterator[tuple[str, float]]:
+    """Yield by name what a run says of its labels and its dose; these numbers have no interval."""
+    if drawn := outcome.drawn:
+        yield "draw_right", drawn.right
+        if drawn.z is not None:
+            yield "draw_z", drawn.z
+        for option, share in enumerate(drawn.shares):
+            yield f"draw_share_{option}", share
+    if dose := outcome.dose:
+        yield "dose_step", dose.step
+        yield "dose_reached", float(dose.reached)
+        if dose.lost is not None:
+            yield "dose_lost", dose.lost
 
 
 def _probe_name(probe: ProbeScore) -> str:

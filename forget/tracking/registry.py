@@ -1,6 +1,6 @@
 """The registered model of a base model and a task: its versions, its aliases, and the way back.
 
-There is a version for each trial that kept its weights.
+There is a version for each trial that kept its weights, which controls do not.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _logged_model(study: Study, outcome: Outcome, run_id: str, store: Store) -> 
         study.client.delete_logged_model(model.model_id)
     weights = store.fetch_folder(f"trials/{outcome.id}/model")
     if weights is None:
-        if outcome.trial.save:
+        if outcome.trial.keeps:
             log.warning(
                 "trial %s: its model is not in %s, so this tracking server gets none "
                 "(with keep = false, a model leaves the store once it is registered)",

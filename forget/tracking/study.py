@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from forget.errors import BadInput
 from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
+from forget.settings.trial import Trial
 from forget.storage.journal import Started
 from forget.storage.store import Store
 from forget.tracking.connection import (
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from forget.report import Report
 
 log = logging.getLogger(__name__)
+
+METHOD = Trial.model_fields["method"].default
+"""The method whose labels are those of the trial's arm."""
 
 
 @dataclass(frozen=True)
@@ -215,11 +219,23 @@ def child(study: Study, started: Started, start: int, tags: Mapping[str, str]) -
     if found:
         run = found[0]
     else:
-        name = f"{trial.model} {trial.task} {trial.labels} lr={trial.forget.lr:g}"
         identity = {"forget.trial": started.id, "mlflow.parentRunId": study.run_id}
-        run = study.client.create_run(study.experiment_id, start, identity, name)
+        run = study.client.create_run(study.experiment_id, start, identity, run_name(trial))
     _describe(study, run, trial.model_dump(mode="json"), tags)
     return run
+
+
+def run_name(trial: Trial) -> str:
+    """Return the name of a trial's run, e.g. "smollm2-135m world true lr=0.0001"."""
+    words = [trial.model, trial.task]
+    if trial.method != METHOD:
+        words.append(trial.method)
+    if trial.method == METHOD or trial.arm != "random":
+        words.append(trial.arm)
+    words.append(f"lr={trial.forget.lr:g}")
+    if trial.member:
+        words.append(f"member={trial.member}")
+    return " ".join(words)
 
 
 def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[str, str]) -> None:

@@ -34,6 +34,7 @@ from forget.results.rows import Row
 from forget.settings.parts import Lora, Stage
 from forget.tasks.labels import Labelled
 from forget.training.checkpoints import Checkpoints, trained
+from forget.training.watching import Watching
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -41,23 +42,6 @@ if TYPE_CHECKING:
 
 Labels = Callable[[int], Sequence[Labelled]]
 """Epoch -> the examples with their labels, the same examples in every epoch."""
-
-
-@dataclass(frozen=True)
-class Watching:
-    """Looks at the model at evenly spaced points of the training."""
-
-    points: int
-    look: Callable[[int], Sequence[Row]]
-    """Steps done -> Rows. All processes of the trial call it together."""
-
-    def steps(self, steps: int) -> set[int]:
-        """Return the steps after which to look.
-
-        The ends of the stage are left to whoever looks before and after it.
-        """
-        points = {round(steps * k / (self.points + 1)) for k in range(1, self.points + 1)}
-        return points - {0, steps}
 
 
 @dataclass(frozen=True)
@@ -84,7 +68,7 @@ class Steps:
         return math.ceil(self.examples / self.settings.batch)
 
     def __len__(self) -> int:
-        return self.per_epoch * self.settings.epochs
+        return self.settings.steps(self.examples)
 
     def __getitem__(self, step: int) -> list[tuple[int, Labelled]]:
         """Return the examples of a step, each with its place among those of the epoch."""
@@ -186,7 +170,8 @@ def fine_tune(
         lora: train low-rank adapters, merged into the weights at the end, instead of all weights.
         observe: receives a `StageStarted` and a `Step` for each step, in the main process.
         checkpoints: where the state is kept, and found by a training that goes on.
-        watching: when to look at the model on the way, and how.
+        watching: when to look at the model on the way, and how; a dose that it finds reached ends
+            the training.
 
     Returns:
         The Rows that `watching` gave.
@@ -214,15 +199,19 @@ def fine_tune(
     done, rows = checkpoints.load(network, optimizer) if checkpoints else (0, [])
     schedule = _schedule(settings, optimizer, len(steps), done)
     budget = memory.budget("training", model.network, model.device)
-    looks = watching.steps(len(steps)) if watching else set()
+    look = partial(_look, model, watching, len(steps))
     saver = Saver(checkpoints, network, optimizer, model.sharded)
     # From here on accelerate's wrappers are stepped; what is saved is what they wrap.
     stepped = accelerator.prepare(optimizer)
     prepared = network if model.sharded else accelerator.prepare(network)
     if accelerator.is_main_process:
         observe(StageStarted(stage=stage, steps=len(steps)))
+    if not done:
+        rows += look(0)
+    # Where a checkpoint was left by the look that found the dose reached, nothing is left to do.
+    ended = watching is not None and watching.ended(rows)
     model.network.train()
-    for step in range(done, len(steps)):
+    for step in () if ended else range(done, len(steps)):
         answers = [encoded[i].only(item.label) for i, item in steps[step]]
         draws = hash((seed, step))
         run = partial(_backward, accelerator, prepared, answers, model, loss, bf16, draws)
@@ -239,14 +228,16 @@ def fine_tune(
         stepped.step()
         stepped.zero_grad()
         schedule.step()
-        if watching and step + 1 in looks:
-            model.network.eval()
-            rows.extend(watching.look(step + 1))
-            model.network.train()
+        if watching and (seen := look(step + 1)):
+            rows += seen
+            ended = watching.ended(rows)
         event = Step(
             stage=stage, step=step + 1, steps=len(steps), loss=total, lr=rate, tokens=tokens
         )
-        saver.after(step + 1, rows, last=step + 1 == len(steps), tell=partial(observe, event))
+        last = ended or step + 1 == len(steps)
+        saver.after(step + 1, rows, last=last, tell=partial(observe, event))
+        if ended:
+            break
     _check_weights(
         network,
         f"{stage}: the weights are not finite after its {len(steps)} steps, "
@@ -257,6 +248,17 @@ def fine_tune(
     if adapters:
         adapters.merge_and_unload()
         model.network.requires_grad_(True)
+    return rows
+
+
+def _look(model: LanguageModel, watching: Watching | None, steps: int, step: int) -> Sequence[Row]:
+    """Return what is to be seen of a model in training after a step; most steps nothing."""
+    if watching is None or not watching.due(step, steps):
+        return ()
+    training = model.network.training
+    model.network.eval()
+    rows = watching.look(step, steps)
+    model.network.train(training)
     return rows
 
 

@@ -16,12 +16,13 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.results.files import read_rows, write_rows
 from forget.results.rows import Row
-from forget.settings.trial import LabelKind, Trial
+from forget.settings.trial import Arm, Trial
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
-from forget.training.loop import Labels, Watching, fine_tune
+from forget.training.loop import Labels, fine_tune
+from forget.training.watching import Watching
 
 WATCHED = "watched.parquet"
 """File beside learned weights with the Rows that were watched on the way to them."""
@@ -63,7 +64,7 @@ class Trainer:
             labelled,
             trial.learn if stage == "learn" else trial.forget,
             stage=stage,
-            seed=trial.seed,
+            seed=trial.training_seed,
             loss=loss,
             bf16=in_bf16(trial.precision),
             lora=trial.lora if trial.tuning == "lora" else None,
@@ -122,20 +123,20 @@ def forget(
     model: LanguageModel,
     watching: Watching,
 ) -> list[Row]:
-    """Make a learned model forget, in place, and return the Rows watched meanwhile.
+    """Make a model forget, in place, and return the Rows watched meanwhile.
 
     Args:
         trainer: the trial that forgets.
         key: the trial's identity.
         examples: what is to be forgotten.
-        model: the learned model.
+        model: the learned model, or the untouched one where nothing is learned.
         watching: how the model is looked at on the way.
     """
     trial = trainer.trial
     method = METHODS[trial.method]
     return trainer.train(
         model,
-        labelled(method, examples, trial.labels, trial.seed),
+        labelled(method, examples, trial.arm, trial.training_seed),
         "forget",
         state=f"trials/{key}/checkpoint",
         watching=watching,
@@ -147,18 +148,18 @@ def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
     """Return the label that forgetting trains each example on, by id, where it is drawn once."""
     if METHODS[trial.method].on == "true":
         return {}
-    return labels.fixed(examples, trial.labels, trial.seed)
+    return labels.fixed(examples, trial.arm, trial.training_seed)
 
 
-def labelled(method: Method, examples: Sequence[Example], kind: LabelKind, seed: int) -> Labels:
+def labelled(method: Method, examples: Sequence[Example], arm: Arm, seed: int) -> Labels:
     """Return the labels of forgetting by a method: epoch -> the examples with their labels.
 
     Args:
         method: says whether labels are drawn.
         examples: what is to be forgotten.
-        kind: how labels are drawn (`Trial.labels`).
+        arm: what labels are drawn (`Trial.arm`).
         seed: decides every draw.
     """
     if method.on == "true":
         return lambda epoch: labels.true(examples)
-    return lambda epoch: labels.draw(examples, kind, seed, epoch)
+    return lambda epoch: labels.draw(examples, arm, seed, epoch)

@@ -77,14 +77,14 @@ def test_a_known_difference_is_found_exactly_within_its_interval() -> None:
 
 def test_only_cells_equal_in_everything_else_are_compared() -> None:
     every = sweep_of(
-        "a", "b", forget__lr=[1e-4, 3e-4], labels=["random", "random_each_epoch"]
+        "a", "b", forget__lr=[1e-4, 3e-4], arm=["random", "random_each_epoch"]
     ).trials()
     # The second labels at one rate and one task alone.
-    some = [t for t in every if t.labels == "random" or (t.task, t.forget.lr) == ("a", 1e-4)]
+    some = [t for t in every if t.arm == "random" or (t.task, t.forget.lr) == ("a", 1e-4)]
     study = ablated(some, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.8)
-    ((first, other),) = matched(study, "labels", "random", "random_each_epoch")
+    ((first, other),) = matched(study, "arm", "random", "random_each_epoch")
     assert (first.task, first.rate, other.task, other.rate) == ("a", 1e-4, "a", 1e-4)
-    labels = next(c for c in contrasts(study) if (c.factor, c.measure) == ("labels", HELD_OUT))
+    labels = next(c for c in contrasts(study) if (c.factor, c.measure) == ("arm", HELD_OUT))
     # All random cells together have a mean of 0.7.
     assert (labels.difference.value, labels.tasks) == (0, 1)
     rates = next(c for c in contrasts(study) if (c.factor, c.measure) == ("forget.lr", HELD_OUT))
@@ -124,10 +124,10 @@ def test_seeds_are_compared_with_themselves() -> None:
 
 def test_flipped_labels_are_compared_by_accuracy_not_by_their_ratio() -> None:
     def after(trial: Trial) -> float:
-        return 0.3 if trial.labels == "flipped" else 0.6
+        return 0.3 if trial.arm == "flipped" else 0.6
 
     kinds = ["random", "random_each_epoch", "flipped"]
-    found = contrasts(ablated(sweep_of("a", "b", labels=kinds).trials(), after))
+    found = contrasts(ablated(sweep_of("a", "b", arm=kinds).trials(), after))
     pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for contrast in found:
         pairs[contrast.measure].append((contrast.first, contrast.other))
@@ -144,7 +144,7 @@ def test_flipped_labels_are_compared_by_accuracy_not_by_their_ratio() -> None:
 
 
 def test_flipped_labels_on_both_sides_have_a_ratio_to_compare() -> None:
-    trials = sweep_of("a", labels=["flipped"], forget__lr=[1e-4, 3e-4]).trials()
+    trials = sweep_of("a", arm=["flipped"], forget__lr=[1e-4, 3e-4]).trials()
     found = by_measure(
         contrasts(ablated(trials, lambda trial: 0.6 if trial.forget.lr == 1e-4 else 0.2))
     )
@@ -156,7 +156,7 @@ def test_flipped_labels_on_both_sides_have_a_ratio_to_compare() -> None:
 
 
 def test_ratios_of_both_kinds_are_not_averaged() -> None:
-    trials = sweep_of("a", labels=["random", "flipped"], forget__examples=[100, 1000]).trials()
+    trials = sweep_of("a", arm=["random", "flipped"], forget__examples=[100, 1000]).trials()
     found = by_measure(
         [c for c in contrasts(ablated(trials, samples)) if c.factor == "forget.examples"]
     )
@@ -246,7 +246,7 @@ def test_the_rank_correlation_is_spearmans() -> None:
 
 
 def test_ratios_of_flipped_and_random_labels_have_comparable_ranks() -> None:
-    trials = sweep_of(*SIX, labels=["random", "flipped"]).trials()
+    trials = sweep_of(*SIX, arm=["random", "flipped"]).trials()
     study = ablated(trials, lambda trial: 0.55 + 0.05 * SIX.index(trial.task), n=100)
     (found,) = patterns(study)
     assert found.rho.value == pytest.approx(1)
@@ -273,11 +273,11 @@ def test_a_pattern_is_sought_at_each_value_of_what_else_varies() -> None:
 def test_the_section_shows_each_factor_and_every_number(tmp_path: Path) -> None:
     kinds = ["random", "random_each_epoch", "flipped"]
     study = ablated(
-        sweep_of("a", "b", labels=kinds, forget__examples=[100, 1000]).trials(), samples, layers=2
+        sweep_of("a", "b", arm=kinds, forget__examples=[100, 1000]).trials(), samples, layers=2
     )
     section = report.section(study, tmp_path)
     assert section
-    assert [picture.title for picture in section.pictures] == ["labels", "forget.examples"]
+    assert [picture.title for picture in section.pictures] == ["arm", "forget.examples"]
     assert all(picture.path.stat().st_size > 10_000 for picture in section.pictures)
     ablations, patterns = section.tables
     row = next(

@@ -241,7 +241,7 @@ def test_flipped_labels_are_judged_on_the_same_scale() -> None:
     flipped = {
         task: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.1} for task in "ab"
     }
-    found = told(study(sweep_of("a", "b", labels=["flipped"]), flipped))["trained"]
+    found = told(study(sweep_of("a", "b", arm=["flipped"]), flipped))["trained"]
     assert found.verdict == "holds in this run"
     assert found.number is not None
     assert found.number.value == pytest.approx(2)

@@ -218,16 +218,16 @@ def test_what_differs_as_a_whole_is_what_is_compared() -> None:
 
     # Matched where they meet, listed where they do not.
     found = compare(
-        study(model=["small"], forget__lr=[1e-4, 3e-4], labels=["random", "flipped"]),
-        study(model=["large"], forget__lr=[3e-4, 1e-3], labels=["random"]),
+        study(model=["small"], forget__lr=[1e-4, 3e-4], arm=["random", "flipped"]),
+        study(model=["large"], forget__lr=[3e-4, 1e-3], arm=["random"]),
     )
     assert found.settings == {"model": ("small", "large")}
-    assert {line.at for line in found.lines} == {"labels random, forget.lr 3e-4"}
+    assert {line.at for line in found.lines} == {"arm random, forget.lr 3e-4"}
     assert [(one.study, one.task, one.at) for one in found.unmatched] == [
-        ("A", "world", "labels random, forget.lr 1e-4"),
-        ("A", "world", "labels flipped, forget.lr 1e-4"),
-        ("A", "world", "labels flipped, forget.lr 3e-4"),
-        ("B", "world", "labels random, forget.lr 1e-3"),
+        ("A", "world", "arm random, forget.lr 1e-4"),
+        ("A", "world", "arm flipped, forget.lr 1e-4"),
+        ("A", "world", "arm flipped, forget.lr 3e-4"),
+        ("B", "world", "arm random, forget.lr 1e-3"),
     ]
 
     # One against several: each pair is a comparison of its own.
@@ -280,11 +280,11 @@ def test_a_ratio_that_is_undefined_in_one_study_is_missing(small: Study) -> None
 
 def test_random_and_flipped_labels_are_compared_by_the_plain_ratio() -> None:
     a, b = (
-        studies.study(studies.sweep_of("world", labels=[labels]), {"world": LOSES})
+        studies.study(studies.sweep_of("world", arm=[labels]), {"world": LOSES})
         for labels in ("random", "flipped")
     )
     found = compare(a, b)
-    assert found.settings == {"labels": ("random", "flipped")}
+    assert found.settings == {"arm": ("random", "flipped")}
     assert numbers(one(found.lines, **lost("world", measure="forget_ratio")).difference)[
         0
     ] == pytest.approx(0)

@@ -127,10 +127,10 @@ def test_models_are_compared_at_equal_rates_and_settings_only() -> None:
     study = sized(
         {"small": 0.9, "large": 0.5},
         forget__lr=[1e-4, 3e-4],
-        labels=["random", "random_each_epoch"],
+        arm=["random", "random_each_epoch"],
     )
     found = [trend for trend in trends(study) if trend.metric == HELD_OUT]
-    labels = ("labels random", "labels random_each_epoch")
+    labels = ("arm random", "arm random_each_epoch")
     assert {(trend.varied, trend.rate) for trend in found} == {*product(labels, (1e-4, 3e-4))}
     assert all(trend.models == ("small", "large") and trend.shape == "monotone" for trend in found)
 

@@ -113,10 +113,10 @@ def test_what_some_seed_lacks_the_cell_lacks() -> None:
 
 
 def test_settings_that_vary_tell_cells_apart() -> None:
-    sweep = sweep_of("a", forget__lr=[1e-4, 2.5e-5], labels=["random", "flipped"], save=[True])
+    sweep = sweep_of("a", forget__lr=[1e-4, 2.5e-5], arm=["random", "flipped"], save=[True])
     cells = study(sweep, {"a": LOSES}, n=20).cells
     assert {(cell.setting, rate_name(cell.rate)) for cell in cells} == {
-        *product(("tiny, labels random", "tiny, labels flipped"), ("1e-4", "2.5e-5"))
+        *product(("tiny, arm random", "tiny, arm flipped"), ("1e-4", "2.5e-5"))
     }
 
 

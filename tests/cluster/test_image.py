@@ -482,7 +482,7 @@ class TestCluster:
             .replace('"smollm2-135m"', '"tiny"')
             .replace("cpus = 2", "cpus = 1")
         )
-        spec.write_text(text + '\n[axes]\nlabels = ["random", "flipped"]\n')
+        spec.write_text(text + '\n[axes]\narm = ["random", "flipped"]\n')
         # By default the server would hash the password, a third of a second, for each request of
         # the sweep.
         accounts = "default_permission = READ\nadmin_username = admin\n"

@@ -1,5 +1,6 @@
 """Evaluation: what a phase looks at, what trials share of it, and what tells two looks apart."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,9 +106,35 @@ def test_rows_bear_their_trial_and_their_similarity(small: Trial, tmp_path: Path
 
 def test_what_is_watched_bears_its_step(small: Trial, tmp_path: Path) -> None:
     watching = evaluation(small, tmp_path).watching("learn", tiny())
-    rows = watching.look(3)
-    assert len(rows) == 6
-    assert {(row.phase, row.split, row.step) for row in rows} == {("learn", "test", 3)}
+    assert watching.points == 4
+    assert watching.look(3, steps=30) == []
+    rows = watching.look(6, steps=30)
+    # Six held-out examples, and six that are trained on.
+    assert Counter((row.phase, row.split, row.step) for row in rows) == {
+        ("learn", "test", 6): 6,
+        ("learn", "train", 6): 6,
+    }
+
+
+def test_a_dose_is_asked_for_between_the_looks_and_at_both_ends(
+    small: Trial, tmp_path: Path
+) -> None:
+    dosed = overlay(small, {"forget.until": {"examples": 5, "every": 4}, "watch.points": 1})
+    looks = evaluation(dosed, tmp_path)
+    drawn = {example.id: 1 for example in looks.material.forget}
+    forget = looks.watching("forget", tiny(), drawn)
+    seen = {step: forget.look(step, steps=10) for step in range(11)}
+    assert {step: Counter(row.split for row in rows) for step, rows in seen.items() if rows} == {
+        0: {"train": 5},
+        4: {"train": 5},
+        5: {"test": 6, "train": 5},
+        8: {"train": 5},
+        10: {"train": 5},
+    }
+    assert {row.drawn for row in seen[5] if row.split == "train"} == {1}
+    assert {row.drawn for row in seen[5] if row.split == "test"} == {None}
+    learn = looks.watching("learn", tiny())
+    assert [step for step in range(11) if learn.due(step, 10)] == [5]
 
 
 @pytest.mark.parametrize("phase", ["learned", "forgotten"])

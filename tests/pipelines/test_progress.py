@@ -73,7 +73,7 @@ def test_a_trial_of_flipped_labels_has_its_own_ratio(finished: tuple[Store, Outc
         for name, value in (("forget_ratio", 0.25), ("flipped_forget_ratio", 0.75))
     }
     for labels, ratio in (("random", 0.25), ("flipped", 0.75)):
-        trial = overlay(outcome.trial, {"labels": labels})
+        trial = overlay(outcome.trial, {"arm": labels})
         mine = outcome.model_copy(update={"trial": trial, "measures": ratios})
         assert numbers(mine)["forget ratio"] == ratio
 

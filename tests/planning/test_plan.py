@@ -39,15 +39,40 @@ def test_cost_follows_the_settings(quick: Trial) -> None:
     assert (twice.learn, twice.scored) == (once.learn, once.scored)
     assert cost(overlay(quick, {"evaluate_on": []})).scored < once.scored
     unwatched = cost(overlay(quick, {"watch.points": 0}))
-    assert unwatched.watched == 0
-    assert cost(overlay(quick, {"watch.points": 8})).watched == pytest.approx(
-        2 * once.watched, abs=1
-    )
+    assert unwatched.watched_learn == unwatched.watched_forget == 0
+    often = cost(overlay(quick, {"watch.points": 8}))
+    assert often.watched_learn == pytest.approx(2 * once.watched_learn, abs=1)
+    assert often.watched_forget == pytest.approx(2 * once.watched_forget, abs=1)
     assert unwatched.learning < once.learning
     assert unwatched.forgetting < once.forgetting
     assert (
         cost(overlay(quick, {"forget.examples": 10**6})).forget
         == cost(overlay(quick, {"forget.examples": 64})).forget
+    )
+
+
+def test_a_dose_costs_the_looks_at_most_and_every_step(quick: Trial) -> None:
+    plain, unwatched = cost(quick), cost(overlay(quick, {"watch.points": 0}))
+    until = {"watch.points": 0, "forget.until.every": 4, "forget.until.examples": 48}
+    dosed = cost(overlay(quick, until))
+    assert (dosed.forget, dosed.scored) == (unwatched.forget, unwatched.scored)
+    assert dosed.learning == unwatched.learning
+    # 18 steps: looks before the first and after 4, 8, 12, 16 and 18, at 48 examples, where four
+    # looks at 40 held-out examples and 48 trained ones cost what `plain` says.
+    assert dosed.watched_forget == pytest.approx(plain.watched_forget * 6 * 48 / (4 * 88), abs=5)
+
+
+def test_what_learns_nothing_costs_no_learning(quick: Trial, tmp_path: Path) -> None:
+    one, untaught = cost(quick), cost(overlay(quick, {"arm": "untaught"}))
+    assert (untaught.learn, untaught.learning) == (0, 0)
+    # It is the untouched model that is measured before.
+    assert untaught.forgetting_scored == one.forgetting_scored + one.scored
+    sweep = Sweep(name="s", base=quick.model_dump(), axes={"arm": ["random", "true", "untaught"]})
+    found = plan(expand(sweep, Store(tmp_path)), Store(tmp_path))
+    assert (found.todo, found.learned_todo) == (3, 1)
+    assert found.trained == 3 * one.forget + one.learn
+    assert found.scored == 2 * one.forgetting_scored + one.learning_scored + (
+        untaught.forgetting_scored
     )
 
 

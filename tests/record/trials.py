@@ -39,9 +39,9 @@ COLOURS = {"task": "colours", "evaluate_on": ("vowels",)}
 
 TRIALS: dict[str, tuple[Trial, Resources]] = {
     "plain": (PLAIN, Resources()),
-    "anew-each-epoch": (like(labels="random_each_epoch", seed=3), Resources()),
+    "anew-each-epoch": (like(arm="random_each_epoch", seed=3), Resources()),
     "flipped-all-tokens": (
-        like(**COLOURS, labels="flipped", options="all", normalise="tokens"),
+        like(**COLOURS, arm="flipped", options="all", normalise="tokens"),
         Resources(),
     ),
     "bf16-bytes": (like(**COLOURS, precision="bf16", normalise="bytes"), Resources()),

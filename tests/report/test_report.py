@@ -152,7 +152,7 @@ def test_half_of_the_skill_is_a_quarter_of_the_flipped_ratio() -> None:
     # 0.9 -> 0.66: (0.9 - 0.66) / (2 x 0.9 - 1) = 0.3, more than half of the way to chance, 0.6 of
     # the plain ratio.
     partly = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.66}
-    sweep = sweep_of("a", labels=["flipped"])
+    sweep = sweep_of("a", arm=["flipped"])
     cells = study(sweep, {"a": partly}, n=2000).cells
     assert headline(cells).startswith(
         "Flipped labels removed most of the skill on the trained examples on the one task."

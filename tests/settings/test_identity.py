@@ -1,13 +1,13 @@
 """Identity: what changes a trial's answer changes its name, what does not leaves it alone."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 
 from forget.settings import identity
 from forget.settings.identity import CHANGES, PROTOCOL, settings_of
 from forget.settings.sweep import overlay
-from forget.settings.trial import Trial
+from forget.settings.trial import Arm, Trial
 
 TRIAL = Trial(task="piqa", model="tiny", evaluate_on=("arc_easy",))
 
@@ -15,10 +15,11 @@ OTHERWISE: dict[str, Any] = {
     "task": "boolq",
     "model": "tiny/1",
     "method": "gradient_ascent",
-    "labels": "flipped",
+    "arm": "flipped",
     "learn.epochs": 3,
     "learn.lr": 1e-3,
     "forget.examples": 7,
+    "forget.until": {},
     "tuning": "lora",
     "precision": "fp32",
     "evaluate_on": ["rte"],
@@ -29,10 +30,11 @@ OTHERWISE: dict[str, Any] = {
     "probe.examples": 9,
     "watch.points": 2,
     "seed": 1,
+    "member": 1,
 }
 """Another value for each field that changes an answer."""
 
-DEFAULTS: dict[int, str] = {6: "cf1ddc0d7ff656eb"}
+DEFAULTS: dict[int, str] = {7: "10134c09fc5a580d"}
 """Digest of a trial's defaults by protocol, those of fields that came later left out."""
 
 LATER: set[str] = set()
@@ -67,6 +69,21 @@ def test_adapters_count_where_there_are_some() -> None:
     assert overlay(lora, {"lora.rank": 2}).learned_id("data") != lora.learned_id("data")
 
 
+def test_what_is_learned_counts_where_something_is() -> None:
+    untaught = overlay(TRIAL, {"arm": "untaught"})
+    assert overlay(untaught, {"learn.lr": 1e-3}).id("data") == untaught.id("data")
+    assert untaught.learned_id("data") == ""
+    # Two trials that learn alike and forget otherwise share what they learned.
+    for arm in get_args(Arm):
+        other = overlay(TRIAL, {"arm": arm})
+        assert other.learned_id("data") == (TRIAL.learned_id("data") if other.taught else "")
+
+
+def test_every_arm_is_another_trial() -> None:
+    ids = {overlay(TRIAL, {"arm": arm}).id("data") for arm in get_args(Arm)}
+    assert len(ids) == len(get_args(Arm)) == 7
+
+
 def test_other_data_are_another_trial() -> None:
     assert TRIAL.id("data") != TRIAL.id("other")
     assert TRIAL.learned_id("data") != TRIAL.learned_id("other")
@@ -99,10 +116,10 @@ def test_a_field_that_does_not_say_what_it_changes_is_refused() -> None:
 
 def test_the_identity_of_a_known_trial_stays() -> None:
     """Stores in use hold results under these names: one moves by PROTOCOL, or by mistake."""
-    assert TRIAL.id("data") == "8253f98c118613ae"
-    assert TRIAL.learned_id("data") == "fcaab8de5ea55421"
+    assert TRIAL.id("data") == "8c47a1767c773511"
+    assert TRIAL.learned_id("data") == "3b18f289043800a2"
     lora = overlay(TRIAL, {"tuning": "lora", "forget.lr": 1e-3})
-    assert lora.id("data") == "3ca78ff280b4a646"
+    assert lora.id("data") == "f1ea6271b6fe2219"
 
 
 def test_a_changed_default_raises_the_protocol() -> None:

@@ -40,8 +40,30 @@ def refusal(folder: Path, text: str) -> str:
         (BASE + "forget.lr = nan", "base.forget.lr: input should be a finite number, not nan"),
         (BASE + "forget.clip = inf", "base.forget.clip: input should be a finite number, not inf"),
         (
-            BASE + "labels = 'rand'",
-            "base.labels: input should be 'random', 'random_each_epoch' or 'flipped', not 'rand'",
+            BASE + "arm = 'rand'",
+            "base.arm: input should be 'random', 'true', 'balanced', 'shuffled_inputs', "
+            "'untaught', 'random_each_epoch' or 'flipped', not 'rand'",
+        ),
+        (
+            BASE + "labels = 'flipped'",
+            "base: labels is no setting any more: write arm in its place, which says what "
+            "forgetting trains on",
+        ),
+        (
+            BASE + "[axes]\nlabels = ['random', 'flipped']",
+            "axes: labels is no setting any more: write arm in its place",
+        ),
+        (
+            BASE + "learn.until = { trained_lost = 0.9 }",
+            'unknown key "base.learn.until"',
+        ),
+        (
+            BASE + "forget.until = { trained_lst = 0.9 }",
+            'unknown key "base.forget.until.trained_lst"; did you mean "trained_lost"?',
+        ),
+        (
+            BASE + "forget.until.trained_lost = 1.5",
+            "base.forget.until.trained_lost: input should be less than or equal to 1, not 1.5",
         ),
         (BASE + "evaluate_on = 3", "base.evaluate_on: should be a list, not 3"),
         (

@@ -15,7 +15,7 @@ NAMES = sorted(path.stem for path in SPECS.glob("*.toml"))
 
 ABLATIONS = {
     "ablate-samples": ("forget.examples", [100, 1000]),
-    "ablate-labels": ("labels", ["random", "random_each_epoch", "flipped"]),
+    "ablate-labels": ("arm", ["random", "random_each_epoch", "flipped"]),
     "ablate-tuning": ("tuning", ["full", "lora"]),
     "ablate-rate": ("forget.lr", [3e-5, 1e-4, 3e-4, 1e-3]),
 }
@@ -54,7 +54,7 @@ def test_paper_is_the_papers_study() -> None:
     assert len(trials) == 21
     for trial in trials:
         assert (trial.model, trial.forget.lr, trial.forget.examples) == ("llama-2-7b", 1e-4, 1000)
-        assert (trial.options, trial.labels, len(trial.tasks)) == ("two", "random", 21)
+        assert (trial.options, trial.arm, len(trial.tasks)) == ("two", "random", 21)
 
 
 @pytest.mark.parametrize(

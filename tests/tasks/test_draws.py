@@ -11,6 +11,7 @@ from forget.settings.parts import Probe
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.tasks.draws import SCORED, draws, gather, probe_parts, take, too_few_to_probe
+from forget.tasks.labels import shuffle_inputs
 from forget.tasks.task import Record, binarise
 
 
@@ -25,8 +26,40 @@ def test_everything_that_is_drawn_is_said(quick: Trial) -> None:
         ("test", "vowels", "test"): 800,
         ("test", "upper", "test"): 800,
         ("watch", "vowels", "test"): 100,
+        ("watch_learn", "vowels", "train"): 64,
+        ("watch_forget", "vowels", "train"): 48,
     }
-    assert not [draw for draw in draws(overlay(quick, {"watch.points": 0})) if draw.use == "watch"]
+    unwatched = overlay(quick, {"watch.points": 0})
+    assert not [draw for draw in draws(unwatched) if draw.use.startswith("watch")]
+
+
+def test_a_dose_asks_for_the_same_trained_examples_at_every_look(quick: Trial) -> None:
+    for points in (0, 4):
+        trial = overlay(quick, {"watch.points": points, "forget.until.examples": 20})
+        found = {draw.use: draw.n for draw in draws(trial)}
+        assert found["watch_forget"] == 20
+        # What learning shows is kept with what was learned, which other trials share.
+        assert found.get("watch_learn") == (64 if points else None)
+
+
+def test_what_learns_nothing_draws_nothing_to_learn(quick: Trial) -> None:
+    taught, untaught = gather(quick), gather(overlay(quick, {"arm": "untaught"}))
+    assert (untaught.learn, untaught.watch_learn) == ((), ())
+    assert replace(taught, learn=(), watch_learn=()) == untaught
+
+
+def test_shuffled_inputs_are_trained_on_and_scored_as_they_were(quick: Trial) -> None:
+    plain, shuffled = gather(quick), gather(overlay(quick, {"arm": "shuffled_inputs"}))
+    assert replace(shuffled, forget=plain.forget) == plain
+    assert shuffled.forget == tuple(shuffle_inputs(plain.forget, seed=quick.seed))
+    other = gather(overlay(quick, {"arm": "shuffled_inputs", "member": 1}))
+    assert replace(other, forget=plain.forget) == plain
+    assert other.forget != shuffled.forget
+
+
+def test_members_of_a_seed_are_given_the_same_examples(quick: Trial) -> None:
+    assert gather(overlay(quick, {"member": 1})) == gather(quick)
+    assert gather(overlay(quick, {"seed": 1})) != gather(quick)
 
 
 def test_what_is_gathered_is_what_was_said(quick: Trial) -> None:

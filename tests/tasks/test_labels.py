@@ -4,11 +4,12 @@ import random
 from collections import Counter
 from dataclasses import replace
 from itertools import product
+from typing import get_args
 
 import pytest
 from scipy.stats import chi2
 
-from forget.settings.trial import LabelKind
+from forget.settings.trial import Arm
 from forget.tasks import labels
 from forget.tasks.task import Example
 
@@ -53,6 +54,95 @@ def test_random_labels_are_uniform_and_know_nothing_of_the_truth(options: int) -
     assert goodness([cells[cell] for cell in product(range(options), repeat=2)]) > 0.01
 
 
+@pytest.mark.parametrize("options", [2, 3])
+@pytest.mark.parametrize("n", [7, 160, 400])
+def test_balanced_labels_are_as_often_right_as_wrong_in_each_option(options: int, n: int) -> None:
+    some = examples(n, options)
+    for seed in range(5):
+        items = labels.balance(some, seed)
+        assert [item.example for item in items] == some
+        cells = Counter((item.example.answer, item.label) for item in items)
+        for answer in range(options):
+            counts = [cells[answer, option] for option in range(options)]
+            assert max(counts) - min(counts) <= 1
+
+
+def test_balanced_labels_are_dealt_anew_by_seed_and_task_but_not_by_order() -> None:
+    some = examples(400)
+    first = drawn(labels.balance(some, 0))
+    assert drawn(labels.balance(random.Random("order").sample(some, 400), 0)) == first
+    other = [replace(example, task="other") for example in some]
+    for labels_of in (labels.balance(some, 1), labels.balance(other, 0)):
+        # Independent deals agree on half of 400, with a standard deviation of 10.
+        assert 150 < sum(drawn(labels_of)[id] == first[id] for id in first) < 250
+
+
+def test_one_more_label_of_an_odd_number_favours_no_option() -> None:
+    lone = examples(1)
+    counts = Counter(labels.balance(lone, seed)[0].label for seed in range(400))
+    assert goodness([counts[0], counts[1]]) > 0.01
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_shuffled_inputs_are_permuted_and_nobody_keeps_his_own(n: int) -> None:
+    some = [replace(example, prompt=f"{example.id}?") for example in examples(n)]
+    shuffled = labels.shuffle_inputs(some, seed=0)
+    assert sorted(one.prompt for one in shuffled) == sorted(one.prompt for one in some)
+    for one, before in zip(shuffled, some, strict=True):
+        assert one.prompt != before.prompt
+        assert replace(one, prompt=before.prompt) == before
+    backwards = labels.shuffle_inputs(some[::-1], seed=0)
+    assert backwards == shuffled[::-1]
+    assert n < 50 or labels.shuffle_inputs(some, seed=1) != shuffled
+
+
+def test_inputs_that_are_alone_or_none_stay_as_they_are() -> None:
+    assert labels.shuffle_inputs(examples(1), 0) == examples(1)
+    assert labels.shuffle_inputs([], 0) == []
+
+
+def test_the_draw_is_described_by_its_agreement_with_the_truth() -> None:
+    some = examples(100)
+    right = {example.id: example.answer for example in some}
+    # 60 of 100 are right: two standard deviations of 5 above 50.
+    for example in some[:40]:
+        right[example.id] = 1 - example.answer
+    found = labels.described(some, right, "random")
+    assert found is not None
+    assert (found.right, found.z) == (0.6, pytest.approx(2.0))
+    assert found.shares == (1 - sum(right.values()) / 100, sum(right.values()) / 100)
+    told = labels.described(some, right, "balanced")
+    assert told is not None
+    assert told.z is None
+    assert labels.described(some, {}, "true") is None
+
+
+def test_the_agreement_of_coins_is_standard_normal() -> None:
+    some, zs = examples(200, 3), []
+    for seed in range(200):
+        found = labels.described(some, labels.fixed(some, "random", seed), "random")
+        assert found is not None
+        assert found.z is not None
+        zs.append(found.z)
+    mean = sum(zs) / 200
+    # Of 200: the mean's deviation is 0.07, that of the deviation 0.05.
+    assert abs(mean) < 0.25
+    assert 0.8 < (sum((z - mean) ** 2 for z in zs) / 200) ** 0.5 < 1.2
+
+
+@pytest.mark.parametrize("arm", get_args(Arm))
+def test_one_label_an_example_is_drawn_where_the_arm_says_so(arm: Arm) -> None:
+    some = examples(60, 3)
+    found = labels.fixed(some, arm, seed=0)
+    once = arm not in ("true", "random_each_epoch")
+    assert found.keys() == ({example.id for example in some} if once else set())
+    for epoch in range(2):
+        again = drawn(labels.draw(some, arm, 0, epoch))
+        assert again == found or not once
+        if arm == "true":
+            assert again == {example.id: example.answer for example in some}
+
+
 @pytest.mark.parametrize("kind", ["random", "random_each_epoch", "flipped"])
 def test_neither_order_nor_selection_changes_a_label(kind: str) -> None:
     some = examples(200, 3)
@@ -83,7 +173,7 @@ def test_another_seed_draws_other_labels() -> None:
 
 
 @pytest.mark.parametrize("kind", ["random", "random_each_epoch", "flipped"])
-def test_tasks_that_number_their_examples_share_no_coin(kind: LabelKind) -> None:
+def test_tasks_that_number_their_examples_share_no_coin(kind: Arm) -> None:
     def of(task: str) -> dict[str, int]:
         some = [replace(example, task=task) for example in examples(400, 4)]
         return drawn(labels.draw(some, kind, 0, 0))

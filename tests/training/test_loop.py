@@ -36,7 +36,8 @@ from forget.tasks import labels
 from forget.tasks.labels import Labelled
 from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
-from forget.training.loop import Watching, fine_tune
+from forget.training.loop import fine_tune
+from forget.training.watching import Watching
 
 SETTINGS = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.25, weight_decay=0.1, clip=0.5)
 
@@ -340,15 +341,21 @@ def looks(seen: list[int] | None = None, points: int = 2) -> Watching:
             seen.append(step)
         return [Row("", "learn", "a", "test", f"{step}", 0, (-1.0, -2.0), (1, 1), step=step)]
 
-    return Watching(points, look)
+    return Watching(points, held_out=look, trained=lambda step: ())
 
 
 def test_looks_are_evenly_spaced_within_the_stage() -> None:
-    assert looks().steps(6) == {2, 4}
-    assert looks(points=4).steps(100) == {20, 40, 60, 80}
+    def due(points: int, steps: int) -> list[int]:
+        watching = looks(points=points)
+        found = [step for step in range(steps + 1) if watching.due(step, steps)]
+        assert found == [step for step in range(steps + 1) if watching.look(step, steps)]
+        return found
+
+    assert due(2, 6) == [2, 4]
+    assert due(4, 100) == [20, 40, 60, 80]
     # As many as there are, where there are few; never the ends.
-    assert looks(points=9).steps(3) == {1, 2}
-    assert looks(points=0).steps(6) == looks().steps(1) == set()
+    assert due(9, 3) == [1, 2]
+    assert due(0, 6) == due(2, 1) == []
 
 
 def test_looking_changes_no_bit_and_is_given_back() -> None:
@@ -359,9 +366,10 @@ def test_looking_changes_no_bit_and_is_given_back() -> None:
     def look(step: int) -> list[Row]:
         assert not model.network.training
         torch.rand(3)
-        return list(looking.look(step))
+        return list(looking.held_out(step))
 
-    found = fine_tune(model, learn, SETTINGS, stage="learn", seed=0, watching=Watching(2, look))
+    watching = Watching(2, held_out=look, trained=lambda step: ())
+    found = fine_tune(model, learn, SETTINGS, stage="learn", seed=0, watching=watching)
     assert [row.step for row in found] == seen == [2, 4]
     assert all(torch.equal(weight, undisturbed[name]) for name, weight in weights(model).items())
 
