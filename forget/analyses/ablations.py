@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -200,18 +201,19 @@ def _contrast(
 ) -> Contrast | None:
     """Contrast two values of a factor; None where no pair of cells has the measure with both."""
     tasks: dict[str, list[tuple[Draws, Draws]]] = defaultdict(list)
-    n = 0
+    n, free = 0, math.inf
     for a, b in pairs:
         one, two = effect.of(a), effect.of(b)
         if one and two and np.isfinite(one[0][0]) and np.isfinite(two[0][0]):
             tasks[a.task].append((one[0], two[0]))
             n += min(one[1], two[1])
+            free = min(free, a.degrees, b.degrees)
     if not tasks:
         return None
     before, after = np.mean([np.mean(found, axis=0) for found in tasks.values()], axis=0)
     # A rounding error that all resamples share is no difference.
     difference = (after - before).round(12)
-    p = p_value(difference)
+    p = p_value(difference, 0, free)
     return Contrast(
         factor=factor,
         first=first,

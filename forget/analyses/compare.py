@@ -7,6 +7,7 @@ together, and so are as many seeds, so that a difference is paired as far as the
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,8 @@ class Line:
     """
     effect: float | None
     """Cohen's h of an accuracy, from A to B: 0.2 is small, 0.8 large."""
+    degrees: float = field(default=math.inf, repr=False, compare=False)
+    """Degrees of freedom that the p takes."""
     draws: tuple[Draws, Draws] | None = field(default=None, repr=False, compare=False)
     """The draws of A and of B, where the difference is defined."""
 
@@ -322,7 +325,7 @@ def _line(
         difference = estimate(draws, n if paired else n + m)
         if difference.value is not None:
             both = ours, theirs
-            p = p_value(draws)
+            p = p_value(draws, 0, min(a.degrees, b.degrees))
             effect = cohens_h(ours[0], theirs[0]) if place.measure == "accuracy" else None
     yield Line(
         at=at,
@@ -340,6 +343,7 @@ def _line(
         p=p,
         adjusted=None,
         effect=effect,
+        degrees=min(a.degrees, b.degrees),
         draws=both,
     )
 
@@ -364,7 +368,7 @@ def _mean(group: Sequence[Line]) -> Line | None:
     of_a, of_b, of_both = np.sum(counts, axis=0).tolist()
     trials_a, trials_b = np.sum(seeds, axis=0).tolist()
     difference = _difference(a, b)
-    p = p_value(difference)
+    p = p_value(difference, 0, min(line.degrees for line in group if line.draws))
     return replace(
         group[0],
         task=MEAN,

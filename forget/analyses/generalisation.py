@@ -17,7 +17,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from forget.analyses import arms, dose
 from forget.analyses.resampling import Draws, cohens_h, holm, p_value
-from forget.analyses.study import Cell, Condition, Study, degrees
+from forget.analyses.study import Cell, Condition, Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +109,8 @@ def _change(cell: Cell) -> Change | None:
     effect = cohens_h(before[0], after[0])
     if len(cell.outcomes) == 1:
         return Change(cell, *_exact(cell), effect)
-    free = degrees(cell.study.peers(cell))
-    return Change(cell, p_value(after - before, 0, free), p_value(gap, 0, free), effect)
+    p, p_chance = (p_value(draws, 0, cell.degrees) for draws in (after - before, gap))
+    return Change(cell, p, p_chance, effect)
 
 
 def _exact(cell: Cell) -> tuple[float, float]:

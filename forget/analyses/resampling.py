@@ -61,9 +61,10 @@ def estimate(draws: Draws, n: int) -> Estimate:
 def p_value(draws: Draws, null: float = 0.0, degrees: float = math.inf) -> float:
     """Compute the two-sided p of the value being `null` by a Wald test.
 
-    It is below 0.05 where the 95 % interval leaves out `null`: the standard error comes of the
-    interval's side towards `null`. The share of resamples beyond `null` would have 1 / RESAMPLES as
-    its floor, too coarse for many corrected comparisons.
+    Its standard error is the resamples' standard deviation. The share of resamples beyond `null`
+    would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons. Resamples that
+    hold Student's t may have no standard deviation: there it comes of the side of the 95 % interval
+    towards `null`.
 
     Args:
         draws: the number.
@@ -74,11 +75,13 @@ def p_value(draws: Draws, null: float = 0.0, degrees: float = math.inf) -> float
     distance = abs(draws[0] - null)
     if not np.isfinite(distance):
         return math.nan
-    low, high = np.nanquantile(draws[1:], (0.025, 0.975))
-    reach = max(0.0, draws[0] - low if null < draws[0] else high - draws[0])
-    if reach == 0:
-        return float(distance == 0)
-    return float(2 * student.sf(distance / reach * student.ppf(0.975, degrees), degrees))
+    if math.isinf(degrees):
+        error = float(np.nanstd(draws[1:]))
+    else:
+        low, high = np.nanquantile(draws[1:], (0.025, 0.975))
+        reach = max(0.0, draws[0] - low if null < draws[0] else high - draws[0])
+        error = float(reach / student.ppf(0.975, degrees))
+    return float(2 * student.sf(distance / error, degrees)) if error > 0 else float(distance == 0)
 
 
 def cohens_h(before: float, after: float) -> float:

@@ -294,6 +294,11 @@ class Cell:
         return float(np.mean([sample.chance for sample in samples])) if samples else None
 
     @property
+    def degrees(self) -> float:
+        """The degrees of freedom of its condition's spread over replicates (see `degrees`)."""
+        return degrees(self.study.peers(self))
+
+    @property
     def mastered(self) -> bool:
         """True where the cell's own task was learned (see `masters`)."""
         return self.masters(self.task)

@@ -232,9 +232,9 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) ->
     named += [(_probe_name(probe), probe.accuracy, probe.layer) for probe in outcome.probes]
     for name, estimate, step in named:
         bounds = {"": estimate.value, "/low": estimate.low, "/high": estimate.high}
-        for suffix, value in bounds.items():
-            if value is not None:
-                yield Metric(name + suffix, value, at, step, model_id or None)
+        for suffix, bound in bounds.items():
+            if bound is not None:
+                yield Metric(name + suffix, bound, at, step, model_id or None)
 
 
 def _facts(outcome: Outcome) -> Iterator[tuple[str, float]]:

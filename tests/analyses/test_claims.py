@@ -86,18 +86,20 @@ def test_the_numbers_are_those_planted(usual: dict[str, Verdict]) -> None:
         for claim, one in usual.items()
         if one.number and one.number.value is not None
     }
-    # All of the skill of 0.4 on trained examples; 0.02 of it on near-duplicates.
-    assert numbers["trained"][0] == pytest.approx(1)
+    # Trained examples are at chance; 0.02 of the skill of 0.4 is gone on similar ones.
+    assert numbers["trained"][0] == pytest.approx(0)
+    assert "of 8 tasks 8 forgotten" in usual["trained"].what
     assert numbers["near"][0] == pytest.approx(0.05)
-    # Mean of 0.39, 0.37, 0.35, 0.33 less that of 0.07, 0.05, 0.03, 0.01, of 0.4.
-    assert numbers["some"][0] == pytest.approx(0.8)
+    # Mean of 0.39, 0.37, 0.35, 0.33, 0.07, 0.05, 0.03, 0.01, of 0.4, less one half.
+    assert numbers["some"][0] == pytest.approx(0)
     assert usual["some"].what.startswith(
         "of 8 tasks, 4 reached (a, b, c, d), 4 spared (e, f, g, h), 0 undecided"
     )
     assert numbers["confidence"][0] == pytest.approx(-1)
     assert numbers["variability"][0] == pytest.approx(-1)
-    # A tenth of what the probes read.
-    assert numbers["probes"][0] == pytest.approx(0.1)
+    # The answers surely lost some on a to e, 0.39, 0.37, 0.35, 0.33 and 0.07 of 0.4; the probes
+    # lost a tenth of what they read.
+    assert numbers["probes"][0] == pytest.approx(1.51 / 0.4 / 5 - 0.1)
     # The column decides the ratio of a pair, and the row does not.
     assert numbers["insensitive"][0] > 0.9
     for _, low, high in numbers.values():
@@ -236,15 +238,16 @@ def test_the_findings_page_says_so(tmp_path: Path) -> None:
     assert len(lines) == 1 + len(CLAIMS)
 
 
-def test_flipped_labels_are_judged_on_the_same_scale() -> None:
-    # From 0.9 to 0.1: twice the skill is gone.
+def test_flipped_labels_leave_nothing_near_random() -> None:
+    # From 0.9 to 0.1: 0.4 below chance.
     flipped = {
         task: {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.1} for task in "ab"
     }
-    found = told(study(sweep_of("a", "b", arm=["flipped"]), flipped))["trained"]
-    assert found.verdict == "holds in this run"
-    assert found.number is not None
-    assert found.number.value == pytest.approx(2)
+    found = told(study(sweep_of("a", "b", arm=["flipped"]), flipped, measured=True, n=100))
+    assert found["trained"].verdict == "contradicted in this run"
+    assert found["trained"].number is not None
+    assert found["trained"].number.value == pytest.approx(-0.4)
+    assert "of 2 tasks 2 reversed" in found["trained"].what
 
 
 def test_a_prior_is_no_skill_to_lose() -> None:

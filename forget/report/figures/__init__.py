@@ -4,8 +4,9 @@ Nothing here knows what a trial is; forget.report decides what is drawn.
 """
 
 from forget.report.figures.clouds import scatter
-from forget.report.figures.dots import dots
+from forget.report.figures.heat import matrices, trees
 from forget.report.figures.lines import curves
+from forget.report.figures.marks import dots
 from forget.report.figures.style import (
     BLUE,
     GREY,
@@ -18,7 +19,6 @@ from forget.report.figures.style import (
     ramp,
     short,
 )
-from forget.report.figures.tables import matrices, trees
 
 __all__ = [
     "BLUE",
