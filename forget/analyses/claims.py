@@ -6,13 +6,15 @@ Each holds here, is contradicted here, or cannot be told.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from math import inf
 
 import numpy as np
 
 from forget.analyses import arms, generalisation, order, predictors, probes
+from forget.analyses.correlation import Correlation
 from forget.analyses.dose import DOSE, matched
 from forget.analyses.judging import (
     OPEN,
@@ -31,6 +33,7 @@ from forget.analyses.replicates import NO_DEGREES
 from forget.analyses.resampling import Draws, estimate, holm, p_value
 from forget.analyses.states import DELTA, counted, state
 from forget.analyses.study import Cell, Condition, Study, degrees
+from forget.results.estimates import Estimate
 
 NEAR_RANDOM = 0.1
 """An accuracy surely within this of chance is near random."""
@@ -51,6 +54,24 @@ POSITIVE: tuple[Range, ...] = ((0, inf),)
 NEGATIVE: tuple[Range, ...] = ((-inf, 0),)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a claim is put to: the cells of a condition, and what was read of them."""
+
+    cells: Sequence[Cell]
+    matrix: Matrix | None = None
+    """None where no task was measured after forgetting another one."""
+
+    @cached_property
+    def mastered(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.mastered]
+
+    @cached_property
+    def predictors(self) -> dict[str, Correlation]:
+        """Correlations across the mastered tasks, by predictor."""
+        return {one.name: one for one in predictors.across_tasks(self.mastered)}
+
+
 @lru_cache(maxsize=1)
 def verdicts(study: Study, primary: tuple[str, ...] = ()) -> dict[Condition, list[Verdict]]:
     """Put every claim to the numbers of each condition that is no control.
@@ -60,32 +81,27 @@ def verdicts(study: Study, primary: tuple[str, ...] = ()) -> dict[Condition, lis
         primary: claims that were declared before (forget.settings.sweep.Sweep.primary), which are
             corrected for their own number alone.
     """
-    crossed = {matrix.condition: matrix for matrix in cross(study)}
     found: dict[Condition, list[Verdict]] = {}
     replicated = {}
-    for condition, cells in study.conditions.items():
-        if cells[0].trial.arm in arms.CONTROLS:
-            continue
-        matrix = crossed.get(condition)
-        mastered = [cell for cell in cells if cell.mastered]
-        found[condition] = [
-            _trained(cells),
-            _some(mastered),
-            _near(cells),
-            _elsewhere(matrix, cells),
-            _own(matrix, cells),
-            _insensitive(matrix, cells),
-            *_predicted(mastered),
-            _examples(mastered),
-            _order(mastered),
-            _probes(mastered),
-        ]
-        replicated[condition] = degrees(cells) is not NO_DEGREES
+    for condition, one in asked(study).items():
+        found[condition] = [rule(one) for rule in RULES.values()]
+        replicated[condition] = degrees(one.cells) is not NO_DEGREES
     return corrected(found, primary, replicated)
 
 
-def _trained(cells: Sequence[Cell]) -> Verdict:
+def asked(study: Study) -> dict[Condition, Asked]:
+    """Return what claims are put to, by condition; controls are left out."""
+    crossed = {matrix.condition: matrix for matrix in cross(study)}
+    found = {}
+    for condition, cells in study.conditions.items():
+        if cells[0].trial.arm not in arms.CONTROLS:
+            found[condition] = Asked(cells, crossed.get(condition))
+    return found
+
+
+def _trained(asked: Asked) -> Verdict:
     """Judge whether trained examples went to near random, and not by memory of their labels."""
+    cells = asked.cells
     learned = [cell for cell in cells if _defined(cell.lost("train"))]
     what = "accuracy less chance on trained examples, mean over tasks"
     gaps = [cell.draws("forgotten", "train", "forget_gap") for cell in learned]
@@ -124,42 +140,44 @@ def _above_chance(cell: Cell) -> Draws | None:
     return None if agreement is None or chance is None else agreement - chance
 
 
-def _some(cells: Sequence[Cell]) -> Verdict:
+def _some(asked: Asked) -> Verdict:
+    cells = asked.mastered
     # Whether forgetting generalises can be asked where it took something of the trained examples.
-    asked: list[tuple[Cell, Draws]] = []
+    taken: list[tuple[Cell, Draws]] = []
     for cell in cells:
         excess = generalisation.excess(cell)
         if interval(cell.lost("train"))[0] > 0 and excess is not None and np.isfinite(excess[0]):
-            asked.append((cell, excess))
-    at_dose = [cell for cell, _ in asked if matched(cell)]
+            taken.append((cell, excess))
+    at_dose = [cell for cell, _ in taken if matched(cell)]
     if len(at_dose) > 1:
         # Of tasks read at a matched dose and others, the former can be compared.
-        asked = [(cell, excess) for cell, excess in asked if matched(cell)]
-    found = sort([excess for _, excess in asked], 0.0, degrees(cells))
-    reached = [asked[place][0] for place in found.above]
-    spared = [asked[place][0] for place in found.below]
+        taken = [(cell, excess) for cell, excess in taken if matched(cell)]
+    found = sort([excess for _, excess in taken], 0.0, degrees(cells))
+    reached = [taken[place][0] for place in found.above]
+    spared = [taken[place][0] for place in found.below]
     what = (
-        f"of {len(asked)} tasks, {len(reached)} reached{_named(reached)}, "
+        f"of {len(taken)} tasks, {len(reached)} reached{_named(reached)}, "
         f"{len(spared)} spared{_named(spared)}, {len(found.open)} undecided"
     )
     number = None
-    if asked:
-        mean = np.mean([excess for _, excess in asked], axis=0)
-        number = estimate(mean, _count([cell for cell, _ in asked], "test"))
+    if taken:
+        mean = np.mean([excess for _, excess in taken], axis=0)
+        number = estimate(mean, _count([cell for cell, _ in taken], "test"))
         what += (
             "; the number is the share lost held out less half of that lost on trained examples, "
             "mean over tasks"
         )
     if len(at_dose) > 1:
         what += f", read where {DOSE:g} of the skill on trained examples is lost"
-    elif asked:
+    elif taken:
         what += ", at the end of forgetting: no two tasks were looked at up to a matched dose"
     what += f"; {arms.told(cells)}"
-    names = _names([cell for cell, _ in asked])
-    return Verdict("some", found.sides.word, number, what, _tested(asked, found.sides), tasks=names)
+    names = _names([cell for cell, _ in taken])
+    return Verdict("some", found.sides.word, number, what, _tested(taken, found.sides), tasks=names)
 
 
-def _near(cells: Sequence[Cell]) -> Verdict:
+def _near(asked: Asked) -> Verdict:
+    cells = asked.cells
     what = "share of the skill lost on examples of the same template as trained ones, other facts"
     some = [cell for cell in cells if _defined(arms.lost(cell, "similar"))]
     lost = arms.pooled_lost(some, "similar")
@@ -171,7 +189,8 @@ def _near(cells: Sequence[Cell]) -> Verdict:
     return Verdict("near", sides.word, number, what, sides.p, tasks=_names(some))
 
 
-def _elsewhere(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
+def _elsewhere(asked: Asked) -> Verdict:
+    matrix, cells = asked.matrix, asked.cells
     ratios = matrix.pairs(matrix.judged)[2] if matrix else np.empty((0, 1))
     found = sort(list(ratios), 0.5, degrees(cells))
     number = estimate(ratios.mean(axis=0), len(ratios)) if len(ratios) else None
@@ -189,8 +208,9 @@ def _elsewhere(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
     return Verdict("elsewhere", found.sides.word, number, what, p, tasks=_names(cells))
 
 
-def _own(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
+def _own(asked: Asked) -> Verdict:
     """Judge whether FR[i, i] < max_j FR[j, i] for some task i."""
+    matrix, cells = asked.matrix, asked.cells
     differences: dict[str, list[Draws]] = {}
     for column, own, others in matrix.by_column(matrix.judged) if matrix else ():
         if own is not None and others:
@@ -223,7 +243,8 @@ def _own(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
     return Verdict("own", sides.word, number, what, sides.p, tasks=tuple(differences))
 
 
-def _insensitive(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
+def _insensitive(asked: Asked) -> Verdict:
+    matrix, cells = asked.matrix, asked.cells
     parts = shares(matrix, matrix.judged) if matrix else None
     if parts is None:
         what = (
@@ -240,43 +261,45 @@ def _insensitive(matrix: Matrix | None, cells: Sequence[Cell]) -> Verdict:
     return Verdict("insensitive", sides.word, parts.lead, what, sides.p, tasks=_names(cells))
 
 
-def _predicted(cells: Sequence[Cell]) -> Iterator[Verdict]:
-    """Judge the three claims on what predicts forgetting across tasks."""
-    found = {one.name: one for one in predictors.across_tasks(cells)}
-    names = _names(cells)
-    for claim, measure in (
-        ("difficulty", "accuracy"),
-        ("confidence", "confidence"),
-        ("variability", "variability"),
-    ):
-        rho, p = found[measure].spearman, found[measure].p_spearman
-        what = f"Spearman's rho with the share lost held out over {rho.n} tasks"
-        if rho.value is None or p is None:
-            yield Verdict(claim, OPEN, None, what)
-            continue
-        low, high = rho.numbers[1:]
-        if claim == "difficulty":
-            excludes = max(within(rho, [*NEGATIVE, *POSITIVE]), p)
-            # A correlation that surely is there predicts, however weak it may be.
-            holds = within(rho, [(-STRONG, STRONG)]) if excludes >= SIGNIFICANT else 1.0
-            sides = Sides(holds, excludes)
-            what += f"; a correlation beyond {max(abs(low), abs(high)):.2f} is excluded"
-        else:
-            sides = Sides(max(within(rho, NEGATIVE), p), within(rho, [(-WEAK, inf)]))
-            besides = next((one for one in found.values() if _besides(one.name, claim)), None)
-            if besides and besides.spearman.value is not None:
-                what += f"; {besides.name}: rho {besides.spearman.value:.2f}"
-        what += f", permutation p {p:.2g}; {arms.told(cells)}"
-        yield Verdict(claim, sides.word, rho, what, sides.p, tasks=names)
+def _difficulty(asked: Asked) -> Verdict:
+    rho, p, what = _predictor(asked, "accuracy")
+    if p is None:
+        return Verdict("difficulty", OPEN, None, what)
+    low, high = rho.numbers[1:]
+    predicts = max(within(rho, [*NEGATIVE, *POSITIVE]), p)
+    # A correlation that surely is there predicts, however weak it may be.
+    holds = within(rho, [(-STRONG, STRONG)]) if predicts >= SIGNIFICANT else 1.0
+    sides = Sides(holds, predicts)
+    what += f"; a correlation beyond {max(abs(low), abs(high)):.2f} is excluded"
+    return Verdict("difficulty", sides.word, rho, what, sides.p, tasks=_names(asked.mastered))
 
 
-def _besides(name: str, claim: str) -> bool:
-    """Tell whether a predictor is that of the paper's abstract, beside ours of the same kind."""
-    return name.startswith(f"{claim}, ")
+def _low(claim: str, asked: Asked) -> Verdict:
+    """Judge whether a low value of a predictor goes with more forgetting across tasks."""
+    rho, p, what = _predictor(asked, claim)
+    if p is None:
+        return Verdict(claim, OPEN, None, what)
+    sides = Sides(max(within(rho, NEGATIVE), p), within(rho, [(-WEAK, inf)]))
+    # Beside ours stands that of the paper's abstract.
+    for name, one in asked.predictors.items():
+        if name.startswith(f"{claim}, ") and one.spearman.value is not None:
+            what += f"; {name}: rho {one.spearman.value:.2f}"
+    return Verdict(claim, sides.word, rho, what, sides.p, tasks=_names(asked.mastered))
 
 
-def _examples(cells: Sequence[Cell]) -> Verdict:
+def _predictor(asked: Asked, name: str) -> tuple[Estimate, float | None, str]:
+    """Return a correlation across tasks, its p (None where it is missing), and words for it."""
+    found = asked.predictors[name]
+    rho, p = found.spearman, found.p_spearman
+    what = f"Spearman's rho with the share lost held out over {rho.n} tasks"
+    if p is not None:
+        what += f", permutation p {p:.2g}; {arms.told(asked.mastered)}"
+    return rho, p, what
+
+
+def _examples(asked: Asked) -> Verdict:
     """Judge whether confidence or variability tells which examples of a task are forgotten."""
+    cells = asked.mastered
     found = []
     for one in predictors.within_tasks(cells) if cells else ():
         if one.name in ("confidence", "variability") and one.mean:
@@ -293,7 +316,8 @@ def _examples(cells: Sequence[Cell]) -> Verdict:
     return Verdict("examples", sides.word, number, what, sides.p, tasks=_names(cells))
 
 
-def _order(cells: Sequence[Cell]) -> Verdict:
+def _order(asked: Asked) -> Verdict:
+    cells = asked.mastered
     found = order.over_tasks(order.orders(cells))
     rho = found.spearman if found else None
     what = (
@@ -306,11 +330,11 @@ def _order(cells: Sequence[Cell]) -> Verdict:
     return Verdict("order", sides.word, rho, what, sides.p, tasks=_names(cells))
 
 
-def _probes(cells: Sequence[Cell]) -> Verdict:
+def _probes(asked: Asked) -> Verdict:
     """Judge whether the answers lost more than the probes, where they lost anything surely."""
     spared: list[Draws] = []
-    asked, n = [], 0
-    for cell in cells:
+    read, n = [], 0
+    for cell in asked.mastered:
         if interval(arms.lost(cell, "test"))[0] <= 0:
             continue
         # The claim is about the first position probed.
@@ -318,20 +342,20 @@ def _probes(cells: Sequence[Cell]) -> Verdict:
         if _defined(difference):
             assert difference is not None
             spared.append(difference)
-            asked.append(cell)
+            read.append(cell)
             n += probes.readings(cell)[0].learned.n
     what = (
         "share of their skill that the answers lost held out less that which the probes lost, mean "
-        f"over the {len(asked)} tasks whose answers surely lost some ({FEWEST_PROBED} at least); "
-        f"{arms.told(asked)}"
+        f"over the {len(read)} tasks whose answers surely lost some ({FEWEST_PROBED} at least); "
+        f"{arms.told(read)}"
     )
-    if not asked:
+    if not read:
         return Verdict("probes", OPEN, None, what)
     number = estimate(np.mean(spared, axis=0), n)
-    sides = judged(number, POSITIVE, NEGATIVE, degrees(cells))
-    if len(asked) < FEWEST_PROBED:
-        return Verdict("probes", OPEN, number, what, None, tasks=_names(asked))
-    return Verdict("probes", sides.word, number, what, sides.p, tasks=_names(asked))
+    sides = judged(number, POSITIVE, NEGATIVE, degrees(asked.cells))
+    if len(read) < FEWEST_PROBED:
+        return Verdict("probes", OPEN, number, what, None, tasks=_names(read))
+    return Verdict("probes", sides.word, number, what, sides.p, tasks=_names(read))
 
 
 def _spared(cell: Cell) -> Draws | None:
@@ -341,6 +365,23 @@ def _spared(cell: Cell) -> Draws | None:
         return None
     difference: Draws = answers - read[0].lost
     return difference
+
+
+RULES: dict[str, Callable[[Asked], Verdict]] = {
+    "trained": _trained,
+    "some": _some,
+    "near": _near,
+    "elsewhere": _elsewhere,
+    "own": _own,
+    "insensitive": _insensitive,
+    "difficulty": _difficulty,
+    "confidence": partial(_low, "confidence"),
+    "variability": partial(_low, "variability"),
+    "examples": _examples,
+    "order": _order,
+    "probes": _probes,
+}
+"""Rules by claim (docs/method.md), in the order of forget.settings.claims.CLAIMS."""
 
 
 def _tested(numbers: Sequence[object] | np.ndarray, sides: Sides) -> float | None:

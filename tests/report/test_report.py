@@ -412,8 +412,9 @@ def test_headline_numbers_are_those_of_the_study(tmp_path: Path) -> None:
     assert made.numbers["headline/learned accuracy on held-out examples"].value == pytest.approx(
         0.9
     )
-    assert made.numbers["claim/trained"].value == pytest.approx(0.95)
-    assert made.verdicts["trained"] == "holds"
+    # Accuracy less chance.
+    assert made.numbers["claim/trained"].value == pytest.approx(0.02)
+    assert made.verdicts["trained"] == "holds in this run"
     two = sweep_of("a", "b", forget__lr=[1e-4, 2e-4])
     names = written(two, *finish(two, {"a": LOSES, "b": LOSES}, n=40), tmp_path).numbers
     assert "tiny rate 2e-4/headline/skill lost on held-out examples" in names
