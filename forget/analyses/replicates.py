@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import chi2, norm
-from scipy.stats import t as student
+from scipy.special import gammaincinv, stdtrit
+from scipy.stats import norm
 
 from forget.analyses.resampling import Draws
 from forget.results.estimates import RESAMPLES
@@ -129,7 +129,7 @@ def over_replicates(own: Replicated, pooled: Pool | None) -> Draws:
         return mean
     # Satterthwaite's degrees of freedom: those of shared items count as many.
     degrees = round(pooled.degrees * (whole / spread) ** 2, 3)
-    reach = float(student.ppf(0.975, degrees)) * math.sqrt(whole)
+    reach = float(stdtrit(degrees, 0.975)) * math.sqrt(whole)
     if reach <= float(norm.ppf(0.975)) * math.sqrt(of_items):
         # Replicates that agree by chance do not make the items' noise less.
         return mean
@@ -156,5 +156,5 @@ def _student(key: object, degrees: float) -> np.ndarray:
     """Draw what makes a normal number one of Student's t, in equal steps of its distribution."""
     steps = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
     order = np.random.default_rng(int(digest(["student", key]), 16)).permutation(RESAMPLES)
-    factors: np.ndarray = np.sqrt(degrees / chi2.ppf(steps[order], degrees))
+    factors: np.ndarray = np.sqrt(degrees / (2 * gammaincinv(degrees / 2, steps[order])))
     return factors
