@@ -6,6 +6,7 @@ Accuracies, confidences and probes of their trials are known to the digit.
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -109,10 +110,13 @@ def finished(
                 elif split == "train" and drawn:
                     # Each of the four cases of truth and label as often as any other.
                     more = ({"drawn": 0}, {"drawn": 0}, {"drawn": 1}, {"drawn": 1})
-                rows += [
+                made = [
                     answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
                     for i, ok in enumerate(right)
                 ]
+                if layers and split == "test" and task == trial.task:
+                    made = read_by_probes(made, 0.5 + 0.35 * probed[phase], asked)
+                rows += made
     probes = []
     for phase, position, control, layer in product(
         PHASES, trial.probe.positions, (False, True), range(layers)
@@ -127,7 +131,9 @@ def finished(
                 layer=layer,
                 control=control,
                 l2=1.0,
+                middle=layer == layers // 2,
                 accuracy=Estimate(value, value - 0.04, value + 0.04, 400),
+                pair_accuracy=Estimate(value - 0.02, value - 0.06, value + 0.02, 400),
             )
         )
     outcome = Outcome(
@@ -137,6 +143,14 @@ def finished(
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip
     return outcome, rows
+
+
+def read_by_probes(rows: Sequence[Row], accuracy: float, asked: str) -> list[Row]:
+    """Let the probes of the middle layers prefer the true option in this share of the rows."""
+    n = len(rows)
+    right = [1.0] * round(accuracy * n) + [0.0] * (n - round(accuracy * n))
+    random.Random(f"{asked}/probes").shuffle(right)
+    return [replace(row, probe=share) for row, share in zip(rows, right, strict=True)]
 
 
 def finish(

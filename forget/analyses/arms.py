@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from forget.analyses.resampling import Draws
-from forget.analyses.study import Cell, kept, pooled, replicate
+from forget.analyses.study import Cell, kept, replicate
 from forget.analyses.words import REPLICATED, flattened
 
 TRUE = "true"
@@ -73,10 +73,32 @@ def lost(cell: Cell, split: str, task: str | None = None) -> Draws | None:
     return net(cell, lambda one: one.lost(split, task))
 
 
+def pooled(cells: Sequence[Cell], split: str) -> Draws | None:
+    """Compute the share of the skill on all tasks together that forgetting took.
+
+    It is the sum of a_ft - a_fg over the sum of a_ft - chance: a mean of ratios would be ruled by
+    the tasks that were hardly learned. Tasks without a ratio are left out.
+    """
+    taken, skill = [], []
+    for cell in cells:
+        a_ft, a_fg = (cell.draws(phase, split, "accuracy") for phase in ("learned", "forgotten"))
+        lost, chance = cell.lost(split), cell.chance(split)
+        if a_ft is None or a_fg is None or chance is None or lost is None:
+            continue
+        if np.isfinite(lost[0]):
+            skill.append(a_ft - chance)
+            taken.append(a_ft - a_fg)
+    if not skill:
+        return None
+    whole = np.sum(skill, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole > 0, np.sum(taken, axis=0) / whole, np.nan)
+
+
 def pooled_lost(cells: Sequence[Cell], split: str) -> Draws | None:
     """Return the share of the skill on all tasks together that the labels took.
 
-    See forget.analyses.study.pooled; where the arm with true labels was run on some of the tasks,
+    See `pooled`; where the arm with true labels was run on some of the tasks,
     it is of these.
     """
     controls = [other for cell in cells if (other := control(cell))]

@@ -360,11 +360,8 @@ def _probes(asked: Asked) -> Verdict:
 
 def _spared(cell: Cell) -> Draws | None:
     """Return the share of the skill that the answers lost less that which the probes lost."""
-    answers, read = cell.lost("test"), probes.readings(cell)[:1]
-    if answers is None or not read or read[0].lost is None:
-        return None
-    difference: Draws = answers - read[0].lost
-    return difference
+    found = probes.readings(cell)
+    return found[0].spared if found else None
 
 
 RULES: dict[str, Callable[[Asked], Verdict]] = {

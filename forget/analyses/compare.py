@@ -15,7 +15,7 @@ from itertools import chain, product
 
 import numpy as np
 
-from forget.analyses.probes import best_layer
+from forget.analyses.probes import skill
 from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.study import Cell, Study, resamples_items
 from forget.analyses.words import SPLIT_WORDS, flattened, rate_name
@@ -32,9 +32,6 @@ DIGITS = 12
 
 Below lies the rounding of sums, which would make equal accuracies of a resample unequal.
 """
-
-PROBE_CHANCE = 0.5
-"""Accuracy of a guess: half of the (question, answer) pairs that a probe tells apart are right."""
 
 
 @dataclass(frozen=True)
@@ -288,14 +285,8 @@ def _models(cell: Cell, phase: str) -> list[str]:
 
 
 def _skill(cell: Cell, phase: str) -> tuple[Draws | None, int]:
-    """Return probe accuracy above chance and the questions it rests on.
-
-    The layer is the one that reads best after learning.
-    """
-    layer, found = best_layer(cell), cell.probe_draws(phase)
-    if layer is None or layer not in found:
-        return None, 0
-    return found[layer] - PROBE_CHANCE, cell.probes(phase)[layer].n
+    """Return the probes' accuracy above chance and the questions it rests on."""
+    return skill(cell, phase) or (None, 0)
 
 
 def _line(

@@ -401,25 +401,3 @@ def forget_ratio(a_ft: Draws, a_fg: Draws, chance: float, flipped: bool = False)
     # A resample at or below chance has no ratio; it must not flip the sign of the interval.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(scale > 0, (a_ft - a_fg) / scale, np.nan)
-
-
-def pooled(cells: Sequence[Cell], split: str) -> Draws | None:
-    """Compute the share of the skill on all tasks together that forgetting took.
-
-    It is the sum of a_ft - a_fg over the sum of a_ft - chance: a mean of ratios would be ruled by
-    the tasks that were hardly learned. Tasks without a ratio are left out.
-    """
-    taken, skill = [], []
-    for cell in cells:
-        a_ft, a_fg = (cell.draws(phase, split, "accuracy") for phase in ("learned", "forgotten"))
-        lost, chance = cell.lost(split), cell.chance(split)
-        if a_ft is None or a_fg is None or chance is None or lost is None:
-            continue
-        if np.isfinite(lost[0]):
-            skill.append(a_ft - chance)
-            taken.append(a_ft - a_fg)
-    if not skill:
-        return None
-    whole = np.sum(skill, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(whole > 0, np.sum(taken, axis=0) / whole, np.nan)

@@ -14,7 +14,7 @@ from forget.analyses.judging import Verdict
 from forget.analyses.probes import readings
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.states import State, counted, state, states
-from forget.analyses.study import Condition, pooled
+from forget.analyses.study import Condition
 from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report.section import show
 from forget.results import metrics, rows
@@ -121,7 +121,7 @@ def _states(found: Sequence[State], noun: str) -> str:
 def _further(cells: Sequence[Cell]) -> str:
     """Say what true labels took in the place of others, of all tasks that they were run on."""
     controls = [other for cell in cells if (other := arms.control(cell))]
-    lost = pooled(controls, "test")
+    lost = arms.pooled(controls, "test")
     if lost is None:
         return "no arm with true labels was run, so what further training alone takes is counted"
     n = sum(cell.n("forgotten", "test") for cell in controls)
@@ -166,7 +166,7 @@ def _numbers(cells: Sequence[Cell]) -> Iterator[tuple[str, Estimate]]:
     """Yield the numbers of all tasks of a condition together."""
     for split, name in SPLIT_WORDS.items():
         n = sum(cell.n("forgotten", split) for cell in cells)
-        lost = pooled(cells, split)
+        lost = arms.pooled(cells, split)
         if lost is not None:
             yield f"skill lost on {name}", estimate(lost, n)
     for phase in rows.PHASES:

@@ -118,9 +118,16 @@ def layers(
     return Series(label, colour, list(found.values()), list(found), hollow=phase == "base")
 
 
-def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]]) -> Path:
-    """Draw probe accuracy by layer, a panel for each task."""
+def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]], guess: float) -> Path:
+    """Draw probe accuracy by layer, a panel for each task.
+
+    Args:
+        path: of the PNG file.
+        panels: series by task.
+        guess: accuracy of a guess.
+    """
     axis = "layer (0: embedding)"
+    limits = (guess - 0.15, 1.02)
     return figures.curves(
-        path, panels, axis, "probe accuracy", guess=0.5, limits=(0.35, 1.02), whole=True
+        path, panels, axis, "probe accuracy", guess=guess, limits=limits, whole=True
     )

@@ -59,18 +59,18 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
 
     others: dict[str, None] = {}
     layers: set[int] = set()
-    unprobed: dict[str, None] = {}
+    unprobed: set[str] = set()
     for outcome in outcomes:
         others |= dict.fromkeys(outcome.trial.tasks[1:])
         layers.update(probe.layer for probe in outcome.probes)
-        if outcome.lacks_probes:
-            unprobed[outcome.trial.task] = None
+        unprobed.update(outcome.unprobed)
     seconds = [outcome.seconds for outcome in outcomes]
     probes = []
     if layers:
-        probes.append(f"{len(layers)} layers, at most {each(lambda t: t.probe.examples)} examples")
-    if unprobed:
-        probes.append(f"left out for want of examples: {', '.join(unprobed)}")
+        fit_on = each(lambda t: {"held_out": "held-out", "trained": "trained"}[t.probe.fit_on])
+        at_most = each(lambda t: t.probe.examples)
+        probes.append(f"{len(layers)} layers, fit on {fit_on} questions, {at_most} at most")
+    probes += [f"left out: {why}" for why in sorted(unprobed)]
     python = f"Python {platform.python_version()}"
     return facts | {
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),

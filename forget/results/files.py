@@ -93,7 +93,7 @@ def _whole(path: Path) -> Iterator[pa.Table]:
 
 
 def _completed(table: pa.Table) -> pa.Table:
-    """Add the columns that Rows did not have before protocol 6."""
+    """Add the columns that Rows did not have before protocols 6 and 7."""
     import pyarrow as pa
 
     if "weights" not in table.column_names:
@@ -102,6 +102,8 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.append_column("weights", pa.ListArray.from_arrays(options.offsets, ones))
     if "drawn" not in table.column_names:
         table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
+    if "probe" not in table.column_names:
+        table = table.append_column("probe", pa.nulls(len(table), pa.float64()))
     return table
 
 
@@ -120,7 +122,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
     """Add `options` and the fields of `judged`; numbers that may be missing become floats."""
-    may_lack = ("step", "similarity", "spread", "drawn")
+    may_lack = ("step", "similarity", "spread", "drawn", "probe")
     numbers = {name: columns[name].astype(float) for name in may_lack}
     return columns.assign(
         **numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)}

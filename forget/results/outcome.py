@@ -12,7 +12,7 @@ from forget.settings.trial import RecordedTrial
 
 
 class ProbeScore(Part):
-    """A linear probe's accuracy on held-out (question, answer) pairs."""
+    """Accuracy of linear probes at one layer, on questions that the probes were not fit on."""
 
     phase: str
     task: str
@@ -21,9 +21,20 @@ class ProbeScore(Part):
     """Index of the hidden state: 0 is the embedding, n the output of block n."""
     control: bool = False
     """True for a probe that was fit on shuffled labels."""
+    middle: bool = False
+    """True for a layer of the middle half, over which probes are averaged."""
     accuracy: Estimate
+    """Share of questions of which the probe prefers the true option to every other, as the model's
+    answers are judged. Before protocol 7 it was what `pair_accuracy` is.
+    """
+    chance: float = 0.5
+    """Accuracy of a guess: the mean of 1 / options."""
+    pair_accuracy: Estimate | None = None
+    """Share of (question, answer) pairs that the probe rightly calls right or wrong."""
+    pair_chance: float = 0.5
+    """Pair accuracy of calling every pair wrong: with two options half of them are."""
     l2: float
-    """The penalty that validation chose."""
+    """The penalty that was chosen without the questions that are asked."""
 
 
 class Likeness(Part):
@@ -98,6 +109,8 @@ class Outcome(Part):
     changed.
     """
     probes: tuple[ProbeScore, ...] = ()
+    unprobed: tuple[str, ...] = ()
+    """Sentences that say which probes are missing, and why."""
     likeness: tuple[Likeness, ...] = ()
     """One for each other task that the trial is measured on."""
     drawn: DrawnLabels | None = None
@@ -111,5 +124,5 @@ class Outcome(Part):
 
     @property
     def lacks_probes(self) -> bool:
-        """True where probes were asked for and left out: the task has too few examples."""
+        """True where probes were asked for and none could be fit."""
         return self.trial.probe.examples > 0 and not self.probes

@@ -53,6 +53,11 @@ class Row:
     None where nothing was drawn, or something else in each epoch.
     """
 
+    probe: float | None = None
+    """Share of the middle layers' probes that prefer the true option of a held-out question to the
+    others, at the first position probed; None where none was asked.
+    """
+
     def __post_init__(self) -> None:
         if not self.weights:
             object.__setattr__(self, "weights", (1.0,) * len(self.logprobs))

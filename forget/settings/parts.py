@@ -126,12 +126,15 @@ class Probe(Part):
     """
     positions: Annotated[tuple[Position, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
         "last",
-        "mean",
     )
-    """Places at which the answer is read."""
-    examples: int = Field(400, ge=0, le=10**9)
-    """Examples of the train and of the test split, two (question, answer) pairs each; 0 leaves out
-    the probes.
+    """Places at which the answer is read, the one that counts first."""
+    fit_on: Literal["held_out", "trained"] = "held_out"
+    """held_out: questions of the test split, which no stage trains on, in five folds, each asked of
+    a fit on the others; trained: examples that forgetting trains on.
+    """
+    examples: int = Field(300, ge=0, le=10**9)
+    """Questions of the test split that the probes are asked and, if `trained`, of the train split
+    that they are fit on; 0 leaves out the probes. With 100 the probes' own loss is mostly noise.
     """
     control: bool = True
     """Fit each probe on shuffled labels as well; its accuracy there is not due to the states

@@ -1,7 +1,6 @@
 """Analyses of constructed studies whose answer is known; the larger have files of their own."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations, product
 
@@ -14,7 +13,8 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 from studies import KEEPS, LOSES, STAYS, UNLEARNED, finish, finished, study, study_of, sweep_of
 
-from forget.analyses import Study, generalisation, probes
+from forget.analyses import Study, generalisation
+from forget.analyses.arms import pooled
 from forget.analyses.matrix import Matrix, cross, leaves, shares, upgma, values
 from forget.analyses.replicates import Replicated, over_replicates, pool
 from forget.analyses.resampling import (
@@ -24,7 +24,7 @@ from forget.analyses.resampling import (
     of_estimate,
     p_value,
 )
-from forget.analyses.study import Condition, pooled
+from forget.analyses.study import Condition
 from forget.analyses.words import rate_name
 from forget.results.estimates import RESAMPLES, Estimate
 from forget.results.rows import PHASES, Row, select
@@ -326,39 +326,6 @@ def test_bins_hold_held_out_examples_and_near_duplicates_by_similarity() -> None
 
 def test_bins_of_few_examples_are_left_out() -> None:
     assert generalisation.bins(study(sweep_of("a"), {"a": KEEPS}, n=8))[TINY, "a"] == []
-
-
-def probed(skills: Mapping[str, float]) -> list[probes.Reading]:
-    (cell,) = study(sweep_of("a"), {"a": LOSES}, layers=3, probed=skills).cells
-    return probes.readings(cell)
-
-
-def test_probes_are_read_at_the_layer_that_reads_best_after_learning() -> None:
-    last, mean = probed({"base": 0.5, "learned": 1.0, "forgotten": 0.8})
-    assert (last.position, mean.position) == ("last", "mean")
-    # 0.5 + 0.35 sin(pi / 2) at the middle one of three layers; a fifth of it is lost; the control
-    # reads nothing.
-    assert last.layer == 1
-    assert last.learned.value == pytest.approx(0.85)
-    assert last.forgotten.value == pytest.approx(0.78)
-    assert last.base is not None
-    assert last.base.value == pytest.approx(0.675)
-    assert last.control is not None
-    assert last.control.value == 0.5
-    assert last.lost_share is not None
-    value, low, high = last.lost_share.numbers
-    assert value == pytest.approx(0.2)
-    assert low < 0.2 < high
-
-
-def test_a_probe_that_reads_nothing_has_nothing_to_lose() -> None:
-    last, _ = probed({"base": 0.0, "learned": 0.05, "forgotten": 0.0})
-    assert last.lost is None
-    assert last.lost_share is None
-
-
-def test_without_probes_there_are_no_readings() -> None:
-    assert probes.readings(study(sweep_of("a"), {"a": LOSES}).cells[0]) == []
 
 
 def test_looks_on_the_way_are_no_phase() -> None:

@@ -206,9 +206,8 @@ def test_the_page_needs_nothing_beside_itself(tmp_path: Path) -> None:
     page = page_of(sweep, {"a": KEEPS, "b": LOSES}, tmp_path, n=60, layers=4)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
     images = page.all("src")
-    # Of each model accuracy, ratio, mass, entropy and probes at two positions; a matrix of each
-    # model and rate.
-    assert len(images) >= 6 * 2 + 4
+    # Of each model accuracy, ratio, mass, entropy and probes; a matrix of each model and rate.
+    assert len(images) >= 5 * 2 + 4
     for image in images:
         kind, _, data = image.partition(",")
         assert kind == "data:image/png;base64"
