@@ -11,7 +11,7 @@ from benchmarks.coverage import claims, intervals
 
 
 def main(
-    replicates: Annotated[int, typer.Option(min=2, help="Simulated studies of a line.")] = 60,
+    replicates: Annotated[int, typer.Option(min=2, help="Simulated studies of a line.")] = 100,
 ) -> None:
     """Print how often intervals hold the truth, and how often claims are falsely decided."""
     with Progress(transient=True) as progress:

@@ -102,9 +102,6 @@ CASES = (
     Case("confidence", "independent", _alike, (OPEN,)),
     Case("confidence", "follows", _following, (HOLDS,)),
     Case("variability", "independent", _alike, (OPEN,)),
-    Case("examples", "independent", _plain(0.7), (OPEN, HOLDS)),
-    Case("probes", "lose as much", _plain(_kept(0.5), probes=_kept(0.5)), (OPEN,)),
-    Case("probes", "lose 0.1 of 0.5", _plain(_kept(0.5), probes=_kept(0.1)), (HOLDS,)),
 )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
-import pandas as pd
 
 from forget.analyses import Study
+from forget.analyses.resampling import Draws
+from forget.analyses.samples import Place, Sample
+from forget.results.estimates import RESAMPLES
+from forget.results.files import frame
 from forget.results.outcome import Outcome
 from forget.settings.trial import Arm, Trial
 
@@ -40,97 +44,91 @@ class Truth:
     """True accuracy after learning, by task, where it is not LEARNED."""
     confidence: Mapping[str, float] = field(default_factory=dict)
     """Mean confidence after learning, by task, where it is not 0.8."""
-    probes: float | None = None
-    """Accuracy of probes after forgetting, LEARNED before; None for no probes."""
 
 
 def study(truth: Truth, seeds: int, draw: np.random.Generator) -> Study:
-    """Draw a study: every task forgotten, with so many seeds, and ITEMS of a split."""
+    """Draw a study: every task forgotten, with so many seeds, and ITEMS of a split.
+
+    The items are other ones in each seed, as trials draw them. Of zeros and ones a bootstrap of the
+    items is a binomial number, so no Row is made.
+    """
     tasks = tuple(dict.fromkeys(task for task, _ in truth.after))
     arms: list[tuple[Arm, Mapping[tuple[str, str], float]]] = [("random", truth.after)]
     if truth.true_arm is not None:
         arms.append(("true", truth.true_arm))
-    outcomes, frames = [], {}
+    outcomes: list[Outcome] = []
+    samples: dict[Place, Sample] = {}
     for task, seed in product(tasks, range(seeds)):
-        learned: list[pd.DataFrame] | None = None
+        others = tuple(other for one, other in truth.after if one == task and other != task)
+        learned: dict[tuple[str, str], Sample] = {}
         for arm, after in arms:
-            others = tuple(other for one, other in truth.after if one == task and other != task)
-            trial = Trial(task=task, model="simulated", evaluate_on=others, seed=seed, arm=arm)
-            id = trial.id("")
-            # Both arms set out from the same learned model.
-            if learned is None:
-                learned = list(_rows(truth, trial, "learned", after, draw))
-            frame = pd.concat([*learned, *_rows(truth, trial, "forgotten", after, draw)])
-            frames[id] = frame.reset_index(drop=True)
-            outcomes.append(_outcome(trial, id))
-    return Study(outcomes, frames)
+            outcome = _outcome(task, others, seed, arm)
+            outcomes.append(outcome)
+            for (measured, split), mean in _means(truth, outcome.trial, after).items():
+                place = measured, split
+                # Both arms set out from the same learned model.
+                if place not in learned:
+                    before = truth.learned.get(measured, LEARNED)
+                    learned[place] = _sample(truth, seed, measured, split, before, draw)
+                now = _sample(truth, seed, measured, split, mean, draw)
+                samples[outcome.id, "learned", measured, split] = learned[place]
+                samples[outcome.id, "forgotten", measured, split] = now
+    return Study(outcomes, dict.fromkeys((one.id for one in outcomes), NOT_LOOKED_AT), samples)
 
 
-def _outcome(trial: Trial, id: str) -> Outcome:
-    fields = {"learned_id": trial.learned_id(""), "data": "", "parameters": 1, "seconds": 0.0}
-    return Outcome.model_validate({"trial": trial, "id": id, **fields})
+NOT_LOOKED_AT = frame([])
+"""Rows of a trial that was not looked at on the way."""
 
 
-def _rows(
-    truth: Truth,
-    trial: Trial,
-    phase: str,
-    after: Mapping[tuple[str, str], float],
-    draw: np.random.Generator,
-) -> list[pd.DataFrame]:
-    """Draw the Rows of a phase on every split and task."""
-    splits: list[tuple[str, str, float]] = []
-    for task in trial.tasks:
-        splits.append((task, "test", after[trial.task, task]))
+@lru_cache(maxsize=1000)
+def _outcome(task: str, others: tuple[str, ...], seed: int, arm: Arm) -> Outcome:
+    trial = Trial(task=task, model="simulated", evaluate_on=others, seed=seed, arm=arm)
+    return Outcome(
+        trial=trial,
+        id=trial.id(""),
+        learned_id=trial.learned_id(""),
+        data="",
+        parameters=1,
+        seconds=0.0,
+    )
+
+
+def _means(
+    truth: Truth, trial: Trial, after: Mapping[tuple[str, str], float]
+) -> dict[tuple[str, str], float]:
+    """Return the true accuracies after forgetting by task measured and split."""
+    means = {(task, "test"): after[trial.task, task] for task in trial.tasks}
     if truth.trained is not None:
-        splits.append((trial.task, "train", truth.trained if trial.arm == "random" else LEARNED))
+        means[trial.task, "train"] = truth.trained if trial.arm == "random" else LEARNED
     if truth.similar is not None:
-        splits.append((trial.task, "similar", truth.similar))
-    found = []
-    for task, split, forgotten in splits:
-        mean = truth.learned.get(task, LEARNED) if phase == "learned" else forgotten
-        found.append(_split(truth, trial, phase, task, split, mean, draw))
-    return found
+        means[trial.task, "similar"] = truth.similar
+    return means
 
 
-def _split(
-    truth: Truth,
-    trial: Trial,
-    phase: str,
-    task: str,
-    split: str,
-    mean: float,
-    draw: np.random.Generator,
-) -> pd.DataFrame:
-    accuracy = np.clip(mean + truth.spread * draw.standard_normal(), 0, 1)
-    right = (draw.random(ITEMS) < accuracy).astype(float)
-    share = truth.confidence.get(task, 0.8)
-    columns: dict[str, object] = {
-        "phase": phase,
-        "task": task,
-        "split": split,
-        "step": np.nan,
-        # Items that differ by seed, as the trials draw them.
-        "example": [f"{trial.seed}/{number}" for number in range(ITEMS)],
-        "truth": np.arange(ITEMS) % 2,
-        "options": 2,
-        "correct": right,
-        "confidence": np.where(right > 0, share, 1 - share),
-        "mass": 0.5,
-        "entropy": 0.7,
-        "agrees": np.nan,
-        "spread": draw.gamma(20.0, 1.0, ITEMS) if split == "test" else np.nan,
-        "similarity": np.nan,
-        "drawn": np.nan,
-        "probe": np.nan,
-    }
+def _sample(
+    truth: Truth, seed: int, task: str, split: str, mean: float, draw: np.random.Generator
+) -> Sample:
+    """Draw what a model's answers to the items of a split give, with their resamples."""
+    accuracy = float(np.clip(mean + truth.spread * draw.standard_normal(), 0, 1))
+    means = {"accuracy": _share(accuracy, draw), "option_mass": np.full(1 + RESAMPLES, 0.5)}
+    means["confidence"] = _normal(truth.confidence.get(task, 0.8), 0.01, draw)
+    means["variability"] = _normal(float(draw.normal(20, 2)), 0.4, draw)
     if split == "train":
-        columns["drawn"] = draw.integers(0, 2, ITEMS).astype(float)
-        columns["agrees"] = (draw.random(ITEMS) < truth.agreement).astype(float)
-    if truth.probes is not None and split == "test" and task == trial.task:
-        read = LEARNED if phase == "learned" else truth.probes
-        columns["probe"] = (draw.random(ITEMS) < read).astype(float)
-    return pd.DataFrame(columns)
+        means["agreement"] = _share(truth.agreement, draw)
+    examples = tuple(f"{seed}/{number}" for number in range(ITEMS))
+    return Sample(examples, 0.5, 0.5, means)
+
+
+def _share(p: float, draw: np.random.Generator) -> Draws:
+    """Draw a share of the items, and its bootstrap."""
+    found = draw.binomial(ITEMS, p) / ITEMS
+    resampled = draw.binomial(ITEMS, found, RESAMPLES) / ITEMS
+    return np.concatenate([[found], resampled])
+
+
+def _normal(mean: float, error: float, draw: np.random.Generator) -> Draws:
+    found = mean + error * draw.standard_normal()
+    return np.concatenate([[found], found + error * draw.standard_normal(RESAMPLES)])
 
 
 def everywhere(tasks: str, accuracy: Callable[[str, str], float]) -> dict[tuple[str, str], float]:

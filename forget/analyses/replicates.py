@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import gammaincinv, stdtrit
-from scipy.stats import norm
+from scipy.special import gammaincinv, ndtri, stdtrit
 
 from forget.analyses.resampling import Draws
 from forget.results.estimates import RESAMPLES
@@ -130,7 +129,7 @@ def over_replicates(own: Replicated, pooled: Pool | None) -> Draws:
     # Satterthwaite's degrees of freedom: those of shared items count as many.
     degrees = round(pooled.degrees * (whole / spread) ** 2, 3)
     reach = float(stdtrit(degrees, 0.975)) * math.sqrt(whole)
-    if reach <= float(norm.ppf(0.975)) * math.sqrt(of_items):
+    if reach <= float(ndtri(0.975)) * math.sqrt(of_items):
         # Replicates that agree by chance do not make the items' noise less.
         return mean
     excess = spread - pooled.of_items / count

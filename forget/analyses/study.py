@@ -23,7 +23,7 @@ from forget.analyses.replicates import (
     pool,
 )
 from forget.analyses.resampling import Draws, estimate, of_estimate
-from forget.analyses.samples import Sample, columns, resampled
+from forget.analyses.samples import Place, Sample, columns, resampled
 from forget.analyses.words import ARM_WORDS, REPLICATED, flattened
 from forget.results import measures
 from forget.results.estimates import Estimate, metric_name, wilson
@@ -73,12 +73,20 @@ class Study:
     Args:
         outcomes: in the order in which the report lists them.
         frames: the Rows of each, by trial id (forget.results.files.read_frame).
+        samples: what the Rows give, resampled, where it is known already.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame]) -> None:
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome],
+        frames: Mapping[str, pd.DataFrame],
+        samples: Mapping[Place, Sample] | None = None,
+    ) -> None:
         self.outcomes = tuple(outcomes)
         self.frames = frames
-        self.samples = resampled({outcome.id: frames[outcome.id] for outcome in outcomes})
+        if samples is None:
+            samples = resampled({outcome.id: frames[outcome.id] for outcome in outcomes})
+        self.samples = samples
         """Samples by (trial, phase, task, split)."""
         self._pools: dict[object, Pool | None] = {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from forget.analyses.probes import guess
 from forget.analyses.study import Cell, Study
 from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report import figures
@@ -56,7 +57,7 @@ def trial_figures(
         made.append(path)
     lines = [layers(cell, phase, labels[phase], PHASE_COLOURS[phase]) for phase in PHASES]
     if any(line.values for line in lines):
-        made.append(layer_figure(folder / "probes.png", {cell.task: lines}))
+        made.append(layer_figure(folder / "probes.png", {cell.task: lines}, guess([cell])))
     return made
 
 

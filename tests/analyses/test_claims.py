@@ -164,7 +164,9 @@ def test_the_task_trained_on_can_decide() -> None:
 
 
 def test_probes_that_forget_contradict() -> None:
-    found = told(planted(probed={"base": 0.5, "learned": 1.0, "forgotten": 0.1}))
+    # The answers lose a quarter, the probes nine tenths.
+    lose = dict.fromkeys(TASKS, 0.8)
+    found = told(planted(lose, probed={"base": 0.5, "learned": 1.0, "forgotten": 0.1}))
     assert found["probes"].verdict == "contradicted in this run"
 
 
