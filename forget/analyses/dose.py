@@ -30,6 +30,9 @@ DOSE = 0.9
 That skill is the discrimination of those whose drawn label was right (forget.results.dose.lost).
 """
 
+DIGITS = 12
+"""Decimals of a share that are kept; below lies the rounding of its complement."""
+
 
 @dataclass(frozen=True)
 class Path:
@@ -115,7 +118,9 @@ def _skill(rows: pd.DataFrame, split: str, weights: np.ndarray) -> Draws:
     """
     if split == "train" and (rows["options"] == 2).all() and rows["truth"].nunique() == 2:
         confidence, second = rows["confidence"].to_numpy(), rows["truth"].to_numpy() == 1
-        return areas(np.where(second, confidence, 1 - confidence), second, weights) - 0.5
+        # Equal shares are equal, whichever option they are of.
+        shares = np.where(second, confidence, 1 - confidence).round(DIGITS)
+        return areas(shares, second, weights) - 0.5
     accuracy: Draws = weights @ rows["correct"].to_numpy()
     return accuracy - float(np.mean(1 / rows["options"]))
 
