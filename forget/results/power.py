@@ -46,8 +46,8 @@ def of_accuracy(size: Size, tasks: int = 1) -> float:
 
     With one replicate it is that of this run alone, which knows its items' noise.
     """
-    p = 0.5 + SKILL / 2
-    variance = p * (1 - p) / size.items
+    # That of an accuracy at chance, the largest there is.
+    variance = 0.25 / size.items
     if size.replicates > 1:
         variance += SPREAD**2
     error = math.sqrt(variance / size.replicates / tasks)
