@@ -1,4 +1,4 @@
-"""How often intervals hold the truth, and verdicts are false: simulated studies, analysed as real.
+"""Simulated studies, analysed as real ones: do intervals hold the truth, and are verdicts false?
 
 `python -m benchmarks.coverage` writes the tables that stand in docs/method.md.
 """

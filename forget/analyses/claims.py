@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import chain
 from math import inf
 
 import numpy as np
@@ -56,7 +57,7 @@ NEGATIVE: tuple[Range, ...] = ((-inf, 0),)
 
 @dataclass(frozen=True)
 class Asked:
-    """What a claim is put to: the cells of a condition, and what was read of them."""
+    """Cells of a condition that claims are put to, and what was read of them."""
 
     cells: Sequence[Cell]
     matrix: Matrix | None = None
@@ -215,7 +216,7 @@ def _own(asked: Asked) -> Verdict:
     for column, own, others in matrix.by_column(matrix.judged) if matrix else ():
         if own is not None and others:
             differences[column] = [other - own for other in others]
-    every = [draws for some in differences.values() for draws in some]
+    every = list(chain.from_iterable(differences.values()))
     adjusted = iter(holm([p_value(draws, 0, degrees(cells)) for draws in every]))
     better: list[str] = []
     best: list[str] = []
@@ -228,8 +229,12 @@ def _own(asked: Asked) -> Verdict:
         less = max(p if value < 0 else 1.0 for value, p in signed)
         up.append(more)
         down.append(less)
-        side = better if more < SIGNIFICANT else best if less < SIGNIFICANT else undecided
-        side.append(column)
+        if more < SIGNIFICANT:
+            better.append(column)
+        elif less < SIGNIFICANT:
+            best.append(column)
+        else:
+            undecided.append(column)
     sides = Sides(min(up), max(down) if len(differences) > 1 else 1.0)
     what = (
         f"of {len(differences)} tasks, another's labels took more of {len(better)}"

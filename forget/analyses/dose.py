@@ -148,7 +148,7 @@ def areas(scores: np.ndarray, true: np.ndarray, weights: np.ndarray) -> Draws:
 
 @dataclass(frozen=True)
 class Matched:
-    """What is lost where DOSE of the skill on trained examples is."""
+    """Loss on held-out examples where DOSE of the skill on trained examples is lost."""
 
     step: float
     """Step at which it is, by interpolation, mean over the replicates."""

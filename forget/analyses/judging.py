@@ -170,11 +170,10 @@ def corrected(
     for place, found in told.items():
         places += [(place, replace(one, primary=one.claim in primary)) for one in found]
     done: dict[Place, list[Verdict]] = {place: [] for place in told}
-    families = {
-        chosen: holm([one.p for _, one in places if one.primary == chosen])
-        for chosen in (True, False)
-    }
-    adjusted = {chosen: iter(ps) for chosen, ps in families.items()}
+    adjusted = {}
+    for chosen in (True, False):
+        family = [one.p for _, one in places if one.primary == chosen]
+        adjusted[chosen] = iter(holm(family))
     for place, one in places:
         p = next(adjusted[one.primary])
         word = one.verdict if p is not None and p < SIGNIFICANT else OPEN

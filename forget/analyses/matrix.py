@@ -160,7 +160,9 @@ def cross(study: Study) -> list[Matrix]:
             find[NET] = _net
         entries: dict[str, list[list[Entry]]] = {}
         for baseline, one in find.items():
-            entries[baseline] = [[one(cell, task) for task in measured] for cell in cells]
+            entries[baseline] = []
+            for cell in cells:
+                entries[baseline].append([one(cell, task) for task in measured])
         crossed.append(_clustered(condition, cells, measured, entries))
     return crossed
 
@@ -218,7 +220,7 @@ def _clustered(
     """
     tables = []
     for table in entries.values():
-        tables.append(values([[draws for draws, _ in row] for row in table]))
+        tables.append(values(_draws(table)))
     fullest = max(tables, key=lambda table: np.isfinite(table).sum())
     trees = upgma(fullest), upgma(fullest.T)
     down, across = (
@@ -229,14 +231,26 @@ def _clustered(
     ratios: dict[str, list[list[Draws | None]]] = {}
     blanks: dict[str, list[list[Blank]]] = {}
     for baseline, table in entries.items():
-        ordered = [[table[i][j] for j in across] for i in down]
-        ratios[baseline] = [[draws for draws, _ in row] for row in ordered]
-        blanks[baseline] = [[blank for _, blank in row] for row in ordered]
+        ordered = []
+        for i in down:
+            ordered.append([table[i][j] for j in across])
+        ratios[baseline] = _draws(ordered)
+        blanks[baseline] = []
+        for row in ordered:
+            blanks[baseline].append([blank for _, blank in row])
     counts = []
     for cell in rows:
         counts.append([cell.n("forgotten", "test", task) for task in columns])
     names = tuple(cell.task for cell in rows)
     return Matrix(condition, names, tuple(columns), ratios, blanks, counts, trees)
+
+
+def _draws(table: Sequence[Sequence[Entry]]) -> list[list[Draws | None]]:
+    """Return the numbers of a table without the reasons for which some are left out."""
+    found = []
+    for row in table:
+        found.append([draws for draws, _ in row])
+    return found
 
 
 def shares(matrix: Matrix, baseline: str) -> Shares | None:

@@ -92,8 +92,11 @@ def orders(cells: Sequence[Cell]) -> list[Order]:
     The p are Holm-adjusted over the cells.
     """
     watched = {cell.task: seeds for cell in cells if (seeds := _seeds(cell))}
-    spread = _spread({task: [seed.pairs for seed in seeds] for task, seeds in watched.items()})
-    plain = _spread({task: [seed.plain for seed in seeds] for task, seeds in watched.items()})
+    pairs, alone = {}, {}
+    for task, seeds in watched.items():
+        pairs[task] = [seed.pairs for seed in seeds]
+        alone[task] = [seed.plain for seed in seeds]
+    spread, plain = _spread(pairs), _spread(alone)
     found = []
     for cell in cells:
         if cell.task in watched:

@@ -137,7 +137,7 @@ class _Accuracy:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The same, replicate by replicate."""
+    """Accuracies on the questions that were probed, replicate by replicate."""
 
     examples: tuple[tuple[str, ...], ...]
     probes: Replicated

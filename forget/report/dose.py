@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def _lines(cell: Cell, label: str, colour: str) -> list[Series]:
     both = [(trained[name], held_out[name]) for name in trained if name in held_out]
     if not both:
         return []
-    length = min(len(path.steps) for pair in both for path in pair)
+    length = min(len(path.steps) for path in chain.from_iterable(both))
     x = np.mean([one.lost[:length] for one, _ in both], axis=0)[:, 0]
     y = np.mean([other.lost[:length] for _, other in both], axis=0)
     n = sum(other.n for _, other in both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from forget.analyses import arms
@@ -29,11 +30,11 @@ TEXT = (
 
 def section(study: Study, folder: Path) -> Section | None:
     """Return None where no task was scored after forgetting."""
-    found = [one for cell in study.cells for one in states(cell)]
+    found = list(chain.from_iterable(states(cell) for cell in study.cells))
     if not found:
         return None
     trained = [_trained(one) for one in found if one.split == "train"]
-    controlled = [line for cell in study.cells for line in _arms(cell)]
+    controlled = list(chain.from_iterable(_arms(cell) for cell in study.cells))
     tables = [Table("states", [_row(one) for one in found])]
     tables += [Table(name, rows) for name, rows in (("trained", trained), ("arms", controlled))]
     pictures = setting_pictures(study, folder, "states", _figure)
@@ -108,7 +109,7 @@ def _figure(part: Group, path: Path) -> Picture | None:
         ("discrimination", "discrimination (AUC)"),
     ):
         series = part.after("train", measure)
-        if any(value for one in series for value in one.values):
+        if any(chain.from_iterable(one.values for one in series)):
             panels[title] = series
     if not panels:
         return None

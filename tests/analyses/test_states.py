@@ -21,7 +21,7 @@ ITEMS = 400
 SKILL = {("base", ""): 0.6, ("learned", ""): 0.95, ("forgotten", ""): 0.95}
 
 Margin = Callable[[int, int, random.Random], float]
-"""Of (truth, drawn label, noise): by how much the second option leads."""
+"""Lead of the second option, a function of (truth, drawn label, noise)."""
 
 
 def sign(option: int) -> int:
