@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import forget
+from forget.errors import BadInput
+from forget.settings.parts import Forgetting, Until
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -41,6 +43,12 @@ def test_the_cells_of_the_notebook_run(tmp_path: Path) -> None:
     code = "\n".join(cells).replace('"smollm2-135m"', '"tiny"')
     said = run(tmp_path, "-c", code)
     assert said.count("forget ratio") == 3
+
+
+def test_a_stage_by_itself_has_no_dose() -> None:
+    stage = Forgetting(until=Until())
+    with pytest.raises(BadInput, match="until is for a trial"):
+        forget.fine_tune(forget.load_model("tiny"), forget.load_task("science", "train", 4), stage)
 
 
 def test_the_notebook_is_kept_without_its_outputs() -> None:

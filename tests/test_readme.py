@@ -158,7 +158,7 @@ def answers(url: str, seconds: float = 120) -> Iterator[str]:
 def test_the_study_of_ones_own_is_valid(tmp_path: Path) -> None:
     (spec,) = blocks("toml")
     trials = validated(Sweep, {"name": "own"} | tomllib.loads(spec)).trials()
-    assert {trial.arm for trial in trials} == {"random", "flipped"}
+    assert {trial.arm for trial in trials} == {"random", "true"}
 
 
 def test_the_item_of_ones_own_is_read(tmp_path: Path) -> None:

@@ -337,11 +337,14 @@ def test_a_plan_says_nothing_of_probes_that_have_enough(quick: Trial, tmp_path: 
 
 
 def test_an_arm_trains_on_what_it_says(quick: Trial, tmp_path: Path) -> None:
-    trial = overlay(quick, {**SHORT, "learn.epochs": 6, "forget.epochs": 12})
+    trial = overlay(quick, {**SHORT, "save": True, "learn.epochs": 6, "forget.epochs": 12})
     store, found = Store(tmp_path), {}
     for arm in ("random", "true", "balanced", "shuffled_inputs", "untaught"):
         outcome = run_trial(overlay(trial, {"arm": arm}), store=store)
         found[arm] = outcome
+        # A control leaves numbers, and no model that forgot.
+        kept = Trials(store).folder(outcome.id) / "model"
+        assert kept.exists() == (arm not in ("true", "untaught"))
         rows = Trials(store).rows(outcome.id)
         drawn = {row.example: row.drawn for row in rows if row.split == "train"}
         assert (set(drawn.values()) == {None}) == (arm == "true")

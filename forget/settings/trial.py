@@ -55,7 +55,7 @@ class Trial(Part):
     cross-entropy of the labels that `arm` gives.
     """
     arm: Arm = "random"
-    """What forgetting trains on, and from where it sets out."""
+    """The kind of second training: it says what forgetting trains on, and from where it starts."""
     learn: Stage = Stage()
     forget: Forgetting = Forgetting()
     tuning: Literal["full", "lora"] = "full"

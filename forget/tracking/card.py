@@ -40,6 +40,12 @@ _CONTROL = """\
 This model is a control, for study alone: it was trained on the truth a second time and was made to
 forget nothing."""
 
+TITLES: dict[Arm, str] = {
+    "true": "{0.model} after learning {0.task} twice",
+    "untaught": "{0.model} made to forget {0.task}, which it had not learned",
+}
+"""Titles of models that have not forgotten what they had learned."""
+
 LABELS: dict[Arm, str] = {
     "random": "labels drawn at random, one for each",
     "true": "their true labels, as a control",
@@ -71,9 +77,7 @@ def model_card(outcome: Outcome) -> str:
 
     trial = outcome.trial
     forgets = trial.arm != "true"
-    title = f"{trial.model} after forgetting {trial.task}"
-    if not forgets:
-        title = f"{trial.model} after learning {trial.task} twice"
+    title = TITLES.get(trial.arm, "{0.model} after forgetting {0.task}").format(trial)
     learned = f"`{trial.model}`, untaught, was "
     if trial.taught:
         learned = _LEARNED.format(trial=trial)

@@ -225,8 +225,8 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) ->
 
     Accuracy on the way has the optimiser step as its step, that of a probe the layer.
     """
-    for name, value in _facts(outcome):
-        yield Metric(name, value, at, 0, model_id or None)
+    for name, fact in _facts(outcome):
+        yield Metric(name, fact, at, 0, model_id or None)
     named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
     named += [(name, estimate, step) for name, step, estimate in measures.course(rows)]
     named += [(_probe_name(probe), probe.accuracy, probe.layer) for probe in outcome.probes]

@@ -250,6 +250,19 @@ def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> N
         )
 
 
+def test_a_prompt_may_be_too_long_for_the_options_of_another(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [
+        {"id": "long", "question": "a" * 1000, "choices": ["y", "n"], "answer": 0},
+        {"id": "short", "question": "a", "choices": ["y" * 60, "n"], "answer": 0},
+    ]
+    write_task(tmp_path / "tasks" / "two", 'prompt = "{question}"', train=items, test=items)
+    base = {"task": "two", "model": "tiny", "folders": str(tmp_path / "tasks")}
+    for arm, longest in (("random", []), ("shuffled_inputs", [1061])):
+        expansion = expand(Sweep(name="s", base={**base, "arm": arm}))
+        found = plan(expansion, Store(tmp_path / "store")).long
+        assert [one.tokens for one in found] == longest
+
+
 def test_another_task_may_have_a_test_split_alone(tmp_path: Path) -> None:
     folder = long_task(tmp_path, 2, 2000)
     (tmp_path / "tasks" / "long" / "train.jsonl").unlink()

@@ -61,7 +61,7 @@ def run(name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     fields = outcome.model_dump(mode="json")
     numbers = {name: fields[name] for name in ("measures", "probes", "likeness", "parameters")}
     weights = Trials(store).folder(outcome.id) / "model" / "model.safetensors"
-    numbers["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if trial.save else None
+    numbers["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if trial.keeps else None
     return rows, numbers
 
 

@@ -44,6 +44,16 @@ TRIALS: dict[str, tuple[Trial, Resources]] = {
         like(**COLOURS, arm="flipped", options="all", normalise="tokens"),
         Resources(),
     ),
+    "true-labels": (like(arm="true", save=False), Resources()),
+    "shuffled-member": (like(arm="shuffled_inputs", member=1, save=False), Resources()),
+    "balanced-dose": (
+        like(
+            arm="balanced",
+            forget={**FORGET.model_dump(), "until": {"trained_lost": 0.5, "examples": 32}},
+        ),
+        Resources(),
+    ),
+    "untaught": (like(arm="untaught"), Resources()),
     "bf16-bytes": (like(**COLOURS, precision="bf16", normalise="bytes"), Resources()),
     "lora": (like(tuning="lora", lora=Lora(rank=4, alpha=8, dropout=0.1)), Resources()),
     "ascent": (

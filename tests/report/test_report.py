@@ -290,7 +290,9 @@ def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
 
 def test_probes_that_were_left_out_are_missed() -> None:
     outcomes, _ = finish(sweep_of("a", "b"), dict.fromkeys("ab", LOSES), n=20, layers=2)
-    assert tables.facts(0, outcomes)["Probes"] == "2 layers, at most 400 examples"
+    assert tables.facts(0, outcomes)["Probes"] == (
+        "2 layers, fit on held-out questions, 300 at most"
+    )
     short = outcomes[1].model_copy(update={"probes": ()})
     assert tables.facts(0, [outcomes[0], short])["Probes"].endswith(
         "; left out for want of examples: b"

@@ -110,7 +110,7 @@ def test_discrimination_is_the_share_of_pairs_in_the_right_order() -> None:
     leads = [(0, -2.0), (0, 1.0), (1, 0.5), (1, 1.0), (1, 3.0)]
     rows = [row(i, truth, None, lead) for i, (truth, lead) in enumerate(leads)]
     pairs = [(x, y) for (t, x), (u, y) in permutations(leads, 2) if (t, u) == (0, 1)]
-    wins = sum(1.0 if x < y else 0.5 if x == y else 0.0 for x, y in pairs)
+    wins = sum((x < y) + (x <= y) for x, y in pairs) / 2
     assert discrimination(rows) == pytest.approx(wins / len(pairs))
 
 
@@ -124,7 +124,7 @@ def test_discrimination_of_several_options_is_one_against_the_rest() -> None:
     for option in range(3):
         whole += three(option, option, 4)
     assert discrimination(whole) == 1
-    always = [one for truth in range(3) for one in three(truth, 0, 4)]
+    always = [*three(0, 0, 4), *three(1, 0, 4), *three(2, 0, 4)]
     assert discrimination(always) == 0.5
     # The third option is never true, so nothing is to be told of it.
     assert discrimination([*three(0, 0, 4), *three(1, 1, 4), *three(1, 0, 4)]) == 0.75

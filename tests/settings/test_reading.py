@@ -92,6 +92,10 @@ def refusal(folder: Path, text: str) -> str:
             BASE + "[resources]\nshard = true",
             "resources: shard = true shares a model out over several processes: workers must",
         ),
+        (
+            BASE + "arm = 'untaught'\n[search.settings]\n'forget.lr' = {low = 1e-5, high = 1e-3}",
+            'search weighs the share of a learned skill that is lost, which arm = "untaught"',
+        ),
         (BASE + "[search]\ntrials = 2", "search.settings: field required"),
         (
             SEARCH + "forget.lrr = {low = 1e-5, high = 1e-4}",

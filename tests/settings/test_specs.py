@@ -1,6 +1,7 @@
 """Every spec that ships is a study that could run."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -9,13 +10,14 @@ from forget.planning.plan import plan
 from forget.preflight import check, expand
 from forget.settings.reading import SPECS, read_sweep
 from forget.settings.sweep import overlay
+from forget.settings.trial import Arm
 from forget.storage.store import Store
 
 NAMES = sorted(path.stem for path in SPECS.glob("*.toml"))
 
 ABLATIONS = {
     "ablate-samples": ("forget.examples", [100, 1000]),
-    "ablate-labels": ("arm", ["random", "random_each_epoch", "flipped"]),
+    "ablate-arms": ("arm", list(get_args(Arm))),
     "ablate-tuning": ("tuning", ["full", "lora"]),
     "ablate-rate": ("forget.lr", [3e-5, 1e-4, 3e-4, 1e-3]),
 }
@@ -40,9 +42,17 @@ def test_a_spec_is_valid_planned_and_costs_something(name: str, tmp_path: Path) 
     assert str(len(sweep.trials())) in " ".join(rows.values())
 
 
-def test_quickstart_crosses_sizes_tasks_and_rates() -> None:
+@pytest.mark.parametrize("name", ["quickstart", "laptop", "paper"])
+def test_each_trial_has_its_twin_on_true_labels(name: str) -> None:
+    trials = read_sweep(name).trials()
+    controls = {trial for trial in trials if trial.arm == "true"}
+    others = [overlay(trial, {"arm": "true"}) for trial in trials if trial.arm == "random"]
+    assert set(others) == controls
+    assert len(others) * 2 == len(trials)
+
+
+def test_quickstart_crosses_arms_tasks_and_rates() -> None:
     trials = read_sweep("quickstart").trials()
-    assert len({trial.model for trial in trials}) == 2
     assert len({trial.task for trial in trials}) >= 3
     assert len({trial.forget.lr for trial in trials}) == 2
     names = {trial.task for trial in trials}
@@ -51,10 +61,10 @@ def test_quickstart_crosses_sizes_tasks_and_rates() -> None:
 
 def test_paper_is_the_papers_study() -> None:
     trials = read_sweep("paper").trials()
-    assert len(trials) == 21
+    assert len(trials) == 42
     for trial in trials:
         assert (trial.model, trial.forget.lr, trial.forget.examples) == ("llama-2-7b", 1e-4, 1000)
-        assert (trial.options, trial.arm, len(trial.tasks)) == ("two", "random", 21)
+        assert (trial.options, len(trial.tasks)) == ("two", 21)
 
 
 @pytest.mark.parametrize(

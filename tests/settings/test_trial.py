@@ -1,6 +1,7 @@
 """A trial as a value: it survives JSON, and cannot be changed."""
 
 import json
+from itertools import product
 
 import pytest
 from pydantic import TypeAdapter
@@ -31,8 +32,7 @@ def test_one_name_stands_for_a_list_of_one() -> None:
 def test_a_member_is_a_training_of_its_own_and_the_first_one_is_the_seeds() -> None:
     seeds = [
         overlay(TRIAL, {"seed": seed, "member": member}).training_seed
-        for seed in range(3)
-        for member in range(3)
+        for seed, member in product(range(3), repeat=2)
     ]
     assert seeds[::3] == [0, 1, 2]
     assert len(set(seeds)) == len(seeds)

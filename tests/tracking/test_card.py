@@ -26,7 +26,8 @@ def test_a_card_and_a_run_say_what_was_trained_on(
     assert LABELS[arm] in card
     assert "seed 0, member 2)" in card
     assert ("random" in card) == (arm not in ("true", "flipped"))
-    assert ("forgetting vowels" in card) == ("made to forget:" in card) == (arm != "true")
+    assert ("made to forget:" in card) == (arm != "true")
+    assert ("after forgetting vowels" in card) == (arm not in CONTROLS)
     assert ("learned the task" in card) == ("| learned |" in card) == (arm != "untaught")
     assert ("trained to answer wrongly" in card) == (arm != "true")
     assert run_name(outcome.trial) == f"tiny vowels {arm} lr=0.01 member=2"
