@@ -17,7 +17,7 @@ $(error TORCH=$(TORCH) is neither cpu nor cuda)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow test-cluster faults bench bench-quick load models lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow test-cluster faults bench bench-quick coverage load models lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench: setup ## Time it side by side with what you would pick instead: make benc
 bench-quick: setup ## The same on less
 	@$(BENCH_SETUP)
 	@$(BIN)/python -m benchmarks --quick $(CHOSEN)
+
+coverage: setup ## Measure in simulated studies how often intervals hold the truth and claims are falsely decided
+	@$(BIN)/python -m benchmarks.coverage
 
 load: setup ## Load it with 2,000 trials, 50 writers and 1,000 versions: make load ONLY=trials OUT=docs
 	@$(SERVERS_SETUP)

@@ -23,7 +23,7 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.models.memory import naming_cures
 from forget.preflight import check, identify, settled
-from forget.results import dose, metrics
+from forget.results import dose, measures
 from forget.results.outcome import Dose, DrawnLabels, Outcome
 from forget.results.rows import Row
 from forget.settings.trial import Trial
@@ -110,7 +110,7 @@ def run_trial(
         id=identity.trial,
         learned_id=identity.learned,
         data=identity.data,
-        measures=metrics.measures(rows, flipped=trial.arm == "flipped"),
+        measures=measures.measures(rows, flipped=trial.arm == "flipped"),
         likeness=likenesses(material, phases[-2].cka),
         probes=tuple(chain.from_iterable(phase.probes for phase in phases)),
         unprobed=tuple(dict.fromkeys(chain.from_iterable(phase.unprobed for phase in phases))),

@@ -19,7 +19,8 @@ from optuna.trial import TrialState
 from forget.planning.cost import cost
 from forget.planning.standing import Standing, standings
 from forget.preflight import Expansion, Identity
-from forget.results.metrics import metric_name, ratio_name
+from forget.results.estimates import metric_name
+from forget.results.measures import ratio_name
 from forget.results.outcome import Outcome
 from forget.settings.identity import digest
 from forget.settings.sweep import Search, overlay

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forget.events import Event, StageStarted, Step
-from forget.results.metrics import metric_name, ratio_name
+from forget.results.estimates import metric_name
+from forget.results.measures import ratio_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial

@@ -214,13 +214,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from forget.report import figures
+    from forget.report.figures import clouds, heat, lines, marks
 
     def save(figure: Figure, path: Path) -> Path:
         Image.new("L", (1, 1)).save(path)
         return path
 
-    monkeypatch.setattr(figures, "_save", save)
+    for kind in (clouds, heat, lines, marks):
+        monkeypatch.setattr(kind, "save", save)
 
 
 @pytest.fixture(scope="module")

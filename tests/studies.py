@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from forget.analyses import Study
-from forget.results import files, metrics
-from forget.results.metrics import Estimate
+from forget.results import files, measures
+from forget.results.estimates import Estimate
 from forget.results.outcome import Likeness, Outcome, ProbeScore
 from forget.results.rows import PHASES, Row
 from forget.settings.sweep import Sweep
@@ -60,6 +60,7 @@ def finished(
     skills: Mapping[str, Skill],
     n: int = 200,
     near: bool = True,
+    similar: bool = False,
     layers: int = 0,
     mass: float = 0.4,
     shares: Mapping[str, float] | None = None,
@@ -67,6 +68,7 @@ def finished(
     likeness: Sequence[Likeness] = (),
     probed: Mapping[str, float] = PROBED,
     measured: bool = False,
+    drawn: bool = True,
 ) -> tuple[Outcome, list[Row]]:
     """Finish a trial as run_trial would leave it; with its measures if `measured` asks for them.
 
@@ -75,13 +77,14 @@ def finished(
         shares: by task, the share of the chosen option after learning; by default it rises with the
             accuracy.
         spreads: by task, the variability after learning.
+        drawn: record a label that was drawn for each trained example, whatever its truth.
     """
     id = trial.id("data")
     rows = []
     for phase in PHASES:
         for task in trial.tasks:
             for split in (
-                (("train", "near", "test") if near else ("train", "test"))
+                ("train", *("near",) * near, *("similar",) * similar, "test")
                 if task == trial.task
                 else ("test",)
             ):
@@ -96,7 +99,7 @@ def finished(
                 random.Random(asked).shuffle(right)
                 left = mass if phase == "forgotten" else 0.4
                 share = (shares or {}).get(task, 0.6 + 0.3 * p)
-                more: tuple[dict[str, float], ...] = ({},)
+                more: tuple[dict[str, Any], ...] = ({},)
                 if split == "test":
                     spread = (spreads or {}).get(task, 40.0) * (n - 1) / n
                     more = tuple(
@@ -104,6 +107,9 @@ def finished(
                     )
                 elif split == "near":
                     more = ({"similarity": 0.9},)
+                elif split == "train" and drawn:
+                    # Each of the four cases of truth and label as often as any other.
+                    more = ({"drawn": 0}, {"drawn": 0}, {"drawn": 1}, {"drawn": 1})
                 made = [
                     answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
                     for i, ok in enumerate(right)
@@ -132,7 +138,7 @@ def finished(
         )
     outcome = Outcome(
         trial=trial, id=id, learned_id=trial.learned_id("data"), data="data",
-        measures=metrics.measures(rows, flipped=trial.arm == "flipped") if measured else {},
+        measures=measures.measures(rows, flipped=trial.arm == "flipped") if measured else {},
         probes=tuple(probes), likeness=tuple(likeness),
         parameters=134_515_008, seconds=90.0,
     )  # fmt: skip

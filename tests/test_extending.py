@@ -12,7 +12,8 @@ import pytest
 from forget import tasks
 from forget.methods import catalogue, likelihood
 from forget.methods.catalogue import METHODS
-from forget.results import metrics
+from forget.results import measures, metrics
+from forget.results.rows import PHASES
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
@@ -75,18 +76,20 @@ def test_a_loss_and_a_line_are_a_method(
         monkeypatch.setitem(METHODS, name, method)
     settings = {"method": "unlikelihood", "forget.lr": 3e-3, "probe.examples": 0, "save": False}
     outcome = run_trial(overlay(quick, settings), store=Store(tmp_path))
-    trained = [outcome.measures[f"{phase}/vowels/train/accuracy"] for phase in metrics.PHASES]
+    trained = [outcome.measures[f"{phase}/vowels/train/accuracy"] for phase in PHASES]
     assert trained[1].value > 0.9 > 0.6 > trained[2].value  # type: ignore[operator]
 
 
 def test_a_function_and_an_entry_are_a_metric(
     finished: tuple[Store, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = names(metrics, block("python", "def brier"))
-    measure = eval(block("python", 'Measure("brier"').strip().rstrip(","), found)  # noqa: S307
-    monkeypatch.setattr(metrics, "MEASURES", (*metrics.MEASURES, measure))
+    function = names(metrics, block("python", "def brier"))
+    entry = block("python", 'Measure("brier"')
+    setting = {**vars(measures), "metrics": types.SimpleNamespace(**function)}
+    measure = eval(entry.strip().rstrip(","), setting)  # noqa: S307
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES, measure))
     store, outcome = finished
-    measures = metrics.measures(Trials(store).rows(outcome.id))
-    brier = measures["learned/vowels/test/brier"].value
+    found = measures.measures(Trials(store).rows(outcome.id))
+    brier = found["learned/vowels/test/brier"].value
     assert brier is not None
     assert 0 < brier < 0.25

@@ -23,7 +23,8 @@ from forget.models import loading
 from forget.models.language_model import LanguageModel
 from forget.planning.plan import plan
 from forget.preflight import check, expand, identify
-from forget.results.metrics import accuracy, metric_name
+from forget.results.estimates import metric_name
+from forget.results.metrics import accuracy
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES, Row, judge, select
 from forget.settings.reading import read_sweep

@@ -25,7 +25,7 @@ from benchmarks.storage import stores
 from forget import tracking
 from forget.events import StageStarted, Step
 from forget.preflight import expand, identify
-from forget.results.metrics import Estimate, metric_name
+from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.settings.reading import read_sweep

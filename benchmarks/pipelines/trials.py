@@ -31,7 +31,7 @@ from transformers import PreTrainedModel
 from benchmarks import data, stack
 from benchmarks.compare import Comparison
 from forget.evaluation import probing
-from forget.results.metrics import metric_name
+from forget.results.estimates import metric_name
 from forget.results.outcome import Outcome
 from forget.settings.parts import Probe, Stage, Watch
 from forget.settings.reading import read_sweep

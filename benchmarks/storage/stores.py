@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from forget.models.catalogue import MODELS
 from forget.preflight import Identity, identify
-from forget.results.metrics import MEASURES, Estimate, metric_name
+from forget.results.estimates import Estimate, metric_name
+from forget.results.measures import MEASURES
 from forget.results.outcome import Likeness, Outcome, ProbeScore
 from forget.results.rows import PHASES, Row
 from forget.settings.reading import read_sweep

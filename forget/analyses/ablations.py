@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,8 +17,8 @@ from forget.analyses.cell_measures import Counted, counted, probe_kept
 from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.study import Cell, Study
 from forget.analyses.words import SPLIT_WORDS, flattened
-from forget.results import metrics
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results import measures
+from forget.results.estimates import RESAMPLES, Estimate
 
 PROBE = "probe skill kept"
 
@@ -51,7 +52,7 @@ def effects() -> list[Effect]:
     share its definition.
     """
     found = []
-    for measure in metrics.every_measure():
+    for measure in measures.every_measure():
         if measure.headline:
             panel = measure.title if measure.change else f"{measure.title} after forgetting"
             for split in SPLITS:
@@ -62,7 +63,7 @@ def effects() -> list[Effect]:
 
 
 def _headline(name: str, split: str, cell: Cell) -> Counted | None:
-    fitting = {measure.under(cell.flipped).name for measure in metrics.MEASURES}
+    fitting = {measure.under(cell.flipped).name for measure in measures.MEASURES}
     return counted(cell, "forgotten", split, name) if name in fitting else None
 
 
@@ -200,18 +201,19 @@ def _contrast(
 ) -> Contrast | None:
     """Contrast two values of a factor; None where no pair of cells has the measure with both."""
     tasks: dict[str, list[tuple[Draws, Draws]]] = defaultdict(list)
-    n = 0
+    n, free = 0, math.inf
     for a, b in pairs:
         one, two = effect.of(a), effect.of(b)
         if one and two and np.isfinite(one[0][0]) and np.isfinite(two[0][0]):
             tasks[a.task].append((one[0], two[0]))
             n += min(one[1], two[1])
+            free = min(free, a.degrees, b.degrees)
     if not tasks:
         return None
     before, after = np.mean([np.mean(found, axis=0) for found in tasks.values()], axis=0)
     # A rounding error that all resamples share is no difference.
     difference = (after - before).round(12)
-    p = p_value(difference)
+    p = p_value(difference, 0, free)
     return Contrast(
         factor=factor,
         first=first,

@@ -7,6 +7,7 @@ together, and so are as many seeds, so that a difference is paired as far as the
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,9 @@ from forget.analyses.resampling import Draws, cohens_h, estimate, holm, p_value
 from forget.analyses.study import Cell, Study, resamples_items
 from forget.analyses.words import SPLIT_WORDS, flattened, rate_name
 from forget.errors import BadInput
-from forget.results import metrics
-from forget.results.metrics import Estimate, Measure
+from forget.results import measures
+from forget.results.estimates import Estimate
+from forget.results.measures import Measure
 from forget.results.rows import PHASES
 
 MEAN = "mean over tasks"
@@ -65,13 +67,15 @@ class Line:
     """
     effect: float | None
     """Cohen's h of an accuracy, from A to B: 0.2 is small, 0.8 large."""
+    degrees: float = field(default=math.inf, repr=False, compare=False)
+    """Degrees of freedom that the p takes."""
     draws: tuple[Draws, Draws] | None = field(default=None, repr=False, compare=False)
     """The draws of A and of B, where the difference is defined."""
 
     @property
     def headline(self) -> bool:
         """True for a headline measure of the task forgotten, after forgetting."""
-        known = {measure.name for measure in metrics.every_measure() if measure.headline}
+        known = {measure.name for measure in measures.every_measure() if measure.headline}
         return self.phase == "forgotten" and not self.elsewhere and self.measure in known
 
 
@@ -254,7 +258,7 @@ def _lines(at: str, a: Cell, b: Cell) -> Iterator[Line]:
 
 
 def _places(a: Cell, b: Cell) -> Iterator[_Place]:
-    """Yield the numbers that two cells are compared by, in the order of metrics.MEASURES."""
+    """Yield the numbers that two cells are compared by, in the order of measures.MEASURES."""
 
     def both(measure: Measure) -> str:
         # The plain ratio is defined for flipped labels, too; of two different ratios there is no
@@ -263,13 +267,13 @@ def _places(a: Cell, b: Cell) -> Iterator[_Place]:
         return ours.name if ours is theirs else measure.name
 
     for phase in PHASES:
-        for measure in metrics.MEASURES:
+        for measure in measures.MEASURES:
             if phase in measure.compared:
                 for split in SPLIT_WORDS:
                     yield _Place(a.task, phase, split, both(measure))
     for task in dict.fromkeys((*a.trial.tasks, *b.trial.tasks)):
         if task != a.task:
-            yield _Place(task, "forgotten", "test", both(metrics.FORGET_RATIO))
+            yield _Place(task, "forgotten", "test", both(measures.FORGET_RATIO))
 
 
 def _items(cell: Cell, place: _Place) -> list[tuple[str, ...]]:
@@ -312,7 +316,7 @@ def _line(
         difference = estimate(draws, n if paired else n + m)
         if difference.value is not None:
             both = ours, theirs
-            p = p_value(draws)
+            p = p_value(draws, 0, min(a.degrees, b.degrees))
             effect = cohens_h(ours[0], theirs[0]) if place.measure == "accuracy" else None
     yield Line(
         at=at,
@@ -330,6 +334,7 @@ def _line(
         p=p,
         adjusted=None,
         effect=effect,
+        degrees=min(a.degrees, b.degrees),
         draws=both,
     )
 
@@ -354,7 +359,7 @@ def _mean(group: Sequence[Line]) -> Line | None:
     of_a, of_b, of_both = np.sum(counts, axis=0).tolist()
     trials_a, trials_b = np.sum(seeds, axis=0).tolist()
     difference = _difference(a, b)
-    p = p_value(difference)
+    p = p_value(difference, 0, min(line.degrees for line in group if line.draws))
     return replace(
         group[0],
         task=MEAN,

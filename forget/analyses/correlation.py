@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from forget.analyses.resampling import Draws, estimate, holm, over_seeds, p_value
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.analyses.replicates import Pool, Replicate, Replicated, over_replicates, pool
+from forget.analyses.resampling import Draws, estimate, holm, p_value
+from forget.results.estimates import RESAMPLES, Estimate
 
 FEWEST_EXAMPLES = 10
 """Examples that a correlation over examples needs."""
@@ -44,6 +46,8 @@ class Paired:
     """[n]"""
     weights: np.ndarray
     """[1 + RESAMPLES, n]"""
+    replicate: Replicate = (0, 0)
+    """The trial that they are of."""
 
 
 def pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:
@@ -133,24 +137,41 @@ def _of_moments(
         return np.where(varies, (xy - x * y) / np.sqrt(across * down), np.nan)
 
 
-def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
-    """Average Spearman's correlation over examples over the seeds that have one.
+def by_replicate(task: str, seeds: Sequence[Paired]) -> Replicated | None:
+    """Return Spearman's correlation over examples of each trial that has one; None of none."""
+    found = [
+        (seed.replicate, spearman(seed.x, seed.y, seed.weights))
+        for seed in seeds
+        if len(seed.x) >= FEWEST_EXAMPLES
+    ]
+    found = [(name, draws) for name, draws in found if np.isfinite(draws[0])]
+    if not found:
+        return None
+    names, draws = zip(*found, strict=True)
+    return Replicated(task, names, draws)
+
+
+def over_examples(
+    name: str, seeds: Sequence[Paired], task: str = "", pooled: Pool | None = None
+) -> Correlation:
+    """Average Spearman's correlation over examples over the trials that have one.
 
     It is missing where none has. The p is that of permuting y over the examples, in all seeds
     alike, by the normal limit: under permutation a correlation of n pairs has mean 0 and variance 1
     / (n - 1), whatever the two numbers are (Hoeffding 1951). With the same example in several
     seeds, the correlations of two seeds go together as their numbers do.
+
+    Args:
+        name: of the correlation.
+        seeds: pairs of each trial.
+        task: that the examples are of.
+        pooled: spread of the correlation over trials; by default that of these.
     """
-    found = [
-        (seed, spearman(seed.x, seed.y, seed.weights))
-        for seed in seeds
-        if len(seed.x) >= FEWEST_EXAMPLES
-    ]
-    found = [(seed, draws) for seed, draws in found if np.isfinite(draws[0])]
-    if not found:
+    found = by_replicate(task, seeds)
+    if found is None:
         return missing(name, sum(len(seed.x) for seed in seeds))
-    draws = over_seeds([draws for _, draws in found])
-    used = [seed for seed, _ in found]
+    used = [seed for seed in seeds if seed.replicate in found.names]
+    draws = over_replicates(found, pooled or pool([found]))
     names = np.unique(np.concatenate([seed.examples for seed in used]))
     n = np.array([len(seed.x) for seed in used])
     # Covariance of the seeds' correlations under permutation, but for their number of examples.
@@ -174,11 +195,18 @@ def over_examples(name: str, seeds: Sequence[Paired]) -> Correlation:
     )
 
 
-def mean(name: str, correlations: Sequence[Correlation]) -> Correlation | None:
+def mean(
+    name: str, correlations: Sequence[Correlation], degrees: float = math.inf
+) -> Correlation | None:
     """Average Spearman's correlation over tasks; None where none has one.
 
     It is the mean of these very tasks: the interval and p are of resampled examples and seeds, not
     of other tasks that might have been taken.
+
+    Args:
+        name: of the mean.
+        correlations: of the tasks.
+        degrees: see forget.analyses.resampling.p_value.
     """
     found = [c for c in correlations if c.spearman.value is not None]
     if not found:
@@ -191,7 +219,12 @@ def mean(name: str, correlations: Sequence[Correlation]) -> Correlation | None:
         draws = np.where(defined, every, 0).sum(0) / defined.sum(0)
     n = sum(c.spearman.n for c in found)
     return Correlation(
-        name, estimate(draws, n), Estimate(None, None, None, n), p_value(draws), None, draws
+        name,
+        estimate(draws, n),
+        Estimate(None, None, None, n),
+        p_value(draws, 0, degrees),
+        None,
+        draws,
     )
 
 

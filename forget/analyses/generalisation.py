@@ -15,7 +15,8 @@ import numpy as np
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 
-from forget.analyses.resampling import Draws, cohens_h, holm
+from forget.analyses import arms, dose
+from forget.analyses.resampling import Draws, cohens_h, holm, p_value
 from forget.analyses.study import Cell, Condition, Study
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Change:
 
     cell: Cell
     p: float
-    """p of the accuracy being the same before and after, over the items of all seeds.
+    """p of the accuracy being the same before and after.
 
-    By the exact McNemar test.
+    Of one trial by the exact McNemar test, of several by their spread.
     """
     p_chance: float
-    """p of the accuracy after forgetting being that of a guess, by the binomial test."""
+    """p of the accuracy after forgetting being that of a guess, likewise; the exact test is the
+    binomial one.
+    """
     effect: float
     """Cohen's h from before to after."""
     adjusted: float | None = None
@@ -66,9 +69,14 @@ class Bin:
 def excess(cell: Cell) -> Draws | None:
     """Return the share of the skill lost on held-out examples less half of that on trained ones.
 
-    Above 0, forgetting generalises.
+    Above 0, forgetting generalises. It is read where DOSE of the skill on trained examples is lost,
+    if the looks on the way reach it, and at the end of forgetting otherwise; either way less what
+    true labels took, where that arm was run.
     """
-    trained, held_out = cell.lost("train"), cell.lost("test")
+    at_dose = dose.matched(cell)
+    if at_dose is not None:
+        return at_dose.held_out - dose.DOSE / 2
+    trained, held_out = cell.lost("train"), arms.lost(cell, "test")
     return None if trained is None or held_out is None else held_out - trained / 2
 
 
@@ -84,33 +92,44 @@ def changes(cells: Sequence[Cell]) -> list[Change]:
 
 
 def _change(cell: Cell) -> Change | None:
-    pairs, guesses = [], []
-    for outcome in cell.outcomes:
-        frame = cell.study.frames[outcome.id]
-        rows = frame[
-            (frame["task"] == cell.task) & (frame["split"] == "test") & frame["step"].isna()
-        ]
-        # Items are paired by their names; what one phase lacks is left out of both.
-        by_phase = {
-            phase: part.set_index("example")["correct"] for phase, part in rows.groupby("phase")
-        }
-        if not {"learned", "forgotten"} <= by_phase.keys():
-            return None
-        before, after = by_phase["learned"].align(by_phase["forgotten"], join="inner")
-        pairs.append(np.stack([before.to_numpy() > 0.5, after.to_numpy() > 0.5]))
-        guesses.append(1 / rows[rows["phase"] == "forgotten"]["options"].to_numpy())
-    right, still = np.concatenate(pairs, axis=1)
+    """Test the change of a cell: of one trial over its items, of several over the trials.
+
+    The items of several trials are no independent cases of the same change: another trial would
+    give another one. So there the tests are Wald tests with the spread over trials
+    (forget.analyses.replicates).
+    """
+    before, after, gap = (
+        cell.draws("learned", "test", "accuracy"),
+        cell.draws("forgotten", "test", "accuracy"),
+        cell.draws("forgotten", "test", "forget_gap"),
+    )
+    same = cell.items("learned", "test") == cell.items("forgotten", "test")
+    if before is None or after is None or gap is None or not same:
+        return None
+    effect = cohens_h(before[0], after[0])
+    if len(cell.outcomes) == 1:
+        return Change(cell, *_exact(cell), effect)
+    p, p_chance = (p_value(draws, 0, cell.degrees) for draws in (after - before, gap))
+    return Change(cell, p, p_chance, effect)
+
+
+def _exact(cell: Cell) -> tuple[float, float]:
+    """Return McNemar's exact p of no change, and the binomial p of a guess, of a single trial."""
+    (outcome,) = cell.outcomes
+    frame = cell.study.frames[outcome.id]
+    rows = frame[(frame["task"] == cell.task) & (frame["split"] == "test") & frame["step"].isna()]
+    by_phase = {
+        phase: part.set_index("example")["correct"] for phase, part in rows.groupby("phase")
+    }
+    before, after = by_phase["learned"].align(by_phase["forgotten"], join="inner")
+    right, still = before.to_numpy() > 0.5, after.to_numpy() > 0.5
     table = [
         [(right & still).sum(), (right & ~still).sum()],
         [(~right & still).sum(), (~right & ~still).sum()],
     ]
-    chance = float(np.concatenate(guesses).mean())
-    return Change(
-        cell,
-        p=float(mcnemar(np.array(table), exact=True).pvalue),
-        p_chance=float(binomtest(int(still.sum()), len(still), chance).pvalue),
-        effect=cohens_h(right.mean(), still.mean()),
-    )
+    chance = float(np.mean(1 / rows[rows["phase"] == "forgotten"]["options"]))
+    p = float(mcnemar(np.array(table), exact=True).pvalue)
+    return p, float(binomtest(int(still.sum()), len(still), chance).pvalue)
 
 
 @lru_cache(maxsize=1)

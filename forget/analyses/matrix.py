@@ -5,18 +5,23 @@ Its variance is shared out between the two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from forget.analyses.arms import control, lost
 from forget.analyses.resampling import Draws, estimate
-from forget.analyses.study import Cell, Condition, Sample, Study, forget_ratio
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.analyses.states import silent
+from forget.analyses.study import Cell, Condition, Study, forget_ratio
+from forget.results.estimates import RESAMPLES, Estimate
+from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
 
 BASELINES = ("learned on j", "learned on i", "untouched")
@@ -25,6 +30,12 @@ BASELINES = ("learned on j", "learned on i", "untouched")
 In this order: the one that learned j, the trial's own after learning i, the one before any
 training.
 """
+
+NET = "learned on i, less true labels"
+"""FR[i, j] against the trial's own model, less that of the arm with true labels."""
+
+Blank = Literal["", "not mastered", "silent"]
+"""The reason for which an entry is left out."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,13 @@ class Matrix:
     columns: tuple[str, ...]
     """Tasks measured, likewise."""
     ratios: dict[str, list[list[Draws | None]]]
-    """FR by baseline; None where the trial it needs is not there."""
+    """FR by baseline; None where the trial it needs is not there, or the entry is left out."""
+    blanks: dict[str, list[list[Blank]]]
+    """Reasons for which entries are left out, by baseline.
+
+    Of a task that the baseline has not mastered there is no skill to lose, and of a model whose
+    options lost their probability no accuracy to read.
+    """
     n: list[list[int]]
     """Items of each entry, over all seeds."""
     trees: tuple[np.ndarray | None, np.ndarray | None]
@@ -48,6 +65,11 @@ class Matrix:
 
     None for fewer than three.
     """
+
+    @property
+    def judged(self) -> str:
+        """The baseline that claims are put to: less true labels where that arm was run."""
+        return NET if NET in self.ratios else "learned on i"
 
     def estimates(self, baseline: str) -> list[list[Estimate | None]]:
         """Return FR against one baseline with its intervals."""
@@ -60,8 +82,7 @@ class Matrix:
     def pairs(self, baseline: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Stack the pairs of different tasks: (row, column, ratio [1 + RESAMPLES]).
 
-        Pairs whose skill to lose is not above chance in every resample are left out: their ratio is
-        mostly noise.
+        Those with a resample in which nothing was learned are left out: mostly noise.
         """
         found = []
         for i, line in enumerate(self.ratios[baseline]):
@@ -74,6 +95,29 @@ class Matrix:
             return np.empty(0, int), np.empty(0, int), np.empty((0, 1 + RESAMPLES))
         rows, columns, ratios = zip(*found, strict=True)
         return np.array(rows), np.array(columns), np.stack(ratios)
+
+    def by_column(self, baseline: str) -> Iterator[tuple[str, Draws | None, list[Draws]]]:
+        """Yield each task measured, what its own labels took, and what each other task's took."""
+        for j, column in enumerate(self.columns):
+            own, others = None, []
+            for i, row in enumerate(self.rows):
+                draws = self.ratios[baseline][i][j]
+                if draws is None or not np.isfinite(draws[0]):
+                    continue
+                if row == column:
+                    own = draws
+                else:
+                    others.append(draws)
+            yield column, own, others
+
+    def counted_blanks(self, baseline: str) -> dict[Blank, int]:
+        """Count the pairs of different tasks that are left out, by their reason."""
+        found: Counter[Blank] = Counter()
+        for i, line in enumerate(self.blanks[baseline]):
+            for j, blank in enumerate(line):
+                if blank and self.rows[i] != self.columns[j]:
+                    found[blank] += 1
+        return dict(found)
 
 
 @dataclass(frozen=True)
@@ -93,45 +137,78 @@ class Shares:
     baseline: str
 
 
+Entry = tuple[Draws | None, Blank]
+
+
 @lru_cache(maxsize=1)
 def cross(study: Study) -> list[Matrix]:
     """Return the matrix of each condition that measured a task after forgetting another one."""
     # Trials that share the learned model have the same rows of it, whatever their forgetting.
-    learned_on = {}
+    learners: dict[tuple[str, str], Outcome] = {}
     for cell in study.cells:
         for outcome in cell.outcomes:
-            learned_on[_learning(outcome.trial), cell.task] = outcome.id
-
-    def before(cell: Cell, task: str, baseline: str) -> list[Sample]:
-        if baseline == "learned on j":
-            sources = [learned_on.get((_learning(o.trial), task), "") for o in cell.outcomes]
-            found = [study.samples.get((source, "learned", task, "test")) for source in sources]
-            return [sample for sample in found if sample] if all(found) else []
-        return cell.samples("learned" if baseline == "learned on i" else "base", "test", task)
-
-    def against(cell: Cell, task: str, baseline: str) -> Draws | None:
-        learned, forgotten = before(cell, task, baseline), cell.samples("forgotten", "test", task)
-        return forget_ratio(learned, forgotten) if learned and forgotten else None
-
+            learners[_learning(outcome.trial), cell.task] = outcome
     crossed = []
     for condition, cells in study.conditions.items():
         measured = list(dict.fromkeys(chain.from_iterable(cell.trial.tasks for cell in cells)))
         if len(measured) < 2:
             continue
-        ratios: dict[str, list[list[Draws | None]]] = {}
-        for baseline in BASELINES:
-            ratios[baseline] = []
+        find: dict[str, Callable[[Cell, str], Entry]] = {
+            name: partial(_against, learners, name) for name in BASELINES
+        }
+        if any(control(cell) for cell in cells):
+            find[NET] = _net
+        entries: dict[str, list[list[Entry]]] = {}
+        for baseline, one in find.items():
+            entries[baseline] = []
             for cell in cells:
-                ratios[baseline].append([against(cell, task, baseline) for task in measured])
-        crossed.append(_clustered(condition, cells, measured, ratios))
+                entries[baseline].append([one(cell, task) for task in measured])
+        crossed.append(_clustered(condition, cells, measured, entries))
     return crossed
+
+
+def _against(
+    learners: Mapping[tuple[str, str], Outcome], baseline: str, cell: Cell, task: str
+) -> Entry:
+    """Compare the accuracy on a task after forgetting the cell's own with that of a baseline."""
+    source, phase = cell, "base" if baseline == "untouched" else "learned"
+    if baseline == "learned on j" and task != cell.task:
+        found = [learners.get((_learning(o.trial), task)) for o in cell.outcomes]
+        outcomes = tuple(outcome for outcome in found if outcome)
+        if len(outcomes) < len(found):
+            return None, ""
+        learner = next(c for c in cell.study.cells if c.task == task and outcomes[0] in c.outcomes)
+        source = learner if learner.outcomes == outcomes else replace(learner, outcomes=outcomes)
+    a_ft, a_fg = (
+        source.draws(phase, "test", "accuracy", task),
+        cell.draws("forgotten", "test", "accuracy", task),
+    )
+    chance = cell.chance("test", task)
+    same = source.items(phase, "test", task) == cell.items("forgotten", "test", task)
+    if a_ft is None or a_fg is None or chance is None or not same:
+        return None, ""
+    if not source.masters(task, phase):
+        return None, "not mastered"
+    if silent(cell, "test", task):
+        return None, "silent"
+    return forget_ratio(a_ft, a_fg, chance), ""
+
+
+def _net(cell: Cell, task: str) -> Entry:
+    """Compare with the trial's own model, and take off what true labels took."""
+    other = control(cell)
+    own, blank = _against({}, "learned on i", cell, task)
+    if other is None or own is None:
+        return None, blank
+    further, blank = _against({}, "learned on i", other, task)
+    return (None, blank) if further is None else (lost(cell, "test", task), "")
 
 
 def _clustered(
     condition: Condition,
     cells: Sequence[Cell],
     measured: Sequence[str],
-    ratios: dict[str, list[list[Draws | None]]],
+    entries: dict[str, list[list[Entry]]],
 ) -> Matrix:
     """Put similar rows, and similar columns, side by side.
 
@@ -139,9 +216,11 @@ def _clustered(
         condition: of the cells.
         cells: one for each row.
         measured: the task of each column.
-        ratios: FR by baseline; the one with most numbers decides the order.
+        entries: FR by baseline; the one with most numbers decides the order.
     """
-    tables = [values(table) for table in ratios.values()]
+    tables = []
+    for table in entries.values():
+        tables.append(values(_draws(table)))
     fullest = max(tables, key=lambda table: np.isfinite(table).sum())
     trees = upgma(fullest), upgma(fullest.T)
     down, across = (
@@ -149,16 +228,29 @@ def _clustered(
         for tree, n in zip(trees, fullest.shape, strict=True)
     )
     rows, columns = [cells[i] for i in down], [measured[j] for j in across]
-    ordered: dict[str, list[list[Draws | None]]] = {}
-    for baseline, table in ratios.items():
-        ordered[baseline] = []
+    ratios: dict[str, list[list[Draws | None]]] = {}
+    blanks: dict[str, list[list[Blank]]] = {}
+    for baseline, table in entries.items():
+        ordered = []
         for i in down:
-            ordered[baseline].append([table[i][j] for j in across])
+            ordered.append([table[i][j] for j in across])
+        ratios[baseline] = _draws(ordered)
+        blanks[baseline] = []
+        for row in ordered:
+            blanks[baseline].append([blank for _, blank in row])
     counts = []
     for cell in rows:
         counts.append([cell.n("forgotten", "test", task) for task in columns])
     names = tuple(cell.task for cell in rows)
-    return Matrix(condition, names, tuple(columns), ordered, counts, trees)
+    return Matrix(condition, names, tuple(columns), ratios, blanks, counts, trees)
+
+
+def _draws(table: Sequence[Sequence[Entry]]) -> list[list[Draws | None]]:
+    """Return the numbers of a table without the reasons for which some are left out."""
+    found = []
+    for row in table:
+        found.append([draws for draws, _ in row])
+    return found
 
 
 def shares(matrix: Matrix, baseline: str) -> Shares | None:
@@ -228,6 +320,7 @@ def _learning(trial: Trial) -> str:
         "template",
         "normalise",
         "seed",
+        "member",
         "evaluation_examples",
     }
     return trial.model_dump_json(include=fields)

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import permutation_test, rankdata
 
+from forget.analyses import arms
 from forget.analyses.correlation import (
     Correlation,
     Paired,
+    by_replicate,
     corrected,
     mean,
     missing,
@@ -24,13 +27,26 @@ from forget.analyses.correlation import (
     spearman,
 )
 from forget.analyses.matrix import Matrix
+from forget.analyses.replicates import pool
 from forget.analyses.resampling import estimate, item_weights
-from forget.analyses.study import Cell
+from forget.analyses.study import Cell, degrees, kept, replicate
+from forget.results.outcome import Outcome
 
-TASK = ("accuracy", "confidence", "variability")
-"""Predictors of a task, all of the learned model on held-out examples.
+if TYPE_CHECKING:
+    import pandas as pd
 
-They are its difficulty (accuracy after learning), its mean confidence and its variability.
+TASK = {
+    "accuracy": ("learned", "test", "accuracy"),
+    "confidence": ("learned", "test", "confidence"),
+    "variability": ("learned", "test", "variability"),
+    "confidence, untouched model": ("base", "test", "confidence"),
+    "variability, training data": ("base", "train", "variability"),
+}
+"""Predictors of a task, each with its phase, split and measure.
+
+Three are of the learned model on held-out examples: its difficulty (accuracy after learning), its
+mean confidence and its variability. Two are those that the paper's abstract names: the confidence
+of the initial predictions, and the variability of the representations of the training data.
 """
 
 PAIR = ("answers", "wording", "states")
@@ -64,9 +80,10 @@ class Within:
 
 
 def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
-    """Correlate each of TASK with the forget ratio on held-out examples.
+    """Correlate each of TASK with the share of the skill lost on held-out examples.
 
-    They are correlated over the tasks of a condition that have a ratio.
+    The share is less what true labels took, where that arm was run. They are correlated over the
+    tasks of a condition that have a ratio.
 
     Accuracy after learning is itself a part of the ratio, (a_ft - a_fg) / (a_ft - chance), so noise
     in it moves both: their correlation is no evidence by itself (mathematical coupling, Archie
@@ -77,12 +94,12 @@ def across_tasks(cells: Sequence[Cell]) -> list[Correlation]:
     pull the correlation towards 0 (Davison and Hinkley 1997, section 3.8). With five tasks such
     intervals hold the truth nine times in ten rather than 19 in 20.
     """
-    ratios = [(cell, cell.draws("forgotten", "test", cell.ratio)) for cell in cells]
+    ratios = [(cell, arms.lost(cell, "test")) for cell in cells]
     found = []
-    for name in TASK:
+    for name, (phase, split, measure) in TASK.items():
         points = []
         for cell, ratio in ratios:
-            draws = cell.draws("learned", "test", name)
+            draws = cell.draws(phase, split, measure)
             if ratio is not None and np.isfinite(ratio[0]) and draws is not None:
                 points.append((cell.task, draws[0], ratio[0]))
         if len(points) < FEWEST:
@@ -100,7 +117,8 @@ def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
 
     They are correlated over the pairs of different tasks that have both.
 
-    FR compares with the trial's own model after learning i, which is what forgetting starts from.
+    FR compares with the trial's own model after learning i, which is what forgetting starts from,
+    less what true labels took where that arm was run.
     Pairs share tasks, so their p comes of permuting the tasks, in rows and columns alike (Mantel
     1967; Krackhardt 1988, QAP), and their interval of resampled tasks with the pairs among them
     (Snijders and Borgatti 1999), those of a task with itself left out.
@@ -113,7 +131,7 @@ def across_pairs(matrix: Matrix, cells: Sequence[Cell]) -> list[Correlation]:
     tasks = sorted(set(matrix.rows) & set(matrix.columns) & forgotten.keys())
     places = {task: place for place, task in enumerate(tasks)}
     ratios = np.full((len(tasks), len(tasks)), np.nan)
-    for row, column, ratio in zip(*matrix.pairs("learned on i"), strict=True):
+    for row, column, ratio in zip(*matrix.pairs(matrix.judged), strict=True):
         i, j = places.get(matrix.rows[row]), places.get(matrix.columns[column])
         if i is not None and j is not None:
             ratios[i, j] = ratio[0].round(DIGITS)
@@ -210,46 +228,68 @@ def _tested(
 
 def within_tasks(cells: Sequence[Cell]) -> list[Within]:
     """Correlate each of EXAMPLE with forgetting, example by example, for every task."""
-    by_cell = {cell.task: within_task(cell) for cell in cells}
+    paired = {cell.task: pairs_within(cell) for cell in cells}
+    free = degrees(cells)
     found = []
-    for i, name in enumerate(EXAMPLE):
-        tasks = dict(zip(by_cell, corrected([part[i] for part in by_cell.values()]), strict=True))
-        found.append((name, tasks, mean(name, list(tasks.values()))))
+    for name in EXAMPLE:
+        numbers = [by_replicate(task, pairs[name]) for task, pairs in paired.items()]
+        spread = pool([number for number in numbers if number])
+        alone = []
+        for task, pairs in paired.items():
+            alone.append(over_examples(name, pairs[name], task, spread))
+        tasks = dict(zip(paired, corrected(alone), strict=True))
+        found.append((name, tasks, mean(name, list(tasks.values()), free)))
     means = iter(corrected([one for _, _, one in found if one]))
     return [Within(name, tasks, next(means) if one else None) for name, tasks, one in found]
 
 
 def within_task(cell: Cell) -> list[Correlation]:
-    """Correlate each of EXAMPLE with being forgotten (1, else 0).
+    """Correlate each of EXAMPLE with forgetting for one task alone."""
+    return [over_examples(name, pairs, cell.task) for name, pairs in pairs_within(cell).items()]
+
+
+@kept
+def pairs_within(cell: Cell) -> dict[str, list[Paired]]:
+    """Pair each of EXAMPLE with being forgotten (1, else 0), for each trial of the cell.
 
     The examples are the held-out ones that the learned model answers right. Negative: a low value
     goes with more forgetting, as across tasks. An answer given with little confidence turns at the
-    smallest change of the model, whatever changes it.
+    smallest change of the model, whatever changes it: so what true labels turned as well is taken
+    off, example by example, where that arm was run.
     """
+    other = arms.control(cell)
+    further = {replicate(one.trial): one for one in other.outcomes} if other else {}
     paired: dict[str, list[Paired]] = {name: [] for name in EXAMPLE}
     for outcome in cell.outcomes:
-        frame = cell.study.frames[outcome.id]
-        rows = frame[
-            (frame["split"] == "test") & (frame["task"] == cell.task) & frame["step"].isna()
-        ]
-        learned, forgotten = (
-            rows[rows["phase"] == phase].sort_values("example")
-            for phase in ("learned", "forgotten")
-        )
-        examples = learned["example"].to_numpy(dtype=object)
-        if not len(examples) or not np.array_equal(
-            examples, forgotten["example"].to_numpy(dtype=object)
-        ):
+        name = replicate(outcome.trial)
+        before, after = (_held_out(cell, outcome, phase) for phase in ("learned", "forgotten"))
+        examples = before["example"].to_numpy(dtype=object)
+        if not len(examples) or not _same(examples, after):
             continue
-        right = learned["correct"].to_numpy() > 0.5
-        lost = (forgotten["correct"].to_numpy() <= 0.5).astype(float)[right]
+        right = before["correct"].to_numpy() > 0.5
+        lost = (after["correct"].to_numpy() <= 0.5).astype(float)
+        if name in further:
+            anyhow = _held_out(cell, further[name], "forgotten")
+            if not _same(examples, anyhow):
+                continue
+            lost -= (anyhow["correct"].to_numpy() <= 0.5).astype(float)
         # The draws of the whole set, as everywhere: seeds that share examples share their
         # resamples.
         weights = item_weights(len(examples), [cell.task, "test", tuple(examples)])[:, right]
-        for name, column in EXAMPLE.items():
-            x = learned[column].to_numpy(dtype=float)[right]
+        for predictor, column in EXAMPLE.items():
+            x = before[column].to_numpy(dtype=float)[right]
             there = np.isfinite(x)
-            paired[name].append(
-                Paired(examples[right][there], x[there], lost[there], weights[:, there])
-            )
-    return [over_examples(name, seeds) for name, seeds in paired.items()]
+            pairs = examples[right][there], x[there], lost[right][there], weights[:, there]
+            paired[predictor].append(Paired(*pairs, name))
+    return paired
+
+
+def _held_out(cell: Cell, outcome: Outcome, phase: str) -> pd.DataFrame:
+    """Return the Rows of a phase on held-out examples of the cell's task, by name."""
+    frame = cell.study.frames[outcome.id]
+    own = (frame["split"] == "test") & (frame["task"] == cell.task) & frame["step"].isna()
+    return frame[own & (frame["phase"] == phase)].sort_values("example")
+
+
+def _same(examples: np.ndarray, rows: pd.DataFrame) -> bool:
+    return np.array_equal(examples, rows["example"].to_numpy(dtype=object))

@@ -8,10 +8,12 @@ from itertools import chain
 
 import numpy as np
 
-from forget.analyses.resampling import Draws, estimate, item_weights, over_seeds
-from forget.analyses.study import Cell, kept
+from forget.analyses.replicates import Replicate, Replicated, over_replicates, pool
+from forget.analyses.resampling import Draws, estimate, item_weights
+from forget.analyses.study import Cell, kept, replicate
+from forget.results.estimates import Estimate
 from forget.results.folds import FOLDS, widening
-from forget.results.metrics import DEFINED_ABOVE_CHANCE, Estimate
+from forget.results.metrics import DEFINED_ABOVE_CHANCE
 from forget.results.outcome import ProbeScore
 from forget.settings.parts import Position
 
@@ -124,20 +126,45 @@ def guess(cells: Sequence[Cell]) -> float:
 
 @dataclass(frozen=True)
 class _Accuracy:
-    """Accuracies of probes and answers on the questions that were probed, over seeds."""
+    """Accuracies of probes and answers on the questions that were probed, over replicates."""
 
     examples: tuple[tuple[str, ...], ...]
-    """Questions by seed."""
+    """Questions by replicate."""
     probes: Draws
     answers: Draws
     chance: float
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Accuracies on the questions that were probed, replicate by replicate."""
+
+    examples: tuple[tuple[str, ...], ...]
+    probes: Replicated
+    answers: Replicated
+    chance: float
+
+
 @kept
 def _accuracy(cell: Cell, phase: str) -> _Accuracy | None:
-    """Return the accuracies in a phase; None where a seed lacks them."""
-    asked, probes, answers, chances = [], [], [], []
-    for outcome in cell.outcomes:
+    """Return the accuracies in a phase; None where a replicate lacks them."""
+    own = _asked(cell, phase)
+    if own is None:
+        return None
+    peers = [found for peer in cell.study.peers(cell) if (found := _asked(peer, phase))]
+    names = own.probes.names
+    probes = over_replicates(own.probes, pool([one.probes.only(names) for one in peers]))
+    answers = over_replicates(own.answers, pool([one.answers.only(names) for one in peers]))
+    return _Accuracy(own.examples, probes, answers, own.chance)
+
+
+@kept
+def _asked(cell: Cell, phase: str) -> _Asked | None:
+    asked, chances = [], []
+    names: list[Replicate] = []
+    probes: list[Draws] = []
+    answers: list[Draws] = []
+    for outcome in sorted(cell.outcomes, key=lambda outcome: replicate(outcome.trial)):
         frame = cell.study.frames[outcome.id]
         wanted = (frame["phase"] == phase) & (frame["task"] == cell.task) & frame["step"].isna()
         frame = frame[wanted & (frame["split"] == "test") & frame["probe"].notna()]
@@ -147,10 +174,16 @@ def _accuracy(cell: Cell, phase: str) -> _Accuracy | None:
         examples = tuple(frame["example"])
         weights = item_weights(len(examples), [cell.task, "test", examples])
         asked.append(examples)
+        names.append(replicate(outcome.trial))
         probes.append(_wider(weights @ frame["probe"].to_numpy(), cell, len(examples)))
         answers.append(weights @ frame["correct"].to_numpy())
         chances.append(float((1 / frame["options"]).mean()))
-    return _Accuracy(tuple(asked), over_seeds(probes), over_seeds(answers), float(np.mean(chances)))
+    return _Asked(
+        tuple(asked),
+        Replicated(cell.task, tuple(names), tuple(probes)),
+        Replicated(cell.task, tuple(names), tuple(answers)),
+        float(np.mean(chances)),
+    )
 
 
 def _wider(draws: Draws, cell: Cell, asked: int) -> Draws:

@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_effectsize
 
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results.estimates import RESAMPLES, Estimate
 from forget.settings.identity import digest
 
 Draws = np.ndarray
@@ -38,23 +38,6 @@ def item_weights(n: int, key: object) -> np.ndarray:
     return np.concatenate([np.ones((1, n)), counts]) / n
 
 
-def over_seeds(seeds: Sequence[Draws]) -> Draws:
-    """Average over seeds, resampled at both levels: the items within each seed, and the seeds.
-
-    The spread of the seeds' values is widened by sqrt(S / (S - 1)), which a bootstrap of S values
-    lacks (Davison and Hinkley 1997, section 2.3). Part of the items' noise is so counted twice; the
-    interval errs on the wide side.
-    """
-    every = np.stack(seeds)
-    mean = every.mean(axis=0)
-    count = len(every)
-    if count > 1:
-        values = every[:, 0]
-        picked = np.random.default_rng(count).integers(0, count, (RESAMPLES, count))
-        mean[1:] += math.sqrt(count / (count - 1)) * (values[picked].mean(axis=1) - values.mean())
-    return mean
-
-
 def of_estimate(estimate: Estimate, key: object) -> Draws:
     """Draw a number of which only the interval is known, taken for normal.
 
@@ -75,15 +58,30 @@ def estimate(draws: Draws, n: int) -> Estimate:
     return Estimate(float(draws[0]), float(low), float(high), n)
 
 
-def p_value(draws: Draws, null: float = 0.0) -> float:
+def p_value(draws: Draws, null: float = 0.0, degrees: float = math.inf) -> float:
     """Compute the two-sided p of the value being `null` by a Wald test.
 
     Its standard error is the resamples' standard deviation. The share of resamples beyond `null`
-    would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons.
+    would have 1 / RESAMPLES as its floor, too coarse for many corrected comparisons. Resamples that
+    hold Student's t may have no standard deviation: there it comes of the side of the 95 % interval
+    towards `null`.
+
+    Args:
+        draws: the number.
+        null: what it is compared with.
+        degrees: degrees of freedom of Student's t that the resamples hold
+            (forget.analyses.replicates).
     """
-    error = np.nanstd(draws[1:])
     distance = abs(draws[0] - null)
-    return float(2 * norm.sf(distance / error)) if error > 0 else float(distance == 0)
+    if not np.isfinite(distance):
+        return math.nan
+    if math.isinf(degrees):
+        error = float(np.nanstd(draws[1:]))
+    else:
+        low, high = np.nanquantile(draws[1:], (0.025, 0.975))
+        reach = max(0.0, draws[0] - low if null < draws[0] else high - draws[0])
+        error = float(reach / student.ppf(0.975, degrees))
+    return float(2 * student.sf(distance / error, degrees)) if error > 0 else float(distance == 0)
 
 
 def cohens_h(before: float, after: float) -> float:

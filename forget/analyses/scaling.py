@@ -11,7 +11,7 @@ import numpy as np
 from forget.analyses.cell_measures import Counted, counted, probe_kept
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, Study
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 
 FLAT = 0.1
 """A measure is flat where its change surely is smaller.

@@ -1,4 +1,4 @@
-"""A sweep as cells: trials that differ in nothing but the seed.
+"""A sweep as cells: trials that differ in nothing but seed and member.
 
 The Rows of all trials are resampled once, for every analysis.
 """
@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from forget.analyses.resampling import Draws, estimate, item_weights, of_estimate, over_seeds
-from forget.analyses.words import ARM_WORDS, flattened
-from forget.results import metrics
-from forget.results.metrics import DEFINED_ABOVE_CHANCE, Estimate, metric_name, ratio_name
+from forget.analyses.replicates import (
+    NO_DEGREES,
+    Pool,
+    Replicate,
+    Replicated,
+    over_replicates,
+    pool,
+)
+from forget.analyses.resampling import Draws, estimate, of_estimate
+from forget.analyses.samples import Place, Sample, columns, resampled
+from forget.analyses.words import ARM_WORDS, REPLICATED, flattened
+from forget.results import measures
+from forget.results.estimates import Estimate, metric_name, wilson
+from forget.results.measures import ratio_name
+from forget.results.metrics import DEFINED_ABOVE_CHANCE
 from forget.results.outcome import Outcome
 from forget.settings.parts import Position
 from forget.settings.trial import Trial
@@ -25,13 +36,11 @@ from forget.settings.trial import Trial
 if TYPE_CHECKING:
     import pandas as pd
 
+SHARES = ("accuracy", "agreement")
+"""Measures that are the mean of zeros and ones."""
+
 OF_ACCURACIES = ("forget_gap", "forget_ratio", "flipped_forget_ratio")
 """Measures that are computed from resampled accuracies."""
-
-
-def columns() -> dict[str, str]:
-    """Return, by measure, the column of Rows whose mean it is."""
-    return {measure.name: measure.column for measure in metrics.MEASURES if measure.column}
 
 
 def resamples_items(measure: str) -> bool:
@@ -40,22 +49,6 @@ def resamples_items(measure: str) -> bool:
     Of any other measure only the trial's own estimate is known (see `Cell.draws`).
     """
     return measure in OF_ACCURACIES or measure in columns()
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Items that a model was scored on."""
-
-    examples: tuple[str, ...]
-    chance: float
-    """Accuracy of a guess."""
-    prior: float
-    """Accuracy of always giving the option that is true most often.
-
-    On a task without fixed labels it is little more than chance.
-    """
-    means: dict[str, Draws]
-    """Means by measure."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +73,22 @@ class Study:
     Args:
         outcomes: in the order in which the report lists them.
         frames: the Rows of each, by trial id (forget.results.files.read_frame).
+        samples: what the Rows give, resampled, where it is known already.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame]) -> None:
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome],
+        frames: Mapping[str, pd.DataFrame],
+        samples: Mapping[Place, Sample] | None = None,
+    ) -> None:
         self.outcomes = tuple(outcomes)
         self.frames = frames
-        self.samples = _samples({outcome.id: frames[outcome.id] for outcome in outcomes})
+        if samples is None:
+            samples = resampled({outcome.id: frames[outcome.id] for outcome in outcomes})
+        self.samples = samples
         """Samples by (trial, phase, task, split)."""
+        self._pools: dict[object, Pool | None] = {}
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -109,13 +111,36 @@ class Study:
             found[cell.condition].append(cell)
         return dict(found)
 
+    def peers(self, cell: Cell) -> list[Cell]:
+        """Return the cells of a cell's condition, itself included."""
+        return self.conditions.get(cell.condition, [cell])
+
+    def pool(
+        self, cell: Cell, phase: str, split: str, measure: str, task: str | None = None
+    ) -> Pool | None:
+        """Pool a measure's spread over replicates, over the tasks of the cell's condition.
+
+        The spread on another task is that of every cell that forgot something else.
+        """
+        other = task if task and task != cell.task else None
+        names = tuple(replicate(outcome.trial) for outcome in cell.outcomes)
+        key = cell.condition, frozenset(names), phase, split, measure, other
+        if key not in self._pools:
+            numbers = []
+            for peer in self.peers(cell):
+                if peer.task != other:
+                    number = peer.replicated(phase, split, measure, other)
+                    numbers += [number.only(names)] if number else []
+            self._pools[key] = pool(numbers)
+        return self._pools[key]
+
 
 def _varying(flat: Sequence[Mapping[str, str]]) -> list[str]:
     """Name the settings that vary, beside those that a cell names by itself and the seed."""
     varying = []
     for name in dict.fromkeys(chain.from_iterable(flat)):
         values = {fields.get(name) for fields in flat}
-        if len(values) > 1 and name not in ("model", "forget.lr", "seed"):
+        if len(values) > 1 and name not in ("model", "forget.lr", *REPLICATED):
             varying.append(name)
     return varying
 
@@ -139,7 +164,7 @@ def kept(find: Callable[Concatenate[Cell, P], T]) -> Callable[Concatenate[Cell, 
 
 @dataclass(frozen=True)
 class Cell:
-    """Trials that differ in nothing but the seed."""
+    """Trials that differ in nothing but seed and member: the replicates of a task."""
 
     study: Study
     condition: Condition
@@ -177,48 +202,70 @@ class Cell:
         return ratio_name(self.trial.arm)
 
     def samples(self, phase: str, split: str, task: str | None = None) -> list[Sample]:
-        """Return one sample of each seed; none where not every seed has it."""
+        """Return one sample of each replicate; none where not every replicate has it."""
         found = [
-            self.study.samples.get((o.id, phase, task or self.task, split)) for o in self.outcomes
+            self.study.samples.get((o.id, phase, task or self.task, split)) for o in self._in_order
         ]
         return [sample for sample in found if sample] if all(found) else []
 
-    def draws(self, phase: str, split: str, measure: str, task: str | None = None) -> Draws | None:
-        """Return one of metrics.MEASURES over all seeds; None where it was not taken.
+    @kept
+    def replicated(
+        self, phase: str, split: str, measure: str, task: str | None = None
+    ) -> Replicated | None:
+        """Return a measure replicate by replicate; None where some replicate lacks it.
 
         A measure that is not resampled by items is taken for normal, with the interval that each
         trial gives it.
+        """
+        names, taken = [], []
+        for outcome in self._in_order:
+            if measure in columns():
+                place = outcome.id, phase, task or self.task, split
+                sample = self.study.samples.get(place)
+                draws = sample.means.get(measure) if sample else None
+            else:
+                draws = _of_trial(outcome, phase, split, measure, task or self.task)
+            if draws is None:
+                return None
+            names.append(replicate(outcome.trial))
+            taken.append(draws)
+        return Replicated(self.task, tuple(names), tuple(taken))
+
+    @property
+    def _in_order(self) -> list[Outcome]:
+        return sorted(self.outcomes, key=lambda outcome: replicate(outcome.trial))
+
+    def draws(self, phase: str, split: str, measure: str, task: str | None = None) -> Draws | None:
+        """Return one of MEASURES over all replicates; None where it was not taken.
 
         Raises:
             KeyError: there is no such measure.
         """
-        if not resamples_items(measure):
-            return self._of_estimates(phase, split, measure, task or self.task)
-        samples = self.samples(phase, split, task)
-        if measure not in OF_ACCURACIES:
-            taken = [sample.means[measure] for sample in samples if measure in sample.means]
-            return over_seeds(taken) if taken and len(taken) == len(samples) else None
-        if not samples:
+        measures.named(measure)  # Raises where there is none.
+        if measure in OF_ACCURACIES:
+            return self._of_accuracies(phase, split, measure, task)
+        own = self.replicated(phase, split, measure, task)
+        if own is None:
+            return None
+        return over_replicates(own, self.study.pool(self, phase, split, measure, task))
+
+    def _of_accuracies(
+        self, phase: str, split: str, measure: str, task: str | None
+    ) -> Draws | None:
+        after, chance = self.draws(phase, split, "accuracy", task), self.chance(split, task)
+        if after is None or chance is None:
             return None
         if measure == "forget_gap":
-            return over_seeds([sample.means["accuracy"] - sample.chance for sample in samples])
-        before = self.samples("learned", split, task)
-        if not before:
+            return after - chance
+        before = self.draws("learned", split, "accuracy", task)
+        same = self.items("learned", split, task) == self.items(phase, split, task)
+        if before is None or not same:
             return None
-        return forget_ratio(before, samples, flipped=measure == "flipped_forget_ratio")
+        return forget_ratio(before, after, chance, flipped=measure == "flipped_forget_ratio")
 
-    def _of_estimates(self, phase: str, split: str, measure: str, task: str) -> Draws | None:
-        metrics.named(measure)  # Raises where there is none.
-        taken = []
-        for outcome in self.outcomes:
-            number = outcome.measures.get(metric_name(phase, task, split, measure))
-            if number is None:
-                return None
-            # Trials that share a model share the resamples of its numbers.
-            own = outcome.id if phase == "forgotten" else ""
-            key = [outcome.learned_id, own, phase, task, split, measure]
-            taken.append(of_estimate(number, key))
-        return over_seeds(taken)
+    def items(self, phase: str, split: str, task: str | None = None) -> list[tuple[str, ...]]:
+        """Return the names of the examples of each replicate."""
+        return [sample.examples for sample in self.samples(phase, split, task)]
 
     def lost(self, split: str, task: str | None = None) -> Draws | None:
         """Return the share of the learned skill that forgetting took, whatever the labels.
@@ -229,9 +276,21 @@ class Cell:
 
     @kept
     def get(self, phase: str, split: str, measure: str, task: str | None = None) -> Estimate | None:
-        """Return a measure (see `draws`) as an estimate over all items of all seeds."""
+        """Return a measure (see `draws`) as an estimate over all items of all replicates.
+
+        A share has its interval within 0 and 1, and of one replicate Wilson's.
+        """
         found = self.draws(phase, split, measure, task)
-        return None if found is None else estimate(found, self.n(phase, split, task))
+        if found is None:
+            return None
+        number = estimate(found, self.n(phase, split, task))
+        if measure not in SHARES or number.value is None:
+            return number
+        value, low, high = number.numbers
+        value = min(1.0, max(0.0, value))
+        if len(self.outcomes) == 1:
+            return Estimate(value, *wilson(value, number.n), number.n)
+        return Estimate(value, min(value, max(0.0, low)), max(value, min(1.0, high)), number.n)
 
     def n(self, phase: str, split: str, task: str | None = None) -> int:
         """Count the items over all seeds."""
@@ -243,15 +302,24 @@ class Cell:
         return float(np.mean([sample.chance for sample in samples])) if samples else None
 
     @property
-    @kept
+    def degrees(self) -> float:
+        """The degrees of freedom of its condition's spread over replicates (see `degrees`)."""
+        return degrees(self.study.peers(self))
+
+    @property
     def mastered(self) -> bool:
-        """True where accuracy after learning, held out, surely is above chance and prior.
+        """True where the cell's own task was learned (see `masters`)."""
+        return self.masters(self.task)
+
+    @kept
+    def masters(self, task: str, phase: str = "learned") -> bool:
+        """Tell whether the accuracy on a task, held out, surely is above chance and prior.
 
         Elsewhere there is no skill to lose.
         """
-        a_ft = self.get("learned", "test", "accuracy")
-        bars = [max(sample.chance, sample.prior) for sample in self.samples("learned", "test")]
-        return a_ft is not None and a_ft.numbers[1] > sum(bars) / len(bars)
+        accuracy = self.get(phase, "test", "accuracy", task)
+        bars = [max(sample.chance, sample.prior) for sample in self.samples(phase, "test", task)]
+        return accuracy is not None and accuracy.numbers[1] > sum(bars) / len(bars)
 
     def probe_draws(
         self, phase: str, position: Position | None = None, control: bool = False
@@ -264,15 +332,31 @@ class Cell:
             control: take the probes that were fit on shuffled labels.
         """
         position = position or self.trial.probe.positions[0]
+        peers = [cell.probe_replicates(phase, position, control) for cell in self.study.peers(self)]
+        found = {}
+        for layer, own in sorted(self.probe_replicates(phase, position, control).items()):
+            spread = pool([peer[layer].only(own.names) for peer in peers if layer in peer])
+            found[layer] = over_replicates(own, spread)
+        return found
+
+    @kept
+    def probe_replicates(
+        self, phase: str, position: Position, control: bool
+    ) -> dict[int, Replicated]:
+        """Return probe accuracy by layer, replicate by replicate."""
         wanted = phase, self.task, position, control
-        found: dict[int, list[Draws]] = defaultdict(list)
-        for outcome in self.outcomes:
+        found: dict[int, dict[Replicate, Draws]] = defaultdict(dict)
+        for outcome in self._in_order:
             own = outcome.id if phase == "forgotten" else ""
             for score in outcome.probes:
                 if (score.phase, score.task, score.position, score.control) == wanted:
                     key = [outcome.learned_id, own, phase, position, score.layer, control]
-                    found[score.layer].append(of_estimate(score.accuracy, key))
-        return {layer: over_seeds(seeds) for layer, seeds in sorted(found.items())}
+                    name = replicate(outcome.trial)
+                    found[score.layer][name] = of_estimate(score.accuracy, key)
+        return {
+            layer: Replicated(self.task, tuple(draws), tuple(draws.values()))
+            for layer, draws in found.items()
+        }
 
     def probes(
         self, phase: str, position: Position | None = None, control: bool = False
@@ -286,121 +370,42 @@ class Cell:
         return {layer: estimate(draws, n) for layer, draws in found.items()}
 
 
-def forget_ratio(
-    before: Sequence[Sample], after: Sequence[Sample], flipped: bool = False
-) -> Draws | None:
-    """Compute the forget ratio over seeds from mean accuracies (forget.results.metrics).
+def replicate(trial: Trial) -> Replicate:
+    """Name a trial among those of its cell."""
+    return trial.seed, trial.member
+
+
+def degrees(cells: Sequence[Cell]) -> float:
+    """Count the degrees of freedom of the cells' spread over replicates.
+
+    Infinite where nothing was replicated, so that what is said is of these runs alone.
+    """
+    count = 0
+    for cell in cells:
+        names = [replicate(outcome.trial) for outcome in cell.outcomes]
+        seeds = {seed for seed, _ in names}
+        count += (len(seeds) if len(seeds) > 1 else len(names)) - 1
+    return count or NO_DEGREES
+
+
+def _of_trial(outcome: Outcome, phase: str, split: str, measure: str, task: str) -> Draws | None:
+    """Draw a measure of which only the trial's own estimate is known."""
+    number = outcome.measures.get(metric_name(phase, task, split, measure))
+    if number is None:
+        return None
+    # Trials that share a model share the resamples of its numbers.
+    own = outcome.id if phase == "forgotten" else ""
+    return of_estimate(number, [outcome.learned_id, own, phase, task, split, measure])
+
+
+def forget_ratio(a_ft: Draws, a_fg: Draws, chance: float, flipped: bool = False) -> Draws:
+    """Compute the forget ratio from accuracies (forget.results.metrics).
 
     It is missing where learning brought the task less than 0.05 above chance.
-
-    Returns:
-        None where the two were not scored on the same items.
     """
-    if [sample.examples for sample in before] != [sample.examples for sample in after]:
-        return None
-    a_ft = over_seeds([sample.means["accuracy"] for sample in before])
-    a_fg = over_seeds([sample.means["accuracy"] for sample in after])
-    chance = float(np.mean([sample.chance for sample in before]))
     scale = 2 * a_ft - 1 if flipped else a_ft - chance
     if a_ft[0] < chance + DEFINED_ABOVE_CHANCE:
         return np.full_like(a_ft, np.nan)
     # A resample at or below chance has no ratio; it must not flip the sign of the interval.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(scale > 0, (a_ft - a_fg) / scale, np.nan)
-
-
-def pooled(cells: Sequence[Cell], split: str) -> Draws | None:
-    """Compute the share of the skill on all tasks together that forgetting took.
-
-    It is the sum of a_ft - a_fg over the sum of a_ft - chance: a mean of ratios would be ruled by
-    the tasks that were hardly learned. Tasks without a ratio are left out.
-    """
-    taken, skill = [], []
-    for cell in cells:
-        a_ft, a_fg = (cell.draws(phase, split, "accuracy") for phase in ("learned", "forgotten"))
-        lost, chance = cell.lost(split), cell.chance(split)
-        if a_ft is None or a_fg is None or chance is None or lost is None:
-            continue
-        if np.isfinite(lost[0]):
-            skill.append(a_ft - chance)
-            taken.append(a_ft - a_fg)
-    if not skill:
-        return None
-    whole = np.sum(skill, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(whole > 0, np.sum(taken, axis=0) / whole, np.nan)
-
-
-Place = tuple[str, str, str, str]
-"""(trial, phase, task, split)"""
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Numbers that one model gives a set of items."""
-
-    place: Place
-    columns: np.ndarray
-    """[columns, items]"""
-    chance: float
-    prior: float
-
-
-def _samples(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
-    """Resample each set of items once, for everything that was scored on it.
-
-    Args:
-        frames: Rows by trial.
-    """
-    sets: dict[tuple[str, str, tuple[str, ...]], list[_Scored]] = defaultdict(list)
-    for id, frame in frames.items():
-        for examples, scored in _scored(id, frame):
-            _, _, task, split = scored.place
-            sets[task, split, examples].append(scored)
-    found: dict[Place, Sample] = {}
-    for (task, split, examples), every in sets.items():
-        unique, copies = unique_columns(every)
-        n = len(examples)
-        means = np.stack([one.columns for one in unique])
-        means = means @ item_weights(n, [task, split, examples]).T
-        for one, places, drawn in zip(unique, copies, means, strict=True):
-            measures = {}
-            for measure, draws in zip(columns(), drawn, strict=True):
-                if np.isfinite(draws[0]):
-                    measures[measure] = draws
-            if "variability" in measures:
-                measures["variability"] = measures["variability"] * (n / max(1, n - 1))
-            found |= dict.fromkeys(places, Sample(examples, one.chance, one.prior, measures))
-    return found
-
-
-def _scored(id: str, frame: pd.DataFrame) -> list[tuple[tuple[str, ...], _Scored]]:
-    """List, by their sorted examples, the sets of items that a trial's models were scored on."""
-    settled = frame[frame["step"].isna()]
-    names = settled["example"].to_numpy(dtype=object)
-    numbers = settled[list(columns().values())].to_numpy(dtype=float).T
-    options, truth = settled["options"].to_numpy(), settled["truth"].to_numpy()
-    groups = settled.groupby(["phase", "task", "split"], sort=False).indices
-    found = []
-    for (phase, task, split), rows in groups.items():
-        ordered = rows[np.argsort(names[rows])]
-        chance = float(np.mean(1 / options[rows]))
-        prior = float(np.bincount(truth[rows]).max() / len(rows))
-        scored = _Scored((id, phase, task, split), numbers[:, ordered], chance, prior)
-        found.append((tuple(names[ordered]), scored))
-    return found
-
-
-def unique_columns(scored: Sequence[_Scored]) -> tuple[list[_Scored], list[list[Place]]]:
-    """Find what differs in its numbers, and the places of each.
-
-    Trials that share a model have identical Rows of it: these are resampled once.
-    """
-    first: dict[tuple[bytes, float, float], _Scored] = {}
-    places: dict[tuple[bytes, float, float], list[Place]] = defaultdict(list)
-    for one in scored:
-        # Bytes, since a comparison of numbers would find a NaN unequal to itself.
-        key = one.columns.tobytes(), one.chance, one.prior
-        first.setdefault(key, one)
-        places[key].append(one.place)
-    return list(first.values()), list(places.values())

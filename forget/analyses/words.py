@@ -14,7 +14,15 @@ ARM_WORDS = {
     "flipped": "flipped labels",
 }
 
-SPLIT_WORDS = {"train": "trained examples", "near": "near-duplicates", "test": "held-out examples"}
+REPLICATED = ("seed", "member")
+"""Settings that tell the replicates of a task apart."""
+
+SPLIT_WORDS = {
+    "train": "trained examples",
+    "near": "near-duplicates",
+    "similar": "similar examples",
+    "test": "held-out examples",
+}
 
 PHASE_WORDS = {"base": "untouched", "learned": "learned", "forgotten": "forgotten"}
 

@@ -28,6 +28,7 @@ from forget.planning.gpus import gpus_a_process, smallest_gpu
 from forget.planning.lengths import Long, Nested, nested, too_long
 from forget.planning.standing import standings
 from forget.preflight import Expansion
+from forget.results import power
 from forget.settings.sweep import Resources
 from forget.settings.trial import Trial
 from forget.storage.store import Store
@@ -85,6 +86,8 @@ class Plan:
     """Examples of which a sum of log-probabilities always prefers one option."""
     unprobed: tuple[str, ...] = ()
     """A reason for each task of a trial to run that has too few examples for its probes."""
+    decides: tuple[str, ...] = ()
+    """Smallest effects that the whole sweep can decide (forget.results.power)."""
 
     @property
     def seconds(self) -> float:
@@ -107,6 +110,7 @@ class Plan:
                 f"{self.learned_todo} to make, {self.learned_done} in the store",
             ),
         ]
+        rows += [("decides", one) for one in self.decides]
         if not self.todo:
             return rows
         basis = f"{CHARACTERS_A_TOKEN} characters a token"
@@ -197,6 +201,18 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         long=too_long((trial for _, trial in todo), store),
         nested=nested((trial for _, trial in todo), store),
         unprobed=tuple(dict.fromkeys(one.unprobed for one in costs if one.unprobed)),
+        decides=tuple(power.told(_size(expansion.trials))),
+    )
+
+
+def _size(trials: Sequence[Trial]) -> power.Size:
+    """Return the size of a sweep, by which effects are decided."""
+    seeds = {trial.seed for trial in trials}
+    members = {(trial.seed, trial.member) for trial in trials}
+    return power.Size(
+        tasks=len({trial.task for trial in trials}),
+        replicates=len(seeds) if len(seeds) > 1 else len(members),
+        items=min(trial.evaluation_examples for trial in trials),
     )
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from forget.analyses import Study
-from forget.analyses.claims import CLAIMS, verdicts
+from forget.analyses.claims import verdicts
 from forget.analyses.words import rate_name
 from forget.report import (
     ablations,
+    dose,
     generalisation,
     matrix,
     order,
@@ -24,13 +25,15 @@ from forget.report import (
     predictors,
     probes,
     scaling,
+    states,
     tables,
 )
 from forget.report.findings import findings, headline, numbers, summary
 from forget.report.section import show
 from forget.report.trial import trial_figures
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
+from forget.settings.claims import CLAIMS
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
@@ -40,9 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["Report", "trial_figures", "write"]
 
 SECTIONS = (
+    states.section,
     overview.accuracy,
     overview.ratio,
     generalisation.section,
+    dose.section,
     matrix.section,
     predictors.section,
     order.section,
@@ -96,7 +101,7 @@ def write(
         for table in section.tables:
             table.write(folder)
     tables.write_cells(study, folder / "cells.csv")
-    told = verdicts(study)
+    told = verdicts(study, sweep.primary)
     tables.findings_table(told).write(folder)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
@@ -106,7 +111,7 @@ def write(
         sweep=sweep,
         headline=headline(study.cells),
         conditions={condition: headline(part) for condition, part in study.conditions.items()},
-        claims=CLAIMS,
+        claims=_parted(sweep.primary),
         verdicts=told,
         summary=summary(told),
         findings=findings(study),
@@ -122,4 +127,12 @@ def write(
     )
     path = folder / "report.html"
     path.write_text(text, encoding="utf-8")
-    return Report(path, numbers(study), summary(told))
+    return Report(path, numbers(study, told), summary(told))
+
+
+def _parted(primary: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Part the claims into those that were declared before and the exploratory ones."""
+    declared = {claim: text for claim, text in CLAIMS.items() if claim in primary}
+    others = {claim: text for claim, text in CLAIMS.items() if claim not in primary}
+    parts = {"Primary: declared in the spec": declared, "Exploratory": others}
+    return {title: claims for title, claims in parts.items() if claims}

@@ -14,7 +14,7 @@ from forget.analyses.words import SPLIT_WORDS
 from forget.report import figures
 from forget.report.figures import Series
 from forget.report.section import Datum, Table
-from forget.results.metrics import named
+from forget.results.measures import named
 from forget.settings.identity import digest
 
 LONGEST = 80

@@ -9,23 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forget.analyses import Cell, Study
-from forget.analyses.claims import CLAIMS, Verdict, verdicts
+from forget.analyses import Cell, Study, arms
+from forget.analyses.judging import Verdict
 from forget.analyses.probes import readings
 from forget.analyses.resampling import Draws, estimate
-from forget.analyses.study import Condition, pooled
+from forget.analyses.states import State, counted, state, states
+from forget.analyses.study import Condition
 from forget.analyses.words import SPLIT_WORDS, rate_name
+from forget.report.section import show
 from forget.results import metrics, rows
-from forget.results.metrics import Estimate
-
-COLLAPSE = 0.1
-"""Option mass below this share of its value after learning is a collapse.
-
-The model then says something else altogether.
-"""
-
-UNDECIDED = 0.9
-"""Mean entropy of the options' shares from which on the model has next to no preference."""
+from forget.results.estimates import Estimate
+from forget.settings.claims import CLAIMS
 
 SUMMED = ("accuracy", "option_mass", "entropy")
 """Measures whose means over the tasks are headline numbers."""
@@ -49,13 +43,8 @@ class Fates:
         return self.gone + self.kept + self.open
 
 
-def halves(cells: Sequence[Cell], split: str) -> Fates:
-    """Sort the cells by the share of skill lost, above or below one half in its whole interval."""
-    return _sorted((cell, cell.lost(split)) for cell in cells)
-
-
 def probe_halves(cells: Sequence[Cell]) -> Fates:
-    """Sort the cells by the share of the probes' skill lost, like `halves`.
+    """Sort the cells by the share of the probes' skill lost, above or below one half for sure.
 
     The probe is that at the first position probed and the layer that reads best after learning.
     """
@@ -80,64 +69,64 @@ def _sorted(lost: Iterable[tuple[Cell, Draws | None]]) -> Fates:
     return found
 
 
-def collapsed(cells: Sequence[Cell], split: str = "test") -> list[tuple[Cell, Estimate, Estimate]]:
-    """List the cells whose options lost nearly all their probability.
-
-    Returns:
-        (cell, option mass after learning, option mass after forgetting)
-    """
-    found = []
-    for cell in cells:
-        before = cell.get("learned", split, "option_mass")
-        after = cell.get("forgotten", split, "option_mass")
-        if before and after and after.numbers[0] < COLLAPSE * before.numbers[0]:
-            found.append((cell, before, after))
-    return found
-
-
 def headline(cells: Sequence[Cell]) -> str:
     """Say in a few sentences what became of the skill.
 
-    They say how much went on trained and on held-out examples, whether probes still read it, and
-    what broke.
+    They name the end states of trained and of held-out examples, what probes still read, and what
+    true labels took in the place of random ones.
     """
     if not cells:
         return "No trial finished, so there is nothing to say yet."
-    noun = _noun(cells)
-    trained, held_out = halves(cells, "train"), halves(cells, "test")
-    if not trained.all and not held_out.all:
+    asked = forgetting(cells)
+    noun = _noun(asked or cells)
+    if not asked:
+        return "Only controls were run: no claim is put to them."
+    trained = [one for cell in asked if (one := state(cell, "train", cell.task))]
+    held_out = [one for cell in asked if (one := state(cell, "test", cell.task))]
+    told = [one for one in trained + held_out if one.word != "not learned"]
+    if not told:
         return (
             f"No {noun} was learned to {metrics.DEFINED_ABOVE_CHANCE} above chance, so nothing can "
             "be said about forgetting."
         )
-    names = {cell.treatment for cell in cells}
+    names = {cell.treatment for cell in asked}
     treatment = names.pop() if len(names) == 1 else "forgetting"
     sentences = []
-    if trained.all:
-        undecided = f" ({len(trained.open)} undecided)" if trained.open else ""
-        went = _on(trained.gone, trained.all, noun)
-        sentences.append(
-            f"{treatment} removed most of the skill on the trained examples {went}{undecided}"
-        )
-    # Whether the skill stays elsewhere is a question where it went from the trained examples, if it
-    # did anywhere.
-    base = trained.gone or trained.all or held_out.all
-    elsewhere = (("held-out examples", halves(base, "test")), ("linear probes", probe_halves(base)))
-    told = [f"{who} {_fate(found, len(base), noun)}" for who, found in elsewhere if found.all]
-    if told:
-        scope = "there, " if trained.gone else ""
-        if len(trained.gone) > 1:
-            scope = f"of these {len(base)}, "
-        if not trained.all:
-            scope = f"after {treatment}, "
-        sentences.append(scope + "; ".join(told))
-    broken = collapsed(cells)
-    if broken:
-        sentences.append(
-            f"{_on(broken, cells, noun)}, the options lost nearly all their probability, as in a "
-            "broken model"
-        )
+    if trained:
+        sentences.append(f"after {treatment}, the trained examples are {_states(trained, noun)}")
+    if held_out:
+        sentences.append(f"held-out examples are {_states(held_out, noun)}")
+    probed = probe_halves([cell for cell in asked if cell.mastered])
+    if probed.all:
+        sentences.append(f"linear probes {_fate(probed, len(probed.all), noun)}")
+    sentences.append(_further(asked))
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
+
+
+def forgetting(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that are no controls."""
+    return [cell for cell in cells if cell.trial.arm not in arms.CONTROLS]
+
+
+def _states(found: Sequence[State], noun: str) -> str:
+    """Write, e.g., "forgotten on 1 and memorised on 2 of 3 tasks"."""
+    sorted_ = counted(found)
+    if len(sorted_) == 1:
+        (word,) = sorted_
+        return f"{word} {_on(found, found, noun)}"
+    parts = [f"{word} {PREPOSITIONS[noun]} {len(some)}" for word, some in sorted_.items()]
+    return f"{_list(parts)} of {len(found)} {noun}s"
+
+
+def _further(cells: Sequence[Cell]) -> str:
+    """Say what true labels took in the place of others, of all tasks that they were run on."""
+    controls = [other for cell in cells if (other := arms.control(cell))]
+    lost = arms.pooled(controls, "test")
+    if lost is None:
+        return "no arm with true labels was run, so what further training alone takes is counted"
+    n = sum(cell.n("forgotten", "test") for cell in controls)
+    numbers = "{:z.2f} [{:z.2f}, {:z.2f}]".format(*estimate(lost, n).numbers)
+    return f"true labels in their place took {numbers} of the skill held out"
 
 
 def summary(told: Mapping[Condition, Sequence[Verdict]]) -> dict[str, str]:
@@ -156,10 +145,9 @@ def summary(told: Mapping[Condition, Sequence[Verdict]]) -> dict[str, str]:
     return words
 
 
-def numbers(study: Study) -> dict[str, Estimate]:
+def numbers(study: Study, told: Mapping[Condition, Sequence[Verdict]]) -> dict[str, Estimate]:
     """Return headline numbers by metric name; with several conditions the name begins with one."""
     found: dict[str, Estimate] = {}
-    told = verdicts(study)
     for condition, cells in study.conditions.items():
         place = ""
         if len(study.conditions) > 1:
@@ -168,7 +156,7 @@ def numbers(study: Study) -> dict[str, Estimate]:
             place = re.sub(r"[^\w.:-]+", " ", name) + "/"
         for name, number in _numbers(cells):
             found[f"{place}headline/{name}"] = number
-        for one in told[condition]:
+        for one in told.get(condition, ()):
             if one.number:
                 found[f"{place}claim/{one.claim}"] = one.number
     return {name: number for name, number in found.items() if number.value is not None}
@@ -178,7 +166,7 @@ def _numbers(cells: Sequence[Cell]) -> Iterator[tuple[str, Estimate]]:
     """Yield the numbers of all tasks of a condition together."""
     for split, name in SPLIT_WORDS.items():
         n = sum(cell.n("forgotten", split) for cell in cells)
-        lost = pooled(cells, split)
+        lost = arms.pooled(cells, split)
         if lost is not None:
             yield f"skill lost on {name}", estimate(lost, n)
     for phase in rows.PHASES:
@@ -193,12 +181,15 @@ def _numbers(cells: Sequence[Cell]) -> Iterator[tuple[str, Estimate]]:
 def findings(study: Study) -> list[str]:
     """Say what else can be said of all cells together, a sentence each."""
     cells, noun = study.cells, _noun(study.cells)
+    asked = forgetting(cells)
     return [
-        *_less_elsewhere(cells, noun),
-        *_at_chance(cells, noun),
+        *_memorised(asked),
+        *_less_elsewhere(asked, noun),
+        *_elsewhere(asked),
+        *_silent(cells),
         *_unlearned(cells, noun),
         *_not_mastered(cells),
-        *_collapses(cells),
+        *_unrecorded(asked),
     ]
 
 
@@ -222,44 +213,62 @@ def _less_elsewhere(cells: Sequence[Cell], noun: str) -> Iterator[str]:
         yield f"Held-out examples were forgotten less than trained ones {where}{rest}."
 
 
-def _at_chance(cells: Sequence[Cell], noun: str) -> Iterator[str]:
-    """Tell a model that forgot from a broken one.
-
-    At chance with the options as likely as before is forgetting; with the options gone, the model
-    is broken.
-    """
-    broken = {id(cell) for cell, _, _ in collapsed(cells)}
-    gaps = []
+def _memorised(cells: Sequence[Cell]) -> Iterator[str]:
+    """Tell accuracy at chance by memory from that by forgetting."""
     for cell in cells:
-        gap = cell.get("forgotten", "test", "forget_gap")
-        if gap:
-            gaps.append((cell, gap.numbers))
-    at = [cell for cell, (_, low, high) in gaps if low <= 0 <= high]
-    below = [cell for cell, (_, _, high) in gaps if high < 0]
-    if not gaps:
-        return
-    text = (
-        "On held-out examples, accuracy after forgetting cannot be told from chance "
-        f"{_on(at, gaps, noun)}"
-    )
-    if below:
-        text += (
-            f", and lies below it {_on(below, gaps, noun)} (one answer has come to win, whatever "
-            "the question)"
+        one = state(cell, "train", cell.task)
+        if one and one.word == "memorised" and one.agreement:
+            parts = [f"the drawn label is given in {show(one.agreement)} of the trained examples"]
+            if one.draw_right and one.draw_wrong:
+                parts.append(
+                    f"the accuracy is {show(one.draw_right)} where the draw was right and "
+                    f"{show(one.draw_wrong)} where it was wrong"
+                )
+            yield f"{_place(cell)} is memorised: {', and '.join(parts)}."
+
+
+def _elsewhere(cells: Sequence[Cell]) -> Iterator[str]:
+    """Say what became of other tasks, pair by pair."""
+    found = []
+    for cell in cells:
+        for task in cell.trial.tasks[1:]:
+            one = state(cell, "test", task)
+            if one:
+                found.append(one)
+    if found:
+        parts = [f"{len(some)} {word}" for word, some in counted(found).items()]
+        yield f"Of {len(found)} pairs of a task forgotten and another measured: {_list(parts)}."
+
+
+def _silent(cells: Sequence[Cell]) -> Iterator[str]:
+    """Name the tasks, own and others, of which a model says something else altogether."""
+    for cell in cells:
+        for one in states(cell):
+            if one.word == "silent" and one.split == "test" and one.mass:
+                before, after = (show(number, ".2g") for number in one.mass)
+                what = cell.task if one.task == cell.task else f"{one.task} after {cell.task}"
+                yield (
+                    f"The probability of the options collapsed on {what} ({cell.setting}, rate "
+                    f"{rate_name(cell.rate)}): {before} after learning, {after} after forgetting."
+                )
+
+
+def _unrecorded(cells: Sequence[Cell]) -> Iterator[str]:
+    """Name what older trials did not keep."""
+    tasks = []
+    for cell in cells:
+        drawn = cell.trial.arm in arms.DRAWN and cell.n("forgotten", "train")
+        if drawn and cell.get("forgotten", "train", "agreement") is None:
+            tasks.append(cell.task)
+    if tasks:
+        yield (
+            f"The labels drawn were not recorded on {_list(list(dict.fromkeys(tasks)))}, so that "
+            "memory of them cannot be told from forgetting."
         )
-    fallen = at + below
-    if fallen:
-        sound = [cell for cell in fallen if id(cell) not in broken]
-        torn = []
-        for cell in sound:
-            entropy = cell.get("forgotten", "test", "entropy")
-            if entropy and entropy.numbers[0] > UNDECIDED:
-                torn.append(cell)
-        text += (
-            f"; there the options kept their probability {_on(sound, fallen, noun)}, with next to "
-            f"no preference among them {_on(torn, fallen, noun)}"
-        )
-    yield text + "."
+
+
+def _place(cell: Cell) -> str:
+    return f"{cell.task} ({cell.setting}, rate {rate_name(cell.rate)})"
 
 
 def _unlearned(cells: Sequence[Cell], noun: str) -> Iterator[str]:
@@ -279,16 +288,6 @@ def _not_mastered(cells: Sequence[Cell]) -> Iterator[str]:
             "Accuracy after learning is not surely above chance and above always giving the most "
             f"frequent answer on {_list(list(tasks))}: what goes there may be a prior and no "
             "skill, so the claims on generalisation, prediction, order and probes leave it out."
-        )
-
-
-def _collapses(cells: Sequence[Cell]) -> Iterator[str]:
-    for cell, before, after in collapsed(cells):
-        yield (
-            f"Option mass collapsed on {cell.task} ({cell.setting}, rate {rate_name(cell.rate)}): "
-            f"{before.numbers[0]:.2g} after learning, {after.numbers[0]:.2g} after forgetting. The "
-            "model now says something else altogether, and its accuracy there is that of a broken "
-            "model, not of one that lost a task."
         )
 
 

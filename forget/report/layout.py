@@ -13,7 +13,7 @@ from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
 from forget.report.section import Picture
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.settings.parts import Position
 
 SHOWN = 4

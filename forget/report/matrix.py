@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from forget.analyses.matrix import BASELINES, Matrix, Shares, cross, shares, values
+from forget.analyses.matrix import Matrix, Shares, cross, shares, values
 from forget.analyses.study import Study
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.section import Datum, Picture, Section, Table
-from forget.results.metrics import DEFINED_ABOVE_CHANCE
 
 TEXT = (
     "Row i, column j: the forget ratio on held-out examples of task j after forgetting task i, "
@@ -19,10 +18,12 @@ TEXT = (
     "could learn), the same trial before forgetting (learned on i: what forgetting itself took), "
     "and the untouched model. Similar rows and similar columns stand side by side (average-linkage "
     "clustering, UPGMA, whose trees are drawn below). The task's own cells are framed. A dot: no "
-    "trial to compare with; missing: the baseline is less than "
-    f"{DEFINED_ABOVE_CHANCE} above chance. The table shares out the variance of the ratios off the "
-    "diagonal (type II sums of squares of rows and columns, less what the sampling of items alone "
-    "gives)."
+    "trial to compare with. A dash: the baseline has not mastered the task, so that there is no "
+    "skill to lose, or the options lost nearly all their probability, so that there is no answer "
+    "to read; the table says which. Where the arm with true labels was run, what it took is taken "
+    "off in a panel of its own, to which the claims are put. The table shares out the variance of "
+    "the ratios off the diagonal (type II sums of squares of rows and columns, less what the "
+    "sampling of items alone gives)."
 )
 
 
@@ -35,8 +36,8 @@ def section(study: Study, folder: Path) -> Section | None:
     parted: list[dict[str, Datum]] = []
     rows: list[dict[str, Datum]] = []
     for i, matrix in enumerate(crossed, 1):
-        found = {baseline: shares(matrix, baseline) for baseline in BASELINES}
-        first = next(filter(None, found.values()), None)
+        found = {baseline: shares(matrix, baseline) for baseline in matrix.ratios}
+        first = found[matrix.judged] or next(filter(None, found.values()), None)
         title = f"{matrix.condition.setting}, rate {rate_name(matrix.condition.rate)}"
         heat = _heat(matrix, folder / f"matrix-{i}.png")
         pictures.append(Picture(heat, title, _told(first)))
@@ -70,13 +71,15 @@ def _parted(matrix: Matrix, parts: Shares) -> dict[str, Datum]:
 def _ratios(matrix: Matrix, baseline: str) -> list[dict[str, Datum]]:
     """Return a row for each pair of tasks."""
     rows = []
-    for forgotten, line in zip(matrix.rows, matrix.estimates(baseline), strict=True):
-        for measured, ratio in zip(matrix.columns, line, strict=True):
+    table = zip(matrix.rows, matrix.estimates(baseline), matrix.blanks[baseline], strict=True)
+    for forgotten, line, blanks in table:
+        for measured, ratio, blank in zip(matrix.columns, line, blanks, strict=True):
             pair: dict[str, Datum] = {
                 "baseline": baseline,
                 "forgotten": forgotten,
                 "measured": measured,
                 "forget ratio": ratio,
+                "left out": blank or None,
             }
             rows.append(_condition(matrix) | pair)
     return rows
@@ -94,6 +97,7 @@ def _heat(matrix: Matrix, path: Path) -> Path:
         "task measured (j)",
         "task forgotten (i)",
         "forget ratio",
+        {name: matrix.blanks[name] for name in panels},
     )
 
 

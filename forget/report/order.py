@@ -16,12 +16,16 @@ from forget.report.section import Datum, Picture, Section, Table
 
 TEXT = (
     f"An example is learned at the first look at which the model's confidence is {THRESHOLD:g} or "
-    "more, and forgotten at the first look after learning at which it is less. The rank "
-    "correlation of the two is over the held-out examples that are known when forgetting begins; "
-    "those that never were, or were lost again while learning, are left out, and those that are "
-    "never forgotten are tied as the last. Intervals are of resampled examples and seeds, of the "
-    "mean for these very tasks; p is by permutation, of the mean by the resamples, adjusted over "
-    "the tasks by Holm's method. Few looks make many ties. Fewer than "
+    "more, and forgotten at the first look after learning at which it is less. The correlation of "
+    "the two is over the held-out examples that are known when forgetting begins and that the "
+    "untouched model did not know: of the others nothing tells when they were learned. The moments "
+    "are ranked among the examples with the same true option, since a model that leans to one "
+    "answer learns and forgets its examples together, and what goes with the margin after learning "
+    "is taken off (a partial rank correlation). The plain correlation of all that are known stands "
+    "beside it. Examples that never were known, or were lost again while learning, are left out, "
+    "and those that are never forgotten are tied as the last. Intervals are of resampled examples "
+    "and replicates, of the mean for these very tasks; p is by permutation, of the mean by its "
+    "interval, adjusted over the tasks by Holm's method. Few looks make many ties. Fewer than "
     f"{FEWEST_EXAMPLES} examples, or the same look for all, leave a correlation missing. The paper "
     "finds a weak anticorrelation: learned early, forgotten late."
 )
@@ -94,7 +98,9 @@ def _row(condition: Condition, correlation: Correlation, one: Order | None) -> d
         "Spearman": correlation.spearman,
         "p": correlation.p_spearman,
         "p adjusted": correlation.adjusted,
+        "plain": one.plain.spearman if one else None,
         "examples": correlation.spearman.n,
+        "known from the start": one.known_before if one else None,
         "never learned": one.never_learned if one else None,
         "lost while learning": one.slipped if one else None,
         "never forgotten": one.never_forgotten if one else None,

@@ -10,14 +10,15 @@ from collections import defaultdict
 from itertools import chain
 from pathlib import Path
 
+from forget.analyses.states import COLLAPSE, states
 from forget.analyses.study import Study
 from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report import figures
 from forget.report.figures import Series
-from forget.report.findings import COLLAPSE, collapsed
 from forget.report.layout import Group, setting_pictures
 from forget.report.section import Picture, Section, show
-from forget.results.metrics import DEFINED_ABOVE_CHANCE, named
+from forget.results.measures import named
+from forget.results.metrics import DEFINED_ABOVE_CHANCE
 
 
 def accuracy(study: Study, folder: Path) -> Section | None:
@@ -72,10 +73,13 @@ def mass(study: Study, folder: Path) -> Section | None:
         "means little. "
     )
     collapses = []
-    for cell, before, after in collapsed(study.cells):
-        place = f"{cell.task}, {cell.setting}, rate {rate_name(cell.rate)}"
-        masses = f"{show(before, '.2g')} after learning, {show(after, '.2g')} after forgetting"
-        collapses.append(f"{place} ({masses})")
+    for cell in study.cells:
+        for one in states(cell):
+            if one.word == "silent" and one.mass:
+                task = one.task if one.task == cell.task else f"{one.task} after {cell.task}"
+                place = f"{task}, {SPLIT_WORDS[one.split]}, {cell.setting}, {rate_name(cell.rate)}"
+                before, after = (show(number, ".2g") for number in one.mass)
+                collapses.append(f"{place} ({before} after learning, {after} after forgetting)")
     below = f"below {round(100 * COLLAPSE)} % of its value after learning"
     if collapses:
         text += f"It fell {below} on: {'; '.join(collapses)}."

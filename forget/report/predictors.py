@@ -11,7 +11,6 @@ from forget.analyses.correlation import FEWEST_EXAMPLES, Correlation
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import (
     FEWEST,
-    TASK,
     Within,
     across_pairs,
     across_tasks,
@@ -23,7 +22,8 @@ from forget.report import figures
 from forget.report.figures import Cloud
 from forget.report.layout import SHOWN, drawn_conditions, rate_series
 from forget.report.section import Datum, Picture, Section, Table
-from forget.results.metrics import Estimate, named
+from forget.results.estimates import Estimate
+from forget.results.measures import named
 
 AXES = {
     "accuracy": "accuracy after learning",
@@ -33,8 +33,10 @@ AXES = {
 
 TEXT = (
     "Rank correlations of what is known before forgetting with how much is then forgotten: across "
-    "tasks, of the learned model's accuracy (difficulty), confidence and variability with the "
-    "forget ratio on held-out examples; across pairs of different tasks, of their likeness with "
+    "tasks, of the learned model's accuracy (difficulty), confidence and variability on held-out "
+    "examples, of the untouched model's confidence and of the variability of the training data (of "
+    "which the paper's abstract speaks) with the share of the skill lost held out; across pairs of "
+    "different tasks, of their likeness with "
     "the ratio on the one after forgetting the other; within a task, over the held-out examples "
     "that the learned model answers right, with the answer being lost. Intervals are of resampled "
     "tasks, within a task of resampled examples and seeds, of its mean for these very tasks; p is "
@@ -132,7 +134,7 @@ def _clouds(study: Study, conditions: Sequence[Condition]) -> dict[str, list[Clo
     n = len(conditions)
     looks = list(zip(conditions, figures.ramp(n), figures.markers(n), strict=True))
     panels: dict[str, list[Cloud]] = {}
-    for name in TASK:
+    for name in AXES:
         for condition, colour, marker in looks:
             points = _points(study.conditions[condition], name)
             if points:

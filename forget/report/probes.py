@@ -13,7 +13,7 @@ from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
 from forget.report.layout import Group, after_label, groups, layer_figure, layers
 from forget.report.section import Datum, Picture, Section, Table
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.settings.parts import Position
 
 WHERE: dict[Position, str] = {

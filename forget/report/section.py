@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 
 Datum = Estimate | str | float | int | None
 """An entry of a table. None is not measured; an Estimate may be missing, which is another thing."""

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from forget.analyses import Cell, Study
-from forget.analyses.claims import CLAIMS, Verdict
+from forget.analyses.judging import Verdict
 from forget.analyses.study import Condition
 from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, flattened, rate_name
 from forget.report.section import Datum, Table, write_csv
-from forget.results import metrics
-from forget.results.metrics import Estimate, name_parts, probe_name
+from forget.results import measures
+from forget.results.estimates import Estimate, name_parts, probe_name
 from forget.results.outcome import Outcome
+from forget.settings.claims import CLAIMS
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 
@@ -88,6 +89,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Examples measured": f"{', '.join(_measured(outcomes))} a task",
         "Probes": "; ".join(probes) or "none",
         "Seeds": each(lambda t: t.seed),
+        "Members": each(lambda t: t.member),
         "Time": f"{_duration(sum(seconds))} over all trials, {_duration(max(seconds))} the longest",
         "Versions": ", ".join(
             [python, *map(_version, ("forget", "torch", "transformers", "numpy"))]
@@ -139,7 +141,7 @@ def settings(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def header() -> list[str]:
     """Return the headings of what `lines` has of each measure."""
     headings = []
-    for measure in metrics.MEASURES:
+    for measure in measures.MEASURES:
         title = measure.title[:1].upper() + measure.title[1:]
         words = [PHASE_WORDS[phase] for phase in measure.page]
         if len(words) > 1:
@@ -159,7 +161,7 @@ def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
             if after is None:
                 continue
             values: list[tuple[Datum, str]] = []
-            for measure in metrics.MEASURES:
+            for measure in measures.MEASURES:
                 name = measure.under(cell.flipped).name
                 for phase in measure.page:
                     values.append((cell.get(phase, split, name, task), measure.digits))
@@ -192,6 +194,7 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
                 "seed": trial.seed,
+                "member": trial.member,
             }
             for name, estimate in outcome.measures.items():
                 yield head | _fields(name, estimate)
@@ -226,7 +229,10 @@ def findings_table(told: Mapping[Condition, Sequence[Verdict]]) -> Table:
                     "setting": condition.setting,
                     "rate": rate_name(condition.rate),
                     "claim": CLAIMS[one.claim],
+                    "primary": "primary" if one.primary else "exploratory",
                     "verdict": one.verdict,
+                    "p": one.p,
+                    "p adjusted": one.adjusted,
                     "number": one.number,
                     "what": one.what,
                 }

@@ -15,7 +15,7 @@ from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
 from forget.report.layout import layer_figure, layers
 from forget.results import files
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES, Row, judge, select
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import norm
 
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 
 FOLDS = 5
 """Parts of the questions that probes are fit on: each is asked of a fit on the others."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.settings.parts import Part, Position
 from forget.settings.trial import RecordedTrial
 
@@ -104,8 +104,9 @@ class Outcome(Part):
     data: str
     """Fingerprint of tasks and model."""
     measures: dict[str, Estimate] = Field(default_factory=dict)
-    """Estimate by metric name (forget.results.metrics.metric_name). They are computed of the Rows:
-    a store keeps them beside the outcome, and anew when the code that computes them has changed.
+    """Estimate by metric name (forget.results.estimates.metric_name). They are computed of the
+    Rows: a store keeps them beside the outcome, and anew when the code that computes them has
+    changed.
     """
     probes: tuple[ProbeScore, ...] = ()
     unprobed: tuple[str, ...] = ()

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from forget.errors import shown, validated
-from forget.settings.parts import Count, Name, Part
+from forget.errors import nearest, shown, validated
+from forget.settings.claims import CLAIMS
+from forget.settings.parts import Count, Name, Names, Part
 from forget.settings.tables import merged, nested
 from forget.settings.trial import Trial
 
@@ -140,8 +141,23 @@ class Sweep(Part):
     """Fields of every trial."""
     axes: Annotated[dict[str, list[Any]], BeforeValidator(dotted)] = Field(default_factory=dict)
     """Values by dotted field of the trial."""
+    primary: Names = ()
+    """Claims that the study was made for, by short name (forget.settings.claims.CLAIMS). They stand
+    first on the page, corrected for their own number alone; the others are exploratory. What is
+    declared after the numbers are known is not primary, whatever stands here.
+    """
     resources: Resources = Resources()
     search: Search | None = None
+
+    @field_validator("primary")
+    @classmethod
+    def _claims(cls, primary: tuple[str, ...]) -> tuple[str, ...]:
+        for name in primary:
+            if name not in CLAIMS:
+                raise ValueError(f"{shown(name)} is no claim{nearest(name, CLAIMS)}")
+        if len(set(primary)) < len(primary):
+            raise ValueError("names a claim twice")
+        return primary
 
     @model_validator(mode="after")
     def _expands(self) -> Sweep:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forget.errors import BadInput
-from forget.results import metrics
+from forget.results import measures
+from forget.results.estimates import Estimate
 from forget.results.files import read_frame, read_rows, write_rows
-from forget.results.metrics import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.settings.parts import Part
@@ -39,7 +39,7 @@ class Measures(Part):
     """The content of MEASURES."""
 
     code: str
-    """Digest of the code that computed them (forget.results.metrics.code)."""
+    """Digest of the code that computed them (forget.results.measures.code)."""
     measures: dict[str, Estimate]
     xxh3: str = ""
     """Checksum over the trial's id, the code and the measures."""
@@ -50,9 +50,9 @@ class Measures(Part):
         return self.model_copy(update={"xxh3": checksums.of_text(text).xxh3})
 
 
-def keep_measures(folder: Path, id: str, measures: dict[str, Estimate]) -> None:
+def keep_measures(folder: Path, id: str, computed: dict[str, Estimate]) -> None:
     """Write to a trial's folder the measures that the present code has computed of its Rows."""
-    kept = Measures(code=metrics.code(), measures=measures).signed(id)
+    kept = Measures(code=measures.code(), measures=computed).signed(id)
     write_text(folder / MEASURES, kept.model_dump_json(indent=1))
 
 
@@ -73,14 +73,14 @@ def measured(
     """
     with suppress(OSError, ValueError):
         found = Measures.model_validate_json((folder / MEASURES).read_bytes())
-        if found.code == metrics.code() and found == found.signed(outcome.id):
+        if found.code == measures.code() and found == found.signed(outcome.id):
             return outcome.model_copy(update={"measures": found.measures})
-    measures = metrics.measures(rows(), flipped=outcome.trial.arm == "flipped")
+    computed = measures.measures(rows(), flipped=outcome.trial.arm == "flipped")
     # A store that may only be read is none the worse: the next reader computes them again.
     with suppress(OSError):
-        keep_measures(folder, outcome.id, measures)
+        keep_measures(folder, outcome.id, computed)
         kept()
-    return outcome.model_copy(update={"measures": measures})
+    return outcome.model_copy(update={"measures": computed})
 
 
 @dataclass(frozen=True, slots=True)

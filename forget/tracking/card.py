@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forget.methods.catalogue import METHODS
-from forget.results.metrics import Estimate, metric_name
+from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
 from forget.settings.trial import Arm, Trial

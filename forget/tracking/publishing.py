@@ -19,8 +19,8 @@ from mlflow.entities import Metric
 
 from forget.errors import BadInput
 from forget.events import Step
-from forget.results import metrics
-from forget.results.metrics import metric_name
+from forget.results import measures
+from forget.results.estimates import metric_name
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
 from forget.storage.finished import MEASURES, Trials
@@ -35,7 +35,7 @@ from forget.tracking.study import Study, child, connected, dataset
 PUBLISHED = "published.json"
 """File of a trial that says, by parent run, which run and version are the trial's."""
 MEASURED_BY = "forget.measures"
-"""Tag of a trial's run: the code that computed its measures (forget.results.metrics.code)."""
+"""Tag of a trial's run: the code that computed its measures (forget.results.measures.code)."""
 
 
 def publish(study: Study, store: Store, id: str, again: bool = False) -> bool:
@@ -66,13 +66,13 @@ def publish(study: Study, store: Store, id: str, again: bool = False) -> bool:
         study = connected(study, store)
         sent = json.loads(marker.read_text()) if marker.exists() else {}
         before = None if again else sent.get(study.run_id)
-        if before and before.get("code") == metrics.code():
+        if before and before.get("code") == measures.code():
             return False
         if before:
             found, lacked = before, _renew(study, store, outcome, before["run"])
         else:
             found, lacked = _send_all(study, store, outcome), True
-        sent[study.run_id] = {**found, "code": metrics.code()}
+        sent[study.run_id] = {**found, "code": measures.code()}
         write_text(marker, json.dumps(sent, indent=1))
         store.publish_file(f"trials/{id}/{PUBLISHED}")
     if found["model"] and not study.sweep.resources.keep:
@@ -103,7 +103,7 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
     version, model_id = register(study, outcome, run_id, store, tags)
     # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
     _send_estimates(study, run_id, _estimates(outcome, trials.rows(id), end, model_id))
-    study.client.set_tag(run_id, MEASURED_BY, metrics.code())
+    study.client.set_tag(run_id, MEASURED_BY, measures.code())
     if version:
         study.client.set_tag(run_id, "forget.model", version)
     if "forget.error" in run.data.tags:
@@ -128,7 +128,7 @@ def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
     lacked = _send_estimates(study, run_id, estimates)
     if (kept := trials.folder(outcome.id) / MEASURES).exists():
         study.client.log_artifact(run_id, str(kept))
-    study.client.set_tag(run_id, MEASURED_BY, metrics.code())
+    study.client.set_tag(run_id, MEASURED_BY, measures.code())
     return lacked
 
 
@@ -228,13 +228,13 @@ def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) ->
     for name, fact in _facts(outcome):
         yield Metric(name, fact, at, 0, model_id or None)
     named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
-    named += [(name, estimate, step) for name, step, estimate in metrics.course(rows)]
+    named += [(name, estimate, step) for name, step, estimate in measures.course(rows)]
     named += [(_probe_name(probe), probe.accuracy, probe.layer) for probe in outcome.probes]
     for name, estimate, step in named:
         bounds = {"": estimate.value, "/low": estimate.low, "/high": estimate.high}
-        for suffix, value in bounds.items():
-            if value is not None:
-                yield Metric(name + suffix, value, at, step, model_id or None)
+        for suffix, bound in bounds.items():
+            if bound is not None:
+                yield Metric(name + suffix, bound, at, step, model_id or None)
 
 
 def _facts(outcome: Outcome) -> Iterator[tuple[str, float]]:

@@ -32,7 +32,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from forget.errors import BadInput, nearest
 from forget.models.vetting import check_folder
-from forget.results.metrics import metric_name
+from forget.results.estimates import metric_name
 from forget.results.outcome import Outcome
 from forget.storage.store import Store
 from forget.tracking.card import model_card

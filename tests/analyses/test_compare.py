@@ -20,7 +20,7 @@ from forget.analyses.resampling import item_weights
 from forget.errors import BadInput
 from forget.preflight import expand
 from forget.report.compare import folder_name, write
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row, judge
 from forget.settings.sweep import Sweep

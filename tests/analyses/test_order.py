@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 from studies import answer
 
 from forget.analyses import Study
-from forget.analyses.order import THRESHOLD, Order, orders, over_tasks
+from forget.analyses.order import THRESHOLD, Order, _given, _ranks, orders, over_tasks
 from forget.report.order import section
 from forget.results.files import frame
 from forget.results.outcome import Outcome
@@ -72,15 +73,15 @@ def ordered(found: Study) -> list[Order]:
     return orders(cells)
 
 
-SAME = sorted(6 * [(i, i + 1) for i in range(5)])
-OPPOSITE = sorted(6 * [(i, 5 - i) for i in range(5)])
+SAME = sorted(6 * [(i, i) for i in range(1, 6)])
+OPPOSITE = sorted(6 * [(i, 6 - i) for i in range(1, 6)])
 
 
 def unrelated(seed: int, n: int = 60) -> list[tuple[int | None, int | None]]:
     draw = np.random.default_rng(seed)
     return [
         (int(a), int(b))
-        for a, b in zip(draw.integers(0, 6, n), draw.integers(1, 6, n), strict=True)
+        for a, b in zip(draw.integers(1, 6, n), draw.integers(1, 6, n), strict=True)
     ]
 
 
@@ -133,11 +134,41 @@ def test_examples_never_learned_or_lost_before_forgetting_are_left_out_and_count
 
 def test_examples_never_forgotten_are_tied_as_the_last() -> None:
     # Forgotten at 5, 4, 3, 2 or never: the last to be learned is now the last to go.
-    (one,) = ordered(study({"a": [(a, b if a < 4 else None) for a, b in OPPOSITE]}))
+    (one,) = ordered(study({"a": [(a, b if a < 5 else None) for a, b in OPPOSITE]}))
     assert one.never_forgotten == 6
     # Ranks 5 4 3 2 1 against 1 2 3 4 5 with the 1 moved to the top: 4 3 2 1 5, rho = 1 - 6 (9 + 1 +
     # 1 + 9 + 0) / 120.
     assert one.correlation.spearman.value == pytest.approx(0)
+
+
+def test_what_the_untouched_model_knows_stands_apart() -> None:
+    # Known from the start and forgotten last: a plain correlation takes it for learned early.
+    (one,) = ordered(study({"a": [*SAME, *30 * [(0, None)]]}))
+    assert (one.known_before, one.correlation.spearman.n, one.plain.spearman.n) == (30, 30, 60)
+    assert one.correlation.spearman.value == pytest.approx(1)
+    assert one.plain.spearman.numbers[0] < 0
+
+
+def test_a_model_that_leans_to_one_answer_has_no_order() -> None:
+    """Examples of one answer are learned early and forgotten late, in no order among themselves."""
+    draw = np.random.default_rng(4)
+    moments: list[tuple[int | None, int | None]] = []
+    for i in range(120):
+        early = i % 2 == 0  # the examples' true option
+        learned, forgotten = draw.integers(1, 3), draw.integers(1, 4)
+        moments.append((int(learned + (0 if early else 3)), int(forgotten + (2 if early else 0))))
+    (one,) = ordered(study({"a": moments}))
+    assert one.plain.spearman.numbers[2] < -0.4
+    assert one.correlation.spearman.numbers[1] < 0 < one.correlation.spearman.numbers[2]
+
+
+def test_what_goes_with_the_margin_is_taken_off() -> None:
+    draw = np.random.default_rng(5)
+    margin = _ranks(draw.permutation(200), np.zeros(200))
+    learned, forgotten = margin + 0.1 * draw.normal(size=200), -margin + 0.1 * draw.normal(size=200)
+    left = spearmanr(_given(learned, margin), _given(forgotten, margin))[0]
+    assert spearmanr(learned, forgotten)[0] < -0.8
+    assert abs(left) < 0.2
 
 
 def test_the_threshold_belongs_to_what_is_learned() -> None:
@@ -153,9 +184,9 @@ def test_the_threshold_belongs_to_what_is_learned() -> None:
 @pytest.mark.parametrize(
     ("moments", "why"),
     [
-        (OPPOSITE[::4], "fewer than 10 examples known when forgetting begins"),
-        ([(0, 1 + i % 5) for i in range(30)], "all were learned by the same look"),
-        ([(i % 5, None) for i in range(30)], "all were forgotten by the same look, or none"),
+        (OPPOSITE[::4], "fewer than 10 examples were learned and known when forgetting begins"),
+        ([(1, 1 + i % 5) for i in range(30)], "all were learned by the same look"),
+        ([(1 + i % 5, None) for i in range(30)], "all were forgotten by the same look, or none"),
     ],
 )
 def test_what_cannot_be_ordered_is_missing_and_says_why(

@@ -11,7 +11,7 @@ from studies import finished, study_of, sweep_of
 from forget.analyses import Study
 from forget.analyses.scaling import TRACED, Trend, shape, trends
 from forget.report import scaling as report
-from forget.results.metrics import RESAMPLES
+from forget.results.estimates import RESAMPLES
 
 SIZES = {"small": 10**7, "middle": 10**8, "large": 10**9}
 HELD_OUT, TRAINED = "forget ratio, held-out examples", "forget ratio, trained examples"

@@ -14,18 +14,19 @@ from statsmodels.stats.multitest import multipletests
 from studies import KEEPS, LOSES, STAYS, UNLEARNED, finish, finished, study, study_of, sweep_of
 
 from forget.analyses import Study, generalisation
+from forget.analyses.arms import pooled
 from forget.analyses.matrix import Matrix, cross, leaves, shares, upgma, values
+from forget.analyses.replicates import Replicated, over_replicates, pool
 from forget.analyses.resampling import (
     estimate,
     holm,
     item_weights,
     of_estimate,
-    over_seeds,
     p_value,
 )
-from forget.analyses.study import Condition, pooled
+from forget.analyses.study import Condition
 from forget.analyses.words import rate_name
-from forget.results.metrics import RESAMPLES, Estimate
+from forget.results.estimates import RESAMPLES, Estimate
 from forget.results.rows import PHASES, Row, select
 from forget.settings.sweep import overlay
 
@@ -80,9 +81,10 @@ def test_seeds_are_a_level_of_their_own() -> None:
     assert found is not None
     assert found.value == pytest.approx(0.8)
     assert found.n == 1200
-    # Of three seeds 0.1 apart the mean has a standard error of 0.1 / sqrt(3) = 0.058; items alone
-    # give 0.012.
-    assert (found.numbers[2] - found.numbers[1]) / (2 * 1.96) == pytest.approx(0.058, abs=0.012)
+    # Of three seeds 0.1 apart the mean has a standard error of 0.1 / sqrt(3) = 0.058, and with two
+    # degrees of freedom 4.30 of it are the interval's half; a share ends at 1.
+    assert 0.8 - found.numbers[1] == pytest.approx(4.303 * 0.0577, rel=0.1)
+    assert found.numbers[2] == 1
     assert cell.chance("test") == 0.5
 
 
@@ -160,8 +162,9 @@ def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_missing() -> None:
 def test_draws_of_an_estimate_have_its_interval() -> None:
     found = estimate(of_estimate(Estimate(0.7, 0.6, 0.8, 50), "probe"), 50)
     assert found.numbers == pytest.approx((0.7, 0.6, 0.8), abs=0.01)
-    seeds = over_seeds([of_estimate(Estimate(0.7, 0.7, 0.7, 9), i) for i in range(2)])
-    assert estimate(seeds, 18).numbers == pytest.approx((0.7, 0.7, 0.7))
+    draws = tuple(of_estimate(Estimate(0.7, 0.7, 0.7, 9), i) for i in range(2))
+    own = Replicated("a", ((0, 0), (1, 0)), draws)
+    assert estimate(over_replicates(own, pool([own])), 18).numbers == pytest.approx((0.7, 0.7, 0.7))
 
 
 def crossing() -> Study:
@@ -235,6 +238,7 @@ def matrix_of(ratios: np.ndarray, noise: float) -> Matrix:
         names,
         names,
         {"learned on i": table},
+        {"learned on i": [[""] * len(names) for _ in names]},
         [[100] * len(names)] * len(names),
         (None, None),
     )  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from forget.events import StageStarted, Step
-from forget.results.metrics import Estimate, metric_name
+from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial

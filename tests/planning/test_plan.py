@@ -136,6 +136,10 @@ def test_what_is_done_costs_nothing(quick: Trial, finished: tuple[Store, Outcome
     done = plan(expand(sweep_of(quick)), store)
     assert (done.todo, done.seconds, done.disk) == (0, 0, 0)
     assert dict(done.rows())["trials"] == "0 to run, 1 done"
+    # What the study can decide does not depend on what is done.
+    assert [words for name, words in done.rows() if name == "decides"] == list(done.decides)
+    assert any("in this run alone" in words for words in done.decides)
+    assert not any("in this run alone" in words for words in found.decides)
 
 
 def test_the_papers_tasks_and_model_need_no_network(tmp_path: Path) -> None:

@@ -24,14 +24,15 @@ from studies import (
 )
 
 from forget import report
-from forget.analyses.claims import CLAIMS, verdicts
+from forget.analyses.claims import verdicts
 from forget.report import tables
 from forget.report.findings import findings, headline, summary
 from forget.report.section import Table, show
 from forget.results import files
-from forget.results.metrics import Estimate
+from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
+from forget.settings.claims import CLAIMS
 from forget.settings.sweep import Sweep
 
 
@@ -79,56 +80,47 @@ def written(
     )
 
 
-def test_the_headline_counts_what_the_intervals_bear() -> None:
+CONTROL = "No arm with true labels was run, so what further training alone takes is counted."
+
+
+def test_the_headline_counts_end_states() -> None:
     sweep = sweep_of("a", "b", "c", "d")
     cells = study(sweep, {"a": KEEPS, "b": KEEPS, "c": LOSES, "d": STAYS}, layers=3).cells
     assert headline(cells) == (
-        "Random labels removed most of the skill on the trained examples on 3 of 4 tasks. "
-        "Of these 3, held-out examples kept most of it on 2 and lost most of it on 1; linear "
-        "probes kept most of it."
+        "After random labels, the trained examples are forgotten on 3 and kept on 1 of 4 tasks. "
+        "Held-out examples are forgotten on 1 and kept on 3 of 4 tasks. "
+        f"Linear probes kept most of it. {CONTROL}"
     )
 
 
 def test_the_headline_leaves_open_what_few_examples_leave_open() -> None:
-    # 9 of 10 right before and 7 after: a ratio of 0.5, whose interval holds both sides.
-    half = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.7}
+    # 9 of 10 right before and 8 after: nothing can be told.
+    half = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.8}
     cells = study(sweep_of("a"), {"a": half}, n=10).cells
     assert headline(cells) == (
-        "Random labels removed most of the skill on the trained examples on no task (1 undecided). "
-        "Held-out examples are undecided."
+        "After random labels, the trained examples are undecided on the one task. "
+        f"Held-out examples are undecided on the one task. {CONTROL}"
     )
 
 
-def test_the_headline_warns_of_a_broken_model() -> None:
+def test_the_headline_says_that_a_model_is_silent() -> None:
     # Option mass 0.4 after learning; a tenth of it is the border.
     broken = study(sweep_of("a"), {"a": LOSES}, mass=0.03)
-    assert headline(broken.cells).endswith(
-        "On the one task, the options lost nearly all their probability, as in a broken model."
-    )
+    assert "the trained examples are silent on the one task" in headline(broken.cells)
     assert any(
-        "collapsed on a (tiny, rate 1e-4): 0.4 after learning, 0.03" in text
+        "collapsed on a (tiny, rate 1e-4): 0.4 [0.4, 0.4] after learning, 0.03" in text
         for text in findings(broken)
     )
-    told = (
-        "cannot be told from chance on the one task; there the options kept their probability on "
-        "no task"
-    )
-    assert any(told in text for text in findings(broken))
     sound = study(sweep_of("a"), {"a": LOSES}, mass=0.05)
-    assert "broken" not in headline(sound.cells)
-    assert any(
-        "there the options kept their probability on the one task" in text
-        for text in findings(sound)
-    )
+    assert "silent" not in headline(sound.cells)
+    assert not any("collapsed" in text for text in findings(sound))
 
 
 def test_accuracy_below_chance_is_no_forgotten_task() -> None:
-    # One answer wins whatever the question, on a task where it is mostly wrong.
-    one_sided = {("base", ""): 0.6, ("learned", ""): 0.8, ("forgotten", ""): 0.3}
-    assert any(
-        "lies below it on the one task" in text
-        for text in findings(study(sweep_of("a"), {"a": one_sided}))
-    )
+    # The rule is turned around: more is lost than there was.
+    turned = {("base", ""): 0.6, ("learned", ""): 0.8, ("forgotten", ""): 0.3}
+    whole = study(sweep_of("a"), {"a": turned}, measured=True)
+    assert "held-out examples are reversed on the one task" in headline(whole.cells).lower()
 
 
 def test_the_headline_says_nothing_of_what_was_not_learned() -> None:
@@ -139,23 +131,11 @@ def test_the_headline_says_nothing_of_what_was_not_learned() -> None:
     cells = study(
         sweep_of("a", "b"), {"a": LOSES, "b": {**UNLEARNED, ("learned", "train"): 0.9}}
     ).cells
-    text = headline(cells)
     assert (
-        "on both tasks. Of these 2, held-out examples lost most of it on 1 and had little to lose "
-        "on 1."
-    ) in text
+        "the trained examples are forgotten on both tasks. Held-out examples are forgotten on 1 "
+        "and not learned on 1 of 2 tasks."
+    ) in headline(cells)
     assert headline([]) == "No trial finished, so there is nothing to say yet."
-
-
-def test_half_of_the_skill_is_a_quarter_of_the_flipped_ratio() -> None:
-    # 0.9 -> 0.66: (0.9 - 0.66) / (2 x 0.9 - 1) = 0.3, more than half of the way to chance, 0.6 of
-    # the plain ratio.
-    partly = {("base", ""): 0.5, ("learned", ""): 0.9, ("forgotten", ""): 0.66}
-    sweep = sweep_of("a", arm=["flipped"])
-    cells = study(sweep, {"a": partly}, n=2000).cells
-    assert headline(cells).startswith(
-        "Flipped labels removed most of the skill on the trained examples on the one task."
-    )
 
 
 def test_probes_that_lose_the_answer_are_said_to() -> None:
@@ -165,7 +145,22 @@ def test_probes_that_lose_the_answer_are_said_to() -> None:
         layers=3,
         probed={"base": 0.5, "learned": 1.0, "forgotten": 0.05},
     ).cells
-    assert "linear probes lost most of it" in headline(cells)
+    assert "Linear probes lost most of it" in headline(cells)
+
+
+def test_primary_claims_stand_first_and_are_corrected_for_their_own_number(tmp_path: Path) -> None:
+    sweep = sweep_of("a", "b").model_copy(update={"primary": ("probes", "trained")})
+    outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=60)
+    page = Page(written(sweep, outcomes, rows, tmp_path).page)
+    first, others = page.text.index("Primary: declared"), page.text.index("Exploratory")
+    assert first < page.text.index(CLAIMS["trained"]) < page.text.index(CLAIMS["probes"]) < others
+    assert others < page.text.index(CLAIMS["some"])
+    told = verdicts(study_of(outcomes, rows), sweep.primary)
+    (found,) = told.values()
+    assert [one.claim for one in found if one.primary] == ["trained", "probes"]
+    alone = [one for one in found if one.primary and one.p is not None]
+    # The probes are read on too few tasks to be tested: one primary claim is left.
+    assert [(one.claim, one.adjusted) for one in alone] == [("trained", alone[0].p)]
 
 
 def test_the_summary_counts_verdicts_where_they_differ() -> None:
@@ -179,7 +174,7 @@ def test_the_summary_counts_verdicts_where_they_differ() -> None:
         study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
     )
     words = summary(told)
-    assert words["trained"] == "contradicted in 1 of 2, holds in 1 of 2"
+    assert words["trained"] == "contradicted in this run in 1 of 2, holds in this run in 1 of 2"
     assert words["difficulty"] == "not enough data"
 
 
@@ -295,7 +290,9 @@ def test_what_failed_and_what_is_missing_is_listed(tmp_path: Path) -> None:
 
 def test_probes_that_were_left_out_are_missed() -> None:
     outcomes, _ = finish(sweep_of("a", "b"), dict.fromkeys("ab", LOSES), n=20, layers=2)
-    assert tables.facts(0, outcomes)["Probes"] == "2 layers, at most 400 examples"
+    assert tables.facts(0, outcomes)["Probes"] == (
+        "2 layers, fit on held-out questions, 300 at most"
+    )
     short = outcomes[1].model_copy(update={"probes": ()})
     assert tables.facts(0, [outcomes[0], short])["Probes"].endswith(
         "; left out for want of examples: b"
@@ -416,8 +413,9 @@ def test_headline_numbers_are_those_of_the_study(tmp_path: Path) -> None:
     assert made.numbers["headline/learned accuracy on held-out examples"].value == pytest.approx(
         0.9
     )
-    assert made.numbers["claim/trained"].value == pytest.approx(0.95)
-    assert made.verdicts["trained"] == "holds"
+    # Accuracy less chance.
+    assert made.numbers["claim/trained"].value == pytest.approx(0.02)
+    assert made.verdicts["trained"] == "holds in this run"
     two = sweep_of("a", "b", forget__lr=[1e-4, 2e-4])
     names = written(two, *finish(two, {"a": LOSES, "b": LOSES}, n=40), tmp_path).numbers
     assert "tiny rate 2e-4/headline/skill lost on held-out examples" in names

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from forget.results import metrics
-from forget.results.metrics import Estimate
+from forget.results import estimates, measures, metrics
+from forget.results.estimates import Estimate
 from forget.results.rows import Row, judge
 
 ITEMS = 400
@@ -63,10 +63,10 @@ def covers(estimate: Estimate | None, value: float) -> bool:
 
 def test_planted_states_are_told_apart(state: str) -> None:
     rows = planted(PLANTS[state], "forgotten")
-    found = metrics.measures([*LEARNED, *rows])
+    found = measures.measures([*LEARNED, *rows])
 
     def of(measure: str) -> Estimate:
-        return found[metrics.metric_name("forgotten", "task", "train", measure)]
+        return found[estimates.metric_name("forgotten", "task", "train", measure)]
 
     right, wrong = of("accuracy_draw_right").numbers[0], of("accuracy_draw_wrong").numbers[0]
     assert covers(of("accuracy"), 0.5) == (state != "reversed")

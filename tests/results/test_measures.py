@@ -10,19 +10,20 @@ from studies import KEEPS, LOSES, finish, study_of, sweep_of
 from forget import report
 from forget.analyses.compare import compare
 from forget.report import tables
-from forget.results import files, metrics
-from forget.results.metrics import Estimate, Measure, probe_name
+from forget.results import estimates, files, measures
+from forget.results.estimates import Estimate, probe_name
+from forget.results.measures import Measure
 from forget.results.rows import Row, judge
 
 
 def likely(rows: Sequence[Row]) -> Estimate:
     """Share of examples whose options have more than half of all probability."""
-    return metrics.mean(judge(rows).mass > 0.5)
+    return estimates.mean(judge(rows).mass > 0.5)
 
 
 def test_one_entry_reaches_every_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = Measure("likely", "options likely", likely)
-    monkeypatch.setattr(metrics, "MEASURES", (*metrics.MEASURES, entry))
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES, entry))
     sweep = sweep_of("a", "b")
     outcomes, rows = finish(sweep, {"a": KEEPS, "b": LOSES}, n=20, mass=0.4, measured=True)
     others, other_rows = finish(
@@ -55,7 +56,7 @@ def test_one_entry_reaches_every_place(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_measure_that_no_trial_has_yet_is_left_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes, rows = finish(sweep_of("a"), {"a": LOSES}, n=20, measured=True)
-    monkeypatch.setattr(metrics, "MEASURES", (*metrics.MEASURES, Measure("likely", "", likely)))
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES, Measure("likely", "", likely)))
     (cell,) = study_of(outcomes, rows).cells
     assert cell.get("forgotten", "test", "likely") is None
     assert all(line["values"][-1][0] is None for line in tables.lines([cell]))
@@ -78,8 +79,8 @@ def test_a_measure_without_a_column_has_the_interval_of_its_trial() -> None:
 
 
 def test_the_ratio_fits_the_labels() -> None:
-    assert metrics.ratio_name("flipped") == "flipped_forget_ratio"
-    assert {metrics.ratio_name(labels) for labels in ("random", "random_each_epoch")} == {
+    assert measures.ratio_name("flipped") == "flipped_forget_ratio"
+    assert {measures.ratio_name(labels) for labels in ("random", "random_each_epoch")} == {
         "forget_ratio"
     }
 
@@ -89,18 +90,18 @@ def test_the_ratio_fits_the_labels() -> None:
 )
 def test_a_name_comes_apart_as_it_was_put_together(control: bool, measure: str) -> None:
     name = probe_name("learned", "super/glue", "mean", control)
-    assert metrics.name_parts(name) == ("learned", "super/glue", "test", measure)
+    assert estimates.name_parts(name) == ("learned", "super/glue", "test", measure)
 
 
 def test_the_digest_follows_the_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for source in Path(metrics.__file__).parent.glob("*.py"):
+    for source in Path(measures.__file__).parent.glob("*.py"):
         (tmp_path / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    before = metrics.code()
-    monkeypatch.setattr(metrics, "__file__", str(tmp_path / "metrics.py"))
-    assert metrics.code.__wrapped__() == before
+    before = measures.code()
+    monkeypatch.setattr(measures, "__file__", str(tmp_path / "measures.py"))
+    assert measures.code.__wrapped__() == before
     for changed in ("metrics.py", "rows.py"):
         path = tmp_path / changed
         text = path.read_text(encoding="utf-8")
         path.write_text(text + "#\n", encoding="utf-8")
-        assert metrics.code.__wrapped__() != before
+        assert measures.code.__wrapped__() != before
         path.write_text(text, encoding="utf-8")

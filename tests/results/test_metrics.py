@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
-from forget.results import files, metrics
-from forget.results.metrics import Estimate
+from forget.results import estimates, files, measures, metrics
+from forget.results.estimates import Estimate
 from forget.results.rows import Row, chance, judge, select
 
 OPTION_SHARES = {True: (0.8, 0.2), False: (0.2, 0.8)}
@@ -102,17 +103,44 @@ def test_chance_is_one_over_the_options() -> None:
     assert chance([row(), four]) == 0.375
 
 
+def shared(shares: list[float], right: list[bool]) -> list[Row]:
+    """Choose each example's answer with a share of the probability, rightly or not."""
+    found = []
+    for number, (share, ok) in enumerate(zip(shares, right, strict=True)):
+        logprobs = (math.log(share), math.log(1 - share))[:: 1 if ok else -1]
+        found.append(row(example=str(number), logprobs=logprobs))
+    return found
+
+
 def test_calibration_error_is_the_gap_between_share_and_accuracy() -> None:
-    # All choose with share 0.8, 3 of 4 are right: |0.75 - 0.8|.
-    assert value(metrics.calibration_error(rows(3, 1))) == pytest.approx(0.05)
-    # Two bins of two: share 0.8, both right (gap 0.2); share 0.6, one right (gap 0.1). (2 x 0.2 + 2
-    # x 0.1) / 4.
-    unsure = [
-        row(example=e, logprobs=(math.log(a), math.log(1 - a))) for e, a in (("c", 0.6), ("d", 0.4))
-    ]
-    assert value(metrics.calibration_error(rows(2, 0) + unsure)) == pytest.approx(0.15)
+    # All choose with share 0.8, 500 of 1000 are right: of a gap so large noise adds nothing.
+    found = metrics.calibration_error(shared([0.8] * 1000, [i % 2 == 0 for i in range(1000)]))
+    assert found.numbers[0] == pytest.approx(0.3)
+    # Share 0.95, all right (gap 0.05), and share 0.65, half right (gap 0.15), in two bins.
+    found = metrics.calibration_error(
+        shared([0.95, 0.65] * 2000, [i % 4 != 1 for i in range(4000)])
+    )
+    assert found.numbers[0] == pytest.approx((0.05 + 0.15) / 2, abs=0.001)
     # A share of 1 falls into the last bin.
-    assert value(metrics.calibration_error([row(logprobs=(0.0, -800.0))])) == 0.0
+    assert metrics.calibration_error([row(logprobs=(0.0, -800.0))] * 3).numbers[0] == 0.0
+
+
+def test_a_calibrated_model_has_no_calibration_error() -> None:
+    draw = random.Random("calibrated")
+    held = []
+    for n in (100, 160, 400):
+        for _ in range(20):
+            shares = [0.5 + 0.499 * draw.random() for _ in range(n)]
+            found = metrics.calibration_error(shared(shares, [draw.random() < s for s in shares]))
+            held.append(found.numbers[1] == 0)
+    assert sum(held) >= 55
+
+
+def test_a_share_near_its_end_has_wilsons_interval() -> None:
+    # Of 160 items all right: the lower bound is n / (n + z^2).
+    assert metrics.accuracy(rows(160, 0)).numbers == pytest.approx((1, 160 / 163.8415, 1))
+    known = proportion_confint(157, 160, method="wilson")
+    assert metrics.accuracy(rows(157, 3)).numbers[1:] == pytest.approx(known)
 
 
 def test_forget_gap_is_the_distance_from_chance() -> None:
@@ -179,12 +207,12 @@ def test_a_ratio_of_one_example_has_an_interval_without_width() -> None:
 
 def test_measures_needs_both_phases_for_a_ratio() -> None:
     before, after = rows(9, 1), [row(i < 6, str(i), phase="forgotten") for i in range(10)]
-    found = metrics.measures(before + after)
+    found = measures.measures(before + after)
     assert value(found["learned/task/test/accuracy"]) == 0.9
     assert value(found["forgotten/task/test/forget_ratio"]) == pytest.approx(0.75)
     assert value(found["forgotten/task/test/forget_gap"]) == pytest.approx(0.1)
-    assert not any(name.endswith("forget_ratio") for name in metrics.measures(after))
-    flipped = metrics.measures(before + after, flipped=True)
+    assert not any(name.endswith("forget_ratio") for name in measures.measures(after))
+    flipped = measures.measures(before + after, flipped=True)
     # (0.9 - 0.6) / (2 x 0.9 - 1)
     assert value(flipped["forgotten/task/test/flipped_forget_ratio"]) == pytest.approx(0.375)
     assert "forgotten/task/test/forget_ratio" not in flipped
@@ -217,7 +245,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     # count, 4 x sqrt(300 x 0.95 x 0.05) = 15, and the percentile interval's own shortfall at n =
     # 100, about 1 % (3 samples), give 267 at least.
     draw = np.random.default_rng(1)
-    found = [metrics.mean((draw.random(100) < 0.7).astype(float)).numbers for _ in range(300)]
+    found = [estimates.mean((draw.random(100) < 0.7).astype(float)).numbers for _ in range(300)]
     assert sum(low <= 0.7 <= high for _, low, high in found) >= 267
 
 
@@ -234,8 +262,8 @@ def test_intervals_are_the_same_every_time() -> None:
 
 
 def test_one_value_and_equal_values_have_no_width() -> None:
-    assert metrics.mean([0.3]) == Estimate(0.3, 0.3, 0.3, 1)
-    assert metrics.accuracy(rows(5, 0)).numbers == (1, 1, 1)
+    assert estimates.mean([0.3]) == Estimate(0.3, 0.3, 0.3, 1)
+    assert metrics.confidence(rows(5, 0)).numbers == pytest.approx((0.8, 0.8, 0.8))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +275,7 @@ def test_one_value_and_equal_values_have_no_width() -> None:
         metrics.calibration_error,
         chance,
         metrics.forget_gap,
-        metrics.mean,
+        estimates.mean,
         lambda none: metrics.forget_ratio(none, none),
         lambda none: metrics.forget_ratio(rows(3, 1), none),
         lambda none: metrics.flipped_forget_ratio(none, rows(3, 1)),
@@ -263,7 +291,7 @@ def test_a_logprob_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match=r"learned/task/test: example a .* not finite"):
         row(logprobs=(-1.0, bad))
     with pytest.raises(ValueError, match="not finite"):
-        metrics.mean([0.5, bad])
+        estimates.mean([0.5, bad])
 
 
 @pytest.mark.parametrize(
@@ -285,10 +313,10 @@ def test_entropy_is_1_without_preference_and_0_with_certainty() -> None:
 
 def test_what_is_seen_on_the_way_is_no_phase_but_a_course() -> None:
     settled, seen = row(), row(phase="forget", step=3)
-    found = metrics.measures([settled, seen])
+    found = measures.measures([settled, seen])
     assert not any(name.startswith("forget/") for name in found)
     names = {
-        (name, step): estimate.value for name, step, estimate in metrics.course([settled, seen])
+        (name, step): estimate.value for name, step, estimate in measures.course([settled, seen])
     }
     assert names == {
         (f"forget/{seen.task}/{seen.split}/accuracy", 3): told("correct"),
@@ -356,6 +384,6 @@ def test_an_estimate_prints_its_interval() -> None:
     assert str(Estimate(0.5, 0.25, 0.75, 4)) == "0.500 [0.250, 0.750]"
     assert str(Estimate(1.0, None, None, 4)) == "1.000 [1.000, 1.000]"
     assert (
-        metrics.metric_name("forgotten", "arc_easy", "test", "accuracy")
+        estimates.metric_name("forgotten", "arc_easy", "test", "accuracy")
         == "forgotten/arc_easy/test/accuracy"
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from forget.errors import BadInput
-from forget.results import metrics
-from forget.results.metrics import Estimate, Measure, mean
+from forget.results import measures
+from forget.results.estimates import Estimate, mean
+from forget.results.measures import Measure
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import Row
 from forget.settings.trial import Trial
@@ -40,7 +41,7 @@ def outcome() -> Outcome:
         id="id",
         learned_id="learned",
         data="data",
-        measures=metrics.measures(ROWS)
+        measures=measures.measures(ROWS)
         | {"learned/a/test/variability": Estimate(1 / 3, None, None, 8)},
         probes=(
             ProbeScore(
@@ -111,9 +112,9 @@ def trials(tmp_path: Path) -> Trials:
 def newer(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure the margin, too, after the trial has finished."""
     monkeypatch.setattr(
-        metrics, "MEASURES", (*metrics.MEASURES, Measure("margin", "margin", margin))
+        measures, "MEASURES", (*measures.MEASURES, Measure("margin", "margin", margin))
     )
-    monkeypatch.setattr(metrics, "code", lambda: "another")
+    monkeypatch.setattr(measures, "code", lambda: "another")
 
 
 def test_measures_by_the_same_code_are_not_computed_again(trials: Trials) -> None:
@@ -125,7 +126,7 @@ def test_measures_by_the_same_code_are_not_computed_again(trials: Trials) -> Non
 def test_a_new_measure_shows_up_for_a_trial_that_had_finished(trials: Trials, newer: None) -> None:
     found = trials.outcome("id")
     assert found
-    assert found.measures == metrics.measures(ROWS)
+    assert found.measures == measures.measures(ROWS)
     assert found.measures[MARGIN] == margin(ROWS[8:])
     assert found.model_copy(update={"measures": {}}) == outcome().model_copy(
         update={"measures": {}}
@@ -183,7 +184,7 @@ def test_kept_measures_that_cannot_be_trusted_are_computed_again(
     harm(path)
     found = trials.outcome("id")
     assert found
-    assert found.measures == metrics.measures(ROWS)
+    assert found.measures == measures.measures(ROWS)
     # A folder in the file's place stands for one that cannot be written: it is none the worse.
     if path.is_file():
         assert path.read_text() != written
@@ -197,7 +198,7 @@ def test_an_outcome_that_holds_measures_is_read(trials: Trials) -> None:
     for file in (checksums.FILE, MEASURES):
         (folder / file).unlink()
     (folder / "outcome.json").write_text(text)
-    assert trials.outcome("id") == older.model_copy(update={"measures": metrics.measures(ROWS)})
+    assert trials.outcome("id") == older.model_copy(update={"measures": measures.measures(ROWS)})
     assert (folder / "outcome.json").read_text() == text
 
 
@@ -212,14 +213,14 @@ def test_another_machine_takes_kept_measures_or_computes_its_own(
     one.finish(outcome(), ROWS)
     assert other.outcome("id") == outcome()
     assert not (other.folder("id") / "rows.parquet").exists()
-    monkeypatch.setattr(metrics, "code", lambda: "another")
+    monkeypatch.setattr(measures, "code", lambda: "another")
     found = newer.outcome("id")
     assert found
-    assert found.measures == metrics.measures(ROWS)
+    assert found.measures == measures.measures(ROWS)
     shared = tmp_path / "shared" / "trials" / "id" / MEASURES
     assert shared.read_text() == (newer.folder("id") / MEASURES).read_text()
 
 
 def test_the_code_of_measures_is_the_text_of_their_rooms() -> None:
-    assert metrics.code() == metrics.code()
-    assert len(metrics.code()) == 16
+    assert measures.code() == measures.code()
+    assert len(measures.code()) == 16

@@ -37,7 +37,7 @@ from forget.models.loading import load
 from forget.planning.plan import plan
 from forget.planning.standing import standings
 from forget.preflight import expand, identify
-from forget.results.metrics import Estimate, metric_name
+from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Resources, Search, Sweep, overlay
 from forget.settings.trial import Trial

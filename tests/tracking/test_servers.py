@@ -31,7 +31,7 @@ from servers import S3, Tracking
 
 from forget import tracking
 from forget.errors import BadInput
-from forget.results.metrics import metric_name
+from forget.results.estimates import metric_name
 from forget.results.outcome import Outcome
 from forget.storage.finished import Trials
 from forget.storage.store import Store

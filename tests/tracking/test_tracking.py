@@ -31,9 +31,10 @@ from forget.events import Observe, StageStarted, Step
 from forget.models import language_model, vetting
 from forget.preflight import expand
 from forget.report import Report
-from forget.results import metrics
+from forget.results import measures
+from forget.results.estimates import Estimate, mean
 from forget.results.files import read_rows
-from forget.results.metrics import Estimate, Measure, mean
+from forget.results.measures import Measure
 from forget.results.outcome import Outcome, ProbeScore
 from forget.results.rows import PHASES, Row
 from forget.settings.sweep import Resources, Sweep
@@ -203,11 +204,11 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     name, learned = "forgotten/science/test/margin", "learned/science/test/accuracy"
     assert run.data.metrics[learned] == 0.9
     assert name not in run.data.metrics
-    assert run.data.tags["forget.measures"] == metrics.code()
+    assert run.data.tags["forget.measures"] == measures.code()
 
-    before = metrics.MEASURES
-    monkeypatch.setattr(metrics, "MEASURES", (*before, Measure("margin", "margin", margin)))
-    monkeypatch.setattr(metrics, "code", lambda: "another")
+    before = measures.MEASURES
+    monkeypatch.setattr(measures, "MEASURES", (*before, Measure("margin", "margin", margin)))
+    monkeypatch.setattr(measures, "code", lambda: "another")
     assert tracking.sync(study, store, ["a", "b"]) == 2
     assert tracking.sync(study, store, ["a", "b"]) == 0
     (run,) = (run for run in children(study) if run.data.tags["forget.trial"] == "a")
@@ -241,8 +242,8 @@ def test_a_measure_that_is_new_reaches_trials_that_were_published_before(
     (read, _), _ = tracking.read_experiment("pulse", tmp_path / "copies")
     assert read == outcomes[0]
     # Whoever reads the experiment with other code computes measures of the copies of its Rows.
-    monkeypatch.setattr(metrics, "MEASURES", before)
-    monkeypatch.setattr(metrics, "code", lambda: "a third")
+    monkeypatch.setattr(measures, "MEASURES", before)
+    monkeypatch.setattr(measures, "code", lambda: "a third")
     (read, _), _ = tracking.read_experiment("pulse", tmp_path / "copies")
     assert read.measures == {k: v for k, v in outcomes[0].measures.items() if "margin" not in k}
 

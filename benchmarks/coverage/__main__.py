@@ -1,0 +1,29 @@
+"""`python -m benchmarks.coverage`: the tables of docs/method.md, in about ten minutes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from benchmarks.coverage import claims, intervals
+
+
+def main(
+    replicates: Annotated[int, typer.Option(min=2, help="Simulated studies of a line.")] = 100,
+) -> None:
+    """Print how often intervals hold the truth, and how often claims are falsely decided."""
+    with Progress(transient=True) as progress:
+        task = progress.add_task("studies", total=replicates * (9 + len(claims.CASES)))
+
+        def tick() -> None:
+            progress.advance(task)
+
+        covered = intervals.table(replicates, tick)
+        decided = claims.table(replicates, tick)
+    typer.echo("\n".join([*covered, "", *decided]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
