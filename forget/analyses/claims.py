@@ -343,7 +343,7 @@ def _probes(asked: Asked) -> Verdict:
         if interval(arms.lost(cell, "test"))[0] <= 0:
             continue
         # The claim is about the first position probed.
-        difference = arms.net(cell, _spared)
+        difference = arms.net(cell, probes.spared)
         if _defined(difference):
             assert difference is not None
             spared.append(difference)
@@ -361,12 +361,6 @@ def _probes(asked: Asked) -> Verdict:
     if len(read) < FEWEST_PROBED:
         return Verdict("probes", OPEN, number, what, None, tasks=_names(read))
     return Verdict("probes", sides.word, number, what, sides.p, tasks=_names(read))
-
-
-def _spared(cell: Cell) -> Draws | None:
-    """Return the share of the skill that the answers lost less that which the probes lost."""
-    found = probes.readings(cell)
-    return found[0].spared if found else None
 
 
 RULES: dict[str, Callable[[Asked], Verdict]] = {

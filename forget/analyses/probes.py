@@ -89,25 +89,16 @@ def readings(cell: Cell) -> list[Reading]:
     return [found]
 
 
-def lost_beyond(cell: Cell, control: Cell) -> Draws | None:
-    """Compute what the probes lost beyond what further training by itself takes from them.
+def lost(cell: Cell) -> Draws | None:
+    """Return the share of the probes' skill that is lost; None without a reading."""
+    found = readings(cell)
+    return found[0].lost if found else None
 
-    Args:
-        cell: trials that forget.
-        control: the same trials with an arm that goes on with true labels.
 
-    Returns:
-        The difference of the two cells' shares lost, by the same resamples of questions and seeds;
-        None where either has none or they were not probed on the same questions.
-    """
-    both = readings(cell), readings(control)
-    if not all(both):
-        return None
-    (ours,), (theirs,) = both
-    asked = [_accuracy(one, "learned") for one in (cell, control)]
-    if ours.lost is None or theirs.lost is None or asked[0] is None or asked[1] is None:
-        return None
-    return ours.lost - theirs.lost if asked[0].examples == asked[1].examples else None
+def spared(cell: Cell) -> Draws | None:
+    """Return the share of the skill that the answers lost less that which the probes lost."""
+    found = readings(cell)
+    return found[0].spared if found else None
 
 
 def skill(cell: Cell, phase: str) -> tuple[Draws, int] | None:

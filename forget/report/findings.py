@@ -46,7 +46,7 @@ class Fates:
 def probe_halves(cells: Sequence[Cell]) -> Fates:
     """Sort the cells by the share of the probes' skill lost, above or below one half for sure.
 
-    The probe is that at the first position probed and the layer that reads best after learning.
+    The probes are those of the middle half of the layers at the first position probed.
     """
     lost = []
     for cell in cells:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from forget.analyses.probes import Reading, guess, readings
+from forget.analyses import arms
+from forget.analyses.probes import Reading, guess, lost, readings
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Study
 from forget.analyses.words import rate_name
@@ -79,7 +80,13 @@ def _row(reading: Reading) -> dict[str, Datum]:
         "lost by the probes": reading.lost_share,
         "lost by the answers": _share(reading.lost_by_answers, reading.learned.n),
         "answers less probes": _share(reading.spared, reading.learned.n),
+        "probes, beyond true labels": _beyond(cell, reading.learned.n),
     }
+
+
+def _beyond(cell: Cell, n: int) -> Estimate | None:
+    """Return what the probes lost beyond what the true labels take; None without that arm."""
+    return _share(arms.net(cell, lost), n) if arms.control(cell) else None
 
 
 def _share(draws: Draws | None, n: int) -> Estimate | None:

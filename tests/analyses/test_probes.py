@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from studies import LOSES, STAYS, finish, study, study_of, sweep_of
 
-from forget.analyses import probes
+from forget.analyses import arms, probes
 from forget.analyses.resampling import estimate
 
 STRENGTHS = {"base": 0.5, "learned": 1.0, "forgotten": 0.8}
@@ -96,17 +96,13 @@ def test_a_guess_among_four_options_is_right_a_quarter_of_the_time() -> None:
 
 
 def test_what_further_training_takes_by_itself_is_taken_off() -> None:
-    def cell(forgotten: float, seed: int = 0) -> probes.Cell:
+    outcomes, rows = [], {}
+    for arm, forgotten in (("random", 0.8), ("true", 0.9)):
         strengths = {**STRENGTHS, "forgotten": forgotten}
-        whole = study(sweep_of("a", seed=[seed]), {"a": LOSES}, layers=3, probed=strengths)
-        return whole.cells[0]
-
-    beyond = probes.lost_beyond(cell(0.8), cell(0.9))
+        made, of = finish(sweep_of("a", arm=[arm]), {"a": LOSES}, layers=3, probed=strengths)
+        outcomes += made
+        rows |= of
+    cell = next(cell for cell in study_of(outcomes, rows).cells if cell.trial.arm == "random")
+    beyond = arms.net(cell, probes.lost)
     assert beyond is not None
     assert beyond[0] == pytest.approx(0.1)
-    # The same resamples of questions: beside itself, a cell loses nothing in any of them.
-    same = probes.lost_beyond(cell(0.8), cell(0.8))
-    assert same is not None
-    assert np.abs(same).max() == 0
-    without = study(sweep_of("a"), {"a": LOSES}).cells[0]
-    assert probes.lost_beyond(cell(0.8), without) is None
