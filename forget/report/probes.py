@@ -8,7 +8,7 @@ from pathlib import Path
 from forget.analyses import arms
 from forget.analyses.probes import Reading, guess, lost, readings
 from forget.analyses.resampling import Draws, estimate
-from forget.analyses.study import Study
+from forget.analyses.study import Cell, Study
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
