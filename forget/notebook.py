@@ -72,7 +72,7 @@ def fine_tune(
 def probe(
     model: LanguageModel,
     task: str,
-    examples: int = 400,
+    examples: int = 300,
     *,
     seed: int = 0,
     folders: Sequence[str | Path] = (),
@@ -82,7 +82,7 @@ def probe(
     Args:
         model: from `load_model` or `load_forgotten`.
         task: one of `forget tasks`, or of `folders`.
-        examples: of the train and of the test split.
+        examples: questions of the test split, in five folds, each asked of a fit on the others.
         seed: decides which examples are drawn.
         folders: where your own tasks lie.
 

@@ -113,6 +113,7 @@ def run_trial(
         measures=measures.measures(rows, flipped=trial.arm == "flipped"),
         likeness=likenesses(material, phases[-2].cka),
         probes=tuple(chain.from_iterable(phase.probes for phase in phases)),
+        unprobed=tuple(dict.fromkeys(chain.from_iterable(phase.unprobed for phase in phases))),
         drawn=told,
         dose=_dose(trial, seen, len(material.forget)),
         parameters=model.parameters,

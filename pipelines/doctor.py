@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from forget.errors import BadInput
+from forget.errors import BadInput, OutOfMemory
 from forget.machine import cores
-from forget.models import catalogue
+from forget.models import catalogue, checking, loading, memory
 from forget.models.devices import gpu, gpu_trouble, nvidia_driver
 from forget.planning.amounts import amount
 from forget.redaction import without_secrets
@@ -47,8 +47,12 @@ class Check:
     """Without it nothing works, or only the tiny model does; otherwise things are merely slower."""
 
 
-def checks() -> Iterator[Check]:
-    """Check one thing after another; each is yielded as soon as it is known."""
+def checks(model: str | None = None) -> Iterator[Check]:
+    """Check one thing after another; each is yielded as soon as it is known.
+
+    Args:
+        model: one that is loaded and tried as well.
+    """
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check(f"python {version}", sys.version_info >= (3, 11), "install Python 3.11 or newer")
     for name in PACKAGES:
@@ -87,6 +91,18 @@ def checks() -> Iterator[Check]:
     yield _tracking()
     if address := addresses.ray():
         yield _ray(address)
+    if model is not None:
+        yield _model(model)
+
+
+def _model(name: str) -> Check:
+    """Check that a model loads and that its answers can be computed exactly."""
+    try:
+        with memory.naming_cures():
+            model = loading.load(name)
+    except (BadInput, OutOfMemory) as error:
+        return Check(f"model {name}", False, str(error))
+    return Check(f"model {name}: {'; '.join(checking.explained(model))}", True, "")
 
 
 def _store() -> Iterator[Check]:

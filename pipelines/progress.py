@@ -168,8 +168,8 @@ class Progress:
         found = "  ".join(
             f"{name} {value:.3f}" for name, value in numbers(outcome).items() if value is not None
         )
-        if outcome.lacks_probes:
-            found += "  no probes: too few examples"
+        if outcome.unprobed:
+            found += f"  probes left out: {'; '.join(outcome.unprobed)}"
         self._ended(id, "finished", found)
 
     def failed(self, id: str, reason: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,16 +29,21 @@ KINDS = {
         "Secret",
         "Service",
         "Pod",
+        "Event",
         "PersistentVolumeClaim",
+        "Node",
+        "ResourceQuota",
     ),
     ("apps", "v1"): ("Deployment", "StatefulSet"),
     ("batch", "v1"): ("Job", "CronJob"),
     ("networking.k8s.io", "v1"): ("NetworkPolicy",),
     ("policy", "v1"): ("PodDisruptionBudget",),
     ("storage.k8s.io", "v1"): ("StorageClass",),
+    ("node.k8s.io", "v1"): ("RuntimeClass",),
+    ("kueue.x-k8s.io", "v1"): ("LocalQueue",),
     ("ray.io", "v1"): ("RayJob",),
 }
-EVERYWHERE = ("Namespace", "StorageClass")
+EVERYWHERE = ("Namespace", "StorageClass", "Node", "RuntimeClass")
 SHORT = {"PersistentVolumeClaim": ["pvc"]}
 
 
@@ -86,6 +92,10 @@ class ApiServer(ThreadingHTTPServer):
         self.gets: Counter[str] = Counter()
         self.lists: Counter[str] = Counter()
         """Times that an object, and all objects, of a kind were asked for."""
+        self.refuses: Callable[[Object], str] = lambda one: ""
+        """Returns why an object that is sent for a dry run would not be let in, or ""."""
+        self.schemas: Object = {}
+        """Schemas of the kinds of ray.io, as OpenAPI has them."""
         self.unknown: list[str] = []
         """Paths that nothing is at."""
         self.away = 0
@@ -116,6 +126,31 @@ class ApiServer(ThreadingHTTPServer):
         one["metadata"]["resourceVersion"] = str(number)
         self.objects[plural(kind), name] = one
         return one
+
+
+def whole_cluster(home: Path) -> ApiServer:
+    """Start a cluster that has everything; the kubeconfig in a home folder knows it as "here"."""
+    made = ApiServer()
+    notes = {"storageclass.kubernetes.io/is-default-class": "true"}
+    made.put("StorageClass", "standard", metadata={"annotations": notes})
+    for name in ("forget-client", "mlflow-server", "postgres", "seaweedfs"):
+        made.put("Secret", name)
+    names = [f"forget{part}:{tag}" for part in ("", "-mlflow") for tag in ("abc", "def")]
+    images = [{"names": [f"docker.io/library/{name}"]} for name in names]
+    size = {"cpu": "16", "memory": "128Gi", "ephemeral-storage": "500Gi"}
+    made.put("LocalQueue", "forget")
+    made.put("Node", "large", status={"allocatable": size, "images": images})
+    address = f"http://127.0.0.1:{made.server_port}"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "here", "cluster": {"server": address}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+    }
+    (home / ".kube").mkdir()
+    (home / ".kube" / "config").write_text(json.dumps(config))
+    return made
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -195,6 +230,15 @@ class Handler(BaseHTTPRequestHandler):
                     }
                 }
             )
+        elif path == "/openapi/v3/apis/ray.io/v1" and self.server.schemas:
+            self.answer(
+                {
+                    "openapi": "3.0.0",
+                    "info": {"title": "", "version": ""},
+                    "paths": self.operations("ray.io", "v1"),
+                    "components": {"schemas": self.server.schemas},
+                }
+            )
         elif path.startswith("/openapi/v3/"):
             *_, group, version = ["", *path.split("/")[3:]]
             group = "" if group == "api" else group
@@ -260,7 +304,9 @@ class Handler(BaseHTTPRequestHandler):
             self.serve_log(self.server.logs[name or ""], "follow" in query)
             return
         there = self.server.objects.get((kinds, name or ""))
-        if self.command == "PATCH":
+        if self.command == "POST":
+            self.try_out(yaml.safe_load(body), "dryRun" in query)
+        elif self.command == "PATCH":
             self.apply(kinds, name or "", there, yaml.safe_load(body))
         elif name and there is None:
             self.refuse(404, "NotFound", f'{kinds} "{name}" not found')
@@ -295,6 +341,16 @@ class Handler(BaseHTTPRequestHandler):
                     "items": found,
                 }
             )
+
+    def try_out(self, one: Object, dry: bool) -> None:
+        """Admit an object, or not; nothing is made."""
+        assert dry
+        if why := self.server.refuses(one):
+            self.refuse(403, "Forbidden", why)
+        else:
+            metadata = one["metadata"]
+            name = metadata.setdefault("name", f"{metadata.get('generateName')}x")
+            self.answer(one | {"metadata": metadata | {"name": name}}, 201)
 
     def apply(self, kinds: str, name: str, there: Object | None, one: Object) -> None:
         if there and one["kind"] == "Job" and there["spec"] != one["spec"]:

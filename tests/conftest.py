@@ -96,7 +96,8 @@ def device_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Make this machine one whose device has no memory for a batch of more than so many tokens."""
     import torch
 
-    from forget.models.batches import Answers, Batch
+    from forget.models.answers import Answers
+    from forget.models.batches import Batch
 
     forward = Answers.forward
 

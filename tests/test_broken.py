@@ -91,7 +91,7 @@ KINDS = {
     ),
     "models": Kind(
         lambda world: mutations.model_folders(world.root, "model"),
-        "probe {root}/model --task vowels --folder tasks --examples 8",
+        "probe {root}/model --task vowels --folder tasks --examples 10",
         0.1,
         0.5,
     ),

@@ -115,6 +115,7 @@ def test_only_torch_of_its_own_index_is_installed_without_a_hash() -> None:
     free = [words for words in installs if not hashed.fullmatch(words)]
     assert len(installs) - len(free) == 4
     assert free == [
-        '--no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch',
+        '--no-deps --index-url "$TORCH_INDEX" '
+        "\"$(grep --only-matching '^torch==[^ ]*' locks/torch-cuda.txt)\"",
         "--no-deps --no-build-isolation --target /app .",
     ]

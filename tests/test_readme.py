@@ -229,6 +229,7 @@ def test_the_overlay_of_ones_own_renders(tmp_path: Path) -> None:
     for words in (
         "FORGET_STORE: s3://studies/forget",
         "sizeLimit: 400Gi",
+        "minReplicas: 8",
         "kueue.x-k8s.io/queue-name: forget",
     ):
         assert words in rendered

@@ -38,9 +38,10 @@ def test_a_trial_gives_the_numbers_on_record(name: str, tmp_path: Path) -> None:
     # Another processor rounds in another way, and training carries that on; what is drawn stays as
     # it was.
     assert [
-        replace(row, trial="", logprobs=(0.0,) * len(row.logprobs), spread=None) for row in rows
+        replace(row, trial="", logprobs=(0.0,) * len(row.logprobs), spread=None, probe=None)
+        for row in rows
     ] == [
-        replace(row, trial="", logprobs=(0.0,) * len(row.logprobs), spread=None)
+        replace(row, trial="", logprobs=(0.0,) * len(row.logprobs), spread=None, probe=None)
         for row in rows_before
     ]
     untouched = [

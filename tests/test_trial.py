@@ -100,8 +100,9 @@ def test_the_measures_that_the_protocol_names(finished: tuple[Store, Outcome]) -
                 assert outcome.measures[metric_name(phase, task, split, measure)].low is not None
         assert metric_name("forgotten", task, split, "forget_gap") in outcome.measures
         assert metric_name("forgotten", task, split, "forget_ratio") in outcome.measures
+    assert outcome.unprobed == ()
     probed = [(probe.phase, probe.position, probe.control, probe.layer) for probe in outcome.probes]
-    assert probed == list(itertools.product(PHASES, ("last", "mean"), (False, True), range(3)))
+    assert probed == list(itertools.product(PHASES, ("last",), (False, True), range(3)))
     for phase in PHASES:
         for task in ("vowels", "upper"):
             assert value(outcome, phase, "test", "variability", task) > 0
@@ -304,14 +305,9 @@ def test_each_setting_makes_another_trial_that_runs(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"task": "upper", "forget.examples": 9, "probe.examples": 24},
-        {
-            "task": "upper",
-            "evaluation_examples": 1,
-            "watch.examples": 1,
-            "learn.examples": 1,
-            "probe.examples": 24,
-        },
+        {"task": "upper", "probe.examples": 9},
+        {"probe.examples": 24, "probe.fit_on": "trained", "forget.examples": 9},
+        {"probe.examples": 24, "probe.fit_on": "trained", "evaluation_examples": 1},
         {"probe.examples": 1, "forget.examples": 1},
     ],
 )
@@ -325,12 +321,14 @@ def test_a_trial_with_too_few_examples_for_probes_runs_without_them(
     (why,) = plan(expansion, store).unprobed
     assert f'task "{trial.task}": too few examples for probes' in why
     outcome = run_trial(trial, store=store)
-    assert outcome.lacks_probes
+    assert outcome.unprobed == (why,)
+    assert outcome.probes == ()
     assert {row.phase for row in Trials(store).rows(outcome.id)} >= {"base", "learned", "forgotten"}
 
 
 def test_a_plan_says_nothing_of_probes_that_have_enough(quick: Trial, tmp_path: Path) -> None:
-    for fields in ({}, {"task": "upper", "forget.examples": 10}, {"probe.examples": 0}):
+    trained = {"probe.fit_on": "trained", "forget.examples": 10}
+    for fields in ({}, {"task": "upper", "probe.examples": 10}, trained, {"probe.examples": 0}):
         trial = overlay(quick, {"evaluate_on": [], **fields})
         store = Store(tmp_path)
         assert not plan(expand(Sweep(name="enough", base=trial.model_dump())), store).unprobed

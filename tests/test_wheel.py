@@ -23,7 +23,7 @@ model = "tiny"
 learn = { examples = 8, epochs = 1, lr = 1e-3 }
 forget = { examples = 8, epochs = 1 }
 evaluation_examples = 8
-probe = { examples = 8 }
+probe = { examples = 10 }
 watch = { points = 1, examples = 8 }
 
 [resources]

@@ -13,7 +13,7 @@ from benchmarks.load.wire import Kind
 from benchmarks.page import markdown
 from forget.settings.parts import Part
 
-PARTS = ("trials", "loggers", "versions")
+PARTS = ("trials", "loggers", "versions", "cluster")
 
 HEADING = "## Load"
 
@@ -33,7 +33,7 @@ class Load(Part):
 
     part: str
     size: int
-    """Trials, processes or versions."""
+    """Trials, processes, versions or workers."""
     machine: dict[str, str]
     seconds: float
     others: float
@@ -96,7 +96,8 @@ def section(record: Record, prose: Mapping[str, str]) -> str:
     """Return the section in Markdown."""
     parts = [HEADING, prose["opening"]]
     for load in record.loads:
-        parts += [f"### {load.size:,} {load.part}", prose[load.part]]
+        what = "workers of a cluster" if load.part == "cluster" else load.part
+        parts += [f"### {load.size:,} {what}", prose[load.part]]
         parts += [_circumstances(load), _took(load)]
         if load.grown:
             parts.append(_grown(load.grown))
@@ -137,7 +138,8 @@ def _took(load: Load) -> str:
                 [group, str(used.processes), *memory, f"{used.processor / load.seconds:.2f}"]
             )
     growth = ", ".join(f"{name} {_bytes(size)}" for name, size in load.growth.items())
-    unit = {"trials": "trial", "loggers": "trial", "versions": "version"}[load.part]
+    units = {"trials": "trial", "loggers": "trial", "versions": "version", "cluster": "worker"}
+    unit = units[load.part]
     head = [
         "",
         "processes",

@@ -46,6 +46,8 @@ class PhaseResult:
     rows: list[Row]
     """Rows with an empty `trial`: several trials share them."""
     probes: tuple[ProbeScore, ...]
+    unprobed: tuple[str, ...]
+    """Sentences that say which probes are missing, and why."""
     cka: dict[str, float]
     """Linear CKA of the hidden states on the questions of each other task to those of the trial's
     own, by task, where both vary.
@@ -56,6 +58,7 @@ class StoredResult(Part):
     """The part of a `PhaseResult` that is not Rows, as it lies in the store."""
 
     probes: tuple[ProbeScore, ...]
+    unprobed: tuple[str, ...]
     cka: dict[str, float]
 
 
@@ -100,7 +103,8 @@ class Evaluation:
             load: gives the model; called only where the result is not in the store.
         """
         material = self.material
-        parts = (material.forget, material.near, *material.test.values())
+        own = (material.forget, material.near, material.similar, material.probe)
+        parts = (*own, *material.test.values())
         settings = settings_of(self.trial, "measuring")
         key = digest([settings, self._key(phase, weights, self.trial.tasks, parts)])
 
@@ -108,12 +112,15 @@ class Evaluation:
             result = self.evaluate(phase, load(), weights)
             if folder:
                 write_rows(result.rows, folder / "rows.parquet")
-                stored = StoredResult(probes=result.probes, cka=result.cka)
+                stored = StoredResult(
+                    probes=result.probes, unprobed=result.unprobed, cka=result.cka
+                )
                 (folder / "result.json").write_text(stored.model_dump_json())
 
         folder = self.store.once("measured", key, make)
         stored = StoredResult.model_validate_json((folder / "result.json").read_text())
-        return PhaseResult(read_rows(folder / "rows.parquet"), stored.probes, stored.cka)
+        rows = read_rows(folder / "rows.parquet")
+        return PhaseResult(rows, stored.probes, stored.unprobed, stored.cka)
 
     def evaluate(self, phase: str, model: LanguageModel, weights: str | None = None) -> PhaseResult:
         """Score every split and task, and probe the trial's own task from the same pass.
@@ -129,32 +136,37 @@ class Evaluation:
         trial, material = self.trial, self.material
         own, *others = trial.tasks
         states = trial.probe.positions if self.has_probes else None
-        near = validation = None
+        fits_trained = self.has_probes and trial.probe.fit_on == "trained"
+        # Both are the first of the test split: what is probed and perhaps more, or the reverse.
+        held_out = max(material.test[own], material.probe, key=len)
         # One autocast region for all sets: the bf16 copies of the weights are made once.
         with model.autocast(self.bf16):
-            train = self._score(phase, model, own, "train", material.trained, states)
-            test = self._score(phase, model, own, "test", material.test[own], states)
-            if material.near:
-                near = self._score(phase, model, own, "near", material.near, None)
-            if self.has_probes and material.validate:
-                validation = self._score(phase, model, own, "validation", material.validate, states)
+            trained_states = states if fits_trained else None
+            train = self._score(phase, model, own, "train", material.trained, trained_states)
+            test = self._score(phase, model, own, "test", held_out, states)
+            rows = [*train.rows, *test.rows]
+            for split, examples in (("near", material.near), ("similar", material.similar)):
+                if examples:
+                    rows += self._score(phase, model, own, split, examples, None).rows
             # Trials that start together would all wait for the first task to be scored: each has an
             # order of its own.
             order = random.Random(trial.task).sample(others, len(others))
             scored = {task: self._score_other(phase, model, task, weights) for task in order}
-        rows = [*train.rows, *test.rows, *(near.rows if near else ())]
         for task in others:
             rows += scored[task].rows
         if not self.has_probes:
-            return PhaseResult(rows, (), {})
-        found: tuple[ProbeScore, ...] = ()
+            return PhaseResult(rows, (), (), {})
+        cka = self._cka_to_own_task(test, scored)
         # What cannot be probed is measured without; the plan and the report say so.
-        if not too_few_to_probe(own, trial.probe, material.trained, material.validate):
-            with self._finite(phase):
-                found = probes(
-                    phase, own, trial.probe, trial.training_seed, train, validation, test
-                )
-        return PhaseResult(rows, found, self._cka_to_own_task(test, scored))
+        if why := too_few_to_probe(own, trial.probe, material.trained, material.probe):
+            return PhaseResult(rows, (), (why,), cka)
+        with self._finite(phase):
+            fit_on = train if fits_trained else None
+            found = probes(phase, own, trial.probe, trial, test, fit_on)
+        for place, row in enumerate(rows):
+            if (row.task, row.split) == (own, "test"):
+                rows[place] = replace(row, probe=found.by_question.get(row.example))
+        return PhaseResult(rows, found.scores, found.missing, cka)
 
     def watching(
         self, stage: Stage, model: LanguageModel, drawn: Mapping[str, int] | None = None
@@ -189,8 +201,8 @@ class Evaluation:
         """Return the identity of what scoring examples of the tasks of these names gives."""
         settings = settings_of(self.trial, "scoring")
         data = tasks.fingerprint(names, self.trial.folders)
-        ids = [list(map(_id, part)) for part in parts]
-        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, ids, data])
+        asked = [list(map(_asked, part)) for part in parts]
+        return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, asked, data])
 
     def _score(
         self,
@@ -216,8 +228,10 @@ class Evaluation:
         scored = Scored(examples, scores, rows)
         if states is None or split != "test":
             return scored
-        spread = probing.spread(scored.questions)
-        pairs = zip(rows, spread, strict=True)
+        # Questions that only the probes are asked have no Rows.
+        measured = len(self.material.test[task])
+        spread = probing.spread(scored.questions[:measured])
+        pairs = zip(rows[:measured], spread, strict=True)
         return replace(scored, rows=[replace(row, spread=distance) for row, distance in pairs])
 
     @contextmanager
@@ -257,8 +271,10 @@ class Evaluation:
     def _cka_to_own_task(self, own: Scored, others: dict[str, OtherTask]) -> dict[str, float]:
         """Return the linear CKA of each other task to the own one, where both have one."""
         found = {}
-        for task in self.trial.tasks[1:]:
-            value = probing.cka(own.questions, others[task].questions)
+        name, *names = self.trial.tasks
+        questions = own.questions[: len(self.material.test[name])]
+        for task in names:
+            value = probing.cka(questions, others[task].questions)
             if value is not None:
                 found[task] = value
         return found
@@ -290,5 +306,6 @@ def named(
     return rows
 
 
-def _id(example: Example) -> str:
-    return example.id
+def _asked(example: Example) -> tuple[str, tuple[str, ...]]:
+    # The text of an item is in its task's fingerprint; its distractor is drawn by the seed.
+    return example.id, tuple(example.options)

@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import gather_object
+from torch.nn import functional
 
 from forget.events import Observe, StageStarted, Step, ignore
-from forget.models import batches, memory
+from forget.models import batches, checking, memory
 from forget.models.batches import Batch, Encoded
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.models.memory import in_halves
+from forget.models.ways import Way
 from forget.results.rows import Row
 from forget.settings.parts import Position
 from forget.tasks.task import Example
@@ -78,7 +80,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Read:
-    """Readings of one example's place in a batch."""
+    """Readings of one unit's place in a batch."""
 
     sums: list[float]
     """Log-probability of each option."""
@@ -117,8 +119,12 @@ def score(
     """
     own = process()
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
+    way = checking.prepare(model, encoded, bf16)
+    if states is not None:
+        checking.check_states(model)
+    units = way.units(encoded)
     budget = memory.budget("scoring", model.network, model.device)
-    plan = list(batches.first_fit([e.length for e in encoded], budget))
+    plan = list(way.plan([unit.length for unit in units], budget))
     if own.is_main_process:
         observe(StageStarted(stage=stage, steps=len(plan)))
     # A model that is sharded over processes needs them all for each batch. So they take the same
@@ -130,14 +136,14 @@ def score(
     with torch.no_grad(), model.autocast(bf16):
         for number, rows in turns[own.process_index :: own.num_processes]:
             tokens = 0
-            for reads, computed in in_halves(rows, partial(_run, model, encoded, states)):
+            for reads, computed in in_halves(rows, partial(_run, model, way, units, states)):
                 found |= reads
                 tokens += computed
             if own.is_main_process:
                 observe(Step(stage=stage, step=number + 1, steps=len(plan), tokens=tokens))
     if own.num_processes > 1:
         found = dict(gather_object(list(found.items())))
-    parts = [found[i] for i in range(len(examples))]
+    parts = _by_example([found[i] for i in range(len(units))], encoded)
     items = list(zip(examples, encoded, strict=True))
     return Scores(
         logprobs=[tuple(part.sums) for part in parts],
@@ -150,13 +156,14 @@ def score(
 
 def _run(
     model: LanguageModel,
-    encoded: Sequence[Encoded],
+    way: Way,
+    units: Sequence[Encoded],
     positions: Sequence[Position] | None,
     rows: list[list[int]],
 ) -> tuple[dict[int, _Read], int]:
-    """Run a batch; return what it tells of each example, by index, and its tokens."""
-    packed = batches.rows_of(rows, encoded)
-    batch = batches.pack(packed, model.tokenizer.pad_token_id or 0).to(model.device)
+    """Run a batch; return what it tells of each unit, by index, and its tokens."""
+    packed = batches.rows_of(rows, units)
+    batch = way.pack(packed, model.tokenizer.pad_token_id or 0).to(model.device)
     by_layer: list[tuple[dict[Position, torch.Tensor], torch.Tensor]] = []
 
     def read(states: torch.Tensor) -> None:
@@ -165,6 +172,22 @@ def _run(
     logits = model.answers(batch, None if positions is None else read)
     reads = _read(logits, by_layer, batch, list(chain.from_iterable(packed)), positions)
     return dict(zip(chain.from_iterable(rows), reads, strict=True)), batch.tokens
+
+
+def _by_example(reads: Sequence[_Read], encoded: Sequence[Encoded]) -> list[_Read]:
+    """Join what was read of an example's options, where each is a unit of its own."""
+    if len(reads) == len(encoded):
+        return list(reads)
+    parts = []
+    start = 0
+    for one in encoded:
+        own = reads[start : start + len(one.options)]
+        start += len(own)
+        answers = {
+            place: torch.cat([read.answers[place] for read in own]) for place in own[0].answers
+        }
+        parts.append(_Read([read.sums[0] for read in own], answers, own[0].question))
+    return parts
 
 
 def _joined(parts: Sequence[_Read], position: Position) -> torch.Tensor:
@@ -229,8 +252,18 @@ def _states(
         return {}, torch.empty(len(batch.prompt_ends), 0)
     answers = {}
     for position in positions:
-        answers[position] = torch.stack([found[position] for found, _ in by_layer], dim=1)
-    return answers, torch.stack([questions for _, questions in by_layer], dim=1)
+        answers[position] = _stacked([found[position] for found, _ in by_layer])
+    return answers, _stacked([questions for _, questions in by_layer])
+
+
+def _stacked(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack states [n, width] of layers into [n, layers, widest].
+
+    Narrower ones get zeros, which add nothing to a probe, a distance or a product.
+    """
+    widest = max(layer.shape[1] for layer in layers)
+    padded = [functional.pad(layer, (0, widest - layer.shape[1])) for layer in layers]
+    return torch.stack(padded, dim=1)
 
 
 def _layer(

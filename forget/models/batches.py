@@ -9,15 +9,12 @@ beside each other, neither seeing the other, so that little of it is padding.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from forget.errors import BadInput
 from forget.tasks.task import Example
@@ -29,9 +26,6 @@ WIDE = 1024
 """Tokens above which an example has its row alone: the mask that keeps two apart grows with the
 square.
 """
-
-Read = Callable[[torch.Tensor], None]
-"""Reader of hidden states [B, L, width]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +92,8 @@ class Batch:
     """[O, 2] (row, column) of each option's first token."""
     prompt_ends: torch.Tensor
     """[E, 2] (row, column) of each prompt's last token."""
+    way: str = "packed"
+    """Name of the way in which the network is to see it (forget.models.ways)."""
 
     @property
     def tokens(self) -> int:
@@ -108,71 +104,11 @@ class Batch:
         """Return the batch on a device."""
         moved: dict[str, Any] = {}
         for name in self.__slots__:
-            tensor = getattr(self, name)
-            moved[name] = None if tensor is None else tensor.to(device, non_blocking=True)
+            value = getattr(self, name)
+            if isinstance(value, torch.Tensor):
+                value = value.to(device, non_blocking=True)
+            moved[name] = value
         return Batch(**moved)
-
-
-class Answers(nn.Module):
-    """The model as far as answers need it: logits where scored tokens are predicted, alone."""
-
-    def __init__(self, network: PreTrainedModel) -> None:
-        super().__init__()
-        self.network = network
-        self.layered = False
-        """True where hidden states are read as each block gets them, so that no two are kept."""
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """The blocks of the network, in order, as transformers knows them."""
-        modules = self.network.base_model.modules()
-        return [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
-
-    def forward(self, batch: Batch, read: Read | None = None) -> torch.Tensor:
-        """Return logits [S, vocabulary].
-
-        Args:
-            batch: examples.
-            read: is given the hidden states of each layer in turn: the embedding, the output of
-                each block, the last after the final norm.
-        """
-        mask = batch.mask
-        if mask is not None and self.network.config._attn_implementation != "sdpa":
-            # Other attention adds the mask to the scores (forget.models.kernels; architectures
-            # without fused attention, as GPT-J).
-            mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(
-                ~mask, torch.finfo(torch.float32).min
-            )
-        with self._tapped(read if self.layered else None):
-            out = self.network.base_model(
-                input_ids=batch.ids,
-                attention_mask=mask,
-                position_ids=batch.positions,
-                use_cache=False,
-                output_hidden_states=read is not None and not self.layered,
-            )
-        if read:
-            for states in [out.last_hidden_state] if self.layered else out.hidden_states:
-                read(states)
-        hidden = out.last_hidden_state[batch.predictors[:, 0], batch.predictors[:, 1]]
-        logits: torch.Tensor = self.network.get_output_embeddings()(hidden)
-        return logits
-
-    @contextmanager
-    def _tapped(self, read: Read | None) -> Iterator[None]:
-        """Give `read` what each block gets while the network runs."""
-
-        def tap(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            assert read
-            read(args[0] if args else kwargs["hidden_states"])
-
-        blocks = self.blocks if read else []
-        hooks = [block.register_forward_pre_hook(tap, with_kwargs=True) for block in blocks]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 def encode(
@@ -263,16 +199,26 @@ def _same(options: Sequence[list[int]]) -> tuple[int, int] | None:
 
 
 def reach(network: PreTrainedModel) -> int:
-    """Return the tokens of the longest sequence that a model reads.
+    """Return the tokens of the longest sequence that a model reads."""
+    limits = [context(network.config)]
+    for name, module in network.named_modules():
+        # RoBERTa counts positions from behind the one of its padding.
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            limits.append(module.num_embeddings - module.padding_idx - 1)  # type: ignore[operator]
+    return min(limits)
 
-    It is at most the model's sliding window, of which the masks of `pack` know nothing.
-    """
-    return context(network.config)
+
+LIMITS = ("max_position_embeddings", "max_target_positions", "max_seq_len")
+"""Names by which configurations give the positions that a model knows, `n_positions` among them."""
 
 
 def context(config: PretrainedConfig) -> int:
     """Return the tokens of the longest sequence that a model of this configuration reads."""
-    limits = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
+    text = config.get_text_config()
+    limits = (getattr(text, name, None) for name in LIMITS)
     return min((limit for limit in limits if limit), default=2**31)
 
 
@@ -313,12 +259,13 @@ def rows_of(batch: Sequence[Sequence[int]], encoded: Sequence[Encoded]) -> list[
     return [list(map(encoded.__getitem__, row)) for row in batch]
 
 
-def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
+def pack(rows: Sequence[Sequence[Encoded]], pad: int, way: str = "packed") -> Batch:
     """Pack encoded examples into one batch, those of a row one after the other.
 
     Args:
         rows: the examples by row.
         pad: the token id of padding.
+        way: name of the way in which the network is to see it (forget.models.ways).
     """
     shape = (len(rows), max(map(_width, rows)))
     ids = torch.full(shape, pad)
@@ -373,6 +320,7 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int) -> Batch:
         ends=torch.tensor(ends),
         starts=torch.tensor(starts),
         prompt_ends=torch.tensor(prompt_ends),
+        way=way,
     )
 
 
@@ -393,11 +341,32 @@ def _mask(owners: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Return the token ids of texts, without an end mark.
+    """Return the token ids of texts, without the marks that close them.
 
-    Tokenizers that close a text with one would put it between prompt and option.
+    Tokenizers that close a text would put their mark between prompt and option.
     """
     ids = tokenizer(texts, return_attention_mask=False)["input_ids"]
-    # A tokenizer that knows no letters makes nothing of one.
-    closes = bool(tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id])
-    return [text[:-1] for text in ids] if closes else ids
+    closing = _closing(tokenizer)
+    return [text[:-closing] for text in ids] if closing else ids
+
+
+def _closing(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many marks a tokenizer puts behind a text.
+
+    They are known by a letter that it reads with marks and without. One that knows no letters makes
+    nothing of any, and is taken to close its texts where the end mark stands last.
+
+    Raises:
+        BadInput: the marks are not around the text, so that no option can be told from its prompt.
+    """
+    whole = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    if not bare:
+        return int(whole[-1:] == [tokenizer.eos_token_id])
+    for before in range(len(whole) - len(bare) + 1):
+        if whole[before : before + len(bare)] == bare:
+            return len(whole) - len(bare) - before
+    raise BadInput(
+        f"the model's tokenizer ({type(tokenizer).__name__}) reads a text as {whole} and, without"
+        f" its marks, as {bare}: it puts them within the text, so options are not told apart"
+    )

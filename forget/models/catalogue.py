@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 import torch
@@ -80,14 +81,23 @@ def in_bf16(precision: str, gpu: bool | None = None) -> bool:
 def parse(name: str) -> tuple[str, int]:
     """Part "smollm2-135m/15" into ("smollm2-135m", 15); depth 0 is the whole model.
 
+    A revision may hold slashes and numbers ("owner/name@refs/pr/40"), so a depth stands before it:
+    "owner/name/15@step1000" is ("owner/name@step1000", 15).
+
     Raises:
         BadInput: the name asks for 0 layers.
     """
     # A home that nobody has stays as it is, and names no model.
     name = os.path.expanduser(name)
-    stem, _, depth = name.rpartition("/")
-    if stem and depth.isdecimal() and not os.path.isdir(name):
-        if int(depth) == 0:
-            raise BadInput(f'model "{name}" asks for 0 layers; a model has at least one')
-        return stem, int(depth)
-    return name, 0
+    hub_id, at, revision = name.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/\d+)?", hub_id) or os.path.isdir(
+        name.rpartition("/")[0]
+    ):
+        # A folder, whose name may hold an @.
+        hub_id, at, revision = name, "", ""
+    stem, _, depth = hub_id.rpartition("/")
+    if not stem or not depth.isdecimal() or os.path.isdir(name) or (at and "/" not in stem):
+        return name, 0
+    if int(depth) == 0:
+        raise BadInput(f'model "{name}" asks for 0 layers; a model has at least one')
+    return f"{stem}{at}{revision}", int(depth)

@@ -15,13 +15,16 @@ from tokenizers import models as tokenizer_models
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from forget.models.batches import Answers
+from forget.models.answers import Answers
 from forget.models.sharding import is_sharded, whole
 
 
@@ -85,10 +88,23 @@ def save(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.f
     with quiet():
         model.network.save_pretrained(folder, state_dict=weights)
     # save_pretrained notes the dtype of the model in memory, not of the weights it is given.
-    config = copy.deepcopy(model.network.config)
+    config = openable(copy.deepcopy(model.network.config))
     config.dtype = dtype
     config.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
+
+
+def openable(config: PretrainedConfig) -> PretrainedConfig:
+    """Return a configuration by which transformers finds the causal model that it is of.
+
+    The text part of some models has no entry of its own; then it is that of the whole.
+    """
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return config
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if CONFIG_MAPPING[kind].sub_configs.get("text_config") is type(config):
+            return CONFIG_MAPPING[kind](text_config=config.to_dict())
+    return config
 
 
 def tiny(layers: int = 2, seed: int = 0) -> LanguageModel:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forget.errors import BadInput, shown
-from forget.models import devices
-from forget.models.batches import Answers, Batch, Encoded, pack, reach
+from forget.models import checking, devices
 from forget.models.catalogue import MODELS, parse
-from forget.models.kernels import quicken
 from forget.models.language_model import LanguageModel, quiet, tiny
 from forget.models.sharding import shard
-from forget.models.sources import check, config_of, located, understandable
+from forget.models.sources import (
+    blocks,
+    check,
+    config_of,
+    cut,
+    fingerprint,
+    located,
+    understandable,
+    with_what_is_here,
+)
+from forget.settings.identity import digest
 from forget.storage.store import Store
 
 
@@ -35,7 +46,8 @@ def load(
 
     Raises:
         BadInput: unknown name, a missing wheel, a folder that is not read (forget.models.vetting),
-            too few layers, no network, or a model whose answers cannot be computed side by side.
+            too few layers, no network, or a model of which no way of computing answers gives what
+            its own forward pass does (forget.models.checking).
     """
     check(str(name))
     stem, depth = parse(str(name))
@@ -48,13 +60,29 @@ def load(
     if not sharded:
         where = torch.device(device or devices.device())
         model.network.to(where)  # type: ignore[arg-type]
-    own = _own(model)
-    if model.device.type == "cpu":
-        quicken(model.network)
-    _check_answers(model, own)
+    key = _key(str(name), store, model.device)
+    earlier = store.decided(key) if store and key else None
+    checking.settle(model, depth, earlier)
+    if store and key and not earlier and store.read_only() is None:
+        store.decide(key, checking.found(model))
     if sharded:
         shard(model.answers)
     return model
+
+
+def _key(name: str, store: Store | None, device: torch.device) -> str:
+    """Return the name under which a store keeps how a model is computed; empty where it does not.
+
+    It names all that may change that. Folders are tried each time, since to read them whole would
+    take as long, and a random model takes no time.
+    """
+    stem, _ = parse(name)
+    entry = MODELS.get(stem)
+    if os.path.isdir(stem) or (entry and entry.source == "random"):
+        return ""
+    versions = (torch.__version__, transformers.__version__, checking.TRIED)
+    machine = (device.type, torch.backends.cpu.get_cpu_capability())
+    return f"ways/{digest([fingerprint(name, store), versions, machine])}"
 
 
 def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageModel:
@@ -68,23 +96,21 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
     """
     source, revision = located(stem, store)
     config = config_of(source, revision)
-    if depth and depth > config.num_hidden_layers:
-        raise BadInput(
-            f'model "{name}" asks for {depth} layers, but "{stem}" has {config.num_hidden_layers}'
-        )
-    config.num_hidden_layers = depth or config.num_hidden_layers
+    if depth > blocks(config):
+        raise BadInput(f'model "{name}" asks for {depth} layers, but "{stem}" has {blocks(config)}')
+    cut(config, depth)
+    read: Any = partial(
+        AutoModelForCausalLM.from_pretrained,
+        source,
+        revision=revision,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
     with understandable(stem, "weights"), quiet():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=revision,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    network, report = loaded
+        network, report = with_what_is_here(config, lambda part: read(config=part))
     # transformers would go on with random numbers in the place of what is missing.
     mismatched = [key for key, *_ in report["mismatched_keys"]]
     if missing := sorted({*report["missing_keys"], *mismatched}):
@@ -109,68 +135,3 @@ def _read(name: str, stem: str, depth: int, store: Store | None) -> LanguageMode
             "resize the model's embeddings (resize_token_embeddings) and save it"
         )
     return LanguageModel(name, network, tokenizer)
-
-
-def _own(model: LanguageModel) -> torch.Tensor:
-    """Return the network's own logits of the two tokens that `_check_answers` has as an option."""
-    with torch.no_grad():
-        logits: torch.Tensor = model.network(torch.tensor([[1, 2, 4]], device=model.device)).logits
-    return logits[0, 1:]
-
-
-def _check_answers(model: LanguageModel, own: torch.Tensor) -> None:
-    """Refuse a model whose answers, computed as we do, are not those of its own forward.
-
-    Answers are head(backbone(x)) at a few positions, with an example's options side by side under
-    one mask and other examples in the same row (forget.models.batches), by faster kernels
-    (forget.models.kernels). Capped logits, an attention mask of its own, or a gate that only looks
-    like the usual one make a model another.
-
-    Args:
-        model: as it was loaded.
-        own: its own logits (`_own`).
-
-    Raises:
-        BadInput: the model is such a one.
-    """
-    network, device = model.network, model.device
-    # The first option is long: the second one's prompt then lies outside the window of local
-    # attention.
-    long = [3] * min(300, reach(network) - 2)
-    row = [Encoded([6], [[7]], [1]), Encoded([1, 2], [long, [4, 5]], [1, 2])]
-    batch = pack([row], pad=0).to(device)
-    refused = f'model "{model.name}" is not supported: '
-    with torch.no_grad():
-        try:
-            logits, alike = _by_layer(model.answers, batch)
-        except torch.OutOfMemoryError:
-            # A RuntimeError too, and no word about the model.
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise BadInput(
-                f"{refused}it does not take options side by side ({str(error).splitlines()[0]})"
-            ) from error
-    # Scored are the other example's token, the long option's last and both of the second's.
-    if not (own.isfinite().all() and logits.isfinite().all()):
-        raise BadInput(f"{refused}its logits are not finite")
-    if (logits[batch.predictor_of[2:]] - own).abs().max() > 1e-3 * own.abs().max():
-        raise BadInput(
-            f"{refused}its logits differ from its head over its last hidden state, options side by"
-            " side"
-        )
-    model.answers.layered = alike
-
-
-def _by_layer(answers: Answers, batch: Batch) -> tuple[torch.Tensor, bool]:
-    """Return a batch's logits, and whether its hidden states can be read as each block gets them.
-
-    They can where they are those that the network returns when it is asked to keep them all.
-    """
-    kept: list[torch.Tensor] = []
-    tapped: list[torch.Tensor] = []
-    answers.layered = False
-    logits = answers(batch, kept.append)
-    answers.layered = True
-    answers(batch, tapped.append)
-    alike = len(kept) == len(tapped) and all(map(torch.equal, kept, tapped))
-    return logits, alike

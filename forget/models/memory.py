@@ -24,6 +24,9 @@ in its caches.
 LEAST = 256
 """Tokens of a batch below which no GPU is ever filled."""
 
+BLOCKS = 48
+"""Blocks that are assumed of a model whose configuration does not count them."""
+
 SHARE = 0.8
 """Share of a GPU's free memory that a batch may take; the rest is for what grows beside it."""
 
@@ -50,12 +53,14 @@ def budget(work: Work, network: PreTrainedModel, device: torch.device) -> int:
 def _bytes_a_token(work: Work, network: PreTrainedModel) -> int:
     """Estimate the bytes that a token of a batch takes beside the weights, in fp32."""
     config = network.config.get_text_config()
-    width = config.hidden_size
+    vocabulary, embedded = network.get_input_embeddings().weight.shape
+    width = getattr(config, "hidden_size", None) or embedded
     # Logits are made of a fourth of the tokens, and of training kept for their gradient.
-    logits = config.vocab_size * (1 if work == "scoring" else 3)
+    logits = vocabulary * (1 if work == "scoring" else 3)
     if work == "training":
+        blocks = getattr(config, "num_hidden_layers", None) or BLOCKS
         # Korthikanti et al. 2022, 4.1, attention scores left out.
-        return 68 * width * config.num_hidden_layers + logits
+        return 68 * width * blocks + logits
     # One block at a time: its input, queries, keys, values, and two of the inner width.
     inner = getattr(config, "intermediate_size", None) or 4 * width
     return 4 * (8 * width + 3 * inner) + logits

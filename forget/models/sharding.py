@@ -11,7 +11,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from forget.errors import BadInput
-from forget.models.batches import Answers
+from forget.models.answers import Answers
 from forget.models.devices import process
 
 

@@ -6,11 +6,14 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -34,6 +37,7 @@ from forget.models import vetting
 from forget.models.batches import context
 from forget.models.catalogue import BLOCKS, MODELS, parse
 from forget.models.language_model import LanguageModel, quiet, save, tiny
+from forget.models.pickled import with_safetensors
 from forget.settings.identity import digest
 from forget.storage.store import Store
 
@@ -70,7 +74,7 @@ def layers(name: str) -> int:
     if depth:
         return depth
     entry = MODELS.get(stem)
-    return entry.layers if entry else config_of(*located(stem, None)).num_hidden_layers
+    return entry.layers if entry else blocks(config_of(*located(stem, None)))
 
 
 @functools.cache
@@ -81,10 +85,12 @@ def parameters(name: str) -> int:
         block = (entry.parameters - entry.outside) // entry.layers
         return entry.outside + block * (depth or entry.layers)
     config = config_of(*located(stem, None))
-    config.num_hidden_layers = depth or config.num_hidden_layers
+    cut(config, depth)
     # On "meta" the outline of the network is built, and no memory taken for its weights.
     with understandable(stem, "config.json"), torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        network = with_what_is_here(
+            config, partial(AutoModelForCausalLM.from_config, trust_remote_code=False)
+        )
         return sum(weight.numel() for weight in network.parameters())
 
 
@@ -145,9 +151,36 @@ def fingerprint(name: str, store: Store | None = None) -> str:
     stem, depth = parse(name)
     entry = MODELS.get(stem)
     if not entry and os.path.isdir(stem):
-        return digest([_hashes(Path(stem)), depth])
+        return digest([_hashes(Path(stem)), depth, *_mended(Path(stem))])
     source = entry.source if entry else stem
-    return digest([source, _version(source, store), depth])
+    version = _version(source, store)
+    mended: list[str] = []
+    if not entry and version:
+        with suppress(LocalEntryNotFoundError):
+            mended = _mended(_settings(_hub(source)[0], version))
+    return digest([source, version, depth, *mended])
+
+
+MENDED = ("axk2", "deepseek_v32", "deepseek_v4", "doge", "glm_moe_dsa")
+"""Types of models whose trials were wrong before a model's way was found by trying it."""
+
+
+def _mended(folder: Path) -> list[str]:
+    """Return what tells such a model's trials from the wrong ones of before; for others nothing.
+
+    The way itself is no part of an identity: whichever is taken, the numbers are those of the
+    model's own forward pass.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(config, dict):
+        return []
+    ropes = [config.get(name) for name in ("rope_parameters", "rope_scaling")]
+    kinds = [(rope.get("rope_type"), rope.get("type")) for rope in ropes if isinstance(rope, dict)]
+    scaled = any("longrope" in kind for kind in kinds)
+    return ["exact"] if scaled or config.get("model_type") in MENDED else []
 
 
 def decide(name: str, store: Store) -> None:
@@ -183,6 +216,8 @@ def located(stem: str, store: Store | None) -> tuple[str, str]:
     hub_id, revision = _hub(source)
     with _permitted(hub_id), understandable(hub_id, "settings"), quiet():
         folder = _settings(hub_id, _commit(hub_id, revision, store))
+        vetting.check_settings(folder)
+        folder = _settings(hub_id, with_safetensors(hub_id, folder))
     vetting.check_settings(folder)
     # The folder is named by the commit that was looked at; the branch may move on.
     return hub_id, folder.name
@@ -317,13 +352,48 @@ def config_of(source: str, revision: str) -> PretrainedConfig:
     """
     with understandable(source, "config.json"):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    blocks = getattr(config, "num_hidden_layers", None)
-    if not isinstance(blocks, int) or not 1 <= blocks <= BLOCKS:
+        found = blocks(config)
+    if not isinstance(found, int) or not 1 <= found <= BLOCKS:
         raise BadInput(
-            f'model "{source}": num_hidden_layers in its config.json is {shown(blocks)}, '
+            f'model "{source}": num_hidden_layers in its config.json is {shown(found)}, '
             f"not from 1 to {BLOCKS}"
         )
+    if quantised := getattr(config, "quantization_config", None):
+        kind = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise BadInput(
+            f'model "{source}": its weights are quantised{f" ({kind})" if kind else ""}, and those'
+            " are not trained: give the model that it was made from"
+        )
     return config
+
+
+def blocks(config: PretrainedConfig) -> int:
+    """Return the number of blocks, of the part that reads text where there are several."""
+    # Of encoders with a decoder it is the decoder, which alone is a causal model.
+    text = config.get_text_config(decoder=True)
+    parts = [text] + [getattr(text, name) for name in text.sub_configs]
+    found = [getattr(part, "num_hidden_layers", None) for part in parts]
+    return found[0] or max(filter(None, found), default=0)
+
+
+def with_what_is_here(config: PretrainedConfig, make: Callable[[PretrainedConfig], Any]) -> Any:
+    """Make the network of a configuration, or of the part that reads text.
+
+    The latter where what sees or hears needs packages that are not here, as timm: a text does
+    without.
+    """
+    try:
+        return make(config)
+    except ImportError:
+        if (text := config.get_text_config()) is config:
+            raise
+        return make(text)
+
+
+def cut(config: PretrainedConfig, depth: int) -> None:
+    """Have a configuration ask for the first `depth` blocks, of the part that reads text."""
+    if depth:
+        config.get_text_config().num_hidden_layers = depth
 
 
 @contextmanager

@@ -46,12 +46,24 @@ def check_folder(folder: Path) -> None:
         it, are = ("it", "is a pickle, which is") if one else ("them", "are pickles, which are")
         others = set(weights) - set(disguised)
         cure = f"remove {it} from the folder" if others else f"convert {it} to safetensors"
+        if not others and pickles[0].startswith("pytorch_model"):
+            cure += f", {converting(str(folder))}"
         raise BadInput(f"{folder}: {', '.join(pickles)} {are} not read: {cure}")
     if not weights:
         raise BadInput(f"{folder}: the model has no *.safetensors")
     check_settings(folder)
     for path in weights:
         _check_header(path)
+
+
+def converting(source: str) -> str:
+    """Return the cure for weights that are pickles: two lines of Python that convert them."""
+    return (
+        "where you trust them, in Python: from transformers import"
+        " AutoModelForCausalLM as Model, AutoTokenizer as Words; name, folder ="
+        f" {source!r}, 'converted'; Model.from_pretrained(name).save_pretrained(folder);"
+        " Words.from_pretrained(name).save_pretrained(folder)"
+    )
 
 
 def files(folder: Path) -> list[Path]:
@@ -97,12 +109,17 @@ def check_settings(folder: Path) -> None:
     Raises:
         BadInput: they ask for code, or for weights that are no safetensors beside them.
     """
-    for name in ("config.json", "tokenizer_config.json"):
-        if code := _fields(folder / name).get("auto_map"):
+    for name, known in (
+        ("config.json", _knows_model),
+        ("tokenizer_config.json", _knows_tokenizer),
+    ):
+        fields = _fields(folder / name)
+        # transformers' own class is taken where it has one, since no code is trusted.
+        if (code := fields.get("auto_map")) and not known(fields):
             raise BadInput(
                 f"{folder}: {name} asks for code that comes with the model "
-                f"(auto_map: {_first(code)}), which is never run; without auto_map the model "
-                "is loaded where transformers itself knows its architecture"
+                f"(auto_map: {_first(code)}), which is never run, and transformers has no class "
+                "of its own for it"
             )
     _check_adapter(folder)
     config = _fields(folder / "config.json")
@@ -118,6 +135,22 @@ def check_settings(folder: Path) -> None:
         shards = _fields(path).get("weight_map")
         if isinstance(shards, dict):
             _check_names(folder, path.name, shards.values(), (".safetensors",))
+
+
+def _knows_model(config: dict[str, Any]) -> bool:
+    """Tell whether transformers has a causal class for a configuration."""
+    # Who checks the folders of a report needs no torch.
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def _knows_tokenizer(config: dict[str, Any]) -> bool:
+    """Tell whether transformers has the class of a tokenizer."""
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    name = config.get("tokenizer_class")
+    return isinstance(name, str) and tokenizer_class_from_name(name) is not None
 
 
 def _check_names(

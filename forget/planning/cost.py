@@ -23,6 +23,9 @@ CHARACTERS_A_TOKEN = 4
 HUB_PROMPT, HUB_OPTION = 90, 10
 """Tokens assumed of a prompt and of an option where the task's data are not on this machine."""
 
+MANY = 100
+"""Questions among which five sources are taken for granted. A trial that lacks them says so."""
+
 ADAM = 16
 """Bytes a trained parameter takes: fp32 weight, gradient and two moments."""
 
@@ -112,6 +115,9 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         taken[draw.use] += count
         if draw.use in SCORED:
             scored += size.scored * count
+        if draw.use == "probe":
+            # What is in the draw "test" as well is scored once.
+            scored -= size.scored * min(count, trial.evaluation_examples)
     trained = _trained(trial)
     watched_learn, watched_forget = _watched(trial, taken)
     held = _held(trial, trained, shares)
@@ -149,12 +155,14 @@ def _watched(trial: Trial, taken: Mapping[Use, float]) -> tuple[float, float]:
 
 def _unprobed(trial: Trial, taken: Mapping[Use, float]) -> str | None:
     """Say why a trial that takes so many examples by use cannot be probed; None where it can."""
-    if min(taken["trained"], trial.probe.examples) >= 10 and taken["validate"] != 1:
+    fit_on: Use = "trained" if trial.probe.fit_on == "trained" else "probe"
+    if taken[fit_on] >= MANY:
         return None
-    # Few: which they are decides how many options they have.
-    few = {draw.use: draw for draw in draws(trial) if draw.use in ("trained", "validate")}
+    # Few: which they are decides how many sources they have.
+    few = {draw.use: draw for draw in draws(trial) if draw.use in ("trained", "probe")}
     examples = {use: take(trial, draw) for use, draw in few.items()}
-    return too_few_to_probe(trial.task, trial.probe, examples["trained"], examples["validate"])
+    trained, held_out = examples["trained"], examples.get("probe", ())
+    return too_few_to_probe(trial.task, trial.probe, trained, held_out)
 
 
 def _width(model: str) -> float:
@@ -209,7 +217,7 @@ def _size(
     """Measure a task; what the hub has is assumed, since it may not be on this machine."""
     task = tasks.find(name, folders)
     if task.kind == "hub":
-        unknown = dict.fromkeys(("train", "validation", "test"), math.inf)
+        unknown = dict.fromkeys(("train", "test"), math.inf)
         trained, scored = HUB_PROMPT + HUB_OPTION, HUB_PROMPT + 2 * HUB_OPTION
         return _Size(unknown, trained, scored, assumed=True)
     load = functools.partial(tasks.load, name, folders=folders, template=template, options=options)

@@ -23,6 +23,7 @@ from forget.machine import cores
 from forget.models.kernels import keep_to_cores
 from forget.planning.amounts import amount, duration
 from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
+from forget.planning.footprint import Footprint, footprint_of
 from forget.planning.gpus import gpus_a_process, smallest_gpu
 from forget.planning.lengths import Long, Nested, nested, too_long
 from forget.planning.standing import standings
@@ -69,6 +70,8 @@ class Plan:
     """Bytes that a process of the largest trial takes."""
     held: int
     """Bytes of weights, gradients and moments alone in a process of the largest trial."""
+    footprint: Footprint
+    """Memory and disk that the largest trial takes of a node."""
     gpu: int | None
     """Bytes of the GPU on which a process runs; None where it runs on the CPU."""
     disk: int
@@ -116,9 +119,6 @@ class Plan:
                 f"; {HUB_PROMPT + HUB_OPTION} an example assumed for tasks not on this machine: "
                 + ", ".join(self.assumed)
             )
-        memory, where = psutil.virtual_memory().total, "here"
-        if self.gpu is not None:
-            memory, where = self.gpu, "a GPU"
         free = "" if self.free is None else f"; {amount(self.free)}B free"
         rows += [
             ("tokens", f"{amount(self.trained)} trained, {amount(self.scored)} scored ({basis})"),
@@ -127,12 +127,22 @@ class Plan:
                 f"about {duration(self.seconds)} in {self.precision} on this machine: "
                 "an estimate from a matrix product timed just now",
             ),
-            ("memory", f"{amount(self.memory)}B a process of a trial; {amount(memory)}B {where}"),
+            ("memory", self._memory()),
             ("disk", f"{amount(self.disk)}B{free}"),
         ]
         rows += [("too long", str(one)) for one in self.long]
         rows += [("options", str(one)) for one in self.nested]
         return rows + [("probes left out", why) for why in self.unprobed]
+
+    def _memory(self) -> str:
+        """Say what memory a trial takes, and how much there is."""
+        here = f"{amount(psutil.virtual_memory().total)}B here"
+        if self.gpu is None:
+            return f"{amount(self.footprint.cpu)}B a trial; {here}"
+        return (
+            f"{amount(self.memory)}B a process of a trial; {amount(self.gpu)}B a GPU; "
+            f"beside it {amount(self.footprint.gpu)}B a trial; {here}"
+        )
 
     def shortage(self) -> str | None:
         """Return one sentence where disk, GPU or model is too small, else None."""
@@ -184,6 +194,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         rounds=math.ceil(len(costs) / at_once),
         memory=memory,
         held=max((one.held for one in costs), default=0),
+        footprint=footprint_of([trial for _, trial in todo], costs, sweep.resources.workers),
         gpu=_gpu(sweep.resources, memory),
         disk=_disk(costs, missing, saved, at_once),
         free=None if store.remote else _free(store.root),

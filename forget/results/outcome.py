@@ -121,8 +121,3 @@ class Outcome(Part):
     """Parameters of the model, tied weights counted once."""
     seconds: float
     """Wall time, including the time waited for work that trials share."""
-
-    @property
-    def lacks_probes(self) -> bool:
-        """True where probes were asked for and none could be fit."""
-        return self.trial.probe.examples > 0 and not self.probes

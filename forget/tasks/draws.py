@@ -18,25 +18,26 @@ Use = Literal[
     "forget",
     "trained",
     "near",
-    "validate",
+    "similar",
     "test",
+    "probe",
     "watch",
     "watch_learn",
     "watch_forget",
 ]
 """Purpose for which a trial takes examples.
 
-Two are for training: `learn` on true labels, `forget` on others. Four are scored in each phase:
+Two are for training: `learn` on true labels, `forget` on others. Five are scored in each phase:
 `trained`, those of `forget` that are scored; `near`, paraphrases of examples in `forget`;
-`validate`, by which the probes' penalty is chosen; `test`, held out. Three are scored while the
-model trains: `watch`, held out; `watch_learn` and `watch_forget`, of those that the stage trains
-on.
+`similar`, held out, of the templates that are trained on; `test`, held out; `probe`, held out, the
+first of `test` and perhaps more. Three are scored while the model trains: `watch`, held out;
+`watch_learn` and `watch_forget`, of those that the stage trains on.
 """
 
-SCORED: tuple[Use, ...] = ("trained", "near", "validate", "test")
-"""Uses that a phase scores."""
+SCORED: tuple[Use, ...] = ("trained", "near", "similar", "test", "probe")
+"""Uses that a phase scores. What is in `test` and in `probe` is scored once."""
 
-OPTIONAL = ("near", "validation")
+OPTIONAL = ("near", "similar")
 """Splits that a task may lack; a trial then does without."""
 
 
@@ -63,9 +64,11 @@ def draws(trial: Trial) -> tuple[Draw, ...]:
         Draw(own, "train", trial.forget.examples, "forget"),
         Draw(own, "train", min(limit, trial.forget.examples), "trained"),
         Draw(own, "near", limit, "near"),
-        Draw(own, "validation", trial.probe.examples, "validate"),
+        Draw(own, "similar", limit, "similar"),
         *(Draw(task, "test", limit, "test") for task in trial.tasks),
     ]
+    if trial.probe.examples:
+        found.append(Draw(own, "test", trial.probe.examples, "probe"))
     watch, until = trial.watch, trial.forget.until
     if watch.points:
         found.append(Draw(own, "test", watch.examples, "watch"))
@@ -102,63 +105,62 @@ def take(
         "template": trial.template,
         "options": trial.options,
     }
-    if draw.use != "near":
+    if draw.use not in ("near", "similar"):
         found = load(draw.task, draw.split, draw.n, **asked)
         if draw.use == "forget" and trial.arm == "shuffled_inputs":
             return tuple(shuffle_inputs(found, trial.training_seed))
         return found
-    # A near-duplicate counts where its original is trained on; one without a source always does.
-    trained = {example.id for example in load(draw.task, "train", trial.forget.examples, **asked)}
-    near = load(draw.task, draw.split, **asked)
-    kept = [example for example in near if not example.source or example.source in trained]
+    # What is like a trained example counts where that is trained on: the original of a
+    # near-duplicate, or another example of the template. What names none always counts.
+    trained = load(draw.task, "train", trial.forget.examples, **asked)
+    ids = {"", *(example.id for example in trained)}
+    templates = {"", *(example.template for example in trained)}
+    kept = [
+        example
+        for example in load(draw.task, draw.split, **asked)
+        if example.source in ids and example.template in templates
+    ]
     return tuple(kept[: draw.n])
 
 
-def probe_parts(
-    settings: Probe, train: Sequence[Example], validate: Sequence[Example]
-) -> tuple[Sequence[Example], Sequence[Example]]:
-    """Return the examples that probes are fit on, and those that their penalty is chosen by.
+LEAST_PROBED = 10
+"""Fewest questions that probes are fit on: a control deals their labels out anew, and every fit
+needs some that are called right and some that are called wrong.
+"""
 
-    A task without a validation split lends a fifth of its training examples for the latter.
-    """
-    train = train[: settings.examples]
-    if validate:
-        return train, validate
-    cut = len(train) - max(1, len(train) // 5)
-    return train[:cut], train[cut:]
+LEAST_GROUPS = 5
+"""Fewest sources of the questions that probes are fit on: each of five folds has its own."""
 
 
 def too_few_to_probe(
-    task: str, settings: Probe, train: Sequence[Example], validate: Sequence[Example]
+    task: str, settings: Probe, trained: Sequence[Example], held_out: Sequence[Example]
 ) -> str | None:
     """Say why no probe can be fit; return None where one can, or where none is asked for.
 
-    Each part needs right and wrong answers. Every question has both, but a control deals its labels
-    out anew, and of one question with two options both answers get the same.
-
     Args:
         task: whose examples they are.
-        settings: how many examples the probes take.
-        train: what they would be fit on.
-        validate: what their penalty would be chosen by, if the task has a validation split.
+        settings: how many examples the probes take, and of which split they are fit.
+        trained: examples that forgetting trains on.
+        held_out: examples of the test split.
     """
     if not settings.examples:
         return None
-    parts = probe_parts(settings, train, validate)
-    least = 3 if settings.control else 1
-    if min(map(_answers, parts)) >= least:
-        return None
-    fit_on, choose_by = map(len, parts)
-    lent = "" if validate else " (a fifth of the training examples)"
-    return (
-        f'task "{task}": too few examples for probes, {fit_on} to fit them on and '
-        f"{choose_by}{lent} to choose their penalty by, "
-        f"where each takes {2 if settings.control else 1} at least"
-    )
-
-
-def _answers(examples: Sequence[Example]) -> int:
-    return sum(len(example.options) for example in examples)
+    if settings.fit_on == "trained":
+        fit_on, name = trained[: settings.examples], "trained"
+    else:
+        fit_on, name = held_out[: settings.examples], "held-out"
+    if len(fit_on) < LEAST_PROBED:
+        return (
+            f'task "{task}": too few examples for probes, {len(fit_on)} {name} questions to fit '
+            f"them on where they take {LEAST_PROBED} at least"
+        )
+    sources = len({example.group for example in fit_on})
+    if sources < LEAST_GROUPS:
+        return (
+            f'task "{task}": too few examples for probes, {len(fit_on)} {name} questions of '
+            f"{sources} sources to fit them on where they take {LEAST_GROUPS} sources at least"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,12 @@ class Material:
     """Examples of `forget` that each phase scores."""
     near: tuple[Example, ...]
     """Paraphrases of examples in `forget`."""
-    validate: tuple[Example, ...]
-    """Examples for choosing the probes' penalty."""
+    similar: tuple[Example, ...]
+    """Held-out examples of the templates that `forget` has."""
     test: dict[str, tuple[Example, ...]]
     """Held-out examples by task, the trial's own first."""
+    probe: tuple[Example, ...]
+    """Held-out examples that probes are asked."""
     watch: tuple[Example, ...]
     """Held-out examples that are scored while the model learns and forgets."""
     watch_learn: tuple[Example, ...]
@@ -199,8 +203,9 @@ def gather(trial: Trial) -> Material:
         forget=own["forget"],
         trained=own["trained"],
         near=own["near"],
-        validate=own["validate"],
+        similar=own["similar"],
         test={task: found["test", task] for task in trial.tasks},
+        probe=own.get("probe", ()),
         watch=own.get("watch", ()),
         watch_learn=own.get("watch_learn", ()),
         watch_forget=own.get("watch_forget", ()),

@@ -1,6 +1,6 @@
 """A user's tasks: folders of JSONL, an item a line; a mistake is refused with its file and line.
 
-    <folder>/<task>/{train,validation,test,near}.jsonl
+    <folder>/<task>/{train,validation,test,near,similar}.jsonl
         {"id": ..., "question": ..., "choices": [...], "answer": 0}
     <folder>/<task>/task.toml
         prompt, option, family; the file and each key may be left out
@@ -79,6 +79,10 @@ class Item(Part):
     """Text that follows the choice; where there is any, it is what gets scored."""
     source: AnyText = ""
     """Id of the train item that this one paraphrases, in near.jsonl."""
+    group: AnyText = ""
+    """Name of what this item was made of, where others were made of the same."""
+    template: AnyText = ""
+    """Name of the template that asks it."""
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> Item:
@@ -212,6 +216,8 @@ def _records(folder: Path, prompt: str, split: str) -> list[Record]:
                 item.passage,
                 item.suffix,
                 item.source,
+                item.group,
+                item.template,
             )
         )
     return records
@@ -382,6 +388,8 @@ def _line(task: Task, record: Record) -> str:
         "passage": record.passage,
         "suffix": record.suffix,
         "source": record.source,
+        "group": record.group,
+        "template": record.template,
     }
     where = f'task "{task.name}", item {record.id}'
     item = validated(Item, fields, where)

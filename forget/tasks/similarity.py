@@ -105,8 +105,10 @@ def similarities(material: Material) -> dict[tuple[str, str, str], float]:
         The TF-IDF cosine to the nearest one, by task, split and example.
     """
     parts = {(task, "test"): examples for task, examples in material.test.items()}
-    if material.near:
-        parts[next(iter(material.test)), "near"] = material.near
+    own = next(iter(material.test))
+    for split, examples in (("near", material.near), ("similar", material.similar)):
+        if examples:
+            parts[own, split] = examples
     found = {}
     for (task, split), examples in parts.items():
         nearest = nearest_similarity(examples, material.forget)

@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-SPLITS = ("train", "validation", "test", "near")
+SPLITS = ("train", "validation", "test", "near", "similar")
+"""Splits that a task may have. `near` asks train items in other words; `similar` asks held-out
+items of templates that train has. A trial reads no `validation`: it is for whoever tunes settings.
+"""
 
 TEMPLATES = {
     "qa": "{passage}\nQuestion: {question}\nAnswer:",
@@ -33,6 +36,15 @@ class Record:
     """
     source: str = ""
     """Id of the train item that this one paraphrases, in the split `near`."""
+    group: str = ""
+    """Name of what the item was made of, where others were made of the same, such as the two
+    questions about a pair of facts. Where it is empty, items of one passage, and else of one
+    question, are of one group.
+    """
+    template: str = ""
+    """Name of the template that asks the item, such as a relation; of the split `similar`, a trial
+    takes the items whose template it trains on.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,10 @@ class Example:
     """Id of the train example that this one paraphrases, in the split `near`."""
     task: str = ""
     """Name of the task that it is of; ids tell examples of one task apart."""
+    group: str = ""
+    """Name of the source that it may share with other examples, as in `Record`."""
+    template: str = ""
+    """Name of the template that asks it, as in `Record`."""
 
 
 @dataclass(frozen=True)
@@ -115,4 +131,6 @@ def render(record: Record, prompt: str, option: str = " {choice}", task: str = "
         record.suffix,
         record.source,
         task,
+        record.group or record.passage or record.question,
+        record.template,
     )

@@ -25,11 +25,13 @@ from transformers import get_scheduler
 
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.methods.likelihood import Loss, cross_entropy
-from forget.models import batches, memory
+from forget.models import batches, checking, memory
+from forget.models.adapting import adaptable
 from forget.models.batches import Encoded
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.models.sharding import share
+from forget.models.ways import Way
 from forget.results.rows import Row
 from forget.settings.parts import Lora, Stage
 from forget.tasks.labels import Labelled
@@ -191,6 +193,7 @@ def fine_tune(
     steps = Steps(labelled, settings, stage, seed)
     examples = [item.example for item in labelled(0)]
     encoded = batches.encode(examples, model.tokenizer, batches.reach(model.network))
+    way = checking.prepare(model, encoded, bf16)
     # Several small kernels a parameter (0.70 s a step over 135M of them on two cores) against one
     # for all (0.07 s).
     optimizer = torch.optim.AdamW(
@@ -214,7 +217,7 @@ def fine_tune(
     for step in () if ended else range(done, len(steps)):
         answers = [encoded[i].only(item.label) for i, item in steps[step]]
         draws = hash((seed, step))
-        run = partial(_backward, accelerator, prepared, answers, model, loss, bf16, draws)
+        run = partial(_backward, accelerator, prepared, answers, model, way, loss, bf16, draws)
         (total, tokens), budget = memory.shrinking(
             budget, _least(accelerator, answers), run, undo=stepped.zero_grad
         )
@@ -247,7 +250,7 @@ def fine_tune(
     accelerator.free_memory()
     if adapters:
         adapters.merge_and_unload()
-        model.network.requires_grad_(True)
+        network.unfreeze()
     return rows
 
 
@@ -311,6 +314,7 @@ def _backward(
     network: nn.Module,
     answers: Sequence[Encoded],
     model: LanguageModel,
+    way: Way,
     loss: Loss,
     bf16: bool,
     draws: int,
@@ -325,6 +329,7 @@ def _backward(
         network: `model.answers`, as accelerate wrapped it.
         answers: those of all processes.
         model: what is trained.
+        way: how the answers are laid out.
         loss: the loss of each answer token.
         bf16: autocast to bfloat16.
         draws: seed of dropout.
@@ -336,7 +341,7 @@ def _backward(
     torch.manual_seed(draws)
     count = accelerator.num_processes
     parts = [answers[process::count] for process in range(count)]
-    plans = [_plan(part, budget) for part in parts]
+    plans = [list(way.plan([answer.length for answer in part], budget)) for part in parts]
     mine, plan = parts[accelerator.process_index], plans[accelerator.process_index]
     scored = sum(e.scored[0] for e in answers)
     total, tokens = torch.zeros((), device=model.device), 0
@@ -348,7 +353,7 @@ def _backward(
             # token that weighs nothing.
             idle = turn >= len(plan)
             rows = [[IDLE]] if idle else batches.rows_of(plan[turn], mine)
-            batch = batches.pack(rows, model.tokenizer.pad_token_id or 0).to(model.device)
+            batch = way.pack(rows, model.tokenizer.pad_token_id or 0).to(model.device)
             # Reduction over processes takes the mean of gradients: undo its division.
             weight = 0.0 if idle else count / scored
             waits = turn < turns - 1 and not model.sharded
@@ -364,17 +369,16 @@ def _backward(
     return sum(part for part, _ in gathered) / count, sum(part for _, part in gathered)
 
 
-def _plan(answers: Sequence[Encoded], budget: int) -> list[list[list[int]]]:
-    """Return the micro-batches of a process's answers (`first_fit`)."""
-    return list(batches.first_fit([answer.length for answer in answers], budget))
-
-
 IDLE = Encoded([0], [[0]], [1])
 """An answer of one token, for a process that has none of its own left."""
 
 
 def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
-    """Put low-rank adapters into a model, which alone are trained from then on."""
+    """Put low-rank adapters into a model, which alone are trained from then on.
+
+    Raises:
+        BadInput: it has no layer that takes them.
+    """
     from peft import LoraConfig, get_peft_model  # half a second, which only adapters cost
 
     torch.manual_seed(seed)
@@ -382,7 +386,7 @@ def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear",
+        target_modules=adaptable(model.network),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model.network, config)

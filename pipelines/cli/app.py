@@ -37,7 +37,13 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 OURS = "change its permissions, or use a folder of your own"
 """The cure."""
 
-CLUSTER = (clusters.deploy, clusters.sweep, clusters.ui, clusters.undeploy)
+CLUSTER = (
+    clusters.doctor,
+    clusters.deploy,
+    clusters.sweep,
+    clusters.ui,
+    clusters.undeploy,
+)
 """Commands of `forget cluster`."""
 
 

@@ -9,7 +9,7 @@ import typer
 from forget.settings.reading import read_sweep, spec_path
 from pipelines import cluster as kubernetes
 from pipelines.cli.shared import Spec
-from pipelines.cluster import manifests
+from pipelines.cluster import manifests, workers
 
 Context = Annotated[str | None, typer.Option(help="The cluster, by its name in your kubeconfig.")]
 Image = Annotated[
@@ -19,6 +19,9 @@ Tag = Annotated[str | None, typer.Option(help="The images' tag; by default the g
 Dirty = Annotated[
     bool, typer.Option("--dirty", help="Let files differ from the commit that names the image.")
 ]
+Overlay = Annotated[
+    str, typer.Option(help="Kind and sizes: a folder in k8s/overlays, or one of yours.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be applied, and apply nothing.")
 ]
@@ -26,6 +29,7 @@ DryRun = Annotated[
 
 def deploy(
     context: Context = None,
+    overlay: Overlay = "cpu",
     image: Image = "forget",
     tag: Tag = None,
     dirty: Dirty = False,
@@ -33,20 +37,17 @@ def deploy(
 ) -> None:
     """Set up the tracking server, its database and object store; wait until they are healthy."""
     if dry_run:
-        print(manifests.render_server(image, manifests.tag_of(tag, dirty)), end="")
+        print(manifests.render_server(image, manifests.tag_of(tag, dirty), overlay), end="")
         return
     where = kubernetes.connect(context)
-    raise typer.Exit(
-        kubernetes.deploy(where, manifests.render_server(image, manifests.tag_of(tag, dirty)))
-    )
+    rendered = manifests.render_server(image, manifests.tag_of(tag, dirty), overlay)
+    raise typer.Exit(kubernetes.deploy(where, rendered))
 
 
 def sweep(
     spec: Spec,
     context: Context = None,
-    overlay: Annotated[
-        str, typer.Option(help="Kind of workers: a folder in k8s/overlays, or one of yours.")
-    ] = "cpu",
+    overlay: Overlay = "cpu",
     image: Image = "forget",
     tag: Tag = None,
     dirty: Dirty = False,
@@ -57,18 +58,51 @@ def sweep(
     Ctrl-C leaves it running. Exit code 1 if a trial failed.
     """
     study, path = read_sweep(spec), spec_path(spec)
-    kubernetes.check_here(study, path)
+    footprint = kubernetes.check_here(study, path)
 
     def render() -> str:
-        return manifests.render_sweep(
-            study, path, overlay, image, manifests.tag_of(tag, dirty, path)
-        )
+        tagged = manifests.tag_of(tag, dirty, path)
+        return manifests.render_sweep(study, path, overlay, image, tagged, footprint)
+
+    def submitted() -> str:
+        rendered = render()
+        print("\n".join(workers.described(manifests.parse(rendered), study, footprint)), flush=True)
+        return rendered
 
     if dry_run:
         print(render(), end="")
         return
     hint = f"make sweep CONTEXT={context} SPEC={spec}"
-    raise typer.Exit(kubernetes.sweep(kubernetes.connect(context), study, path, hint, render))
+    raise typer.Exit(kubernetes.sweep(kubernetes.connect(context), study, path, hint, submitted))
+
+
+def doctor(
+    context: Context = None,
+    overlay: Overlay = "cpu",
+    spec: Annotated[str, typer.Option(help="The study: a name or a TOML file.")] = "smoke",
+    image: Image = "forget",
+    tag: Tag = None,
+) -> None:
+    """Check what a cluster lacks for `deploy` and `sweep`; each line that is not ok names its cure.
+
+    Exit code 1 if something is not ok.
+    """
+    from pipelines.cluster.doctor import checks
+
+    where = kubernetes.connect(context)
+    study, path = read_sweep(spec), spec_path(spec)
+    footprint = kubernetes.check_here(study, path)
+    # What runs there need not be what lies here.
+    tag = tag or manifests.tag_of(None, dirty=True).removesuffix("-dirty")
+    rendered = [
+        manifests.render_server(image, tag, overlay),
+        manifests.render_sweep(study, path, overlay, image, tag, footprint),
+    ]
+    healthy = True
+    for what, cure in checks(where, manifests.parse("---\n".join(rendered))):
+        print(f"{'not ok' if cure else 'ok':<6}  {what}{f': {cure}' if cure else ''}", flush=True)
+        healthy &= not cure
+    raise typer.Exit(0 if healthy else 1)
 
 
 def ui(

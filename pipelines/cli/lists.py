@@ -11,8 +11,15 @@ from forget.errors import BadInput
 from pipelines.cli.shared import Folders, absolute, console, print_table
 
 
-def models() -> None:
-    """List the models by name."""
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A model to load and try.")
+    ] = None,
+) -> None:
+    """List the models by name, or say how one is computed, and why."""
+    if name is not None:
+        _say_how(name)
+        return
     from forget.models.catalogue import MODELS
     from forget.planning.amounts import amount
 
@@ -25,6 +32,23 @@ def models() -> None:
         '\nAny hub id or local folder works, too; "name/15" keeps the first 15 layers.',
         markup=False,
     )
+
+
+def _say_how(name: str) -> None:
+    """Load a model and say how its answers are computed, and what that costs."""
+    from forget.models import batches, checking, loading
+    from forget.models.memory import naming_cures
+    from forget.planning.amounts import amount
+
+    with naming_cures():
+        model = loading.load(name)
+    kind = type(model.network).__name__
+    reads = batches.reach(model.network)
+    most = f"reads {reads} tokens" if reads < 2**31 else "reads texts of any length"
+    lines = [f"{name}: {kind}, {amount(model.parameters)} parameters, {most}"]
+    lines += checking.explained(model)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def tasks(
@@ -55,12 +79,16 @@ def tasks(
     print_table(("name", "kind", "family", "note"), rows)
 
 
-def doctor() -> None:
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model to load and try as well.")
+    ] = None,
+) -> None:
     """Check what the platform stands on; every line that is not ok names its cure."""
     from pipelines.doctor import checks
 
     healthy = True
-    for check in checks():
+    for check in checks(model):
         mark, cure = "ok", ""
         if not check.ok:
             mark, cure = "not ok" if check.needed else "note", f": {check.cure}"

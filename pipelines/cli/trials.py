@@ -66,8 +66,8 @@ def trial(
             )
         except FloatingPointError as error:
             raise BadInput(f"{file}: {error}") from None
-    if outcome.lacks_probes:
-        console.print("no probes: too few examples")
+    for why in outcome.unprobed:
+        console.print(f"probes left out: {why}")
     names = sorted(outcome.measures)
     print_table(
         ("measure", "value [95 % interval]"),
@@ -120,8 +120,8 @@ def probe(
     task: Annotated[str, typer.Option(help="The task to probe on.")],
     folder: Folders = [],  # noqa: B006  typer copies it
     examples: Annotated[
-        int, typer.Option(help="Examples of the train and of the test split.")
-    ] = 400,
+        int, typer.Option(help="Questions of the test split, in five folds.")
+    ] = 300,
     seed: int = 0,
 ) -> None:
     """Probe a model's hidden states, layer by layer, for what it still knows of a task."""

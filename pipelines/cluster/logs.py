@@ -5,18 +5,30 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pipelines.cluster.kubectl import ANSWER_SECONDS, POLL_SECONDS, Cluster, Refused
-from pipelines.cluster.states import say
+from pipelines.cluster.states import say, speaking
 
 RAYS_OWN = re.compile(
     r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ (cli|sdk|job_manager)\.py:\d+ -- "
     r"|Running entrypoint for job "
 )
 """The beginning of a line that `ray job submit` adds to what the sweep writes."""
+
+API_AWAY = re.compile(r"HTTPSConnectionPool|ConnectTimeout|timed out|refused|unreachable")
+"""Words of a container that does not reach the Kubernetes API."""
+CLOSED = (
+    "it cannot reach the Kubernetes API, so that no worker comes or goes; the NetworkPolicy head "
+    "lets it out to TCP 443, 6443, 8443 and 16443, k8s/components/cilium does under Cilium"
+)
+"""What that means, and the cure."""
+
+STARTED = "started  "
+"""The beginning of a line by which the sweep says that a trial starts (pipelines.progress)."""
 
 
 class Logs(threading.Thread):
@@ -32,6 +44,8 @@ class Logs(threading.Thread):
         super().__init__(daemon=True)
         self.cluster = cluster
         self.name = name
+        self.started: float | None = None
+        """When the first trial started, on the monotonic clock; None before."""
         self._ending = threading.Event()
         self._stopped = False
         self._process: subprocess.Popen[str] | None = None
@@ -81,6 +95,8 @@ class Logs(threading.Thread):
                 process.kill()
             for line in unseen(_of_sweep(process.stdout or ()), printed):
                 say(line)
+                if self.started is None and line.startswith(STARTED):
+                    self.started = time.monotonic()
         return process.returncode == 0
 
 
@@ -105,3 +121,20 @@ def unseen(lines: Iterator[str], printed: list[str]) -> Iterator[str]:
             printed.append(line)
             at = len(printed)
             yield line
+
+
+def last_words(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield (container of a pod, last line of its log) where it has failed or is waited for."""
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        for container, how in speaking(pod):
+            words = ("logs", f"pod/{name}", f"--container={container}", "--tail=20")
+            try:
+                lines = cluster.kubectl(*words).strip().splitlines()
+            except Refused as error:
+                # The log of a container that is just being made or deleted.
+                lines = [str(error)]
+            last = lines[-1] if lines else "it said nothing"
+            if container == "autoscaler" and API_AWAY.search(last):
+                last = f"{CLOSED}: {last}"
+            yield f"{name}, {container}", f"{how}: {last}" if how else last

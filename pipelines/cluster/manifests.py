@@ -7,15 +7,14 @@ hold a trial.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -23,6 +22,10 @@ from forget.errors import BadInput, nearest
 from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
 from pipelines import PROJECT
+from pipelines.cluster.workers import worker_patches
+
+if TYPE_CHECKING:
+    from forget.planning.footprint import Footprint  # torch takes seconds
 
 NAMESPACE = "forget"
 SPEC_DIGEST = "forget/spec-digest"
@@ -88,12 +91,33 @@ def spec_digest(spec: Path) -> str:
     return digest(spec.read_text(encoding="utf-8"))
 
 
-def render_server(image: str, tag: str) -> str:
-    """Return mlflow/ as YAML, with the images of that tag."""
-    return _kustomize(PROJECT / "mlflow", _images(image, tag))
+def render_server(image: str, tag: str, overlay: str = "cpu") -> str:
+    """Return the tracking server as YAML, with the images of that tag.
+
+    Args:
+        image: the name of the sweeps' image.
+        tag: the images' tag.
+        overlay: "small", a folder of the user's own by its path, or what sweeps call theirs: these
+            share one server.
+
+    Raises:
+        BadInput: no such overlay.
+    """
+    folder = PROJECT / "mlflow/overlays" / overlay
+    if "/" in overlay or not folder.is_dir():
+        found = overlay_path(overlay)
+        folder = found if "/" in overlay else PROJECT / "mlflow"
+    return _kustomize(folder, _images(image, tag))
 
 
-def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -> str:
+def render_sweep(
+    study: Sweep,
+    spec: Path,
+    overlay: str,
+    image: str,
+    tag: str,
+    footprint: Footprint | None = None,
+) -> str:
     """Return the overlay as YAML, with the images, the spec, and workers that hold a trial.
 
     Args:
@@ -102,6 +126,7 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
         overlay: a folder in k8s/overlays by its name, or one of the user's own by its path.
         image: the image's name.
         tag: the images' tag.
+        footprint: what the largest trial takes of a worker, where that is known here.
 
     Raises:
         BadInput: no such overlay; GPUs are asked for and the overlay has none, or the other way
@@ -113,31 +138,16 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
     if "name" not in tomllib.loads(text):
         # The name would be that of the file, which in the cluster is another.
         text = f'name = "{study.name}"\n{text}'
-    (job,) = (one for one in parse(_kustomize(folder, {})) if one["kind"] == "RayJob")
+    rendered = parse(_kustomize(folder, {}))
+    (job,) = (one for one in rendered if one["kind"] == "RayJob")
     metadata = {
         "name": name,
         "labels": {"forget/sweep": name},
         "annotations": {SPEC_DIGEST: spec_digest(spec)},
     }
     named = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata}
-    sized = []
-    for number, group in enumerate(job["spec"]["rayClusterSpec"]["workerGroupSpecs"]):
-        resources = worker_resources(
-            study, group["template"]["spec"]["containers"][0]["resources"], overlay
-        )
-        path = f"/spec/rayClusterSpec/workerGroupSpecs/{number}"
-        sized.append(
-            {
-                "op": "replace",
-                "path": f"{path}/template/spec/containers/0/resources",
-                "value": resources,
-            }
-        )
-        if "num-gpus" in group["rayStartParams"]:
-            gpus = resources["limits"][GPU]
-            sized.append(
-                {"op": "replace", "path": f"{path}/rayStartParams/num-gpus", "value": gpus}
-            )
+    copies = "://" in _store(rendered, text)
+    sized = worker_patches(job, study, overlay, footprint, copies)
     more = _images(image, tag) | {
         "configMapGenerator": [
             {
@@ -160,6 +170,16 @@ def render_sweep(study: Sweep, spec: Path, overlay: str, image: str, tag: str) -
     return _kustomize(folder, more, {"spec.toml": text})
 
 
+def _store(rendered: Sequence[Mapping[str, Any]], spec: str) -> str:
+    """Return where trials keep what they share: the spec's place, or else the overlay's."""
+    if own := tomllib.loads(spec).get("store"):
+        return str(own)
+    settings: dict[str, str] = {}
+    for one in rendered:
+        settings |= one.get("data", {}) if one["kind"] == "ConfigMap" else {}
+    return settings.get("FORGET_STORE", "")
+
+
 def overlay_path(overlay: str) -> Path:
     """Find an overlay that ships by its name, or one of the user's own by its folder."""
     folder = Path(overlay) if "/" in overlay else PROJECT / "k8s" / "overlays" / overlay
@@ -172,64 +192,6 @@ def overlay_path(overlay: str) -> Path:
     return folder.resolve()
 
 
-GPU = "nvidia.com/gpu"
-"""Kubernetes' name of the resource."""
-
-
-def worker_resources(
-    study: Sweep, has: Mapping[str, Any], overlay: str
-) -> dict[str, dict[str, Any]]:
-    """Return a worker's resources, with limits made larger where they hold no trial.
-
-    Its memory grows as its cores or GPUs do. A request grows with its limit where the two are
-    equal; a smaller one is the overlay's way to say that a node may be shared, and stays.
-
-    Args:
-        study: the sweep, which says what a trial takes.
-        has: requests and limits of the overlay's worker.
-        overlay: what to call it in an error.
-
-    Raises:
-        BadInput: GPUs are asked for and the worker has none, or the other way round.
-    """
-    take = study.resources
-    limits = {**has.get("requests", {}), **has.get("limits", {})}
-    each = float(GPU in limits) if take.gpus == "auto" else take.gpus
-    cpus, gpus = math.ceil(take.cpus * take.workers), math.ceil(each * take.workers)
-    if bool(gpus) != (GPU in limits):
-        wrong = f"asks for {each:g} GPUs a process" if gpus else "asks for no GPU"
-        cure = "say OVERLAY=gpu" if gpus else 'say resources.gpus = "auto", or OVERLAY=cpu'
-        there = limits.get(GPU, "none")
-        raise BadInput(
-            f"[resources] {wrong}, and the workers of overlay {overlay} have {there}: {cure}"
-        )
-    scale = max(1.0, cpus / _cores(limits.get("cpu", cpus)), gpus / int(limits.get(GPU, 1)))
-
-    def grown(kind: str, quantity: Any) -> Any:
-        """Return the quantity of a kind that a trial needs; other kinds stay as they are."""
-        if kind == "cpu":
-            return str(cpus) if cpus > _cores(quantity) else quantity
-        if kind == GPU:
-            return str(max(gpus, int(quantity)))
-        number = re.fullmatch(r"(\d+)(\D*)", str(quantity)) if kind == "memory" else None
-        return f"{math.ceil(int(number[1]) * scale)}{number[2]}" if number else quantity
-
-    most = has.get("limits", {})
-    resources = {}
-    for part, kinds in has.items():
-        resources[part] = {
-            kind: grown(kind, quantity) if quantity == most.get(kind, quantity) else quantity
-            for kind, quantity in kinds.items()
-        }
-    return resources
-
-
-def _cores(quantity: Any) -> float:
-    """Return a quantity of CPUs as a number: Kubernetes writes 500m for half of one."""
-    text = str(quantity)
-    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-
-
 def _images(image: str, tag: str) -> dict[str, Any]:
     """Return the part of a kustomization that names the images."""
     names = {"forget": image, "forget-mlflow": f"{image}-mlflow"}
@@ -239,7 +201,10 @@ def _images(image: str, tag: str) -> dict[str, Any]:
 
 
 def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] = {}) -> str:
-    """Render a folder as YAML, under a kustomization that also holds `more` and the files."""
+    """Render a folder as YAML, under a kustomization that also holds `more` and the files.
+
+    Sizes are written last: the folder may be the user's own, with keys for some of them.
+    """
     with tempfile.TemporaryDirectory() as name:
         # Kustomize takes relative paths alone, and follows links before it takes them.
         draft = Path(name).resolve()
@@ -249,6 +214,7 @@ def _kustomize(folder: Path, more: Mapping[str, Any], files: Mapping[str, str] =
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [os.path.relpath(folder, draft)],
+            "components": [os.path.relpath(PROJECT / "k8s/components/sized", draft)],
             **more,
         }
         (draft / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")

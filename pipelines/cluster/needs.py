@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forget.errors import BadInput, nearest
 from forget.settings.reading import read_table
 from forget.settings.sweep import Sweep
+from pipelines.cluster.capacity import (
+    check_admission,
+    check_images,
+    check_nodes,
+    check_queue,
+    check_quotas,
+    pods,
+)
 from pipelines.cluster.kubectl import Cluster, Refused
 from pipelines.cluster.manifests import NAMESPACE
+from pipelines.cluster.workers import number
+
+if TYPE_CHECKING:
+    from forget.planning.footprint import Footprint  # torch takes seconds
 
 OPERATOR = (
     "helm install kuberay-operator kuberay-operator"
@@ -38,13 +50,13 @@ def check_operator(cluster: Cluster) -> None:
 
 
 def check_needs(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
-    """Check that the cluster has the storage classes and Secrets that the objects need.
+    """Check that the cluster has what the objects need, and room for them.
 
     Raises:
-        BadInput: one is missing.
+        BadInput: something is missing or too small.
     """
-    _check_storage(cluster, objects)
-    _check_secrets(cluster, objects)
+    for check in NEEDS.values():
+        check(cluster, objects)
 
 
 def _check_storage(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
@@ -88,6 +100,95 @@ def _check_secrets(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> No
         )
 
 
+def _check_fields(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the KubeRay of the cluster knows every field of a RayJob."""
+    jobs = [one for one in objects if one["kind"] == "RayJob"]
+    if not jobs:
+        return
+    try:
+        schemas = json.loads(cluster.kubectl("get", "--raw=/openapi/v3/apis/ray.io/v1"))
+    except Refused:
+        # Of servers that do not publish it; they refuse an unknown field themselves.
+        return
+    for schema in schemas.get("components", {}).get("schemas", {}).values():
+        kinds = [one.get("kind") for one in schema.get("x-kubernetes-group-version-kind", ())]
+        if "RayJob" not in kinds or "properties" not in schema:
+            continue
+        spec = schema["properties"]["spec"]
+        if unknown := next((path for one in jobs for path in _unknown(one["spec"], spec)), None):
+            crds = "github.com/ray-project/kuberay/ray-operator/config/crd?ref=v1.7.0"
+            context = f"--context {cluster.context}"
+            raise BadInput(
+                f'the KubeRay operator of cluster "{cluster.context}" is too old: its RayJob has no'
+                f" spec{unknown}; make it 1.7.0 with: kubectl {context} replace -k '{crds}'; "
+                f"{OPERATOR.replace('install', 'upgrade', 1)} --kube-context {cluster.context}"
+            )
+
+
+def _unknown(value: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield the paths in a value of fields that its schema does not know."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _unknown(item, schema.get("items", {}), path)
+    elif isinstance(value, Mapping) and (known := schema.get("properties")):
+        for key, inner in value.items():
+            if key in known:
+                yield from _unknown(inner, known[key], f"{path}.{key}")
+            elif not schema.get("x-kubernetes-preserve-unknown-fields"):
+                yield f"{path}.{key}"
+
+
+def _check_volumes(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Check that volumes which are there keep their size: Kubernetes refuses another."""
+    sets = {one["metadata"]["name"]: one for one in objects if one["kind"] == "StatefulSet"}
+    if not sets:
+        return
+    for there in cluster.find("statefulset"):
+        name = there["metadata"]["name"]
+        for old, new in zip(_sizes(there), _sizes(sets.get(name, there)), strict=False):
+            if number(old) != number(new):
+                raise BadInput(
+                    f'the volume of {name} in cluster "{cluster.context}" has {old}, which nobody'
+                    f" may change to {new}: deploy it as before (OVERLAY, sizes), or make it anew"
+                    f" after make undeploy CONTEXT={cluster.context} DATA=1, which deletes all runs"
+                )
+
+
+def _sizes(one: Mapping[str, Any]) -> list[Any]:
+    """Return the sizes of the volumes that a StatefulSet claims."""
+    claims = one.get("spec", {}).get("volumeClaimTemplates", ())
+    return [claim["spec"]["resources"]["requests"]["storage"] for claim in claims]
+
+
+def _check_runtimes(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the runtime classes are there that pods name."""
+    wanted = {pod.spec.get("runtimeClassName") for pod in pods(objects)} - {None}
+    if not wanted:
+        return
+    there = [one["metadata"]["name"] for one in cluster.find("runtimeclass")]
+    for name in sorted(wanted - set(there)):
+        raise BadInput(
+            f'cluster "{cluster.context}" has no RuntimeClass "{name}": '
+            "install NVIDIA's container toolkit on the GPU nodes, or leave out the component "
+            "k8s/components/nvidia-runtime"
+        )
+
+
+NEEDS: Mapping[str, Callable[[Cluster, Sequence[Mapping[str, Any]]], None]] = {
+    "KubeRay knows the fields of a RayJob": _check_fields,
+    "storage classes": _check_storage,
+    "volumes": _check_volumes,
+    "Secrets": _check_secrets,
+    "images": check_images,
+    "runtime classes": _check_runtimes,
+    "queue": check_queue,
+    "nodes are large enough": check_nodes,
+    "quotas": check_quotas,
+    "pods are let in": check_admission,
+}
+"""Checks of a cluster for the objects that are to be applied, by what they look at."""
+
+
 def has_operator(cluster: Cluster) -> bool:
     """Return whether the cluster knows RayJobs."""
     try:
@@ -126,8 +227,11 @@ def _secrets(tree: Any) -> set[str]:
     return set().union(*map(_secrets, tree)) if isinstance(tree, list) else set()
 
 
-def check_here(study: Sweep, spec: Path) -> None:
+def check_here(study: Sweep, spec: Path) -> Footprint | None:
     """Check everything about the trials that can be told without the cluster.
+
+    Returns:
+        What the largest trial takes of a worker; None where tasks or models are on the cluster.
 
     Raises:
         BadInput: a trial cannot run (forget.preflight.check); the cluster cannot see a folder.
@@ -139,14 +243,16 @@ def check_here(study: Sweep, spec: Path) -> None:
                 "that it has in the image or on a volume of the overlay"
             )
     # An absolute path is one of the cluster; the sweep checks what is there before it begins.
-    here = [
-        trial for trial in study.trials() if not trial.folders and not trial.model.startswith("/")
-    ]
-    if here:
-        from forget.preflight import check  # torch takes seconds
+    trials = study.trials()
+    here = [trial for trial in trials if not trial.folders and not trial.model.startswith("/")]
+    if not here:
+        return None
+    from forget.planning.footprint import footprint  # torch takes seconds
+    from forget.preflight import check
 
-        for trial in here:
-            check(trial, study.resources.shard)
+    for trial in here:
+        check(trial, study.resources.shard)
+    return footprint(here, study.resources) if len(here) == len(trials) else None
 
 
 def _paths(fields: Mapping[str, Any], study: Sweep) -> Iterator[tuple[str, str]]:

@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 import yaml
 
 from forget.errors import BadInput
-from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster, Refused
+from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster
+from pipelines.cluster.logs import last_words
 from pipelines.cluster.manifests import NAMESPACE, parse
 from pipelines.cluster.needs import check_needs, check_operator, has_operator
+from pipelines.cluster.stages import ROLE
 from pipelines.cluster.states import (
     FAILED,
     HEALTH,
@@ -20,7 +22,6 @@ from pipelines.cluster.states import (
     Changes,
     ended,
     say,
-    speaking,
     troubles,
 )
 
@@ -63,15 +64,15 @@ def _until_healthy(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> in
                 states[what] = HEALTH[one["kind"]](one)
                 told.tell("/".join(what), states[what])
         pods = cluster.find("pod")
-        for pod, trouble in (*troubles(pods), *_last_words(cluster, pods)):
+        for pod, trouble in _reasons(cluster, pods):
             told.tell(pod, trouble)
         late = time.monotonic() > until
         for what, state in states.items():
             if state == FAILED or (late and state != HEALTHY):
                 bad = "/".join(what)
-                reasons = cluster.command("describe", bad)
-                say(f"{bad} did not become healthy; its reasons: {reasons}")
-                say(f"its words: {cluster.command('logs', bad, '--all-containers')}")
+                said = [f"{one}: {why}" for one, why in _reasons(cluster, pods, what[1])]
+                say(f"{bad} did not become healthy: {'; '.join(said) or state}")
+                say(f"its log: {cluster.command('logs', bad, '--all-containers')}")
                 return 1
         time.sleep(POLL_SECONDS)
     say(
@@ -81,19 +82,13 @@ def _until_healthy(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> in
     return 0
 
 
-def _last_words(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield (container of a pod, last line of its log) where it has failed or is waited for."""
-    for pod in pods:
-        name = pod["metadata"]["name"]
-        for container, how in speaking(pod):
-            words = ("logs", f"pod/{name}", f"--container={container}", "--tail=20")
-            try:
-                lines = cluster.kubectl(*words).strip().splitlines()
-            except Refused as error:
-                # The log of a container that is just being made or deleted.
-                lines = [str(error)]
-            last = lines[-1] if lines else "it said nothing"
-            yield f"{name}, {container}", f"{how}: {last}" if how else last
+def _reasons(
+    cluster: Cluster, pods: Sequence[Mapping[str, Any]], role: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield (pod or a container of it, why it is not healthy), of one role or of all."""
+    of_it = [pod for pod in pods if role in (None, pod["metadata"].get("labels", {}).get(ROLE))]
+    yield from troubles(of_it)
+    yield from last_words(cluster, of_it)
 
 
 def undeploy(cluster: Cluster, manifests: str, data: bool) -> int:

@@ -95,6 +95,11 @@ def speaking(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield one["name"], ""
 
 
+def failing(pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the pods of which a container has failed."""
+    return [pod for pod in pods if any(how for _, how in speaking(pod))]
+
+
 STARTING = ("PodInitializing", "ContainerCreating")
 """Reasons for which a container waits when all is well."""
 

@@ -62,7 +62,9 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
         logging.getLogger(__name__).warning("%s; nothing is left to run, nor written now", why)
         return SweepResult(finished(standings(expansion, store), store), (), False, None)
     none = nullcontext(Slots(sweep.resources, 0))
-    room = slots(sweep.resources, address, planned.memory) if planned.todo else none
+    room = (
+        slots(sweep.resources, address, planned.memory, planned.footprint) if planned.todo else none
+    )
     # Whatever is refused is refused before anything is written or logged.
     with room as held, _alone(sweep, store):
         decide(expansion, store)

@@ -26,6 +26,7 @@ from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune import tune as tuning
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial as TuneTrial
 
@@ -111,6 +112,9 @@ class Driver(tune.Callback):
         """
         self.slots = int(min(slots.count, self.most))
         tune_controller.RayActorManager = Actors
+        # What Tune makes of its own files at the end is read by nobody, and raises where the store
+        # was away as they were written.
+        tuning.ExperimentAnalysis = _no_analysis  # type: ignore[assignment, misc]
         with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start
             # together; with a search one, since a setting that is proposed later is proposed
@@ -134,7 +138,9 @@ class Driver(tune.Callback):
                         storage_path=scratch,
                         search_alg=self.queue,
                         num_samples=-1,
-                        resources_per_trial=tune.PlacementGroupFactory([bundle(slots.resources)]),
+                        resources_per_trial=tune.PlacementGroupFactory(
+                            [bundle(slots.resources, slots.memory)]
+                        ),
                         reuse_actors=True,
                         raise_on_failed_trial=False,
                         callbacks=[self],
@@ -269,6 +275,10 @@ class Driver(tune.Callback):
 
     def _interrupt(self) -> None:
         self.interrupted = self.queue.closed = True
+
+
+def _no_analysis(**about: Any) -> None:
+    """Stand for Tune's analysis: the store says which trials have finished."""
 
 
 @contextmanager

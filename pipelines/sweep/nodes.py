@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from forget.settings.sweep import Resources
 from pipelines import PROJECT
 
 if TYPE_CHECKING:
+    from forget.planning.footprint import Footprint
     from forget.settings.trial import Precision
 
 NODE_SECONDS = 300
@@ -175,16 +176,26 @@ class Slots:
     """Resources of a trial; gpus is a number."""
     count: int
     """Number of trials that the nodes hold at once."""
+    memory: int = 0
+    """Bytes of a node's memory that a trial reserves, so that none runs beside it for whom there is
+    none left; 0 where it is not known.
+    """
 
 
 @contextmanager
-def slots(resources: Resources, address: str | None, memory: int = 0) -> Iterator[Slots]:
+def slots(
+    resources: Resources,
+    address: str | None,
+    memory: int = 0,
+    footprint: Footprint | None = None,
+) -> Iterator[Slots]:
     """Connect to Ray (see `cluster`); yield what a trial takes and how many the nodes hold.
 
     Args:
         resources: what the spec says.
         address: of a cluster.
-        memory: bytes that a process of the largest trial takes.
+        memory: bytes that a process of the largest trial takes (Plan.memory).
+        footprint: what the largest trial takes of a node.
 
     Raises:
         BadInput: no node holds one, nor does a cluster grow a node that does: Ray would wait for
@@ -193,16 +204,20 @@ def slots(resources: Resources, address: str | None, memory: int = 0) -> Iterato
     with cluster(address):
         if resources.gpus == "auto":
             # Nodes that a cluster grows for the cores tell whether it has GPUs.
-            _held(resources.model_copy(update={"gpus": 0}), address)
+            _able(resources.model_copy(update={"gpus": 0}), address)
             gpus = _gpus(resources, address, memory)
             resources = resources.model_copy(update={"gpus": gpus})
-        held = _held(resources, address)
+        able = _able(resources, address)
+        reserved = 0
+        if footprint and resources.gpus != "auto":
+            reserved = _reserved(footprint.memory(resources.gpus), able)
+        held = sum(_fitting(node, bundle(resources, reserved)) for node in able)
         if resources.gpus and not address:
             # Not before Ray starts: torch takes as long to import as Ray to start.
             from forget.models.devices import check_gpu
 
             check_gpu()
-        yield Slots(resources, held)
+        yield Slots(resources, held, reserved)
 
 
 def _gpus(resources: Resources, address: str | None, memory: int) -> float:
@@ -219,11 +234,11 @@ def _gpus(resources: Resources, address: str | None, memory: int) -> float:
     return gpus_a_process(resources, memory)
 
 
-def _held(resources: Resources, address: str | None) -> int:
-    """Return how many trials the nodes hold; wait for a cluster to grow, or raise BadInput."""
+def _able(resources: Resources, address: str | None) -> list[dict[str, float]]:
+    """Return the nodes that can hold a trial; wait for a cluster to grow, or raise BadInput."""
     need = bundle(resources)
     until = time.monotonic() + (NODE_SECONDS if address else 0)
-    while not (held := sum(_fitting(node, need) for node in _nodes())):
+    while not (able := [node for node in _nodes() if _fitting(node, need)]):
         if time.monotonic() >= until:
             wanted = _listed(need, [kind for kind in need if need[kind]])
             have = "; ".join(_listed(node, need) for node in _nodes())
@@ -232,7 +247,22 @@ def _held(resources: Resources, address: str | None) -> int:
             )
         request_resources(bundles=[need])
         time.sleep(1)
-    return held
+    return able
+
+
+def _reserved(memory: int, able: Sequence[dict[str, float]]) -> int:
+    """Return the bytes that a trial reserves, at most what the largest node has.
+
+    The memory that a trial takes is an estimate: where no node has as much, it is tried alone.
+    """
+    most = int(max(node.get("memory", memory) for node in able))
+    if memory > most:
+        print(
+            f"a trial takes about {memory / 1e9:.1f} GB of memory and the largest node has"
+            f" {most / 1e9:.1f} GB free for it: each node runs one at a time",
+            flush=True,
+        )
+    return min(memory, most)
 
 
 def precision(resources: Resources) -> Precision:
@@ -262,15 +292,19 @@ def _best_precision(gpu: bool) -> Precision:
     return best_precision(gpu)
 
 
-def bundle(resources: Resources) -> dict[str, float]:
-    """Return the CPUs and GPUs of a trial, as one bundle.
+def bundle(resources: Resources, memory: int = 0) -> dict[str, float]:
+    """Return the CPUs, GPUs and bytes of memory of a trial, as one bundle.
 
     A bundle is held by one node: a trial's processes share GPUs by NVLink or PCIe, not by the
     network.
     """
     if resources.gpus == "auto":
         raise ValueError('gpus = "auto" is not decided yet')
-    return {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
+    computing = {
+        "CPU": resources.cpus * resources.workers,
+        "GPU": resources.gpus * resources.workers,
+    }
+    return computing | ({"memory": memory} if memory else {})
 
 
 def _nodes() -> list[dict[str, float]]:

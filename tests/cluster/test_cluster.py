@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -17,14 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
-from apiserver import ApiServer, Log
+from apiserver import ApiServer, Log, whole_cluster
 from conftest import command
 
 from forget.errors import BadInput
-from forget.settings.reading import read_sweep
 from pipelines import cluster
 from pipelines.cluster import logs, rayjob, server
-from pipelines.cluster.manifests import job_name, parse, render_sweep, tag_of, worker_resources
+from pipelines.cluster.manifests import job_name, tag_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,21 +131,7 @@ class Operator:
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiServer]:
     """Yield a cluster that has everything; ~/.kube/config knows it as "here"."""
-    made = ApiServer()
-    notes = {"storageclass.kubernetes.io/is-default-class": "true"}
-    made.put("StorageClass", "standard", metadata={"annotations": notes})
-    for name in ("forget-client", "mlflow-server", "postgres", "seaweedfs"):
-        made.put("Secret", name)
-    address = f"http://127.0.0.1:{made.server_port}"
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "here", "cluster": {"server": address}}],
-        "users": [{"name": "me", "user": {}}],
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-    }
-    (tmp_path / ".kube").mkdir()
-    (tmp_path / ".kube" / "config").write_text(json.dumps(config))
+    made = whole_cluster(tmp_path)
     (tmp_path / "study.toml").write_text(SPEC)
     yield made
     made.shutdown()
@@ -212,7 +196,10 @@ def test_a_sweep_is_submitted_followed_and_its_result_is_the_exit_code(
     operator.script = succeed(operator)
     code, lines, error = forget(tmp_path, *SWEEP)
     assert (code, error) == (0, "")
-    assert lines[0] == 'sweep-study submitted to cluster "here"; MLflow: make ui CONTEXT=here'
+    assert lines[:2] == [
+        "workers: 1 to 4, each of 4 CPUs, 16Gi of memory and 120Gi of disk",
+        'sweep-study submitted to cluster "here"; MLflow: make ui CONTEXT=here',
+    ]
     assert "sweep-study: Initializing" in lines
     assert [line for line in lines if "vowels" in line] == [
         "started  vowels",
@@ -384,6 +371,73 @@ def test_why_a_pod_waits_is_said_once(operator: Operator, tmp_path: Path) -> Non
         lines.count("worker: waits for a node: 0/3 nodes are available: 3 Insufficient cpu.") == 1
     )
     assert lines.count('head: ImagePullBackOff: Back-off pulling image "forget:abc"') == 1
+
+
+def test_stages_losses_and_the_reason_of_a_failure_are_said(
+    operator: Operator, tmp_path: Path
+) -> None:
+    def script(name: str) -> None:
+        api = operator.api
+        operator.let_look()
+        operator.status(name, "Initializing")
+        operator.let_look()
+        for role in ("head", "worker"):
+            labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": role}
+            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            api.put("Pod", role, metadata={"labels": labels}, status=status)
+        operator.status(name, "Running", "RUNNING")
+        operator.let_look()
+        log = operator.submitter(name)
+        log.lines += [*HEAD, "started  vowels"]
+        wait_for(lambda: log.readers == 1)
+        operator.let_look()
+        del api.objects["pods", "worker"]
+        operator.let_look()
+        labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": "worker"}
+        died(api, "worker-2", "ray-worker", "OSError: no space left", labels)
+        operator.let_look()
+        log.closed = True
+        operator.status(name, "Failed", "FAILED")
+
+    operator.script = script
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (1, "")
+    said = "\n".join(lines)
+    for stage in ("operator", "submitter", "first trial"):
+        assert f" {stage}: waits for " in said
+    (first,) = (line for line in lines if line.startswith("the first trial started 0:00:"))
+    assert "operator 0:00:0" in first
+    assert (
+        "worker is gone: its trials go on from their last checkpoints, on another worker or its "
+        "successor" in lines
+    )
+    assert lines[-1] == (
+        "sweep-study failed: worker-2, ray-worker: ended with exit code 1: OSError: no space left; "
+        "MLflow: make ui CONTEXT=here"
+    )
+
+
+def test_an_autoscaler_that_cannot_reach_the_api_is_a_sentence(
+    operator: Operator, tmp_path: Path
+) -> None:
+    last = (
+        "requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='kubernetes.default', "
+        "port=443): Max retries exceeded"
+    )
+
+    def script(name: str) -> None:
+        labels = {"ray.io/cluster": f"{name}-abcde", "forget/role": "head"}
+        died(operator.api, "head", "autoscaler", last, labels)
+        operator.status(name, "Initializing")
+        operator.let_look()
+        succeed(operator)(name)
+
+    operator.script = script
+    code, lines, _ = forget(tmp_path, *SWEEP)
+    assert code == 0
+    (line,) = (line for line in lines if line.startswith("head, autoscaler: "))
+    assert "exit code 1: it cannot reach the Kubernetes API, so that no worker comes or" in line
+    assert line.endswith(last)
 
 
 def test_ctrl_c_detaches_and_the_same_command_follows_again(
@@ -588,18 +642,41 @@ def test_deploy_replaces_the_jobs_of_before_and_waits_until_all_is_healthy(
     assert "job/mlflow-migrate: healthy" in lines
 
 
+def died(api: ApiServer, name: str, container: str, last: str, labels: dict[str, str]) -> None:
+    """Put a pod whose container has failed, and the log that says why."""
+    log = api.logs[name] = Log()
+    log.lines += ["Traceback (most recent call last):", last]
+    log.closed = True
+    state = {"name": container, "state": {"terminated": {"exitCode": 1}}}
+    api.put(
+        "Pod",
+        name,
+        metadata={"labels": labels},
+        spec={"containers": [{"name": container, "image": "forget"}]},
+        status={"phase": "Failed", "containerStatuses": [state]},
+    )
+
+
 def test_a_migration_that_fails_ends_deploy(operator: Operator, tmp_path: Path) -> None:
     def fail(one: dict[str, Any]) -> None:
         operator.react(one)
         if one["metadata"]["name"] == "mlflow-migrate":
             one["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+            died(
+                operator.api,
+                "migrate-1",
+                "migrate",
+                "KeyError: 'x'",
+                {"forget/role": "mlflow-migrate"},
+            )
 
     operator.api.react = fail
     code, lines, _ = forget(tmp_path, *DEPLOY)
     assert code == 1
     assert "job/mlflow-migrate: failed" in lines
-    assert lines[-2].startswith(
-        "job/mlflow-migrate did not become healthy; its reasons: kubectl --context here "
+    assert lines[-2] == (
+        "job/mlflow-migrate did not become healthy: "
+        "migrate-1, migrate: ended with exit code 1: KeyError: 'x'"
     )
 
 
@@ -610,13 +687,7 @@ def test_what_deploy_waits_for_is_told_by_the_last_words_of_its_pods(
 
     def slowly(one: dict[str, Any]) -> None:
         if one["kind"] == "Job":
-            died = {"name": "migrate", "state": {"terminated": {"exitCode": 1}}}
-            api.logs["migrate-1"] = Log()
-            api.logs["migrate-1"].lines += ["Traceback (most recent call last):", "KeyError: 'x'"]
-            api.logs["migrate-1"].closed = True
-            status = {"phase": "Failed", "containerStatuses": [died]}
-            spec = {"containers": [{"name": "migrate", "image": "forget-mlflow"}]}
-            api.put("Pod", "migrate-1", spec=spec, status=status)
+            died(api, "migrate-1", "migrate", "KeyError: 'x'", {})
             looks = api.lists["pods"]
             wait_for(lambda: api.lists["pods"] > looks + 2)
         operator.react(one)
@@ -640,7 +711,7 @@ def test_undeploy_keeps_volumes_and_secrets_unless_told(operator: Operator, tmp_
     operator.status("sweep-study", "Complete", "SUCCEEDED")
     code, lines, error = forget(tmp_path, "undeploy", "--context", "here")
     assert (code, error) == (0, "")
-    left = {kind for kind, _ in api.objects}
+    left = {kind for kind, _ in api.objects} - {"nodes", "localqueues"}
     assert left == {"namespaces", "persistentvolumeclaims", "rayjobs", "secrets", "storageclasses"}
     assert "kept namespace forget, its Secrets and volumes (data-postgres-0)" in lines[0]
     code, lines, error = forget(tmp_path, "undeploy", "--context", "here", "--data")
@@ -804,65 +875,6 @@ def test_a_rayjob_is_called_by_its_sweep_within_what_kubernetes_allows() -> None
     assert all(
         len(name) <= 47 and name.replace("-", "").isalnum() and name.islower() for name in names
     )
-
-
-@pytest.mark.parametrize(
-    ("resources", "has", "cpu", "memory", "gpus"),
-    [
-        ("cpus = 1", {"cpu": "4", "memory": "16Gi"}, "4", "16Gi", None),
-        ("cpus = 6\nworkers = 2", {"cpu": "4", "memory": "16Gi"}, "12", "48Gi", None),
-        ("cpus = 2.5", {"cpu": "1500m", "memory": "1000Mi"}, "3", "2000Mi", None),
-        (
-            "gpus = 1\nworkers = 4",
-            {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1},
-            "8",
-            "256Gi",
-            "4",
-        ),
-        ("workers = 4", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "256Gi", "4"),
-        ("cpus = 8", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
-        ("gpus = 0.5", {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1}, "8", "64Gi", "1"),
-    ],
-)
-def test_a_worker_holds_a_trial(
-    resources: str, has: dict[str, Any], cpu: str, memory: str, gpus: str | None, tmp_path: Path
-) -> None:
-    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\n{resources}")
-    study = read_sweep(tmp_path / "study.toml")
-    found = worker_resources(study, {"requests": has, "limits": has}, "any")
-    assert found["requests"] == found["limits"]
-    assert found["limits"] == {"cpu": cpu, "memory": memory} | (
-        {"nvidia.com/gpu": gpus} if gpus else {}
-    )
-
-
-def test_a_request_that_is_smaller_than_its_limit_stays(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ncpus = 2")
-    has = {
-        "requests": {"cpu": "100m", "memory": "4Gi"},
-        "limits": {"cpu": "1", "memory": "4Gi"},
-    }
-    assert worker_resources(read_sweep(tmp_path / "study.toml"), has, "any") == {
-        "requests": {"cpu": "100m", "memory": "8Gi"},
-        "limits": {"cpu": "2", "memory": "8Gi"},
-    }
-
-
-def test_a_trial_on_several_gpus_reaches_ray(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(f"{SPEC}[resources]\ngpus = 1\nworkers = 4")
-    rendered = render_sweep(
-        read_sweep(tmp_path / "study.toml"),
-        tmp_path / "study.toml",
-        "gpu",
-        "r.example.com/f",
-        "abc",
-    )
-    (job,) = (one for one in parse(rendered) if one["kind"] == "RayJob")
-    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert group["rayStartParams"]["num-gpus"] == "4"
-    (container,) = group["template"]["spec"]["containers"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
-    assert container["image"] == "r.example.com/f:abc"
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:

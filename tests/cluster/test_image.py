@@ -126,7 +126,7 @@ def test_the_build_sees_only_what_it_copies() -> None:
         for line in stage:
             sources = line.split()[1:-1]
             if line.startswith("COPY ") and not sources[0].startswith("--from"):
-                copied.update(sources)
+                copied.update(source.partition("/")[0] for source in sources)
     assert seen == copied
     assert [name for name in seen if not (ROOT / name).exists()] == []
 
@@ -152,6 +152,11 @@ def test_make_image_refuses_what_no_commit_names(tmp_path: Path) -> None:
         )
     assert f"--label org.opencontainers.image.revision={head} " in clean.stdout
     assert f"--label org.opencontainers.image.version={head[:12]} " in clean.stdout
+
+    other = make("PLATFORM=linux/arm64").stdout.splitlines()
+    built = [line.split()[:3] for line in other if line.startswith("build ")]
+    assert built == [["build", "--platform", "linux/arm64"]] * 2
+    assert "--platform" not in clean.stdout
 
     (tmp_path / "new.py").touch()
     dirty = make()

@@ -10,69 +10,38 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.kuberay import node_provider
+from rendering import (
+    FOLDERS,
+    OVERLAYS,
+    ROOT,
+    SERVERS,
+    Object,
+    Pod,
+    all_containers,
+    containers,
+    objects,
+    pods,
+    rendered,
+    tool,
+)
 
 from forget.settings.reading import read_sweep
 
 pytestmark = pytest.mark.servers("kubectl and tools that check manifests")
 
-ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT.parent / "shared/kubernetes/rayjob.schema.json"
-OVERLAYS = ["k8s/overlays/cpu", "k8s/overlays/gpu", "k8s/overlays/kueue", "k8s/overlays/pvc"]
-SERVERS = ["mlflow", "mlflow/base"]
-FOLDERS = [*OVERLAYS, "k8s/internet", *SERVERS]
 KUBERNETES = ["1.32", "1.36"]
 """The oldest and the newest version of Kubernetes whose schemas the manifests are held against."""
-
-Object = dict[str, Any]
-
-
-class Pod(NamedTuple):
-    """A pod that an object makes, with the annotations of that object."""
-
-    name: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    spec: Object
-
-
-def tool(name: str) -> str:
-    found = shutil.which(
-        name, path=os.pathsep.join([str(ROOT / ".venv-deploy/bin"), os.environ["PATH"]])
-    )
-    if not found:
-        pytest.skip(f"{name} is missing: make setup-deploy")
-    return found
-
-
-@cache
-def rendered(folder: str) -> str:
-    run = subprocess.run(
-        [tool("kubectl"), "kustomize", folder], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    assert not run.stderr, run.stderr
-    return run.stdout
-
-
-@cache
-def parsed(folder: str) -> list[Object]:
-    return list(yaml.safe_load_all(rendered(folder)))
-
-
-def objects(folder: str) -> list[Object]:
-    return deepcopy(parsed(folder))
 
 
 @cache
@@ -81,61 +50,6 @@ def secrets() -> dict[str, dict[str, str]]:
         [ROOT / "mlflow/secrets.sh"], check=True, capture_output=True, text=True
     ).stdout
     return {one["metadata"]["name"]: one["stringData"] for one in yaml.safe_load_all(text)}
-
-
-def pods(found: list[Object]) -> Iterator[Pod]:
-    """Yield the pods of all objects, with the containers that KubeRay adds to a RayJob's."""
-    for one in found:
-        about, spec = one["metadata"], one.get("spec", {})
-        templates = {}
-        if one["kind"] == "CronJob":
-            templates[""] = spec["jobTemplate"]["spec"]["template"]
-        elif one["kind"] == "RayJob":
-            cluster = spec["rayClusterSpec"]
-            head = deepcopy(cluster["headGroupSpec"]["template"])
-            if cluster.get("enableInTreeAutoscaling"):
-                options = cluster["autoscalerOptions"]
-                scaler = {
-                    key: options.get(key)
-                    for key in ("resources", "securityContext", "volumeMounts")
-                }
-                image = head["spec"]["containers"][0]["image"]
-                head["spec"]["containers"].append({"name": "autoscaler", "image": image, **scaler})
-            templates = {"-submitter": spec["submitterPodTemplate"], "-head": head}
-            for group in cluster["workerGroupSpecs"]:
-                template = deepcopy(group["template"])
-                first = template["spec"]["containers"][0]
-                waits = {
-                    key: first[key]
-                    for key in ("image", "securityContext", "volumeMounts", "resources")
-                }
-                template["spec"]["initContainers"] = [{"name": "wait-gcs-ready", **waits}]
-                templates[f"-{group['groupName']}"] = template
-        elif "template" in spec:
-            templates[""] = spec["template"]
-        for suffix, template in templates.items():
-            claims = [
-                {"name": claim["metadata"]["name"], "emptyDir": {}}
-                for claim in spec.get("volumeClaimTemplates", [])
-            ]
-            whole = {**template["spec"], "volumes": [*template["spec"].get("volumes", []), *claims]}
-            yield Pod(
-                about["name"] + suffix,
-                template["metadata"]["labels"],
-                about.get("annotations", {}),
-                whole,
-            )
-
-
-def containers(spec: Object) -> list[Object]:
-    return spec.get("initContainers", []) + spec["containers"]
-
-
-def all_containers(found: list[Object]) -> Iterator[tuple[Pod, Object]]:
-    """Yield every container of the pods of all objects, after its pod."""
-    for pod in pods(found):
-        for part in containers(pod.spec):
-            yield pod, part
 
 
 def as_yaml(pod: Pod) -> str:
@@ -355,7 +269,8 @@ def references(spec: Object) -> Iterator[tuple[str, str, str | None]]:
                     yield kind, source[field]["name"], None
         for variable in part.get("env", []):
             for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
-                if reference := variable.get("valueFrom", {}).get(field):
+                reference = variable.get("valueFrom", {}).get(field)
+                if reference and not reference.get("optional"):
                     yield kind, reference["name"], reference["key"]
 
 
@@ -556,6 +471,35 @@ def test_a_sweep_is_submitted_with_a_spec_an_image_and_a_name_of_its_own(tmp_pat
     ]
 
 
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_the_token_of_a_hub_is_for_head_and_workers_and_may_be_missing(folder: str) -> None:
+    """It is read by who loads models: neither the submitter nor the autoscaler sees it."""
+    holders = {}
+    for pod, part in all_containers(objects(folder)):
+        for variable in part.get("env", []):
+            holders[pod.labels["forget/role"], part["name"]] = variable
+    source = {"name": "forget-hub", "key": "HF_TOKEN", "optional": True}
+    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": source}}
+    assert holders == dict.fromkeys([("head", "ray-head"), ("worker", "ray-worker")], token)
+
+
+def test_workers_name_the_runtime_class_where_the_component_is_added(tmp_path: Path) -> None:
+    def relative(path: str) -> str:
+        return os.path.relpath(ROOT / "k8s" / path, tmp_path.resolve())
+
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative("overlays/gpu")],
+        "components": [relative("components/nvidia-runtime")],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    classes = {}
+    for pod in pods(objects(str(tmp_path))):
+        classes[pod.labels["forget/role"]] = pod.spec.get("runtimeClassName")
+    assert classes == {"submitter": None, "head": None, "worker": "nvidia"}
+
+
 def test_the_server_answers_to_all_its_names():
     hosts = next(one for one in objects("mlflow") if "ALLOWED_HOSTS" in one.get("data", {}))[
         "data"
@@ -635,7 +579,7 @@ class Peer(NamedTuple):
     labels: Mapping[str, str] = {}
 
 
-PORTS = [53, 443, 5000, 5432, 6379, 6443, 8265, 8333, 10001]
+PORTS = [53, 443, 5000, 5432, 6379, 6443, 8265, 8333, 8443, 10001, 16443]
 EVERY = set(PORTS)
 OUTSIDE = {
     "operator": Peer(
@@ -665,7 +609,7 @@ OURS = {
     ("mlflow-migrate", "postgres"): {5432},
     ("mlflow-gc", "postgres"): {5432},
 }
-AUTOSCALER = {("head", name): {443, 6443} for name in OUTSIDE}
+AUTOSCALER = {("head", name): {443, 6443, 8443, 16443} for name in OUTSIDE}
 INTERNET = {(name, "internet"): {443} for name in ("head", "worker", "mlflow")}
 
 
@@ -789,3 +733,19 @@ def test_no_policy_is_idle(name):
         one for one in found if (one["kind"], one["metadata"]["name"]) != ("NetworkPolicy", name)
     ]
     assert open_pairs(without) != open_pairs(found)
+
+
+def test_under_cilium_the_head_may_ask_the_api_server(tmp_path):
+    folder = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
+    kustomization = {
+        "resources": [f"{folder}/overlays/cpu"],
+        "components": [f"{folder}/components/cilium"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    found = objects(str(tmp_path))
+    (policy,) = (one for one in found if one["kind"] == "CiliumNetworkPolicy")
+    assert policy["metadata"]["namespace"] == "forget"
+    (head,) = (pod for pod in pods(found) if pod.labels["forget/role"] == "head")
+    chosen = policy["spec"]["endpointSelector"]["matchLabels"]
+    assert chosen.items() <= head.labels.items()
+    assert policy["spec"]["egress"] == [{"toEntities": ["kube-apiserver"]}]

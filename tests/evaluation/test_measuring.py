@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from forget.evaluation import logistic
 from forget.evaluation.measuring import Evaluation, named
 from forget.models.language_model import LanguageModel, tiny
 from forget.settings.sweep import overlay
@@ -19,7 +20,7 @@ from forget.tasks.draws import gather
 @pytest.fixture
 def small(quick: Trial) -> Trial:
     """`quick` with few examples."""
-    return overlay(quick, {"evaluation_examples": 12, "probe.examples": 8, "watch.examples": 6})
+    return overlay(quick, {"evaluation_examples": 12, "probe.examples": 16, "watch.examples": 6})
 
 
 def evaluation(trial: Trial, folder: Path) -> Evaluation:
@@ -40,11 +41,61 @@ def counted(model: LanguageModel) -> tuple[Callable[[], LanguageModel], list[str
 def test_every_split_is_scored_and_the_own_task_alone_probed(small: Trial, tmp_path: Path) -> None:
     result = evaluation(small, tmp_path).evaluate("base", tiny())
     found = {(row.task, row.split) for row in result.rows}
-    # Validation serves the probes, and is no result.
+    # No phase looks at validation.
     assert found == {("vowels", split) for split in ("train", "test", "near")} | {("upper", "test")}
     assert {score.task for score in result.probes} == {"vowels"}
     assert set(result.cka) == {"upper"}
     assert all((row.spread is not None) == (row.split == "test") for row in result.rows)
+    # 16 questions are probed, of which 12 have Rows; so have those of the other task.
+    assert {score.accuracy.n for score in result.probes} == {16}
+    own = [row for row in result.rows if (row.task, row.split) == ("vowels", "test")]
+    assert len(own) == 12
+    assert all((row.probe is not None) == (row in own) for row in result.rows)
+    assert result.unprobed == ()
+
+
+def test_probes_of_few_questions_leave_the_rest_of_the_rows_alone(
+    small: Trial, tmp_path: Path
+) -> None:
+    few = overlay(small, {"probe.examples": 10})
+    rows = evaluation(few, tmp_path).evaluate("base", tiny()).rows
+    own = [row for row in rows if (row.task, row.split) == ("vowels", "test")]
+    assert [row.probe is None for row in own] == [False] * 10 + [True] * 2
+
+
+def test_probes_may_be_fit_on_what_forgetting_trains_on(small: Trial, tmp_path: Path) -> None:
+    trained = overlay(small, {"probe.fit_on": "trained"})
+    looks = evaluation(trained, tmp_path)
+    result = looks.evaluate("base", tiny())
+    plain = evaluation(small, tmp_path).evaluate("base", tiny())
+    assert len(result.probes) == len(plain.probes)
+    assert result.probes != plain.probes
+    # The answers are the same ones.
+    assert [replace(row, probe=None) for row in result.rows] == [
+        replace(row, probe=None) for row in plain.rows
+    ]
+
+
+def test_too_few_questions_leave_the_probes_out_and_say_so(small: Trial, tmp_path: Path) -> None:
+    result = evaluation(overlay(small, {"probe.examples": 9}), tmp_path).evaluate("base", tiny())
+    assert result.probes == ()
+    assert result.unprobed == (
+        'task "vowels": too few examples for probes, 9 held-out questions to fit them on where '
+        "they take 10 at least",
+    )
+    assert all(row.probe is None for row in result.rows)
+
+
+def test_fits_that_do_not_converge_cost_probes_and_no_trial(
+    small: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logistic, "LIMIT", 1)
+    result = evaluation(small, tmp_path).evaluate("base", tiny())
+    assert result.probes == ()
+    assert (
+        "no probes at the position last of layers 0, 1, 2, whose fits on 16" in result.unprobed[0]
+    )
+    assert "no controls" in result.unprobed[1]
 
 
 def test_a_trial_without_probes_reads_no_hidden_state(small: Trial, tmp_path: Path) -> None:
@@ -54,7 +105,7 @@ def test_a_trial_without_probes_reads_no_hidden_state(small: Trial, tmp_path: Pa
     assert result.cka == {}
     assert all(row.spread is None for row in result.rows)
     with_probes = evaluation(small, tmp_path).evaluate("base", tiny())
-    assert [replace(row, spread=None) for row in with_probes.rows] == result.rows
+    assert [replace(row, spread=None, probe=None) for row in with_probes.rows] == result.rows
 
 
 def test_a_shared_look_is_computed_once_and_read_to_the_bit(small: Trial, tmp_path: Path) -> None:
@@ -70,7 +121,8 @@ def test_a_shared_look_is_computed_once_and_read_to_the_bit(small: Trial, tmp_pa
     "fields",
     [
         {"evaluation_examples": 11},
-        {"probe.examples": 7},
+        {"probe.examples": 15},
+        {"probe.fit_on": "trained"},
         {"seed": 1},
         {"normalise": "tokens"},
         {"template": "qa"},
@@ -150,3 +202,20 @@ def test_a_model_whose_answers_are_not_finite_is_refused_with_its_rate(
     rate = {"learned": "0.12", "forgotten": "0.25"}[phase]
     with pytest.raises(FloatingPointError, match=f"{phase}: .* not finite, rate {rate}; lower"):
         evaluation(trial, tmp_path).evaluate(phase, model)
+
+
+def test_questions_with_other_distractors_are_not_the_same_questions(
+    small: Trial, tmp_path: Path
+) -> None:
+    found = evaluation(small, tmp_path)
+    model, calls = counted(tiny())
+    found.evaluate_shared("base", "weights", model)
+    for examples in found.material.test.values():
+        assert examples
+    swapped = {
+        task: tuple(replace(one, options=one.options[::-1]) for one in examples)
+        for task, examples in found.material.test.items()
+    }
+    other = Evaluation(small, replace(found.material, test=swapped), Store(tmp_path))
+    other.evaluate_shared("base", "weights", model)
+    assert len(calls) == 2

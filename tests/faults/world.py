@@ -53,7 +53,7 @@ evaluate_on = ["acceptability"]
 learn = {{ examples = 8, epochs = 150, lr = 1e-3, batch = 4 }}
 forget = {{ examples = 8, epochs = 100, batch = 4 }}
 evaluation_examples = 8
-probe = {{ examples = 8 }}
+probe = {{ examples = 10 }}
 watch = {{ points = 1, examples = 8 }}
 precision = "fp32"
 

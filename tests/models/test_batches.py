@@ -11,10 +11,14 @@ from tokenizers.models import WordLevel
 from tokenizers.normalizers import NFKC, Lowercase, Sequence
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GPT2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    RobertaConfig,
 )
 
 from forget.errors import BadInput
@@ -74,13 +78,25 @@ def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
 
     One that closes with a mark must not close the prompt.
     """
-    for tokenizer in (marking(), marking("</s>")):
+    other_mark = marking("</s>", "</s>")
+    other_mark.eos_token = "<s>"  # noqa: S105  no password
+    for tokenizer in (marking(), marking("</s>"), other_mark):
         (encoded,) = batches.encode([Example("a", "Q", (" b", " cd"), 0)], tokenizer, 100)
         assert tokenizer.convert_ids_to_tokens(encoded.prompt) == ["<s>", "Q"]
         assert [tokenizer.convert_ids_to_tokens(ids) for ids in encoded.options] == [
             [" ", "b"],
             [" ", "c", "d"],
         ]
+
+
+def test_marks_within_a_text_are_refused_by_name() -> None:
+    class Strange(PreTrainedTokenizerFast):
+        def __call__(self, text: object, add_special_tokens: bool = True, **of: object) -> object:
+            return {"input_ids": [7, 1, 8] if add_special_tokens else [7, 8]}
+
+    tokenizer = Strange(tokenizer_object=marking().backend_tokenizer)
+    with pytest.raises(BadInput, match=r"tokenizer \(Strange\) reads a text as .* within the text"):
+        batches.encode([Example("a", "Q", (" b", " cd"), 0)], tokenizer, 100)
 
 
 def test_an_option_that_the_tokenizer_joins_to_the_prompt_is_refused() -> None:
@@ -114,17 +130,18 @@ def test_what_is_too_long_is_refused_not_cut() -> None:
 
 
 def test_the_reach_of_a_model() -> None:
-    class Network:
-        config: object
-
     for config, reach in (
         (LlamaConfig(max_position_embeddings=77), 77),
-        (MistralConfig(max_position_embeddings=77, sliding_window=33), 33),
-        (MistralConfig(max_position_embeddings=77, sliding_window=None), 77),
+        # A window is what a layer looks back, not what the model reads.
+        (MistralConfig(max_position_embeddings=77, sliding_window=33), 77),
+        (GPT2Config(n_positions=77), 77),
+        # Positions are counted from behind that of the padding, 1.
+        (RobertaConfig(max_position_embeddings=77, is_decoder=True), 75),
+        (BloomConfig(), 2**31),
     ):
-        network = Network()
-        network.config = config
-        assert batches.reach(network) == reach  # type: ignore[arg-type]
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(config)
+        assert batches.reach(network) == reach
 
 
 def test_a_packed_batch_token_by_token() -> None:

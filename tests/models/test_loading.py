@@ -1,33 +1,34 @@
 """Models load as they were saved, or are refused by name; their sizes are as stated."""
 
 import importlib.metadata
+import json
 import shutil
 import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote
 
 import pytest
 import torch
-from huggingface_hub import constants
+from configurations import configuration
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
-    BloomConfig,
-    Gemma2Config,
+    AutoModelForImageTextToText,
     GPT2Config,
     GPTJConfig,
-    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
-    MambaConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
 
 from forget.errors import BadInput
-from forget.models import catalogue, language_model, loading, sources
+from forget.models import catalogue, language_model, loading, pickled, sources
 from forget.models.batches import reach
 from forget.models.catalogue import MODELS
 from forget.models.language_model import LanguageModel
@@ -257,7 +258,7 @@ def test_a_gated_model_is_refused_once_with_its_licence_and_the_token(
 def test_without_a_network_a_hub_id_is_refused_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sources.check("owner/name@v1/3")
+    sources.check("owner/name/3@v1")
 
     def refuse(*args: object) -> None:
         pytest.fail("a test reached for the network")
@@ -267,54 +268,149 @@ def test_without_a_network_a_hub_id_is_refused_in_one_sentence(
         assert 'model "owner/name" cannot be loaded: ' in refusal("owner/name@v1", call)
 
 
-CAPPED = Gemma2Config(
-    vocab_size=257,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-)
+class _Converting(BaseHTTPRequestHandler):
+    """A hub with a model of pickles, and a pull request with safetensors of some of them."""
+
+    pickle_of: ClassVar[dict[str, str]] = {}
+    """SHA-256 of the pickle by revision."""
+    author = pickled.BOT
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer()
+
+    def _answer(self) -> None:
+        path = unquote(self.path.partition("?")[0])
+        made = "2022-06-01T00:00:00.000Z"
+        if path.endswith("/discussions"):
+            request = {
+                "num": 1,
+                "title": "Adding `safetensors` variant of this model",
+                "isPullRequest": True,
+                "status": "open",
+                "author": {"name": self.author},
+                "createdAt": made,
+                "repo": {"name": "owner/pickled", "type": "model"},
+            }
+            body: object = {"discussions": [request], "count": 1, "start": 0}
+        elif "/commits/" in path:
+            body = [{"id": "b" * 40, "title": "x", "message": "", "date": made, "authors": []}]
+        elif "/paths-info/" in path:
+            revision = path.rpartition("/")[2]
+            lfs = {"oid": self.pickle_of[revision], "size": 9, "pointerSize": 1}
+            body = [
+                {"type": "file", "path": "pytorch_model.bin", "size": 9, "oid": "0", "lfs": lfs}
+            ]
+        else:
+            body = [{"type": "file", "path": "pytorch_model.bin", "size": 9, "oid": "0"}]
+        said = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
 
 
 @pytest.mark.parametrize(
-    ("config", "reason"),
+    ("author", "converted", "taken"),
     [
-        (CAPPED, "its logits differ from its head over its last hidden state"),
-        (
-            GPTNeoConfig(
-                vocab_size=257,
-                hidden_size=32,
-                num_layers=2,
-                num_heads=4,
-                attention_types=[[["local", "local"], 1]],
-                window_size=64,
-            ),
-            "its logits differ from its head over its last hidden state, options side by side",
-        ),
-        (
-            BloomConfig(vocab_size=257, hidden_size=32, n_layer=2, n_head=4),
-            "it does not take options side by side",
-        ),
-        (
-            MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2),
-            "it does not take options side by side",
-        ),
+        (pickled.BOT, "same", True),
+        # Pickles that have changed since, and a request of whoever likes.
+        (pickled.BOT, "other", False),
+        ("stranger", "same", False),
     ],
-    ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
 )
-def test_a_model_that_would_score_answers_wrongly_is_refused(
-    tmp_path: Path, config: PretrainedConfig, reason: str
+def test_pickles_of_the_hub_are_read_as_the_safetensors_that_it_made_of_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    author: str,
+    converted: str,
+    taken: bool,
 ) -> None:
-    model = made(config)
-    with torch.no_grad():
-        # Logits of the size that trained models have: small ones are hardly capped.
-        model.network.get_output_embeddings().weight.mul_(50)
-    language_model.save(model, tmp_path / "model")
-    said = refusal(str(tmp_path / "model"), loading.load)
-    assert said.startswith(f'model "{tmp_path / "model"}" is not supported: ')
-    assert reason in said
+    (tmp_path / ("a" * 40)).mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_Converting, "author", author)
+    monkeypatch.setattr(_Converting, "pickle_of", {"a" * 40: "same", "b" * 40: converted})
+    with HTTPServer(("127.0.0.1", 0), _Converting) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{hub.server_port}"
+        monkeypatch.setattr(pickled, "HfApi", lambda: HfApi(endpoint))
+        commit = f"owner/pickled-{author}-{converted}", tmp_path / ("a" * 40)
+        if taken:
+            assert pickled.with_safetensors(*commit) == "b" * 40
+        else:
+            with pytest.raises(
+                BadInput, match=r"pickles \(pytorch_model.bin\) are not read: convert"
+            ):
+                pickled.with_safetensors(*commit)
+        hub.shutdown()
+
+
+def test_a_quantised_model_is_refused_in_one_sentence(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert refusal(str(folder), loading.load) == (
+        f'model "{folder}": its weights are quantised (gptq), and those are not trained: give the'
+        " model that it was made from"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("owner/name@refs/pr/40", ("owner/name@refs/pr/40", 0)),
+        ("owner/name@step1000", ("owner/name@step1000", 0)),
+        ("owner/name/15@refs/pr/40", ("owner/name@refs/pr/40", 15)),
+        ("owner/name/15", ("owner/name", 15)),
+        ("smollm2-135m/15", ("smollm2-135m", 15)),
+        ("/folder/of@someone/15", ("/folder/of@someone", 15)),
+    ],
+)
+def test_a_depth_stands_before_a_revision(name: str, parts: tuple[str, int]) -> None:
+    assert catalogue.parse(name) == parts
+
+
+WRAPPERS = ("gemma3", "qwen3_5", "llama4")
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_of_a_model_that_sees_the_part_that_reads_is_loaded_cut_and_saved(
+    kind: str, tmp_path: Path
+) -> None:
+    config = configuration(kind)
+    torch.manual_seed(0)
+    whole = LanguageModel(
+        kind,
+        AutoModelForImageTextToText.from_config(config).eval(),
+        language_model.tiny().tokenizer,
+    )
+    whole.network.save_pretrained(tmp_path / "whole")
+    whole.tokenizer.save_pretrained(tmp_path / "whole")
+    assert sources.layers(str(tmp_path / "whole")) == 4
+    loaded = loading.load(tmp_path / "whole")
+    torch.testing.assert_close(logits(loaded), logits(whole), rtol=0, atol=1e-4)
+    language_model.save(loaded, tmp_path / "saved")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()
+    torch.testing.assert_close(
+        logits(LanguageModel(kind, again, whole.tokenizer)), logits(whole), rtol=0, atol=1e-4
+    )
+    cut = loading.load(f"{tmp_path / 'whole'}/2")
+    assert cut.parameters == sources.parameters(f"{tmp_path / 'whole'}/2") < loaded.parameters
+
+
+def test_what_is_no_cut_of_a_model_is_refused(tmp_path: Path) -> None:
+    """The configuration of a decoder that stands alone still counts the blocks of its encoder."""
+    language_model.save(made(configuration("bart")), tmp_path / "model")
+    assert "cannot be cut: it has 4 blocks when it is told to have 2" in refusal(
+        f"{tmp_path / 'model'}/2", loading.load
+    )
 
 
 def counted(config: PretrainedConfig) -> PreTrainedModel:
@@ -411,6 +507,18 @@ def test_the_fingerprint_is_that_of_the_weights(folder: Path, tmp_path: Path) ->
         "owner/name@v1",
     ]
     assert len({sources.fingerprint(name) for name in names}) == len(names)
+
+
+def test_trials_that_were_wrong_before_have_other_names_and_no_others(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+
+    def mended(**fields: object) -> list[str]:
+        (folder / "config.json").write_text(json.dumps({**config, **fields}))
+        return sources._mended(folder)
+
+    assert mended() == mended(sliding_window=64) == mended(model_type="gemma2") == []
+    assert mended(model_type="deepseek_v4") == ["exact"]
+    assert mended(rope_scaling={"type": "longrope"}) == ["exact"]
 
 
 @pytest.mark.parametrize("file", ["vocab.txt", "merges.txt", "tokenizer.model", "config.json"])

@@ -13,8 +13,9 @@ import pytest
 import torch
 from models.test_loading import refusal
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
-from forget.models import language_model, loading, sources
+from forget.models import language_model, loading, sources, vetting
 from forget.preflight import decide, expand, identify
 from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
@@ -78,6 +79,8 @@ def test_a_pickle_is_refused_by_name(folder: Path, canary: Path, name: str, besi
     if not beside:
         (folder / "model.safetensors").unlink()
     cure = "remove it from the folder" if beside else "convert it to safetensors"
+    if name == "pytorch_model.bin" and not beside:
+        cure += ", " + vetting.converting(str(folder))
     for call in (sources.check, loading.load):
         assert (
             refusal(str(folder), call) == f"{folder}: {name} is a pickle, which is not read: {cure}"
@@ -189,20 +192,31 @@ class Words(PreTrainedTokenizerFast):
 MAP = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
 ASKED = {
     "architecture": ("config.json", {"model_type": "own", "auto_map": MAP}),
-    "known architecture": ("config.json", {"auto_map": {"AutoModelForCausalLM": "own.Model"}}),
+    "code of another repository": (
+        "config.json",
+        {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "owner/code--own.Model"}},
+    ),
+    "tokenizer": (
+        "tokenizer_config.json",
+        {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "own.Words"]}},
+    ),
+}
+NOT_NEEDED = {
+    "architecture": ("config.json", {"auto_map": MAP}),
     "code of another repository": (
         "config.json",
         {"auto_map": {"AutoModelForCausalLM": "owner/code--own.Model"}},
     ),
     "tokenizer": (
         "tokenizer_config.json",
-        {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "own.Words"]}},
+        {"auto_map": {"AutoTokenizer": [None, "own.Words"]}},
     ),
     "tokenizer by the config": (
         "config.json",
         {"auto_map": {"AutoTokenizer": ["own.Words", None]}},
     ),
 }
+"""Code that is asked for in place of a class that transformers has."""
 
 
 @pytest.fixture
@@ -221,6 +235,19 @@ def test_code_that_comes_with_a_model_is_never_run(
         assert f"{file} asks for code that comes with the model (auto_map: " in refusal(
             str(folder), call
         )
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(("file", "fields"), NOT_NEEDED.values(), ids=NOT_NEEDED)
+def test_a_model_that_transformers_knows_is_loaded_without_its_code(
+    folder: Path, canary: Path, yes: None, file: str, fields: dict[str, object]
+) -> None:
+    edit(folder / file, **fields)
+    (folder / "own.py").write_text(CODE.format(canary=str(canary)))
+    sources.check(str(folder))
+    model = loading.load(folder)
+    assert type(model.network) is LlamaForCausalLM
+    assert model.tokenizer("ab")["input_ids"] == language_model.tiny().tokenizer("ab")["input_ids"]
     assert not canary.exists()
 
 

@@ -74,7 +74,7 @@ TRIALS: dict[str, tuple[Trial, Resources]] = {
         like(
             task="upper",
             evaluate_on=(),
-            probe=Probe(examples=30, layers=(0, -1), control=False),
+            probe=Probe(fit_on="trained", examples=30, layers=(0, -1), control=False),
             watch=Watch(points=0),
         ),
         Resources(),

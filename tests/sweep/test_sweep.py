@@ -574,6 +574,17 @@ def test_a_shortage_that_tune_itself_meets_is_one_sentence(
         run(sweep_of(quick), "")
 
 
+def test_files_of_tunes_that_are_lost_end_no_sweep(
+    quick: Trial, here: Store, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the store was away when Tune wrote what it knows of the trials."""
+    lost = "ray.tune.analysis.experiment_analysis._find_newest_experiment_checkpoint"
+    monkeypatch.setattr(lost, lambda **place: None)
+    done = run(sweep_of(quick), "the spec")
+    assert len(done.outcomes) == 1
+    assert not done.failures
+
+
 def test_a_process_that_ray_ends_for_the_memory_is_a_failure_of_its_trial_alone() -> None:
     """Tune would raise, and end the sweep in its traceback."""
     told: list[Exception] = []

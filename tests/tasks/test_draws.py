@@ -10,9 +10,9 @@ from forget.errors import BadInput
 from forget.settings.parts import Probe
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
-from forget.tasks.draws import SCORED, draws, gather, probe_parts, take, too_few_to_probe
+from forget.tasks.draws import SCORED, draws, gather, take, too_few_to_probe
 from forget.tasks.labels import shuffle_inputs
-from forget.tasks.task import Record, binarise
+from forget.tasks.task import Record, binarise, render
 
 
 def test_everything_that_is_drawn_is_said(quick: Trial) -> None:
@@ -22,13 +22,16 @@ def test_everything_that_is_drawn_is_said(quick: Trial) -> None:
         ("forget", "vowels", "train"): 48,
         ("trained", "vowels", "train"): 48,
         ("near", "vowels", "near"): 800,
-        ("validate", "vowels", "validation"): 24,
+        ("similar", "vowels", "similar"): 800,
+        ("probe", "vowels", "test"): 24,
         ("test", "vowels", "test"): 800,
         ("test", "upper", "test"): 800,
         ("watch", "vowels", "test"): 100,
         ("watch_learn", "vowels", "train"): 64,
         ("watch_forget", "vowels", "train"): 48,
     }
+    unprobed = overlay(quick, {"probe.examples": 0})
+    assert "probe" not in {draw.use for draw in draws(unprobed)}
     unwatched = overlay(quick, {"watch.points": 0})
     assert not [draw for draw in draws(unwatched) if draw.use.startswith("watch")]
 
@@ -80,9 +83,9 @@ def test_near_duplicates_are_of_examples_that_are_trained_on(quick: Trial) -> No
     assert 0 < len(material.near) < 10
 
 
-def test_a_task_may_lack_near_duplicates_and_a_validation_split(quick: Trial) -> None:
+def test_a_task_may_lack_near_duplicates_and_similar_examples(quick: Trial) -> None:
     material = gather(overlay(quick, {"task": "upper", "evaluate_on": []}))
-    assert material.near == material.validate == ()
+    assert material.near == material.similar == ()
 
 
 def test_a_split_that_is_needed_is_missed_by_name(quick: Trial, tmp_path: Path) -> None:
@@ -125,41 +128,67 @@ def test_a_paraphrase_draws_as_its_source() -> None:
     assert len({one.choices for one in drawn}) > 10
 
 
+def test_what_is_probed_is_the_first_of_the_test_split(quick: Trial) -> None:
+    for limit, probed in ((12, 24), (24, 12)):
+        trial = overlay(quick, {"evaluation_examples": limit, "probe.examples": probed})
+        material = gather(trial)
+        assert len(material.probe) == probed
+        assert material.test["vowels"][:12] == material.probe[:12]
+
+
+def test_similar_examples_are_of_templates_that_are_trained_on(quick: Trial) -> None:
+    world = overlay(quick, {"task": "world", "evaluate_on": [], "forget.examples": 12})
+    material = gather(world)
+    trained = {example.template for example in material.forget}
+    assert 0 < len(trained) < 13
+    every = tasks.load("world", "similar")
+    assert {example.template for example in material.similar} == trained & {
+        example.template for example in every
+    }
+    wanted = [example for example in every if example.template in trained]
+    assert {example.id for example in material.similar} == {example.id for example in wanted}
+    # Their facts are others.
+    assert not {example.group for example in material.similar} & {
+        example.group for example in tasks.load("world", "train")
+    }
+
+
 @pytest.mark.parametrize(
-    ("train", "validate", "fields", "words"),
+    ("n", "sources", "fields", "words"),
     [
-        (10, 0, {}, None),
-        (9, 0, {}, "8 to fit them on and 1 (a fifth of the training examples) to choose"),
-        (1, 0, {}, "0 to fit them on and 1 (a fifth of the training examples) to choose"),
-        (40, 0, {"examples": 9}, "8 to fit them on and 1"),
-        (40, 1, {}, "40 to fit them on and 1 to choose their penalty by, where each takes 2"),
-        (1, 20, {}, "1 to fit them on and 20 to choose"),
-        (2, 2, {}, None),
-        # Without controls, whose labels are dealt out anew, one of each has right and wrong.
-        (2, 0, {"control": False}, None),
-        (1, 0, {"control": False}, "where each takes 1 at least"),
-        (1, 1, {"control": False}, None),
+        (10, 10, {}, None),
+        (9, 9, {}, "9 held-out questions to fit them on where they take 10 at least"),
+        (40, 40, {"examples": 9}, "9 held-out questions to fit them on"),
+        (10, 5, {}, None),
+        (12, 4, {}, "12 held-out questions of 4 sources to fit them on where they take 5 sources"),
+        (40, 40, {"fit_on": "trained"}, "0 trained questions"),
         # None is asked for.
         (1, 1, {"examples": 0}, None),
     ],
 )
 def test_too_few_examples_for_probes_are_counted(
-    quick: Trial, train: int, validate: int, fields: dict[str, object], words: str | None
+    quick: Trial, n: int, sources: int, fields: dict[str, object], words: str | None
 ) -> None:
-    examples = gather(quick).learn
-    why = too_few_to_probe("vowels", Probe(**fields), examples[:train], examples[:validate])
+    examples = [
+        replace(example, group=str(number % sources))
+        for number, example in enumerate(gather(quick).learn[:n])
+    ]
+    why = too_few_to_probe("vowels", Probe(**fields), (), examples)
     assert (why is None) == (words is None)
     assert (words or "") in (why or "")
+    if not fields:
+        assert too_few_to_probe("vowels", Probe(fit_on="trained"), examples, ()) == (
+            why and why.replace("held-out", "trained")
+        )
 
 
-def test_one_question_with_more_options_is_enough_for_a_control(quick: Trial) -> None:
-    """A control calls one of its two wrong answers right."""
-    example = replace(gather(quick).learn[0], options=("a", "b", "c"))
-    assert too_few_to_probe("vowels", Probe(), [example] * 2, []) is None
-
-
-def test_a_task_without_validation_lends_a_fifth(quick: Trial) -> None:
-    learn = gather(quick).learn
-    assert list(map(len, probe_parts(Probe(), learn[:20], ()))) == [16, 4]
-    assert list(map(len, probe_parts(Probe(examples=10), learn[:20], ()))) == [8, 2]
-    assert list(map(len, probe_parts(Probe(examples=10), learn[:20], learn[:15]))) == [10, 15]
+@pytest.mark.parametrize(
+    ("record", "group"),
+    [
+        (Record("1", "who?", ("a", "b"), 0), "who?"),
+        (Record("1", "who?", ("a", "b"), 0, passage="Once."), "Once."),
+        (Record("1", "who?", ("a", "b"), 0, passage="Once.", group="tale"), "tale"),
+    ],
+)
+def test_examples_of_one_passage_are_of_one_source(record: Record, group: str) -> None:
+    assert render(record, "{passage}{question}").group == group

@@ -77,10 +77,10 @@ def test_the_command_writes_tasks_that_a_study_finds(
     assert sorted(files.tasks([str(tmp_path / "data/own")])) == ["vowels", "world"]
     assert sorted(path.name for path in (tmp_path / "data/own/world").iterdir()) == [
         "near.jsonl",
+        "similar.jsonl",
         "task.toml",
         "test.jsonl",
         "train.jsonl",
-        "validation.jsonl",
     ]
     own = tasks.load("vowels", "near", folders=[str(tmp_path / "data/own")])
     assert own == tasks.load("vowels", "near", folders=[str(toy_tasks)])

@@ -16,14 +16,17 @@ from forget.tasks.builtin import (
     sentiment,
     world,
 )
-from forget.tasks.task import SPLITS, Task
+from forget.tasks.task import Task
+
+SPLITS = ("train", "test", "near", "similar")
+"""Splits of every builtin task."""
 
 
 def _task(module: ModuleType, family: str, prompt: str) -> Task:
     name = module.__name__.rpartition(".")[2]
     records = functools.cache(module.records)
     fingerprint = functools.cache(lambda: digest([repr(records(split)) for split in SPLITS]))
-    return Task(name, family, prompt, records, fingerprint)
+    return Task(name, family, prompt, records, fingerprint, splits=SPLITS)
 
 
 TASKS = {

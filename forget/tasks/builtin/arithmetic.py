@@ -15,9 +15,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from itertools import combinations, islice, product
+from itertools import combinations, product
 
-from forget.tasks.builtin.making import Fact, fact_records, share
+from forget.tasks.builtin.making import Fact, fact_records, share, template_of
 from forget.tasks.task import Record
 
 Wordings = tuple[str, str]
@@ -185,7 +185,7 @@ def records(split: str) -> list[Record]:
     """Make two records of each pair of questions; every kind is in all splits in proportion."""
     pairs: list[Both] = []
     for kind in (_sizes, _stories, _closer, _between, _sums, _months, _scales):
-        pairs += share(list(kind()), f"arithmetic/{kind.__name__}", split)
+        pairs += share(list(kind()), f"arithmetic/{kind.__name__}", split, template_of)
     return fact_records("arithmetic", pairs, split)
 
 
@@ -202,7 +202,7 @@ def _asked(wordings: Wordings, answer: str, side: int = 0, **slots: object) -> F
         re.sub(r"\[(.*?)\]", lambda words: words[1].split("|")[side], wording).format(**slots)
         for wording in wordings
     )
-    return Fact(question, near, answer)
+    return Fact(question, near, answer, template=wordings[0])
 
 
 def _triples(low: int, high: int, n: int, seed: str) -> list[tuple[int, int, int]]:
@@ -225,11 +225,17 @@ def _sizes() -> Iterator[Both]:
         middles = {
             middle: (less, more) for less, middle, more in _triples(low, high, 200, wordings[0])
         }
-        for middle, (less, more) in islice(middles.items(), 20):
-            yield (
-                _asked(wordings, unit.format(more), 0, z=middle),
-                _asked(wordings, unit.format(less), 1, z=middle),
-            )
+        asked = []
+        for middle, (less, more) in middles.items():
+            # Of "7" and "71" the sum of log-probabilities always prefers the first.
+            if not unit.format(more).startswith(unit.format(less)):
+                asked.append(
+                    (
+                        _asked(wordings, unit.format(more), 0, z=middle),
+                        _asked(wordings, unit.format(less), 1, z=middle),
+                    )
+                )
+        yield from asked[:20]
 
 
 def _stories() -> Iterator[Both]:

@@ -21,11 +21,9 @@ from forget.tasks.task import Record
 CHOICES = ("True", "False")
 
 PEOPLE = (
-    "boy/child, girl/child, toddler/child, schoolboy/child, grandmother/woman, aunt/woman, queen/woman, bride/woman, "
-    "uncle/man, grandfather/man, king/man, monk/man, nurse/person, farmer/person, sailor/person, teacher/person, "
-    "baker/person"
+    "boy, girl, toddler, schoolboy, grandmother, aunt, queen, bride, uncle, grandfather, king, monk, nurse, farmer, sailor, "
+    "teacher, baker"
 )
-"""Persons, each with the kind of human being that it is."""
 
 NAMES = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jack Karen Leo Maria Nina Oscar Paula Rita Sam Tom Vera"
 
@@ -79,10 +77,10 @@ KINDS = (
         "an animal: a horse, a cat, an elephant, a pig, a lion, a rabbit",
     ),
     (
-        "is wearing",
-        "is dressed in",
-        "something on the feet: boots, sandals, slippers, sneakers, socks, ski boots",
-        "something on the head: a cap, a helmet, a crown, a turban, a wig, a straw hat",
+        "is trying on",
+        "has come to try on",
+        "something for the feet: boots, sandals, slippers, sneakers, socks, ski boots",
+        "something for the head: a cap, a helmet, a crown, a turban, a wig, a straw hat",
     ),
     (
         "is learning",
@@ -141,14 +139,16 @@ CITIES = (
     "Milan/Italy, Melbourne/Australia, Edinburgh/Scotland, Boston/America, Osaka/Japan"
 )
 
-ATTACKS = """
-chased: dog/cat, wolf/fox, boy/goose
-followed: king/soldier, nurse/doctor, hunter/bear
-praised: actor/singer, coach/player, mayor/judge
-pushed: robot/driver, bull/horse, girl/clown
-watched: spy/guard, owl/mouse, thief/waiter
+VICTORIES = """
+outlived: dog/cat, wolf/fox, boy/goose
+defeated in the final: king/soldier, nurse/doctor, hunter/bear
+outscored in the final: actor/singer, coach/player, mayor/judge
+outweighed: robot/driver, bull/horse, girl/clown
+outlasted in the final: spy/guard, owl/mouse, thief/waiter
 """
-"""Verbs whose past tense and participle are alike, and pairs that may do it to each other."""
+"""Verbs whose past tense and participle are alike, and pairs of which one alone can have done it to
+the other.
+"""
 
 TRANSFERS = """
 sold/bought: car, house, guitar, horse
@@ -226,11 +226,11 @@ def _kinds() -> Iterator[list[Judged]]:
         names = [kind.partition(": ")[0] for kind in kinds]
         members = [kind.partition(": ")[2].split(", ") for kind in kinds]
         for things in zip(*members, strict=True):
-            person, human = next(people).split("/")
+            person = next(people)
             yield _group(
-                [f"{a(person)} {verb} {thing}" for thing in things],
-                [f"there is {a(person)} who {other} {thing}" for thing in things],
-                [f"{a(human)} {verb} {name}" for name in names],
+                [f"the {person} {verb} nothing but {thing}" for thing in things],
+                [f"there is nothing but {thing} that the {person} {other}" for thing in things],
+                [f"the {person} {verb} {name}" for name in names],
             )
 
 
@@ -285,14 +285,16 @@ def _places() -> Iterator[list[Judged]]:
 
 
 def _voices() -> Iterator[list[Judged]]:
-    for verb, pairs in _table(ATTACKS):
+    for deed, pairs in _table(VICTORIES):
+        verb, space, where = deed.partition(" ")
+        end = space + where
         for pair in pairs:
             who, whom = (f"the {one}" for one in pair.split("/"))
             orders = [(who, whom), (whom, who)]
             yield _group(
-                [f"{x} {verb} {y}" for x, y in orders],
-                [f"it was {x} that {verb} {y}" for x, y in orders],
-                [f"{y} was {verb} by {x}" for x, y in orders],
+                [f"{x} {verb} {y}{end}" for x, y in orders],
+                [f"it was {x} that {verb} {y}{end}" for x, y in orders],
+                [f"{y} was {verb} by {x}{end}" for x, y in orders],
             )
 
 
@@ -305,8 +307,11 @@ def _transfers() -> Iterator[list[Judged]]:
             giver, taker = next(names)
             orders = [(giver, taker), (taker, giver)]
             yield _group(
-                [f"{x} {given} the {thing} to {y}" for x, y in orders],
-                [f"it was to {y} that {x} {given} the {thing}" for x, y in orders],
+                [f"the {thing} changed hands once: {x} {given} it to {y}" for x, y in orders],
+                [
+                    f"once only, the {thing} passed on, when {x} {given} it to {y}"
+                    for x, y in orders
+                ],
                 [f"{y} {taken} the {thing} from {x}" for x, y in orders],
             )
 

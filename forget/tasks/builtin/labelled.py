@@ -27,7 +27,11 @@ def sentence(text: str, stop: str = ".") -> str:
 
 
 def labelled_records(
-    task: str, choices: tuple[str, str], kinds: Mapping[str, Sequence[Sequence[Judged]]], split: str
+    task: str,
+    choices: tuple[str, str],
+    kinds: Mapping[str, Sequence[Sequence[Judged]]],
+    split: str,
+    cut: str = "",
 ) -> list[Record]:
     """Make a record of each passage of a split; `near` asks train in the other wording.
 
@@ -37,12 +41,21 @@ def labelled_records(
         kinds: groups by kind. A group lies in one split as a whole, and every kind is in all splits
             in the same proportion.
         split: the split asked for.
+        cut: prefix of the seed by which groups are cut into splits.
     """
     records: list[Record] = []
     for kind, groups in kinds.items():
-        for group in share(groups, f"{task}/{kind}", split):
+        for number, group in share(list(enumerate(groups)), f"{cut}{task}/{kind}", split):
             for item in group:
-                passage = item.near if split == "near" else item.passage
-                answer = choices.index(item.label)
-                records.append(Record("", item.question, choices, answer, passage))
+                records.append(
+                    Record(
+                        "",
+                        item.question,
+                        choices,
+                        choices.index(item.label),
+                        item.near if split == "near" else item.passage,
+                        group=f"{task}/{kind}/{number}",
+                        template=kind,
+                    )
+                )
     return numbered(task, split, records)

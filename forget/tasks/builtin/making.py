@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from forget.tasks.task import Record
 
-SIZES = {"train": 480, "validation": 120, "test": 360}
+SIZES = {"train": 480, "similar": 120, "test": 360}
 """Number of examples that each split aims at; `split_of` takes them as shares."""
 
 T = TypeVar("T")
@@ -38,9 +38,22 @@ def split_of(items: Sequence[T], seed: str, sizes: Mapping[str, int] = SIZES) ->
     }
 
 
-def share(items: Sequence[T], seed: str, split: str) -> list[T]:
-    """Return the items of a split, as `split_of` cuts them; `near` asks those of train again."""
-    return split_of(items, seed)["train" if split == "near" else split]
+def share(
+    items: Sequence[T], seed: str, split: str, template: Callable[[T], str] = lambda _: ""
+) -> list[T]:
+    """Return the items of a split, as `split_of` cuts them; `near` asks those of train again.
+
+    Args:
+        items: every item of the task.
+        seed: seed of the cut.
+        split: the split asked for.
+        template: gives an item's template; `similar` has no item of a template that train lacks.
+    """
+    parts = split_of(items, seed)
+    if split != "similar":
+        return parts["train" if split == "near" else split]
+    trained = set(map(template, parts["train"]))
+    return [item for item in parts["similar"] if template(item) in trained]
 
 
 def paired(items: Sequence[T], answer: Callable[[T], str], seed: str) -> list[tuple[T, T]]:
@@ -81,6 +94,13 @@ class Fact:
     """Name of facts that could answer each other's questions, and so never lend each other a
     distractor. Where it is empty, the answer is the group.
     """
+    template: str = ""
+    """Name of what asks it: questions of one template differ in their subject alone."""
+
+
+def template_of(pair: tuple[Fact, Fact]) -> str:
+    """Return the template of a pair of facts, which both have."""
+    return pair[0].template
 
 
 def table_facts(question: str, near: str, table: str) -> list[Fact]:
@@ -123,7 +143,8 @@ def fact_pairs(relations: Mapping[str, Sequence[Fact]], seed: str) -> list[tuple
     """Pair the facts inside each relation, so that both answers are of the same kind."""
     pairs: list[tuple[Fact, Fact]] = []
     for name, facts in relations.items():
-        pairs += paired(facts, lambda fact: fact.group or fact.answer, f"{seed}/{name}")
+        named = [replace(fact, template=name) for fact in facts]
+        pairs += paired(named, lambda fact: fact.group or fact.answer, f"{seed}/{name}")
     return pairs
 
 
@@ -139,7 +160,16 @@ def fact_records(task: str, pairs: Iterable[tuple[Fact, Fact]], split: str) -> l
             choices = choices[::-1]
         for fact in pair:
             question = fact.near if split == "near" else fact.question
-            records.append(Record("", question, choices, choices.index(fact.answer)))
+            records.append(
+                Record(
+                    "",
+                    question,
+                    choices,
+                    choices.index(fact.answer),
+                    group=f"{task}/{pair[0].question}",
+                    template=fact.template,
+                )
+            )
     return numbered(task, split, records)
 
 

@@ -20,6 +20,7 @@ from forget.tasks.builtin.making import (
     fact_records,
     share,
     table_facts,
+    template_of,
 )
 from forget.tasks.task import Record
 
@@ -303,7 +304,7 @@ RELATIONS = {
         "Which taste does {} have, sweet or sour?",
         """
         sweet: honey, candy, a ripe banana, chocolate, maple syrup, a cupcake, caramel, ice cream
-        sour: lemon juice, vinegar, a lime, a pickle, sauerkraut, a raw cranberry, an unripe grape, a grapefruit
+        sour: lemon juice, vinegar, a lime, a pickle, sauerkraut, a raw cranberry, an unripe grape, raw rhubarb
         """,
     ),
     "wetness": (
@@ -523,8 +524,8 @@ def _compared(
         both, swapped = " or ".join(named), " or ".join(reversed(named))
         pairs.append(
             (
-                Fact(more.format(both), near_more.format(swapped), first),
-                Fact(less.format(both), near_less.format(swapped), second),
+                Fact(more.format(both), near_more.format(swapped), first, template=more),
+                Fact(less.format(both), near_less.format(swapped), second, template=more),
             )
         )
     return pairs
@@ -541,4 +542,4 @@ def _pairs() -> tuple[tuple[Fact, Fact], ...]:
 
 def records(split: str) -> list[Record]:
     """Make two records of each pair of facts, as `fact_records` does."""
-    return fact_records("physical", share(_pairs(), "physical", split), split)
+    return fact_records("physical", share(_pairs(), "physical", split, template_of), split)

@@ -299,6 +299,10 @@ def _filled() -> tuple[tuple[Situation, Mapping[str, str]], ...]:
     return tuple(filled)
 
 
+def _template(filled: tuple[Situation, Mapping[str, str]]) -> str:
+    return filled[0].passages[0]
+
+
 def records(split: str) -> list[Record]:
     """Make two records of each passage, over the same choices in the same order.
 
@@ -306,7 +310,7 @@ def records(split: str) -> list[Record]:
     """
     near = split == "near"
     made: list[Record] = []
-    for situation, words in share(_filled(), "reading", split):
+    for situation, words in share(_filled(), "reading", split, _template):
         answers = (words["p"], words["q"])
         choices = answers[::-1] if coin(f"reading/{answers}/choices") else answers
         passage = situation.passages[coin(f"reading/{answers}/passage") ^ near].format(**words)
@@ -314,5 +318,15 @@ def records(split: str) -> list[Record]:
         questions = situation.questions[coin(f"reading/{answers}/questions") ^ near]
         for question, answer in zip(questions, answers, strict=True):
             asked = question.format(**words)
-            made.append(Record("", asked, choices, choices.index(answer), passage))
+            made.append(
+                Record(
+                    "",
+                    asked,
+                    choices,
+                    choices.index(answer),
+                    passage,
+                    group=f"reading/{answers}",
+                    template=_template((situation, words)),
+                )
+            )
     return numbered("reading", split, made)

@@ -21,6 +21,7 @@ from forget.tasks.builtin.making import (
     share,
     sheet_facts,
     table_facts,
+    template_of,
 )
 from forget.tasks.task import Record
 
@@ -373,7 +374,7 @@ RELATIONS = {
         """
         volume: liters, gallons, quarts, milliliters, pints
         distance: miles, inches, kilometers, light-years, feet, yards, centimeters
-        weight: pounds, tons, grams
+        mass: pounds, tons, grams
         temperature: degrees Celsius, degrees Fahrenheit
         time: hours, minutes, days, years, weeks
         speed: miles per hour, knots, kilometers per hour
@@ -416,7 +417,7 @@ RELATIONS = {
         the structure of DNA: James Watson; the light bulb: Thomas Edison; the telephone: Alexander Graham Bell
         dynamite: Alfred Nobel; the first airplane: Orville Wright; the first smallpox vaccine: Edward Jenner
         the periodic table: Dmitri Mendeleev; the electric battery: Alessandro Volta
-        the discovery of X-rays: Wilhelm Roentgen; the steam engine: James Watt; the lightning rod: Benjamin Franklin
+        the discovery of X-rays: Wilhelm Roentgen; an improved steam engine: James Watt; the lightning rod: Benjamin Franklin
         the pasteurization of milk: Louis Pasteur; the expansion of the universe: Edwin Hubble
         the printing press: Johannes Gutenberg; the study of wild chimpanzees: Jane Goodall; the telegraph code: Samuel Morse
         """,
@@ -556,4 +557,4 @@ def _pairs() -> tuple[tuple[Fact, Fact], ...]:
 
 def records(split: str) -> list[Record]:
     """Make two records of each pair of facts, as `fact_records` does."""
-    return fact_records("science", share(_pairs(), "science", split), split)
+    return fact_records("science", share(_pairs(), "science", split, template_of), split)

@@ -1,10 +1,10 @@
 """Sentiment: is the review negative or positive?
 
 One-sentence reviews of films, meals, books, hotels, appliances, concerts, tradespeople and outings,
-written for this package. sentiment.tsv gives for each domain the things that are reviewed; a
-concession before praise and one before blame; and opinions, each as praise, praise in other words
-(for `near`), blame, and blame in other words. What is said of all things with the words of one line
-lies in one split, so that no two splits share an opinion.
+written for this package. sentiment.tsv gives for each domain the things that are reviewed; two
+concessions, each of which goes before praise and before blame; and opinions, each as praise, praise
+in other words (for `near`), blame, and blame in other words. What is said of all things with the
+words of one line lies in one split, so that no two splits share an opinion.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from forget.tasks.builtin.labelled import Judged, labelled_records, sentence
 from forget.tasks.task import Record
 
 CHOICES = ("negative", "positive")
+
+CUT = "25/"
+"""Prefix of the seed of the splits. Of forty, this one's words of train tell least of any part of
+test that shares some words: there, opinions are new in what they say.
+"""
 
 LEADS = (
     ("", ""),
@@ -39,6 +44,7 @@ def records(split: str) -> list[Record]:
         CHOICES,
         {name: _reviews(**columns) for name, columns in domains.items()},
         split,
+        CUT,
     )
 
 
@@ -49,19 +55,21 @@ def _reviews(
 
     Args:
         things: one line with the names of the things.
-        concession: one line, a concession before praise and one before blame.
+        concession: one line with two concessions that say nothing of how good the things are.
         opinion: lines of praise, praise in other words, blame, blame in other words.
     """
-    [names], [(before_praise, before_blame)] = things, concession
+    [names], [concessions] = things, concession
     # There are eight things and six leads: every opinion meets every lead, and so does every thing.
     leads = cycle(LEADS)
     groups: list[list[Judged]] = []
-    for praise, praise_near, blame, blame_near in opinion:
+    for number, (praise, praise_near, blame, blame_near) in enumerate(opinion):
         group: list[Judged] = []
         # The names go first: where zip runs out of them, it has taken no lead.
-        for thing, lead in zip(names, leads, strict=False):
-            group.append(_review(lead, before_praise, thing, (praise, praise_near), "positive"))
-            group.append(_review(lead, before_blame, thing, (blame, blame_near), "negative"))
+        for place, (thing, lead) in enumerate(zip(names, leads, strict=False)):
+            # Praise and blame of a thing begin alike, so that no beginning tells the label.
+            conceded = concessions[(number + place) % 2]
+            group.append(_review(lead, conceded, thing, (praise, praise_near), "positive"))
+            group.append(_review(lead, conceded, thing, (blame, blame_near), "negative"))
         groups.append(group)
     return groups
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forget.tasks.builtin.making import Fact, fact_pairs, fact_records, share
+from forget.tasks.builtin.making import Fact, fact_pairs, fact_records, share, template_of
 from forget.tasks.task import Record
 
 WORDINGS = {
@@ -98,4 +98,4 @@ def records(split: str) -> list[Record]:
         question, near = (wording.format(subject) for wording in WORDINGS[relation])
         facts[relation].append(Fact(question, near, answer))
     pairs = fact_pairs(facts, "world")
-    return fact_records("world", share(pairs, "world", split), split)
+    return fact_records("world", share(pairs, "world", split, template_of), split)

@@ -1,0 +1,233 @@
+"""What a sweep on a cluster waits for until its first trial, and what it loses on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pipelines.cluster.states import say
+
+AGAIN_SECONDS = 60.0
+"""Seconds after which a stage that goes on is said again."""
+
+ROLE = "forget/role"
+"""Label of our pods."""
+
+Pod = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the way from submit to the first trial."""
+
+    name: str
+    awaits: str
+    """What it waits for, in words."""
+
+
+def stage_of(job: Mapping[str, Any], pods: Sequence[Pod], warnings: Sequence[str] = ()) -> Stage:
+    """Tell at which stage a RayJob is that has no trial yet.
+
+    Args:
+        job: the RayJob.
+        pods: of its namespace.
+        warnings: why the operator could not make a pod, the newest last.
+    """
+    status = job.get("status", {})
+    if job["spec"].get("suspend") or status.get("jobDeploymentStatus") in (
+        "Suspended",
+        "Suspending",
+    ):
+        return Stage("quota", "its queue to admit it")
+    cluster = status.get("rayClusterName")
+    if not cluster:
+        return Stage("operator", "the KubeRay operator to see it")
+    why = f": {warnings[-1]}" if warnings else ""
+    for role in ("head", "worker"):
+        mine = [pod for pod in alive(pods, role) if in_cluster(pod, cluster)]
+        if not any(map(ready, mine)):
+            if not mine:
+                about = "quota" if "exceeded quota" in why else "operator"
+                return Stage(about, f"the KubeRay operator to make the {role}{why}")
+            return min((_of_pod(pod, role) for pod in mine), key=lambda one: -ORDER.index(one.name))
+    if not any(running(pod) for pod in submitting(pods, job)):
+        return Stage("submitter", "the pod that submits the job to the head")
+    return Stage("first trial", "the sweep to check its spec, read models and data, and start one")
+
+
+ORDER = ("quota", "operator", "node", "volumes", "image", "head", "worker", "submitter")
+"""The stages before the first trial, in their order."""
+
+
+def _of_pod(pod: Pod, role: str) -> Stage:
+    """Tell the stage of a pod that is not ready."""
+    status = pod.get("status", {})
+    conditions = {one["type"]: one for one in status.get("conditions", ())}
+    if conditions.get("PodScheduled", {}).get("status") != "True":
+        return Stage("node", f"a node with room for the {role}")
+    containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    if not any(one.get("imageID") for one in containers):
+        node = pod["spec"].get("nodeName", "a node")
+        if conditions.get("PodReadyToStartContainers", {}).get("status") == "False":
+            return Stage("volumes", f"the volumes and the address of the {role}, on {node}")
+        image = pod["spec"]["containers"][0]["image"]
+        return Stage("image", f"the image {image}, on {node}")
+    return Stage(role, f"the {role} to be ready")
+
+
+def alive(pods: Sequence[Pod], role: str) -> list[Pod]:
+    """Return the pods of a role that neither have ended nor are told to."""
+    return [
+        pod
+        for pod in pods
+        if pod["metadata"].get("labels", {}).get(ROLE) == role
+        and not pod["metadata"].get("deletionTimestamp")
+        and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    ]
+
+
+def in_cluster(pod: Pod, cluster: str) -> bool:
+    """Return whether a pod is one of the Ray cluster."""
+    return pod["metadata"].get("labels", {}).get("ray.io/cluster") == cluster
+
+
+def submitting(pods: Sequence[Pod], job: Mapping[str, Any]) -> list[Pod]:
+    """Return the pods that submit the RayJob."""
+    name = job["metadata"]["name"]
+    return [pod for pod in pods if pod["metadata"].get("labels", {}).get("job-name") == name]
+
+
+def running(pod: Pod) -> bool:
+    """Return whether a pod's containers run, or have ended well."""
+    return pod.get("status", {}).get("phase") in ("Running", "Succeeded")
+
+
+def ready(pod: Pod) -> bool:
+    """Return whether a pod says that it is ready."""
+    return any(
+        one["type"] == "Ready" and one["status"] == "True"
+        for one in pod.get("status", {}).get("conditions", ())
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person reads them, e.g. 0:01:30."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+@dataclass
+class Way:
+    """The way of a sweep to its first trial: a line a stage, and one a minute."""
+
+    clock: Callable[[], float] = time.monotonic
+    spent: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
+    whole: bool = True
+    """It began with the submit; how long it was is not known of a sweep that is followed later."""
+    over: bool = False
+    """The first trial has started."""
+
+    def __post_init__(self) -> None:
+        self.since = self.looked = self.said = self.clock()
+        self.at: Stage | None = None
+
+    def look(self, stage: Stage) -> None:
+        """Say what is waited for, where that has changed or lasts."""
+        now = self.clock()
+        last, self.looked = self.looked, now
+        was = (self.at or stage).name
+        self.spent[was] = self.spent.get(was, 0.0) + now - last
+        new, self.at = stage != self.at, stage
+        if new or now - self.said >= AGAIN_SECONDS:
+            self.said = now
+            for_ = "" if new else f" still, {duration(self.spent[stage.name])} by now,"
+            say(f"{duration(now - self.since)} {stage.name}: waits{for_} for {stage.awaits}")
+
+    def end(self, at: float) -> None:
+        """Say how long the way to the first trial was, and what it went by.
+
+        Args:
+            at: when the trial started, on the clock.
+        """
+        if self.over or self.at is None or not self.whole:
+            return
+        self.over = True
+        self.spent[self.at.name] = self.spent.get(self.at.name, 0.0) + max(0.0, at - self.looked)
+        parts = ", ".join(f"{name} {duration(spent)}" for name, spent in self.spent.items())
+        say(f"the first trial started {duration(at - self.since)} after submit ({parts})")
+
+
+LOST = {
+    "head": "its trials go on from their last checkpoints, on the cluster of the next try",
+    "worker": "its trials go on from their last checkpoints, on another worker or its successor",
+    "submitter": "the job goes on; another submitter takes over",
+    "mlflow": "trials go on; what they log waits in their journals until the server is back",
+    "postgres": "trials go on; what they log waits in their journals until MLflow is back",
+    "seaweedfs": "trials ask the store again, or start again from their last checkpoints",
+}
+"""What follows from the loss of a pod, by its role."""
+
+
+@dataclass
+class Losses:
+    """Pods that were there and go before the sweep ends, each said once."""
+
+    known: dict[str, Pod] = field(default_factory=dict)
+    """By uid."""
+
+    def look(self, pods: Sequence[Pod], job: Mapping[str, Any]) -> Iterator[str]:
+        """Yield a sentence for each pod that is gone, or goes.
+
+        Args:
+            pods: of the namespace.
+            job: the RayJob, whose own pods count; others' Ray pods do not.
+        """
+        now = {pod["metadata"]["uid"]: pod for pod in pods}
+        for uid in list(self.known):
+            pod = now.get(uid)
+            if pod and pod.get("status", {}).get("phase") == "Succeeded":
+                del self.known[uid]
+            elif why := gone(pod) or restarted(self.known[uid], pod):
+                last = self.known.pop(uid)
+                role = last["metadata"]["labels"][ROLE]
+                name = last["metadata"]["name"]
+                yield f"{name} {why}: {LOST[role]}"
+        cluster = job.get("status", {}).get("rayClusterName", "")
+        for role in LOST:
+            for pod in alive(pods, role):
+                ours = role not in ("head", "worker", "submitter") or in_cluster(pod, cluster)
+                if (ours or pod in submitting(pods, job)) and running(pod):
+                    self.known[pod["metadata"]["uid"]] = pod
+
+
+def gone(pod: Pod | None) -> str:
+    """Return how a pod went or goes, "" where it stays or has done its work."""
+    if pod is None:
+        return "is gone"
+    status = pod.get("status", {})
+    for one in status.get("conditions", ()):
+        if one["type"] == "DisruptionTarget" and one["status"] == "True":
+            return f"has to go ({one.get('message') or one.get('reason')})".replace("\n", " ")
+    if pod["metadata"].get("deletionTimestamp"):
+        return "is being deleted"
+    if status.get("phase") == "Failed":
+        return f"failed ({status['message']})" if status.get("message") else "failed"
+    return ""
+
+
+def restarted(before: Pod, now: Pod | None) -> str:
+    """Return how a container of a pod ended that was started again since, "" where none was."""
+    counts = [_restarts(pod) for pod in (before, now or before)]
+    for name, count in counts[1].items():
+        if count > counts[0].get(name, 0):
+            return f"had its container {name} started again"
+    return ""
+
+
+def _restarts(pod: Pod) -> dict[str, int]:
+    """Return how often each container of a pod was started again."""
+    found = pod.get("status", {}).get("containerStatuses", ())
+    return {one["name"]: one.get("restartCount", 0) for one in found}

@@ -1,0 +1,161 @@
+"""What `make sweep` says between submit and the first trial, and of pods that go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipelines.cluster.stages import LOST, Losses, Stage, Way, stage_of
+
+CLUSTER = "sweep-a-xyz"
+
+
+def job(suspend: bool = False, **status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "sweep-a"}, "spec": {"suspend": suspend}, "status": status}
+
+
+MADE = job(jobDeploymentStatus="Initializing", rayClusterName=CLUSTER)
+
+
+def pod(role: str, uid: str = "", phase: str = "Pending", **conditions: str) -> dict[str, Any]:
+    labels = {"forget/role": role, "ray.io/cluster": CLUSTER, "job-name": ""}
+    if role == "submitter":
+        labels["job-name"] = "sweep-a"
+    found = [{"type": key, "status": value} for key, value in conditions.items()]
+    return {
+        "metadata": {"name": f"{role}-1", "uid": uid or role, "labels": labels},
+        "spec": {"nodeName": "n", "containers": [{"image": "forget:abc"}]},
+        "status": {"phase": phase, "conditions": found},
+    }
+
+
+def up(role: str) -> dict[str, Any]:
+    return pod(role, phase="Running", PodScheduled="True", Ready="True")
+
+
+def pulled(one: dict[str, Any]) -> dict[str, Any]:
+    one["status"]["containerStatuses"] = [{"name": "ray", "imageID": "sha256:1"}]
+    return one
+
+
+QUOTA = 'pods "x" is forbidden: exceeded quota: small'
+UP = (up("head"), up("worker"))
+SUBMITTED = pod("submitter", phase="Running")
+
+
+@pytest.mark.parametrize(
+    ("job", "pods", "warnings", "stage"),
+    [
+        (job(suspend=True), [], [], ("quota", "queue to admit")),
+        (job(jobDeploymentStatus="Suspended"), [], [], ("quota", "queue to admit")),
+        (job(), [], [], ("operator", "to see it")),
+        (MADE, [], [], ("operator", "to make the head")),
+        (MADE, [], [QUOTA], ("quota", "exceeded quota: small")),
+        (MADE, [pod("head", PodScheduled="False")], [], ("node", "room for the head")),
+        (
+            MADE,
+            [pod("head", PodScheduled="True", PodReadyToStartContainers="False")],
+            [],
+            ("volumes", "of the head, on n"),
+        ),
+        (MADE, [pod("head", PodScheduled="True")], [], ("image", "forget:abc, on n")),
+        (MADE, [pulled(pod("head", PodScheduled="True"))], [], ("head", "head to be ready")),
+        (MADE, [up("head")], [], ("operator", "to make the worker")),
+        (MADE, [up("head"), pod("worker")], [], ("node", "room for the worker")),
+        (MADE, [up("head"), pod("worker"), up("worker")], [], ("submitter", "submits the job")),
+        (MADE, UP, [], ("submitter", "submits the job")),
+        (MADE, [*UP, pod("submitter")], [], ("submitter", "submits the job")),
+        (MADE, [*UP, SUBMITTED], [], ("first trial", "check its spec")),
+    ],
+)
+def test_each_stage_says_what_it_waits_for(
+    job: dict[str, Any], pods: list[dict[str, Any]], warnings: list[str], stage: tuple[str, str]
+) -> None:
+    found = stage_of(job, pods, warnings)
+    assert found.name == stage[0]
+    assert stage[1] in found.awaits
+
+
+def test_pods_of_another_sweep_do_not_count() -> None:
+    other = up("head")
+    other["metadata"]["labels"]["ray.io/cluster"] = "sweep-b-abc"
+    assert stage_of(MADE, [other]).name == "operator"
+
+
+def test_the_way_is_a_line_a_stage_and_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [100.0]
+    way = Way(clock=lambda: now[0])
+    for seconds, stage in (
+        (1, "operator"),
+        (3, "image"),
+        (40, "image"),
+        (70, "image"),
+        (75, "head"),
+    ):
+        now[0] = 100.0 + seconds
+        way.look(Stage(stage, f"the {stage}"))
+    way.end(100.0 + 80)
+    way.end(100.0 + 90)
+    assert capsys.readouterr().out.splitlines() == [
+        "0:00:01 operator: waits for the operator",
+        "0:00:03 image: waits for the image",
+        "0:01:10 image: waits still, 0:01:07 by now, for the image",
+        "0:01:15 head: waits for the head",
+        "the first trial started 0:01:20 after submit "
+        "(operator 0:00:03, image 0:01:12, head 0:00:05)",
+    ]
+
+
+@pytest.mark.parametrize("role", LOST)
+def test_a_pod_that_goes_is_said_once_with_what_follows(role: str) -> None:
+    losses = Losses()
+    there = pod(role, phase="Running")
+    assert list(losses.look([there], MADE)) == []
+    going = {**there, "metadata": there["metadata"] | {"deletionTimestamp": "now"}}
+    assert list(losses.look([going], MADE)) == [f"{role}-1 is being deleted: {LOST[role]}"]
+    assert list(losses.look([], MADE)) == []
+
+
+def test_a_pod_that_is_drained_says_why() -> None:
+    losses = Losses()
+    there = pod("worker", phase="Running")
+    assert list(losses.look([there], MADE)) == []
+    why = {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"}
+    there["status"] = {"phase": "Running", "conditions": [why]}
+    (said,) = losses.look([there], MADE)
+    assert said.startswith("worker-1 has to go (Eviction API: evicting): its trials go on")
+
+
+def test_a_submitter_that_has_done_its_work_is_no_loss() -> None:
+    losses = Losses()
+    assert list(losses.look([SUBMITTED], MADE)) == []
+    assert list(losses.look([pod("submitter", phase="Succeeded")], MADE)) == []
+    assert list(losses.look([], MADE)) == []
+
+
+def test_a_container_that_is_started_again_is_said() -> None:
+    losses = Losses()
+    there = pod("seaweedfs", phase="Running")
+    there["status"]["containerStatuses"] = [{"name": "seaweedfs", "restartCount": 1}]
+    assert list(losses.look([there], MADE)) == []
+    assert list(losses.look([there], MADE)) == []
+    status = there["status"] | {
+        "containerStatuses": [{"name": "seaweedfs", "restartCount": 2}],
+    }
+    (said,) = losses.look([{**there, "status": status}], MADE)
+    assert said == (
+        "seaweedfs-1 had its container seaweedfs started again: "
+        "trials ask the store again, or start again from their last checkpoints"
+    )
+    assert list(losses.look([{**there, "status": status}], MADE)) == []
+    assert list(losses.look([{**there, "status": status}], MADE)) == []
+
+
+def test_a_sweep_that_is_followed_later_does_not_say_how_long_its_way_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    way = Way(whole=False)
+    way.look(Stage("head", "the head"))
+    way.end(way.since)
+    assert capsys.readouterr().out == "0:00:00 head: waits for the head\n"

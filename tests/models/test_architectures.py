@@ -1,0 +1,74 @@
+"""Every causal architecture of the installed transformers is served exactly, or refused."""
+
+from pathlib import Path
+
+import pytest
+from architectures import PAGE, attempt
+from configurations import architectures
+
+SAMPLE = {
+    # Side by side: rotary, learned and scaled positions, latent attention, mixtures of experts,
+    # scaled logits, a head of an encoder, layers of two widths.
+    "llama": "packed",
+    "gpt2": "packed",
+    "gpt_neox": "packed",
+    "granite": "packed",
+    "bert": "packed",
+    "opt": "packed",
+    "qwen3_moe": "packed",
+    "deepseek_v3": "packed",
+    "jetmoe": "packed",
+    "dbrx": "packed",
+    # Windows: capped logits, sinks, experts, a model with eyes.
+    "gemma2": "windows",
+    "gemma3": "windows",
+    "gpt_oss": "windows",
+    "phimoe": "windows",
+    # One option a row: biases by distance, recurrent, hybrid, compressed.
+    "bloom": "rows",
+    "gpt_neo": "rows",
+    "mamba": "rows",
+    "falcon_h1": "rows",
+    "qwen3_next": "rows",
+    "deepseek_v4": "rows",
+    # Refused: a forward pass that looks ahead.
+    "cpmant": "",
+}
+"""Architectures of each kind, by the way that is found for them."""
+
+REFUSED = {
+    "cpmant": "logits change with the tokens after it",
+    "gemma4_assistant": "",
+    "gemma4_unified_assistant": "",
+    "musicgen": "",
+    "musicgen_melody": "",
+}
+"""Architectures that are refused, by words of the reason."""
+
+FP32 = {"dbrx"}
+"""Architectures whose own forward does not run in bf16 by autocast."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind in SAMPLE else pytest.mark.slow)
+        for kind in architectures()
+    ],
+)
+def test_an_architecture_is_served_exactly_or_refused(kind: str, tmp_path: Path) -> None:
+    tried = attempt(kind, tmp_path)
+    assert not tried.crashed, tried.crashed
+    if kind in REFUSED:
+        assert REFUSED[kind] in tried.refused
+        return
+    assert tried.exact, tried
+    assert SAMPLE.get(kind, tried.way) == tried.way
+    assert (tried.trains, tried.lora, tried.saves) == ("yes", "yes", "yes")
+    assert tried.bf16 == "yes" or kind in FP32, tried.bf16
+
+
+def test_the_page_has_a_row_for_every_architecture() -> None:
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    kinds = [row.split("|")[1].strip() for row in rows][1:]
+    assert kinds == list(architectures())
