@@ -293,11 +293,11 @@ def test_probes_that_were_left_out_are_missed() -> None:
     assert tables.facts(0, outcomes)["Probes"] == (
         "2 layers, fit on held-out questions, 300 at most"
     )
-    short = outcomes[1].model_copy(update={"probes": ()})
+    short = outcomes[1].model_copy(update={"probes": (), "unprobed": ("b has nine questions",)})
     assert tables.facts(0, [outcomes[0], short])["Probes"].endswith(
-        "; left out for want of examples: b"
+        "; left out: b has nine questions"
     )
-    assert tables.facts(0, [short])["Probes"] == "left out for want of examples: b"
+    assert tables.facts(0, [short])["Probes"] == "left out: b has nine questions"
 
 
 def test_trials_of_a_search_are_counted_by_cell() -> None:
