@@ -6,13 +6,15 @@ same steps on the same inputs, so that what it loses as well is no effect of the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from forget.analyses.resampling import Draws
-from forget.analyses.study import Cell, kept, replicate
+from forget.analyses.study import Cell, Study, kept, replicate
 from forget.analyses.words import REPLICATED, flattened
 
 TRUE = "true"
@@ -34,10 +36,20 @@ def control(cell: Cell) -> Cell | None:
         return None
     wanted = _besides(cell)
     names = {replicate(outcome.trial) for outcome in cell.outcomes}
-    for other in cell.study.cells:
-        if (other.task, other.trial.arm) == (cell.task, TRUE) and _besides(other) == wanted:
+    for other in _controls(cell.study).get(cell.task, ()):
+        if _besides(other) == wanted:
             return _only(other, names)
     return None
+
+
+@lru_cache(maxsize=1)
+def _controls(study: Study) -> dict[str, list[Cell]]:
+    """Return the cells with true labels, by task."""
+    found: dict[str, list[Cell]] = defaultdict(list)
+    for cell in study.cells:
+        if cell.trial.arm == TRUE:
+            found[cell.task].append(cell)
+    return dict(found)
 
 
 def _besides(cell: Cell) -> dict[str, str]:
