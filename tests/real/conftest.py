@@ -18,7 +18,7 @@ from pipelines.cluster.manifests import NAMESPACE
 from .world import ROOT, Real, nodes
 
 RESULTS = ROOT / "docs" / "cluster-tests.md"
-"""What was seen, a section a kind of cluster."""
+"""The page of what was seen, a section a kind of cluster."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
