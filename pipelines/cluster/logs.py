@@ -25,7 +25,7 @@ CLOSED = (
     "it cannot reach the Kubernetes API, so that no worker comes or goes; the NetworkPolicy head "
     "lets it out to TCP 443, 6443, 8443 and 16443, k8s/components/cilium does under Cilium"
 )
-"""What that means, and the cure."""
+"""The meaning of such words, and the cure."""
 
 STARTED = "started  "
 """The beginning of a line by which the sweep says that a trial starts (pipelines.progress)."""

@@ -128,7 +128,7 @@ class Watch:
         self.logs = logs
         self.told = Changes()
         self._troubles: dict[str, str] = {}
-        """What is wrong with pods of the try that runs, by pod or container."""
+        """Troubles of the try that runs, by pod or container."""
         self._its = ""
         """The Ray cluster of the try that runs."""
         self.way, self.losses = Way(whole=submitted), Losses()

@@ -1,4 +1,4 @@
-"""What a sweep on a cluster waits for until its first trial, and what it loses on the way."""
+"""Stages of a sweep on a cluster until its first trial, and pods that it loses on the way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stage:
 
     name: str
     awaits: str
-    """What it waits for, in words."""
+    """Words for that which it waits for."""
 
 
 def stage_of(job: Mapping[str, Any], pods: Sequence[Pod], warnings: Sequence[str] = ()) -> Stage:
@@ -168,7 +168,7 @@ LOST = {
     "postgres": "trials go on; what they log waits in their journals until MLflow is back",
     "seaweedfs": "trials ask the store again, or start again from their last checkpoints",
 }
-"""What follows from the loss of a pod, by its role."""
+"""Consequences of the loss of a pod, by its role."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,7 @@ def speaking(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def failing(pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the pods of which a container has failed."""
-    return [pod for pod in pods if any(how for _, how in speaking(pod))]
+    return [pod for pod in pods if any(map(operator.itemgetter(1), speaking(pod)))]
 
 
 STARTING = ("PodInitializing", "ContainerCreating")

@@ -114,7 +114,7 @@ class Driver(tune.Callback):
         tune_controller.RayActorManager = Actors
         # What Tune makes of its own files at the end is read by nobody, and raises where the store
         # was away as they were written.
-        tuning.ExperimentAnalysis = _no_analysis  # type: ignore[assignment, misc]
+        tuning.ExperimentAnalysis = _no_analysis
         with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start
             # together; with a search one, since a setting that is proposed later is proposed

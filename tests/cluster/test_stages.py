@@ -1,4 +1,4 @@
-"""What `make sweep` says between submit and the first trial, and of pods that go."""
+"""Lines of `make sweep` between submit and the first trial, and of pods that go."""
 
 from __future__ import annotations
 

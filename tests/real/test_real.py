@@ -189,7 +189,7 @@ def evict(real: Real) -> None:
 
 
 Fault = tuple[Callable[[Real], None], Moment, tuple[str, ...]]
-"""What is done, at which moment of a trial, and words of the sentence that says it."""
+"""A fault: its doing, at which moment of a trial, and words of the sentence that says it."""
 
 FAULTS: dict[str, tuple[Fault, ...]] = {
     "submitter, then operator": (

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,7 +75,7 @@ class Real:
     overlay: str
     folder: Path
     seen: dict[str, str] = field(default_factory=dict)
-    """What was seen to work, and how: rows of the table."""
+    """Rows of that which was seen to work, and how: those of the table."""
 
     def make(self, *words: str) -> Command:
         """Start `make` with these words, as a user does."""
@@ -213,11 +213,11 @@ class Command:
 
     def says(self, *words: str, seconds: float = SECONDS) -> None:
         """Wait until it has written a line with all these words."""
-        self.until(
-            lambda: any(all(word in line for word in words) for line in self.said().splitlines()),
-            f"did not say {words}",
-            seconds,
-        )
+
+        def there() -> bool:
+            return any(has(line, words) for line in self.said().splitlines())
+
+        self.until(there, f"did not say {words}", seconds)
 
     def ends(self, *codes: int, seconds: float = SECONDS) -> str:
         """Wait for the end, and return what it said.
@@ -319,6 +319,11 @@ def _until_open(port: int, process: subprocess.Popen[str]) -> None:
             process.kill()
             raise Unexpected(f"no port-forward: {process.communicate()[1].strip()}")
         time.sleep(0.2)
+
+
+def has(line: str, words: Sequence[str]) -> bool:
+    """Return whether a line has all of the words."""
+    return all(word in line for word in words)
 
 
 def nodes(cluster: Cluster) -> list[dict[str, Any]]:
