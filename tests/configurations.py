@@ -143,7 +143,7 @@ def shrunk(kind: type[PretrainedConfig], **edits: Any) -> PretrainedConfig:
 
 
 LATENT = {"num_key_value_heads": 4}
-"""Of latent attention, which has no groups of keys."""
+"""Settings of latent attention, which has no groups of keys."""
 
 QWEN2 = {
     **{name: SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size")},

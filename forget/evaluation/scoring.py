@@ -183,10 +183,9 @@ def _by_example(reads: Sequence[_Read], encoded: Sequence[Encoded]) -> list[_Rea
     for one in encoded:
         own = reads[start : start + len(one.options)]
         start += len(own)
-        answers = {
-            place: torch.cat([read.answers[place] for read in own]) for place in own[0].answers
-        }
-        parts.append(_Read([read.sums[0] for read in own], answers, own[0].question))
+        answers = {place: _joined(own, place) for place in own[0].answers}
+        sums = [read.sums[0] for read in own]
+        parts.append(_Read(sums, answers, own[0].question))
     return parts
 
 

@@ -25,7 +25,7 @@ class Way:
 
     name: Name
     cost: str
-    """What it costs, for people."""
+    """Its cost in words, for people."""
 
     @property
     def side_by_side(self) -> bool:

@@ -339,7 +339,7 @@ def _backward(
     torch.manual_seed(draws)
     count = accelerator.num_processes
     parts = [answers[process::count] for process in range(count)]
-    plans = [list(way.plan([answer.length for answer in part], budget)) for part in parts]
+    plans = [_plan(way, part, budget) for part in parts]
     mine, plan = parts[accelerator.process_index], plans[accelerator.process_index]
     scored = sum(e.scored[0] for e in answers)
     total, tokens = torch.zeros((), device=model.device), 0
@@ -365,6 +365,11 @@ def _backward(
         return total.item(), tokens
     gathered = gather_object([(total.item(), tokens)])
     return sum(part for part, _ in gathered) / count, sum(part for _, part in gathered)
+
+
+def _plan(way: Way, answers: Sequence[Encoded], budget: int) -> list[list[list[int]]]:
+    """Return the micro-batches of a process's answers."""
+    return list(way.plan([answer.length for answer in answers], budget))
 
 
 IDLE = Encoded([0], [[0]], [1])
