@@ -52,7 +52,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 @dataclass(frozen=True)
 class Tried:
-    """Finding of a trial of an architecture."""
+    """Outcome of trying an architecture."""
 
     kind: str
     parameters: int = 0
@@ -135,6 +135,9 @@ def attempt(kind: str, folder: Path) -> Tried:
             _as_whole(folder / "first", config)
         # Where transformers' own forward pass fails, loading says so.
         with suppress(Exception):
+            if not parted:
+                # Some networks are not quite what they were, once they are saved and opened.
+                network = AutoModelForCausalLM.from_pretrained(folder / "first").eval()
             plain = expected(network, tokenizer)
         model = loading.load(folder / "first", device="cpu")
         return _served(kind, model, plain, folder)

@@ -184,7 +184,8 @@ def _by_example(reads: Sequence[_Read], encoded: Sequence[Encoded]) -> list[_Rea
         own = reads[start : start + len(one.options)]
         start += len(own)
         answers = {place: _joined(own, place) for place in own[0].answers}
-        parts.append(_Read([read.sums[0] for read in own], answers, own[0].question))
+        sums = [read.sums[0] for read in own]
+        parts.append(_Read(sums, answers, own[0].question))
     return parts
 
 

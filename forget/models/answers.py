@@ -33,7 +33,7 @@ class Answers(nn.Module):
         super().__init__()
         self.network = network
         self.choice: Choice | None = None
-        """Finding of a trial of the model (forget.models.checking); None where it was not tried."""
+        """Result of trying the model (forget.models.checking); None where it was not tried."""
         self.layered = False
         """True where hidden states are read as each block gets them, so that no two are kept."""
         self.unreached: list[nn.Parameter] = []

@@ -219,7 +219,8 @@ def context(config: PretrainedConfig) -> int:
     """Return the tokens of the longest sequence that a model of this configuration reads."""
     text = config.get_text_config()
     limits = (getattr(text, name, None) for name in LIMITS)
-    return min((limit for limit in limits if limit), default=2**31)
+    # XLNet says -1 for none.
+    return min((limit for limit in limits if limit and limit > 0), default=2**31)
 
 
 def first_fit(lengths: Sequence[int], budget: int) -> Iterator[list[list[int]]]:

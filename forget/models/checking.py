@@ -33,7 +33,7 @@ SPARE = 32
 SCORED = 32
 """Last tokens of an option that are compared, at most."""
 
-TOLERANCE = 1e-4
+TOLERANCE = 5e-5
 """Nats by which a token's log-probability may differ, for each nat of the largest."""
 
 Found = list[torch.Tensor]
@@ -42,7 +42,7 @@ Found = list[torch.Tensor]
 
 @dataclass
 class Choice:
-    """Finding of a trial of a model."""
+    """Result of trying a model."""
 
     ways: dict[int, Way] = field(default_factory=dict)
     """Way by the tokens of the longest text that it was tried on."""

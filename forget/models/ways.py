@@ -25,7 +25,7 @@ class Way:
 
     name: Name
     cost: str
-    """Words on its cost, for people."""
+    """Its cost in words, for people."""
 
     @property
     def side_by_side(self) -> bool:

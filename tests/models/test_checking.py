@@ -155,7 +155,7 @@ def test_a_batch_of_rows_holds_texts_of_like_length_within_its_budget() -> None:
     lengths = [3, 9, 4, 9, 2, 9, 30]
     for way in (ROWS, WAYS["equal rows"]):
         plan = list(way.plan(lengths, 20))
-        rows = chain.from_iterable(plan)
+        rows = list(chain.from_iterable(plan))
         assert sorted(chain.from_iterable(rows)) == list(range(7))
         for batch in plan:
             widths = [lengths[row[0]] for row in batch]
