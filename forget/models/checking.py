@@ -77,7 +77,8 @@ def examples(model: LanguageModel, length: int) -> list[Encoded]:
     row, though it follows it.
     """
     config = model.network.config.get_text_config()
-    rows = model.network.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.network.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     # Marks, and what stands for an image, may be treated in ways of their own.
     special = set(model.tokenizer.all_special_ids) | _placeholders(model.network.config)
     most = min(rows, getattr(config, "vocab_size", rows))

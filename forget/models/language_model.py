@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -103,7 +104,9 @@ def openable(config: PretrainedConfig) -> PretrainedConfig:
         return config
     for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         if CONFIG_MAPPING[kind].sub_configs.get("text_config") is type(config):
-            return CONFIG_MAPPING[kind](text_config=config.to_dict())
+            whole: Any = CONFIG_MAPPING[kind]
+            opened: PretrainedConfig = whole(text_config=config.to_dict())
+            return opened
     return config
 
 

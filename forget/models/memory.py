@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -53,7 +53,8 @@ def budget(work: Work, network: PreTrainedModel, device: torch.device) -> int:
 def _bytes_a_token(work: Work, network: PreTrainedModel) -> int:
     """Estimate the bytes that a token of a batch takes beside the weights, in fp32."""
     config = network.config.get_text_config()
-    vocabulary, embedded = network.get_input_embeddings().weight.shape
+    embedding: Any = network.get_input_embeddings()
+    vocabulary, embedded = embedding.weight.shape
     width = getattr(config, "hidden_size", None) or embedded
     # Logits are made of a fourth of the tokens, and of training kept for their gradient.
     logits = vocabulary * (1 if work == "scoring" else 3)

@@ -64,4 +64,5 @@ def with_safetensors(hub_id: str, settings: Path) -> str:
 def _checksums(hub: HfApi, hub_id: str, names: list[str], commit: str) -> set[tuple[str, str]]:
     """Return the SHA-256 of large files of a commit, by name; without a word of those it lacks."""
     found = hub.get_paths_info(hub_id, names, revision=commit)
-    return {(one.path, one.lfs.sha256) for one in found if getattr(one, "lfs", None)}
+    large = [(one.path, getattr(one, "lfs", None)) for one in found]
+    return {(path, lfs.sha256) for path, lfs in large if lfs}

@@ -105,7 +105,7 @@ WINDOWS = Way("windows", "as packed, with a mask for each type of layer")
 ROWS = Way("rows", "a prompt is computed once for each option")
 EQUAL = Way("equal rows", "as rows, only texts of one length in a batch")
 
-WAYS = {way.name: way for way in (PACKED, WINDOWS, ROWS, EQUAL)}
+WAYS: dict[str, Way] = {way.name: way for way in (PACKED, WINDOWS, ROWS, EQUAL)}
 """All ways, fastest first."""
 
 
