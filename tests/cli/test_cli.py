@@ -179,7 +179,7 @@ def test_models_and_tasks_are_listed(forget: Forget, toy_tasks: Path) -> None:
 def test_a_model_is_said_to_be_computed_in_a_way_and_why(forget: Forget, tmp_path: Path) -> None:
     for words in (["models", "tiny"], ["doctor", "--model", "tiny"]):
         _, out, error = forget(*words)
-        assert "texts of up to 256 tokens are computed packed" in out, error
+        assert "texts of up to 128 tokens are computed packed" in out, error
     code, _, error = forget("models", "nobody")
     assert code == 2
     assert 'no model is named "nobody"' in error

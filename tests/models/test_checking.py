@@ -178,12 +178,12 @@ def test_a_length_that_decides_is_seen_when_it_comes() -> None:
     model = model_of(config)
     choice = model.answers.choice
     assert choice
-    assert {length: way.name for length, way in choice.ways.items()} == {256: "packed"}
+    assert {length: way.name for length, way in choice.ways.items()} == {128: "packed"}
     nearly(model, SOME)
     longer = [*SOME, Example("beyond", words(330), (" of wood", " in it"), 1)]
     nearly(model, longer)
     assert choice.ways[512].name == "equal rows"
-    assert choice.ways[256].name == "packed"
+    assert choice.ways[128].name == "packed"
     assert "packed: differs by" in choice.reasons[512][0]
 
 
@@ -251,7 +251,7 @@ def test_a_network_without_hidden_states_is_scored_and_not_probed() -> None:
 
 @pytest.mark.parametrize(
     ("longest", "most", "tried"),
-    [(1, 2**31, 256), (256, 2**31, 256), (257, 2**31, 512), (9, 96, 96)],
+    [(1, 2**31, 128), (128, 2**31, 128), (129, 2**31, 256), (9, 96, 96)],
 )
 def test_how_long_the_texts_are_that_it_is_tried_on(longest: int, most: int, tried: int) -> None:
     assert checking.size(longest, most) == tried
@@ -259,7 +259,7 @@ def test_how_long_the_texts_are_that_it_is_tried_on(longest: int, most: int, tri
 
 def test_a_model_says_how_it_is_computed() -> None:
     first, second = checking.explained(model_of(MistralConfig(**SMALL, sliding_window=16)))
-    assert first.startswith("texts of up to 256 tokens are computed windows: ")
+    assert first.startswith("texts of up to 128 tokens are computed windows: ")
     assert "packed: differs by" in first
     assert second == "longer texts are tried when they come"
 
