@@ -374,11 +374,6 @@ def _backward(
     return sum(part for part, _ in gathered) / count, sum(part for _, part in gathered)
 
 
-def _plan(way: Way, answers: Sequence[Encoded], budget: int) -> list[list[list[int]]]:
-    """Return the micro-batches of a process's answers."""
-    return list(way.plan([answer.length for answer in answers], budget))
-
-
 IDLE = Encoded([0], [[0]], [1])
 """An answer of one token, for a process that has none of its own left."""
 
