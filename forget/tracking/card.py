@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from forget.methods.catalogue import METHODS
 from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
@@ -97,6 +96,9 @@ def model_card(outcome: Outcome) -> str:
 
 def _trained(trial: Trial) -> str:
     """Say what the second training was, after "was"."""
+    # Methods need torch, which who only reads a study does without.
+    from forget.methods.catalogue import METHODS
+
     examples = f"at most {trial.forget.examples} examples of `{trial.task}`"
     if METHODS[trial.method].on == "true":
         return f"made to forget {examples} by the method `{trial.method}`, from their true labels"

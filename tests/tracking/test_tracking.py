@@ -303,11 +303,8 @@ def test_a_registered_model_with_a_pickle_or_code_is_refused(store: Store) -> No
     with pytest.raises(BadInput, match=r"pytorch_model.bin is a pickle, which is not read"):
         tracking.load_forgotten("tiny", "science")
     (config.parent / "pytorch_model.bin").unlink()
-    config.write_text(
-        json.dumps(
-            {**json.loads(config.read_text()), "auto_map": {"AutoModelForCausalLM": "own.Model"}}
-        )
-    )
+    own = {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "own.Model"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | own))
     with pytest.raises(BadInput, match=r"config.json asks for code that comes with the model"):
         tracking.load_forgotten("tiny", "science")
 
