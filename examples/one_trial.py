@@ -6,6 +6,7 @@ takes a minute or two on two cores.
 """
 
 import sys
+from statistics import mean
 
 import forget
 
@@ -19,18 +20,19 @@ def look() -> dict[str, list]:
     return {split: forget.score(model, examples) for split, examples in splits.items()}
 
 
-def best_probe() -> str:
-    """Name the layer at which a linear probe reads the answer best."""
-    scores = [score for score in forget.probe(model, task, 60) if not score.control]
-    best = max(scores, key=lambda score: score.accuracy.value)
-    return f"{best.accuracy} at layer {best.layer}, {best.position} token"
+def probe() -> str:
+    """Say how well linear probes of the middle layers read the answer, in the mean."""
+    scores = forget.probe(model, task, 60)
+    middle = [score for score in scores if score.middle and not score.control]
+    accuracies = [score.accuracy.value for score in middle]
+    return f"{mean(accuracies):.3f} over layers {middle[0].layer} to {middle[-1].layer}"
 
 
 forget.fine_tune(model, splits["train"], forget.Stage(epochs=4, lr=1e-4))
-learned, probe_learned = look(), best_probe()
+learned, probe_learned = look(), probe()
 
-forget.fine_tune(model, splits["train"], forget.Stage(epochs=4, lr=3e-4), labels="random")
-forgotten, probe_forgotten = look(), best_probe()
+forget.fine_tune(model, splits["train"], forget.Stage(epochs=4, lr=3e-4), arm="random")
+forgotten, probe_forgotten = look(), probe()
 
 for split in splits:
     print(f"accuracy on {split}, learned:   {forget.accuracy(learned[split])}")
@@ -38,5 +40,5 @@ for split in splits:
     print(
         f"forget ratio on {split}:        {forget.forget_ratio(learned[split], forgotten[split])}"
     )
-print(f"best probe, learned:   {probe_learned}")
-print(f"best probe, forgotten: {probe_forgotten}")
+print(f"probes, learned:   {probe_learned}")
+print(f"probes, forgotten: {probe_forgotten}")

@@ -41,7 +41,7 @@ def fine_tune(
     examples: Sequence[Example],
     stage: Stage,
     *,
-    labels: Arm = "true",
+    arm: Arm = "true",
     seed: int = 0,
 ) -> None:
     """Train a model in place: on true labels it learns, on others it forgets.
@@ -50,7 +50,7 @@ def fine_tune(
         model: from `load_model` or `load_forgotten`.
         examples: from `load_task`.
         stage: epochs, batch, rate and schedule.
-        labels: "true", or how they are drawn (forget.settings.trial.Arm).
+        arm: what is trained on: "true" labels, or drawn ones (`Trial.arm`).
         seed: decides the order of the examples and the labels that are drawn.
 
     Raises:
@@ -59,13 +59,13 @@ def fine_tune(
     """
     if isinstance(stage, Forgetting) and stage.until:
         raise BadInput("until is for a trial: a stage by itself takes all its steps")
-    if labels == "shuffled_inputs":
+    if arm == "shuffled_inputs":
         examples = drawing.shuffle_inputs(examples, seed)
 
     def labelled(epoch: int) -> list[drawing.Labelled]:
-        return drawing.draw(examples, labels, seed, epoch)
+        return drawing.draw(examples, arm, seed, epoch)
 
-    name = "learn" if labels == "true" else "forget"
+    name = "learn" if arm == "true" else "forget"
     loop.fine_tune(model, labelled, stage, stage=name, seed=seed, bf16=in_bf16("auto"))
 
 

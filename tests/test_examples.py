@@ -34,7 +34,7 @@ def run(folder: Path, *words: str) -> str:
 def test_the_script_tells_what_was_forgotten(tmp_path: Path) -> None:
     said = run(tmp_path, str(EXAMPLES / "one_trial.py"), "tiny", "science")
     assert said.count("accuracy on") == 4
-    assert "best probe, forgotten: 0." in said
+    assert "probes, forgotten: 0." in said
 
 
 def test_the_cells_of_the_notebook_run(tmp_path: Path) -> None:
