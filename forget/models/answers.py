@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Read = Callable[[torch.Tensor], None]
 """Reader of hidden states [B, L, width]."""
 
+MEASURING = ("ReformerModel", "AxialPositionEmbeddings")
+"""Modules that, told that they are trained, refuse the lengths that they else pad themselves."""
+
 
 class Answers(nn.Module):
     """The model as far as answers need it: logits where scored tokens are predicted, alone.
@@ -45,6 +48,14 @@ class Answers(nn.Module):
         self.network.requires_grad_(True)
         for weight in self.unreached:
             weight.requires_grad_(False)
+
+    def start_training(self) -> None:
+        """Put the network into training mode, for texts of every length that it reads."""
+        self.network.train()
+        for module in self.network.modules():
+            # Those inside them, which drop out, go on as they are.
+            if type(module).__name__ in MEASURING:
+                module.training = False
 
     @property
     def blocks(self) -> list[nn.Module]:

@@ -45,9 +45,6 @@ REFUSED = {
 }
 """Architectures that are refused, by words of the reason."""
 
-UNTRAINED = {"reformer"}
-"""Architectures that train on texts of certain lengths alone."""
-
 FP32 = {"dbrx", "xmod"}
 """Architectures whose own forward does not run in bf16 by autocast."""
 
@@ -67,8 +64,7 @@ def test_an_architecture_is_served_exactly_or_refused(kind: str, tmp_path: Path)
         return
     assert tried.exact, tried
     assert SAMPLE.get(kind, tried.way) == tried.way
-    if kind not in UNTRAINED:
-        assert (tried.trains, tried.lora, tried.saves) == ("yes", "yes", "yes")
+    assert (tried.trains, tried.lora, tried.saves) == ("yes", "yes", "yes")
     assert tried.bf16 == "yes" or kind in FP32, tried.bf16
 
 
