@@ -22,7 +22,10 @@ Read = Callable[[torch.Tensor], None]
 """Reader of hidden states [B, L, width]."""
 
 MEASURING = ("ReformerModel", "AxialPositionEmbeddings")
-"""Modules that, told that they are trained, refuse the lengths that they else pad themselves."""
+"""Modules that, told that they are trained, refuse the lengths that they else pad themselves.
+
+Their layers are reversible, which gives gradients only where the layers' input has one.
+"""
 
 
 class Answers(nn.Module):
@@ -52,10 +55,13 @@ class Answers(nn.Module):
     def start_training(self) -> None:
         """Put the network into training mode, for texts of every length that it reads."""
         self.network.train()
-        for module in self.network.modules():
-            # Those inside them, which drop out, go on as they are.
-            if type(module).__name__ in MEASURING:
-                module.training = False
+        measuring = [one for one in self.network.modules() if type(one).__name__ in MEASURING]
+        for module in measuring:
+            # Those inside it, which drop out, go on as they are.
+            module.training = False
+        if measuring:
+            self.network.disable_input_require_grads()  # else its hooks would add up
+            self.network.enable_input_require_grads()
 
     @property
     def blocks(self) -> list[nn.Module]:
