@@ -36,7 +36,7 @@ from configurations import architectures, configuration, made
 
 from forget.errors import BadInput
 from forget.evaluation.scoring import score
-from forget.models import language_model, loading
+from forget.models import language_model, loading, vetting
 from forget.models.language_model import LanguageModel
 from forget.models.ways import WAYS
 from forget.settings.parts import Lora, Stage
@@ -67,6 +67,8 @@ class Tried:
     saves: str = "no"
     refused: str = ""
     """The sentence with which it was refused."""
+    foreign: bool = False
+    """True where it was refused as no language model of text."""
     crashed: str = ""
     """Any other error than a refusal."""
 
@@ -120,6 +122,10 @@ def attempt(kind: str, folder: Path) -> Tried:
     parted = False
     try:
         config = configuration(kind)
+        try:
+            vetting.check_text(kind, config)
+        except BadInput as error:
+            return Tried(kind, refused=str(error), foreign=True)
         try:
             network = made(config)
         except ImportError:
@@ -231,11 +237,13 @@ def counts(tried: Sequence[Tried]) -> str:
     ways = Counter(one.way for one in exact)
     by_way = ", ".join(f"{ways[name]} {name}" for name in WAYS if ways[name])
     wrong = sum(bool(one.way) and not one.exact for one in tried)
-    refused = sum(bool(one.refused) for one in tried)
+    foreign = sum(one.foreign for one in tried)
+    refused = sum(bool(one.refused) for one in tried) - foreign
     crashed = sum(bool(one.crashed) for one in tried)
     return (
-        f"Of {len(tried)} architectures {len(exact)} are served and equal ({by_way}), {wrong} are"
-        f" served and differ, {refused} are refused, {crashed} crash."
+        f"transformers has {len(tried)} causal architectures, of which {foreign} are no language"
+        f" models of text. Of the other {len(tried) - foreign}, {len(exact)} are served and equal"
+        f" ({by_way}), {wrong} are served and differ, {refused} are refused, {crashed} crash."
     )
 
 
@@ -256,8 +264,10 @@ def page(tried: Sequence[Tried]) -> str:
                 if (said := getattr(one, step)) != "yes":
                     notes.append(f"- {one.kind}, {step}: {said}")
         else:
-            rows.append(f"| {one.kind} | | refused | | | | | |")
-    refused = [f"- **{one.kind}**: {one.refused or one.crashed}" for one in tried if not one.way]
+            outcome = "no text" if one.foreign else "refused"
+            rows.append(f"| {one.kind} | | {outcome} | | | | | |")
+    unserved = [one for one in tried if not one.way]
+    refused = [f"- **{one.kind}**: {one.refused or one.crashed}" for one in unserved]
     return TEMPLATE.format(
         version=transformers.__version__,
         counts=counts(tried),
@@ -290,8 +300,9 @@ and why.
 Each row is a small random model: saved, loaded, scored and probed, trained, adapted by LoRA, saved
 again and opened by transformers. "Nats" is the largest difference of an option's log-probability to
 the plain forward pass, a token, in fp32. Settings make a model causal where its default is not
-(`is_decoder` of BERT's family, `causal` of XLM, `attn_type` of XLNet). `make models` writes this
-page.
+(`is_decoder` of BERT's family, `causal` of XLM, `attn_type` of XLNet). "No text" are models that
+are never asked for the next token of a text alone: their class in transformers gives out something
+else, or reads what another model makes of a text. `make models` writes this page.
 
 | architecture | parameters | way | nats | bf16 | trains | LoRA | saved and opened |
 |---|---|---|---|---|---|---|---|

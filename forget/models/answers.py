@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 Read = Callable[[torch.Tensor], None]
 """Reader of hidden states [B, L, width]."""
 
+MEASURING = ("ReformerModel", "AxialPositionEmbeddings")
+"""Modules that, told that they are trained, refuse the lengths that they else pad themselves.
+
+Their layers are reversible, which gives gradients only where the layers' input has one.
+"""
+
 
 class Answers(nn.Module):
     """The model as far as answers need it: logits where scored tokens are predicted, alone.
@@ -45,6 +51,17 @@ class Answers(nn.Module):
         self.network.requires_grad_(True)
         for weight in self.unreached:
             weight.requires_grad_(False)
+
+    def start_training(self) -> None:
+        """Put the network into training mode, for texts of every length that it reads."""
+        self.network.train()
+        measuring = [one for one in self.network.modules() if type(one).__name__ in MEASURING]
+        for module in measuring:
+            # Those inside it, which drop out, go on as they are.
+            module.training = False
+        if measuring:
+            self.network.disable_input_require_grads()  # else its hooks would add up
+            self.network.enable_input_require_grads()
 
     @property
     def blocks(self) -> list[nn.Module]:

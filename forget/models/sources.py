@@ -348,11 +348,13 @@ def config_of(source: str, revision: str) -> PretrainedConfig:
     """Read the config of a model.
 
     Raises:
-        BadInput: it cannot be read, or its number of blocks makes no sense.
+        BadInput: it cannot be read, its number of blocks makes no sense, or it is of no language
+            model of text.
     """
     with understandable(source, "config.json"):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         found = blocks(config)
+    vetting.check_text(source, config)
     if not isinstance(found, int) or not 1 <= found <= BLOCKS:
         raise BadInput(
             f'model "{source}": num_hidden_layers in its config.json is {shown(found)}, '

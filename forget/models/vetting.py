@@ -7,14 +7,20 @@ for whoever answers "y" at a terminal, Python code that comes with the model.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from forget.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 """Endings of the files that PyTorch and its like write by pickle."""
@@ -135,6 +141,43 @@ def check_settings(folder: Path) -> None:
         shards = _fields(path).get("weight_map")
         if isinstance(shards, dict):
             _check_names(folder, path.name, shards.values(), (".safetensors",))
+
+
+def check_text(name: str, config: PretrainedConfig) -> None:
+    """Check that a model's class gives the next token of a text from the text alone.
+
+    The check is of the class in transformers: what it says that it gives out, and whether its
+    forward reads the token ids that it is given.
+
+    Args:
+        name: the model's, for messages.
+        config: its configuration; one without a causal class is let through.
+
+    Raises:
+        BadInput: the model gives out something else than text, or lives on another model's states.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if "text" not in network.output_modalities:
+        why = f"gives out {' and '.join(network.output_modalities)}"
+    elif not _reads(network.forward, "input_ids"):
+        why = "reads no token ids but what another model makes of them"
+    else:
+        return
+    raise BadInput(
+        f'model "{name}" is no language model of text: {network.__name__} {why}, so no option has'
+        " a probability"
+    )
+
+
+def _reads(function: Any, argument: str) -> bool:
+    """Tell whether a function's own code, without that of its decorators, reads an argument."""
+    code = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    names = [node for node in ast.walk(code) if isinstance(node, ast.Name)]
+    return any(one.id == argument and isinstance(one.ctx, ast.Load) for one in names)
 
 
 def _knows_model(config: dict[str, Any]) -> bool:

@@ -213,7 +213,7 @@ def fine_tune(
         rows += look(0)
     # Where a checkpoint was left by the look that found the dose reached, nothing is left to do.
     ended = watching is not None and watching.ended(rows)
-    model.network.train()
+    model.answers.start_training()
     for step in () if ended else range(done, len(steps)):
         answers = [encoded[i].only(item.label) for i, item in steps[step]]
         draws = hash((seed, step))
@@ -261,7 +261,8 @@ def _look(model: LanguageModel, watching: Watching | None, steps: int, step: int
     training = model.network.training
     model.network.eval()
     rows = watching.look(step, steps)
-    model.network.train(training)
+    if training:
+        model.answers.start_training()
     return rows
 
 

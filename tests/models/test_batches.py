@@ -2,9 +2,11 @@
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 import torch
+from configurations import made
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
 from tokenizers.models import WordLevel
@@ -22,8 +24,10 @@ from transformers import (
 )
 
 from forget.errors import BadInput
-from forget.models import batches, language_model
+from forget.evaluation.scoring import score
+from forget.models import batches, language_model, loading
 from forget.models.batches import Encoded
+from forget.models.language_model import LanguageModel
 from forget.tasks.task import Example
 
 BYTES = language_model.tiny().tokenizer
@@ -87,6 +91,38 @@ def test_marks_frame_the_prompt_but_stand_before_no_option() -> None:
             [" ", "b"],
             [" ", "c", "d"],
         ]
+
+
+@pytest.mark.parametrize("closing", [("</s>",), ("</s>", "<s>")], ids=["one mark", "two marks"])
+def test_a_tokenizer_that_closes_its_texts_changes_no_score(
+    tmp_path: Path, closing: tuple[str, ...]
+) -> None:
+    """The mark would stand between prompt and option, or be scored as a part of it."""
+    tokenizer = marking(*closing)
+    network = made(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4))
+    with torch.no_grad():
+        network.get_output_embeddings().weight.mul_(20)
+    language_model.save(LanguageModel("gpt2", network, tokenizer), tmp_path / "model")
+    model = loading.load(tmp_path / "model", device="cpu")
+    assert model.tokenizer("a")["input_ids"][-1] == model.tokenizer.convert_tokens_to_ids(
+        closing[-1]
+    )
+    examples = [
+        Example("two", "Is it", (" so", " not"), 0),
+        Example("four", "Where is the cup", (" here", " in a bag", " it", " there"), 2),
+        Example("suffix", "The cup is in", (" a bag", " it"), 1, suffix=" so it moved"),
+    ]
+    begin = tokenizer.convert_tokens_to_ids("<s>")
+    for example, found in zip(examples, score(model, examples).logprobs, strict=True):
+        for option, ours in zip(example.options, found, strict=True):
+            # Letter by letter, by a way of its own: what opens a text, and nothing behind it.
+            before = example.prompt + (option if example.suffix else "")
+            text = example.prompt + option + example.suffix
+            ids = [begin, *map(tokenizer.convert_tokens_to_ids, text)]
+            with torch.no_grad():
+                logits = network(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            plain = sum(logits[i - 1, ids[i]].item() for i in range(1 + len(before), len(ids)))
+            assert ours == pytest.approx(plain, abs=1e-4), (example.id, option)
 
 
 def test_marks_within_a_text_are_refused_by_name() -> None:

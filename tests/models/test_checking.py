@@ -320,3 +320,24 @@ def test_a_wheels_model_is_tried_once_in_a_store(
     for _ in range(2):
         loading.load(tmp_path / "model", store)
     assert len(tried) == 3
+
+
+@pytest.mark.parametrize("tokens", [5, 8, 13, 16, 30])
+def test_a_reformer_in_training_reads_texts_of_every_length_as_it_does_else(tokens: int) -> None:
+    """Its own forward, told that it is trained, takes multiples of its chunks alone."""
+    config = configuration("reformer")
+    for name in ("attention", "hidden", "local_attention", "lsh_attention"):
+        setattr(config, f"{name}_dropout_prob", 0.0)
+        setattr(config, f"{name}_probs_dropout_prob", 0.0)
+    config.local_attention_probs_dropout_prob = config.hidden_dropout_prob = 0.0
+    answers = LanguageModel("reformer", made(config), language_model.tiny().tokenizer).answers
+    ids = torch.arange(10, 10 + tokens)[None]
+    expected = answers.network(ids, use_cache=False).logits
+    for _ in range(2):
+        answers.start_training()
+        assert answers.network.training
+        assert all(block.training for block in answers.network.reformer.encoder.layers)
+        logits = answers.network(ids, use_cache=False).logits
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    logits.sum().backward()
+    assert all(weight.grad is not None for weight in answers.network.reformer.encoder.parameters())

@@ -11,6 +11,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from configurations import configuration
 from models.test_loading import refusal
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
@@ -368,3 +369,19 @@ def test_what_file_managers_leave_is_no_part_of_a_model(folder: Path) -> None:
         (folder / name).write_bytes(b"\x00\x05\x16\x07")
     assert sources._hashes.__wrapped__(folder) == before
     assert loading.load(folder).parameters
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("musicgen", "MusicgenForCausalLM gives out audio"),
+        ("gemma4_assistant", "Gemma4AssistantForCausalLM reads no token ids"),
+    ],
+)
+def test_what_is_no_language_model_of_text_is_refused_by_its_config(
+    folder: Path, kind: str, reason: str
+) -> None:
+    configuration(kind).save_pretrained(folder)
+    for call in (loading.load, sources.parameters):
+        message = refusal(str(folder), call)
+        assert f'model "{folder}" is no language model of text: {reason}' in message
