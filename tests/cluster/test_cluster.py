@@ -23,6 +23,7 @@ from forget.errors import BadInput
 from pipelines import cluster
 from pipelines.cluster import logs, rayjob, server
 from pipelines.cluster.manifests import job_name, tag_of
+from pipelines.cluster.stages import LOST, OPERATOR
 
 ROOT = Path(__file__).parents[2]
 
@@ -270,6 +271,52 @@ def test_a_log_that_breaks_is_read_on_without_repeating_a_line(
     assert [line for line in lines if line in written] == written
 
 
+# As Ray 2.60 writes it where its head goes away, shortened.
+LOST_HEAD = """\
+Traceback (most recent call last):
+  File "/opt/forget/lib/python3.11/site-packages/urllib3/connectionpool.py", line 793, in urlopen
+    response = self._make_request(
+               ^^^^^^^^^^^^^^^^^^^
+http.client.RemoteDisconnected: Remote end closed connection without response
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/opt/forget/bin/ray", line 8, in <module>
+    sys.exit(main())
+             ^^^^^^
+requests.exceptions.ConnectionError: ('Connection aborted.', RemoteDisconnected())""".splitlines()
+OF_THE_SWEEP = """\
+Traceback (most recent call last):
+  File "/tasks/mine.py", line 8, in read
+    raise KeyError(name)
+KeyError: 'x'""".splitlines()
+
+
+def test_the_traceback_of_a_submitter_that_lost_its_head_is_left_out(
+    operator: Operator, tmp_path: Path
+) -> None:
+    written = ["started  vowels", *OF_THE_SWEEP, "failed   vowels"]
+
+    def script(name: str) -> None:
+        operator.status(name, "Running", "RUNNING")
+        first = operator.submitter(name)
+        first.lines += [*HEAD, *written, *LOST_HEAD]
+        first.closed = True
+        wait_for(lambda: first.readers == 1)
+        operator.let_look()
+        second = operator.submitter(name, pod="two")
+        second.lines += [*HEAD, *GOOD]
+        second.closed = True
+        wait_for(lambda: second.readers == 1)
+        operator.status(name, "Complete", "SUCCEEDED")
+
+    operator.script = script
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (0, "")
+    assert [line for line in lines if line in {*written, *LOST_HEAD}] == written
+
+
 def test_the_end_of_a_log_is_not_lost_where_it_breaks_after_the_job_has_ended(
     operator: Operator, tmp_path: Path
 ) -> None:
@@ -388,8 +435,10 @@ def test_stages_losses_and_the_reason_of_a_failure_are_said(
         operator.status(name, "Running", "RUNNING")
         operator.let_look()
         log = operator.submitter(name)
-        log.lines += [*HEAD, "started  vowels"]
+        log.lines += HEAD
         wait_for(lambda: log.readers == 1)
+        operator.let_look()
+        log.lines.append("started  vowels")
         operator.let_look()
         del api.objects["pods", "worker"]
         operator.let_look()
@@ -415,6 +464,31 @@ def test_stages_losses_and_the_reason_of_a_failure_are_said(
         "sweep-study failed: worker-2, ray-worker: ended with exit code 1: OSError: no space left; "
         "MLflow: make ui CONTEXT=here"
     )
+
+
+@pytest.mark.parametrize("confined", [False, True])
+def test_an_operator_that_goes_is_said_where_it_may_be_looked_at(
+    confined: bool, operator: Operator, tmp_path: Path
+) -> None:
+    def script(name: str) -> None:
+        api = operator.api
+        log = operator.submitter(name)
+        metadata = {"labels": dict([OPERATOR]), "namespace": "kuberay-system"}
+        api.put("Pod", "ray", metadata=metadata, status={"phase": "Running"})
+        operator.status(name, "Running", "RUNNING")
+        operator.let_look()
+        del api.objects["pods", "ray"]
+        operator.let_look()
+        log.closed = True
+        operator.status(name, "Complete", "SUCCEEDED")
+
+    operator.script = script
+    operator.api.confined = confined
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (0, "")
+    said = f"ray is gone: {LOST['operator']}"
+    assert lines.count(said) == (not confined)
+    assert "forbidden" not in "\n".join(lines)
 
 
 def test_an_autoscaler_that_cannot_reach_the_api_is_a_sentence(
