@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from forget import tasks
-from forget.models import loading
+from forget.models import loading, sources
 from forget.models.language_model import LanguageModel
 from forget.storage.store import Store
 from forget.tasks.task import Example
@@ -49,14 +49,13 @@ def model() -> LanguageModel:
 
 def folder() -> Path:
     """Return the model as a plain Hugging Face folder."""
-    model()
-    return Store().root / "models" / MODEL
+    return Path(sources.located(MODEL, Store())[0])
 
 
 def fresh_store(where: Path) -> Store:
     """Make a store that is empty but for the converted model, which any second run finds."""
     (where / "models").mkdir(parents=True)
-    (where / "models" / MODEL).symlink_to(folder())
+    (where / "models" / folder().name).symlink_to(folder())
     return Store(where)
 
 
