@@ -98,6 +98,8 @@ class ApiServer(ThreadingHTTPServer):
         """Schemas of the kinds of ray.io, as OpenAPI has them."""
         self.unknown: list[str] = []
         """Paths that nothing is at."""
+        self.confined = False
+        """The account may look at no namespace but its own."""
         self.away = 0
         """Number of the next requests that are refused."""
         self._numbers = itertools.count(1)
@@ -122,7 +124,7 @@ class ApiServer(ThreadingHTTPServer):
             **fields,
         }
         if kind not in EVERYWHERE:
-            one["metadata"]["namespace"] = "forget"
+            one["metadata"].setdefault("namespace", "forget")
         one["metadata"]["resourceVersion"] = str(number)
         self.objects[plural(kind), name] = one
         return one
@@ -196,12 +198,15 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(503, "ServiceUnavailable", "the server is being restarted")
             return
         place = r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v1)"
-        one = (
-            rf"{place}(?:/namespaces/[^/]+)?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
-        )
+        space = r"(?:/namespaces/(?P<space>[^/]+))?"
+        one = rf"{place}{space}/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
         if found := re.fullmatch(place, url.path):
             self.discover(found["group"] or "", found["version"])
+        elif self.server.confined and url.path == "/api/v1/pods":
+            why = 'pods is forbidden: User "me" cannot list resource "pods" at the cluster scope'
+            self.refuse(403, "Forbidden", why)
         elif found := re.fullmatch(one, url.path):
+            query["namespace"] = found["space"] or ""
             self.serve_object(found["plural"], found["name"], bool(found["log"]), query, body)
         else:
             self.serve_document(url.path)
@@ -409,6 +414,9 @@ def selected(one: Object, query: dict[str, str]) -> bool:
         for term in query.get("fieldSelector", "").split(",")
         if term.startswith("metadata.name=")
     ]
-    return all(labels.get(key) == value for key, value in wanted) and all(
-        one["metadata"]["name"] == name for name in names
+    here = query["namespace"] in ("", one["metadata"].get("namespace"))
+    return (
+        here
+        and all(labels.get(key) == value for key, value in wanted)
+        and all(one["metadata"]["name"] == name for name in names)
     )

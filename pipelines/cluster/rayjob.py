@@ -14,7 +14,7 @@ from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster, Ref
 from pipelines.cluster.logs import Logs, last_words
 from pipelines.cluster.manifests import SPEC_DIGEST, job_name, parse, spec_digest
 from pipelines.cluster.needs import check_needs, check_operator
-from pipelines.cluster.stages import Losses, Way, alive, in_cluster, stage_of, submitting
+from pipelines.cluster.stages import OPERATOR, Losses, Way, alive, in_cluster, stage_of, submitting
 from pipelines.cluster.states import Changes, ended, failing, say, state_of, troubles
 
 AWAY_SECONDS = 900
@@ -131,6 +131,8 @@ class Watch:
         """Troubles of the try that runs, by pod or container."""
         self._its = ""
         """The Ray cluster of the try that runs."""
+        self._operator_hidden = False
+        """This account may not look at the operator's pods."""
         self.way, self.losses = Way(whole=submitted), Losses()
 
     def _try_again(self) -> None:
@@ -168,12 +170,24 @@ class Watch:
             self._troubles = dict((*troubles(mine), *words))
         for one, trouble in self._troubles.items():
             self.told.tell(one, trouble)
-        for loss in self.losses.look(pods, job):
+        for loss in self.losses.look([*pods, *self._operators()], job):
             say(loss)
         if self.logs.started:
             self.way.end(self.logs.started)
         else:
             self.way.look(stage_of(job, pods, self._warnings(its, mine)))
+
+    def _operators(self) -> list[dict[str, Any]]:
+        """Return the operator's pods, none where this account may not look at them."""
+        if self._operator_hidden:
+            return []
+        try:
+            return self.cluster.find("pod", "--all-namespaces", f"--selector={'='.join(OPERATOR)}")
+        except Refused as error:
+            if "forbidden" not in str(error):
+                raise
+            self._operator_hidden = True
+            return []
 
     def _warnings(self, its: str, pods: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return why the operator could not make a pod, e.g. a quota, where it lacks one."""

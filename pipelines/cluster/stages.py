@@ -16,6 +16,9 @@ AGAIN_SECONDS = 60.0
 ROLE = "forget/role"
 """Label of our pods."""
 
+OPERATOR = ("app.kubernetes.io/component", "kuberay-operator")
+"""Label, and its value, of the pods of KubeRay's operator, in whichever namespace they are."""
+
 Pod = Mapping[str, Any]
 
 
@@ -83,10 +86,17 @@ def alive(pods: Sequence[Pod], role: str) -> list[Pod]:
     return [
         pod
         for pod in pods
-        if pod["metadata"].get("labels", {}).get(ROLE) == role
+        if role_of(pod) == role
         and not pod["metadata"].get("deletionTimestamp")
         and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
     ]
+
+
+def role_of(pod: Pod) -> str:
+    """Return what a pod does for a sweep, "" where it does nothing."""
+    labels = pod["metadata"].get("labels", {})
+    key, value = OPERATOR
+    return "operator" if labels.get(key) == value else labels.get(ROLE, "")
 
 
 def in_cluster(pod: Pod, cluster: str) -> bool:
@@ -167,6 +177,7 @@ LOST = {
     "mlflow": "trials go on; what they log waits in their journals until the server is back",
     "postgres": "trials go on; what they log waits in their journals until MLflow is back",
     "seaweedfs": "trials ask the store again, or start again from their last checkpoints",
+    "operator": "trials go on; no pod is replaced, and no end is seen, until another one runs",
 }
 """Consequences of the loss of a pod, by its role."""
 
@@ -182,7 +193,7 @@ class Losses:
         """Yield a sentence for each pod that is gone, or goes.
 
         Args:
-            pods: of the namespace.
+            pods: of the namespace, and those of the operator.
             job: the RayJob, whose own pods count; others' Ray pods do not.
         """
         now = {pod["metadata"]["uid"]: pod for pod in pods}
@@ -192,9 +203,7 @@ class Losses:
                 del self.known[uid]
             elif why := gone(pod) or restarted(self.known[uid], pod):
                 last = self.known.pop(uid)
-                role = last["metadata"]["labels"][ROLE]
-                name = last["metadata"]["name"]
-                yield f"{name} {why}: {LOST[role]}"
+                yield f"{last['metadata']['name']} {why}: {LOST[role_of(last)]}"
         cluster = job.get("status", {}).get("rayClusterName", "")
         for role in LOST:
             for pod in alive(pods, role):

@@ -23,6 +23,7 @@ from forget.errors import BadInput
 from pipelines import cluster
 from pipelines.cluster import logs, rayjob, server
 from pipelines.cluster.manifests import job_name, tag_of
+from pipelines.cluster.stages import LOST, OPERATOR
 
 ROOT = Path(__file__).parents[2]
 
@@ -388,8 +389,10 @@ def test_stages_losses_and_the_reason_of_a_failure_are_said(
         operator.status(name, "Running", "RUNNING")
         operator.let_look()
         log = operator.submitter(name)
-        log.lines += [*HEAD, "started  vowels"]
+        log.lines += HEAD
         wait_for(lambda: log.readers == 1)
+        operator.let_look()
+        log.lines.append("started  vowels")
         operator.let_look()
         del api.objects["pods", "worker"]
         operator.let_look()
@@ -415,6 +418,31 @@ def test_stages_losses_and_the_reason_of_a_failure_are_said(
         "sweep-study failed: worker-2, ray-worker: ended with exit code 1: OSError: no space left; "
         "MLflow: make ui CONTEXT=here"
     )
+
+
+@pytest.mark.parametrize("confined", [False, True])
+def test_an_operator_that_goes_is_said_where_it_may_be_looked_at(
+    confined: bool, operator: Operator, tmp_path: Path
+) -> None:
+    def script(name: str) -> None:
+        api = operator.api
+        log = operator.submitter(name)
+        metadata = {"labels": dict([OPERATOR]), "namespace": "kuberay-system"}
+        api.put("Pod", "ray", metadata=metadata, status={"phase": "Running"})
+        operator.status(name, "Running", "RUNNING")
+        operator.let_look()
+        del api.objects["pods", "ray"]
+        operator.let_look()
+        log.closed = True
+        operator.status(name, "Complete", "SUCCEEDED")
+
+    operator.script = script
+    operator.api.confined = confined
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (0, "")
+    said = f"ray is gone: {LOST['operator']}"
+    assert lines.count(said) == (not confined)
+    assert "forbidden" not in "\n".join(lines)
 
 
 def test_an_autoscaler_that_cannot_reach_the_api_is_a_sentence(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.stages import LOST, Losses, Stage, Way, stage_of
+from pipelines.cluster.stages import LOST, OPERATOR, Losses, Stage, Way, stage_of
 
 CLUSTER = "sweep-a-xyz"
 
@@ -22,6 +22,8 @@ def pod(role: str, uid: str = "", phase: str = "Pending", **conditions: str) -> 
     labels = {"forget/role": role, "ray.io/cluster": CLUSTER, "job-name": ""}
     if role == "submitter":
         labels["job-name"] = "sweep-a"
+    if role == "operator":
+        labels = dict([OPERATOR])
     found = [{"type": key, "status": value} for key, value in conditions.items()]
     return {
         "metadata": {"name": f"{role}-1", "uid": uid or role, "labels": labels},

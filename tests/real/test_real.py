@@ -194,7 +194,7 @@ Fault = tuple[Callable[[Real], None], Moment, tuple[str, ...]]
 FAULTS: dict[str, tuple[Fault, ...]] = {
     "submitter, then operator": (
         (delete("submitter"), "learning", ("the job goes on; another submitter takes over",)),
-        (operator, "forgetting", ()),
+        (operator, "forgetting", ("operator", "no pod is replaced")),
     ),
     "worker deleted, then drained": (
         (delete("worker"), "learning", ("worker", "is being deleted: its trials go on")),
