@@ -19,6 +19,16 @@ RAYS_OWN = re.compile(
 )
 """The beginning of a line that `ray job submit` adds to what the sweep writes."""
 
+CHAIN = (
+    "Traceback (most recent call last):",
+    "During handling of the above",
+    "The above exception ",
+)
+"""The beginnings of the lines of a traceback that are not indented, its last line apart."""
+
+RAYS_COMMAND = '/bin/ray", line '
+"""Part of a traceback that the submitter itself ends in, as where the head is lost."""
+
 API_AWAY = re.compile(r"HTTPSConnectionPool|ConnectTimeout|timed out|refused|unreachable")
 """Words of a container that does not reach the Kubernetes API."""
 CLOSED = (
@@ -93,7 +103,8 @@ class Logs(threading.Thread):
             self._process = process
             if self._stopped:
                 process.kill()
-            for line in unseen(_of_sweep(process.stdout or ()), printed):
+            written = _without_submitters_end(_of_sweep(process.stdout or ()))
+            for line in unseen(written, printed):
                 say(line)
                 if self.started is None and line.startswith(STARTED):
                     self.started = time.monotonic()
@@ -109,6 +120,35 @@ def _of_sweep(lines: Iterable[str]) -> Iterator[str]:
         repeats |= bool(own) and " -- Status message: " in line
         if not own and not repeats:
             yield line.rstrip("\n")
+
+
+def _without_submitters_end(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines without the traceback that `ray job submit` ends in where its head is lost.
+
+    It says nothing of the sweep, and its last line is said as the trouble of its pod.
+    """
+    held: list[str] = []
+    for line in lines:
+        if not _goes_on(held, line):
+            yield from _not_submitters(held)
+            held = []
+        if held or line.startswith(CHAIN[0]):
+            held.append(line)
+        else:
+            yield line
+    yield from _not_submitters(held)
+
+
+def _goes_on(held: Sequence[str], line: str) -> bool:
+    """Return whether a line goes on with the tracebacks that are held."""
+    return bool(held) and (
+        not line or line.startswith((" ", *CHAIN)) or held[-1].startswith((" ", CHAIN[0]))
+    )
+
+
+def _not_submitters(held: Sequence[str]) -> Sequence[str]:
+    """Return tracebacks that are the sweep's own, none where they are the submitter's."""
+    return [] if any(RAYS_COMMAND in line for line in held) else held
 
 
 def unseen(lines: Iterator[str], printed: list[str]) -> Iterator[str]:

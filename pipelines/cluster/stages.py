@@ -171,7 +171,7 @@ class Way:
 
 
 LOST = {
-    "head": "its trials go on from their last checkpoints, on the cluster of the next try",
+    "head": "its trials go on from their last checkpoints, on another head or another cluster",
     "worker": "its trials go on from their last checkpoints, on another worker or its successor",
     "submitter": "the job goes on; another submitter takes over",
     "mlflow": "trials go on; what they log waits in their journals until the server is back",

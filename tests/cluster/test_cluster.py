@@ -271,6 +271,52 @@ def test_a_log_that_breaks_is_read_on_without_repeating_a_line(
     assert [line for line in lines if line in written] == written
 
 
+# As Ray 2.60 writes it where its head goes away, shortened.
+LOST_HEAD = """\
+Traceback (most recent call last):
+  File "/opt/forget/lib/python3.11/site-packages/urllib3/connectionpool.py", line 793, in urlopen
+    response = self._make_request(
+               ^^^^^^^^^^^^^^^^^^^
+http.client.RemoteDisconnected: Remote end closed connection without response
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/opt/forget/bin/ray", line 8, in <module>
+    sys.exit(main())
+             ^^^^^^
+requests.exceptions.ConnectionError: ('Connection aborted.', RemoteDisconnected())""".splitlines()
+OF_THE_SWEEP = """\
+Traceback (most recent call last):
+  File "/tasks/mine.py", line 8, in read
+    raise KeyError(name)
+KeyError: 'x'""".splitlines()
+
+
+def test_the_traceback_of_a_submitter_that_lost_its_head_is_left_out(
+    operator: Operator, tmp_path: Path
+) -> None:
+    written = ["started  vowels", *OF_THE_SWEEP, "failed   vowels"]
+
+    def script(name: str) -> None:
+        operator.status(name, "Running", "RUNNING")
+        first = operator.submitter(name)
+        first.lines += [*HEAD, *written, *LOST_HEAD]
+        first.closed = True
+        wait_for(lambda: first.readers == 1)
+        operator.let_look()
+        second = operator.submitter(name, pod="two")
+        second.lines += [*HEAD, *GOOD]
+        second.closed = True
+        wait_for(lambda: second.readers == 1)
+        operator.status(name, "Complete", "SUCCEEDED")
+
+    operator.script = script
+    code, lines, error = forget(tmp_path, *SWEEP)
+    assert (code, error) == (0, "")
+    assert [line for line in lines if line in {*written, *LOST_HEAD}] == written
+
+
 def test_the_end_of_a_log_is_not_lost_where_it_breaks_after_the_job_has_ended(
     operator: Operator, tmp_path: Path
 ) -> None:

@@ -68,7 +68,7 @@ def test_a_sweep_from_submit_to_its_last_trial(real: Real) -> None:
     took = time.monotonic() - began
     (first,) = (line for line in said.splitlines() if line.startswith("the first trial started "))
     assert "sweep-smoke succeeded" in said
-    for stage in ("operator", "head", "first trial"):
+    for stage in ("head", "first trial"):
         assert f" {stage}: waits for " in said
     real.seen["`make sweep SPEC=smoke`"] = f"succeeded after {minutes(took)}; {first}"
 
@@ -208,7 +208,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
             ("seaweedfs", "trials ask the store again"),
         ),
     ),
-    "head deleted": ((delete("head"), "forgetting", ("head", "the cluster of the next try")),),
+    "head deleted": ((delete("head"), "forgetting", ("head", "on another head")),),
 }
 
 
