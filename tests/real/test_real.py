@@ -149,35 +149,39 @@ def undisturbed(real: Real) -> Undisturbed:
     return found
 
 
-def delete(role: str) -> Callable[[Real], None]:
+def delete(role: str) -> Callable[[Real], str]:
     """Return a fault that deletes the newest pod of a role."""
 
-    def fault(real: Real) -> None:
-        real.cluster.kubectl("delete", "pod", real.pod(role), "--wait=false")
+    def fault(real: Real) -> str:
+        name = real.pod(role)
+        real.cluster.kubectl("delete", "pod", name, "--wait=false")
+        return name
 
     return fault
 
 
-def restart(what: str) -> Callable[[Real], None]:
+def restart(what: str) -> Callable[[Real], str]:
     """Return a fault that restarts a Deployment or StatefulSet."""
 
-    def fault(real: Real) -> None:
+    def fault(real: Real) -> str:
         real.cluster.kubectl("rollout", "restart", what)
+        return what.partition("/")[2]
 
     return fault
 
 
-def operator(real: Real) -> None:
-    """Delete KubeRay's operator."""
+def operator(real: Real) -> str:
+    """Delete KubeRay's operator; return its pod's name."""
     selector = "--selector=app.kubernetes.io/component=kuberay-operator"
     words = ("get", "pod", "--all-namespaces", selector, "--output=jsonpath={.items[0].metadata}")
     path = "{.items[0].metadata.namespace} {.items[0].metadata.name}"
     namespace, name = real.cluster.kubectl(*words[:-1], f"--output=jsonpath={path}").split()
     real.cluster.kubectl("delete", "pod", name, f"--namespace={namespace}", "--wait=false")
+    return name
 
 
-def evict(real: Real) -> None:
-    """Evict the worker, as a drain of its node does."""
+def evict(real: Real) -> str:
+    """Evict the worker, as a drain of its node does; return its name."""
     name = real.pod("worker")
     eviction = {
         "apiVersion": "policy/v1",
@@ -186,29 +190,29 @@ def evict(real: Real) -> None:
     }
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
     real.cluster.kubectl("create", f"--raw={path}", "--filename=-", given=json.dumps(eviction))
+    return name
 
 
-Fault = tuple[Callable[[Real], None], Moment, tuple[str, ...]]
-"""A fault: its doing, at which moment of a trial, and words of the sentence that says it."""
+Fault = tuple[Callable[[Real], str], Moment, str]
+"""A fault: its doing, which returns the name of what goes, at which moment of a trial, and words of
+the sentence that says it, beside that name.
+"""
 
 FAULTS: dict[str, tuple[Fault, ...]] = {
     "submitter, then operator": (
-        (delete("submitter"), "learning", ("the job goes on; another submitter takes over",)),
-        (operator, "forgetting", ("operator", "no pod is replaced")),
+        (delete("submitter"), "learning", "the job goes on; another submitter takes over"),
+        (operator, "forgetting", "no pod is replaced"),
     ),
+    # A pod may be gone before the next look: then nobody says why it went.
     "worker deleted, then drained": (
-        (delete("worker"), "learning", ("worker", "is being deleted: its trials go on")),
-        (evict, "forgetting", ("worker", "has to go", "its trials go on")),
+        (delete("worker"), "learning", "its trials go on"),
+        (evict, "forgetting", "its trials go on"),
     ),
     "MLflow, then SeaweedFS restarted": (
-        (restart("deployment/mlflow"), "learning", ("mlflow", "what they log waits")),
-        (
-            restart("statefulset/seaweedfs"),
-            "forgetting",
-            ("seaweedfs", "trials ask the store again"),
-        ),
+        (restart("deployment/mlflow"), "learning", "what they log waits"),
+        (restart("statefulset/seaweedfs"), "forgetting", "trials ask the store again"),
     ),
-    "head deleted": ((delete("head"), "forgetting", ("head", "on another head")),),
+    "head deleted": ((delete("head"), "forgetting", "on another head"),),
 }
 
 
@@ -221,9 +225,7 @@ def test_after_a_fault_everything_is_as_if_nothing_had_happened(
     with stopping(real.sweep(spec)) as command:
         for done, (fault, moment, words) in enumerate(FAULTS[name]):
             reach(real, command, spec, moment, trials=done)
-            fault(real)
-            if words:
-                command.says(*words, seconds=120)
+            command.says(fault(real), words, seconds=120)
         command.ends(0)
     took = minutes(time.monotonic() - began)
     check(real, spec, undisturbed)
