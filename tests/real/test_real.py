@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -193,6 +194,9 @@ def evict(real: Real) -> str:
     return name
 
 
+DETACHED = (2, 130, -signal.SIGINT)
+"""Exit codes after Ctrl-C: make turns every failure into 2, or dies of the signal as well."""
+
 Fault = tuple[Callable[[Real], str], Moment, str]
 """A fault: its doing, which returns the name of what goes, at which moment of a trial, and words of
 the sentence that says it, beside that name.
@@ -249,8 +253,7 @@ def test_ctrl_c_and_the_same_command_again(real: Real, undisturbed: Undisturbed)
     with stopping(real.sweep(spec)) as command:
         reach(real, command, spec, "learning", trials=0)
         command.interrupt()
-        # Make turns every failure into 2.
-        assert "detached; sweep-interrupted goes on" in command.ends(2, 130)
+        assert "detached; sweep-interrupted goes on" in command.ends(*DETACHED)
     with stopping(real.sweep(spec)) as command:
         said = command.ends(0)
     assert "sweep-interrupted runs already: following it" in said
@@ -265,7 +268,7 @@ def test_an_image_that_does_not_exist_is_said_at_once(real: Real) -> None:
         command.says(job_name(spec.stem), "none", seconds=120)
         command.until(lambda: "ErrImage" in command.said() or "ImagePull" in command.said(), "no")
         command.interrupt()
-        command.ends(2, 130)
+        command.ends(*DETACHED)
     real.delete_job(spec)
     (line,) = {line for line in command.said().splitlines() if "ErrImage" in line} or {""}
     real.seen["an image that does not exist"] = f"`{line[:160]}`"
@@ -281,7 +284,7 @@ def test_a_pod_that_fits_no_node_is_said_at_once(real: Real, tmp_path: Path) -> 
         )
         if command.process.poll() is None:
             command.interrupt()
-        command.ends(2, 130)
+        command.ends(*DETACHED)
     real.delete_job(spec)
     lines = [line for line in command.said().splitlines() if "node" in line and ":" in line]
     assert lines, command.said()
