@@ -274,21 +274,14 @@ def test_an_image_that_does_not_exist_is_said_at_once(real: Real) -> None:
     real.seen["an image that does not exist"] = f"`{line[:160]}`"
 
 
-def test_a_pod_that_fits_no_node_is_said_at_once(real: Real, tmp_path: Path) -> None:
+def test_a_worker_that_fits_no_node_is_refused(real: Real) -> None:
     spec = real.study("no-node")
-    # Smaller than the largest node says it is, larger than what is free there.
-    spec.write_text(spec.read_text().replace("cpus = 1", "cpus = 1000"))
+    # Each process takes a gigabyte.
+    spec.write_text(spec.read_text().replace("cpus = 1", "cpus = 1\nworkers = 2000"))
     with stopping(real.sweep(spec)) as command:
-        command.until(
-            lambda: "waits for a node" in command.said() or command.process.poll() is not None, "no"
-        )
-        if command.process.poll() is None:
-            command.interrupt()
-        command.ends(*DETACHED)
-    real.delete_job(spec)
-    lines = [line for line in command.said().splitlines() if "node" in line and ":" in line]
-    assert lines, command.said()
-    real.seen["a pod that fits no node"] = f"`{lines[-1][:160]}`"
+        said = command.ends(2)
+    (line,) = (line for line in said.splitlines() if "no node of cluster" in line)
+    real.seen["a worker that fits no node"] = f"`{line[:160]}`"
 
 
 def test_undeploy_keeps_the_data_unless_told(real: Real) -> None:
