@@ -220,6 +220,13 @@ def curves(entries: Iterable[Entry]) -> Iterator[Metric]:
                     yield Metric(f"{step.stage}/{name}", value, entry.time, step.step)
 
 
+def curves_there(study: Study, run_id: str) -> Set[tuple[str, int]]:
+    """Return (key, step) of the points of curves that a run has, a request a key."""
+    keys = {last.key for last in _last_points(study, run_id)}
+    names = ("/loss", "/lr", "/tokens_per_second")
+    return _values(study, run_id, {key for key in keys if key.endswith(names)}).keys()
+
+
 def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) -> Iterator[Metric]:
     """Yield every estimate with its interval, of the run and of its model.
 

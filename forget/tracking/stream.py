@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing, contextmanager
 
 from mlflow.entities import Metric
@@ -22,7 +22,7 @@ from forget.storage.journal import FILE, Ended, Journal, Started, alone
 from forget.storage.store import Store
 from forget.tracking.connection import BATCH, Unreachable, Unusable, reaching
 from forget.tracking.provenance import environment
-from forget.tracking.publishing import close, curves, publish
+from forget.tracking.publishing import close, curves, curves_there, publish
 from forget.tracking.study import Study, child, connected
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class _Stream(threading.Thread):
         """Open the run and send batches until `finish`; try again where the server is away."""
         monitor: SystemMetricsMonitor | None = None
         run_id = ""
+        there: Set[tuple[str, int]] = set()
         done = False
         while not done:
             done = self._done.is_set()
@@ -118,12 +119,15 @@ class _Stream(threading.Thread):
                 with reaching(self._study.uri):
                     if monitor is None:
                         run_id = self._opened()
+                        # A machine that vanished may have sent what its journal in the store lacks.
+                        there = curves_there(self._study, run_id)
                         monitor = SystemMetricsMonitor(
                             run_id, resume_logging=True, tracking_uri=self._study.uri
                         )
                         monitor.start()
                     while batch := self._pending[:BATCH]:
-                        self._study.client.log_batch(run_id, metrics=batch)
+                        new = [one for one in batch if (one.key, one.step) not in there]
+                        self._study.client.log_batch(run_id, metrics=new)
                         del self._pending[: len(batch)]
             except Unreachable as error:
                 self._warn(error)

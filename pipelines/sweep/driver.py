@@ -288,11 +288,13 @@ def _scratch(store: Store, name: str) -> Iterator[str]:
     A node that sees the folder sees the store (Slot.step).
     """
     if store.remote:
-        name = f"tune-{secrets.token_hex(8)}"
+        # A driver that was killed leaves files, and one that was cut off may still write some.
+        place = f"tune/{name}"
+        store.remote.clear(place)
         try:
-            yield f"{store.where}/{name}"
+            yield f"{store.where}/{place}/{secrets.token_hex(8)}"
         finally:
-            store.remote.clear(name)
+            store.remote.clear(place)
         return
     folder = store.root / f".tune-{name}"
     # A sweep is alone: what lies there was left by one that was killed.

@@ -574,6 +574,22 @@ def test_a_shortage_that_tune_itself_meets_is_one_sentence(
         run(sweep_of(quick), "")
 
 
+def test_files_of_tunes_that_a_killed_driver_left_in_a_bucket_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGET_CACHE", str(tmp_path / "cache"))
+    store = Store(f"file://{tmp_path}/shared")
+    dead, others = (tmp_path / "shared" / "tune" / name / "0123" for name in ("mine", "other"))
+    for folder in (dead, others):
+        folder.mkdir(parents=True)
+        (folder / "trial.json").touch()
+    with driving._scratch(store, "mine") as place:
+        assert place.startswith(f"{store.where}/tune/mine/")
+        assert not dead.exists()
+    assert [path.name for path in (tmp_path / "shared" / "tune").iterdir()] == ["other"]
+    assert list(others.iterdir())
+
+
 def test_files_of_tunes_that_are_lost_end_no_sweep(
     quick: Trial, here: Store, cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -482,6 +482,21 @@ def test_a_run_ends_as_its_trial_does(store: Store, error: BaseException, status
     assert_delivered_once(study, run, "a")
 
 
+def test_steps_that_only_the_server_has_are_not_sent_again(store: Store) -> None:
+    """As of a machine that vanished before the store got its journal."""
+    study = tracking.open_study(expand(SWEEP), "")
+    with pytest.raises(KeyboardInterrupt):
+        run_broken(study, FIRST, "a", store, KeyboardInterrupt())
+    (Trials(store).folder("a") / FILE).unlink()
+    with tracking.trial_sink(
+        study, FIRST.model_copy(update={"save": False}), "a", store
+    ) as observe:
+        train(observe)
+        finish(store, FIRST, "a")
+    (run,) = children(study)
+    assert [step for step, _ in curve(study, run, "learn/loss")] == [1, 2, 3]
+
+
 def test_a_trial_without_an_outcome_has_failed(store: Store) -> None:
     study = tracking.open_study(expand(SWEEP), "")
     with tracking.trial_sink(study, FIRST, "a", store) as observe:
