@@ -138,8 +138,7 @@ def page(record: Record, why: dict[str, str]) -> str:
         "minutes is timed once, on the pass that is checked.",
         "On Kubernetes the first trial of `smoke` started 46 to 57 s after its submit, the images "
         "already on the node: [kubernetes.md](kubernetes.md#what-make-sweep-says) has the stages, "
-        "[cluster-tests.md](cluster-tests.md) the cluster. `make load` loads the servers "
-        "([load.md](load.md)).",
+        "[cluster-tests.md](cluster-tests.md) the cluster.",
     ]
     for room in ROOMS:
         results = [result for result in record.results if result.room == room]
