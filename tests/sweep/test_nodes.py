@@ -258,7 +258,8 @@ def undisturbed(
 
 def spec_of(trial: Trial, folder: Path) -> Path:
     """Write the sweep over SEEDS to a file."""
-    fields = trial.model_dump(mode="json")
+    # TOML has no word for what is not set.
+    fields = trial.model_dump(mode="json", exclude_none=True)
     lines = ["[base]"]
     lines += [
         f"{key} = {json.dumps(value)}"
