@@ -5,9 +5,7 @@ The protocol of Zhang, Choshen, Andreas (2024), "Unforgettable Generalization in
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
@@ -23,20 +21,16 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.models.memory import naming_cures
 from forget.preflight import check, identify, settled
-from forget.results import dose, measures
-from forget.results.outcome import Dose, DrawnLabels, Outcome
-from forget.results.rows import Row
+from forget.results import measures
+from forget.results.outcome import Outcome
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.folders import whole_folder
 from forget.storage.store import Store
-from forget.tasks import labels
 from forget.tasks.draws import gather
 from forget.tasks.similarity import likenesses
 from forget.training import stages
 from forget.training.stages import Trainer
-
-log = logging.getLogger(__name__)
 
 
 @naming_cures()
@@ -74,8 +68,7 @@ def run_trial(
         return done
     material = gather(trial)
     drawn = stages.drawn(trial, material.forget)
-    told = labels.described(material.forget, drawn, trial.arm)
-    _warn(identity.trial, told)
+    told = stages.told(trial, identity.trial, material.forget, drawn)
     trainer = Trainer(trial, store, checkpoint_minutes, observe)
     evaluation = Evaluation(trial, material, store, observe)
     holder = Holder(store, shard)
@@ -115,7 +108,7 @@ def run_trial(
         probes=tuple(chain.from_iterable(phase.probes for phase in phases)),
         unprobed=tuple(dict.fromkeys(chain.from_iterable(phase.unprobed for phase in phases))),
         drawn=told,
-        dose=_dose(trial, seen, len(material.forget)),
+        dose=stages.dose(trial, material.forget, seen),
         parameters=model.parameters,
         seconds=time.monotonic() - began,
     )
@@ -130,25 +123,3 @@ def _save(model: LanguageModel, folder: Path) -> None:
     writes = process().is_main_process
     with whole_folder(folder) if writes else nullcontext() as draft:
         language_model.save(model, draft, torch.bfloat16)
-
-
-def _warn(id: str, drawn: DrawnLabels | None) -> None:
-    """Say where the labels drawn agree with the truth, or its opposite, too often for coins."""
-    if drawn and drawn.z is not None and abs(drawn.z) > 2 and process().is_main_process:
-        log.warning(
-            "trial %s: the labels drawn are right in %.1f %% of the examples, %.1f standard "
-            'deviations from chance, so they teach something (arm = "balanced" draws none such)',
-            id,
-            100 * drawn.right,
-            drawn.z,
-        )
-
-
-def _dose(trial: Trial, seen: Sequence[Row], examples: int) -> Dose | None:
-    """Return where the forget stage ended, and say so, if it had a dose to reach."""
-    if trial.forget.until is None:
-        return None
-    found = dose.end(trial.forget.until, seen, trial.forget.steps(examples))
-    if process().is_main_process:
-        log.info("forgetting: %s", found)
-    return found

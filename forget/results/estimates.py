@@ -74,11 +74,7 @@ def mean(values: Sequence[float] | np.ndarray) -> Estimate:
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    sample = np.asarray(values, dtype=float)
-    if len(sample) == 0:
-        raise ValueError("an empty set has no mean")
-    if not np.isfinite(sample).all():
-        raise ValueError("a value that is not finite has no place in a mean")
+    sample = _sample(values)
     interval = bootstrap((sample,), np.mean)
     return Estimate(float(sample.mean()), *interval, len(sample))
 
@@ -93,13 +89,19 @@ def share(values: Sequence[float] | np.ndarray) -> Estimate:
     Raises:
         ValueError: no values, or one that is not finite.
     """
+    sample = _sample(values)
+    value = float(sample.mean())
+    return Estimate(value, *wilson(value, len(sample)), len(sample))
+
+
+def _sample(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the values as an array, and raise ValueError where they have no mean."""
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0:
         raise ValueError("an empty set has no mean")
     if not np.isfinite(sample).all():
         raise ValueError("a value that is not finite has no place in a mean")
-    value = float(sample.mean())
-    return Estimate(value, *wilson(value, len(sample)), len(sample))
+    return sample
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,12 @@ from forget.methods.catalogue import METHODS, Method
 from forget.methods.likelihood import Loss, cross_entropy
 from forget.models import language_model
 from forget.models.catalogue import in_bf16
+from forget.models.devices import process
 from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
+from forget.results.dose import end
 from forget.results.files import read_rows, write_rows
+from forget.results.outcome import Dose, DrawnLabels
 from forget.results.rows import Row
 from forget.settings.trial import Arm, Trial
 from forget.storage.store import Store
@@ -23,6 +27,8 @@ from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
 from forget.training.loop import Labels, fine_tune
 from forget.training.watching import Watching
+
+log = logging.getLogger(__name__)
 
 WATCHED = "watched.parquet"
 """File beside learned weights with the Rows that were watched on the way to them."""
@@ -149,6 +155,48 @@ def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
     if METHODS[trial.method].on == "true":
         return {}
     return labels.fixed(examples, trial.arm, trial.training_seed)
+
+
+def told(
+    trial: Trial, id: str, examples: Sequence[Example], drawn: Mapping[str, int]
+) -> DrawnLabels | None:
+    """Count the labels that were drawn, and warn where they are no coins by their looks.
+
+    Args:
+        trial: the trial.
+        id: its identity.
+        examples: what is to be forgotten.
+        drawn: the label of each, by id (`drawn`).
+
+    Returns:
+        None where nothing was drawn once.
+    """
+    found = labels.described(examples, drawn, trial.arm)
+    if found and found.z is not None and abs(found.z) > 2 and process().is_main_process:
+        log.warning(
+            "trial %s: the labels drawn are right in %.1f %% of the examples, %.1f standard "
+            'deviations from chance, so they teach something (arm = "balanced" draws none such)',
+            id,
+            100 * found.right,
+            found.z,
+        )
+    return found
+
+
+def dose(trial: Trial, examples: Sequence[Example], seen: Sequence[Row]) -> Dose | None:
+    """Return where the forget stage ended, and say so, if it had a dose to reach.
+
+    Args:
+        trial: the trial.
+        examples: what was to be forgotten.
+        seen: Rows that were watched meanwhile (`forget`).
+    """
+    if trial.forget.until is None:
+        return None
+    found = end(trial.forget.until, seen, trial.forget.steps(len(examples)))
+    if process().is_main_process:
+        log.info("forgetting: %s", found)
+    return found
 
 
 def labelled(method: Method, examples: Sequence[Example], arm: Arm, seed: int) -> Labels:
