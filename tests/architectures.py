@@ -243,7 +243,7 @@ def counts(tried: Sequence[Tried]) -> str:
     return (
         f"transformers has {len(tried)} causal architectures, of which {foreign} are no language"
         f" models of text. Of the other {len(tried) - foreign}, {len(exact)} are served and equal"
-        f" ({by_way}), {wrong} are served and differ, {refused} are refused, {crashed} crash."
+        f" ({by_way}); served and different: {wrong}, refused: {refused}, crashed: {crashed}."
     )
 
 
