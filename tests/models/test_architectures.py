@@ -45,7 +45,7 @@ SAMPLE = {
 }
 """Architectures of each kind, by the way that is found for them."""
 
-REFUSED = {"cpmant": "logits change with the tokens after it"}
+REFUSED = dict.fromkeys(("cpmant", "prophetnet"), "logits change with the tokens after it")
 """Architectures that are refused, by words of the reason."""
 
 FOREIGN = {
