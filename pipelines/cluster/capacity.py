@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 
 SMALLER = "smaller sizes are keys of k8s/sizes/sizes.env, and OVERLAY=small has the smallest"
 """The cure of a cluster that is too small."""
+
+WORKER = "a worker of the sweep"
+"""Words for a pod that runs trials."""
 
 GROWING = ("cluster-autoscaler-status", "karpenter.sh")
 """A ConfigMap of the cluster autoscaler's and a group of Karpenter's: who may make nodes."""
@@ -42,7 +46,7 @@ def pods(objects: Sequence[Mapping[str, Any]]) -> Iterator[Pod]:
             ray = spec["rayClusterSpec"]
             yield _pod("the head of the sweep", ray["headGroupSpec"]["template"], 1)
             for group in ray["workerGroupSpecs"]:
-                yield _pod("a worker of the sweep", group["template"], group["replicas"])
+                yield _pod(WORKER, group["template"], group["replicas"])
             yield _pod("the submitter of the sweep", spec["submitterPodTemplate"], 1)
         elif "template" in spec:
             yield _pod(f"the pod of {name}", spec["template"], spec.get("replicas", 1))
@@ -70,19 +74,46 @@ def check_nodes(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
         BadInput: none is, and the cluster is not seen to make any.
     """
     try:
-        nodes = cluster.find("node")
+        found = cluster.find("node")
     except Refused:
         # Who may use a namespace alone may not look at nodes.
         return
+    nodes = [node for node in found if not node.get("spec", {}).get("unschedulable")]
     sizes = {
-        node["metadata"]["name"]: node.get("status", {}).get("allocatable", {})
-        for node in nodes
-        if not node.get("spec", {}).get("unschedulable")
+        node["metadata"]["name"]: node.get("status", {}).get("allocatable", {}) for node in nodes
     }
     for pod in pods(objects):
         asked = requested(pod.spec)
         if not any(_lacks(asked, size) == [] for size in sizes.values()) and not _grows(cluster):
             raise BadInput(_too_large(cluster, pod, asked, sizes))
+        if pod.what == WORKER:
+            _check_cores(cluster, pod, nodes)
+
+
+def _check_cores(cluster: Cluster, worker: Pod, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Check that a node has the CPUs that Ray takes a worker to have, which are its limit.
+
+    A worker may request fewer than its trials take: then it shares them with others, on a node that
+    has them.
+
+    Raises:
+        BadInput: none has, and the cluster is not seen to make any.
+    """
+    limits = worker.spec["containers"][0].get("resources", {}).get("limits", {})
+    needed, cores = number(limits.get("cpu", 0)), {}
+    for node in nodes:
+        status = node.get("status", {})
+        size = status.get("capacity", status.get("allocatable", {}))
+        cores[node["metadata"]["name"]] = number(size.get("cpu", 0))
+    if max(cores.values(), default=0.0) >= needed or _grows(cluster):
+        return
+    name, most = max(cores.items(), key=operator.itemgetter(1))
+    raise BadInput(
+        f'no node of cluster "{cluster.context}" has the CPUs of {WORKER}, '
+        f"{readable('cpu', needed)} where {name} has {readable('cpu', most)}: let a trial take "
+        "fewer ([resources] cpus and workers of the spec), or set WORKER_CPU of "
+        "k8s/sizes/sizes.env to what a node has"
+    )
 
 
 def _lacks(asked: Mapping[str, float], size: Mapping[str, Any]) -> list[str]:

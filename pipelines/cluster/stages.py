@@ -181,6 +181,9 @@ LOST = {
 }
 """Consequences of the loss of a pod, by its role."""
 
+WITH_ITS_HEAD = "no head has its job any more; another submitter, or the next try, submits it again"
+"""Consequence of the loss of a submitter beside that of the head that it submitted to."""
+
 
 @dataclass
 class Losses:
@@ -188,6 +191,8 @@ class Losses:
 
     known: dict[str, Pod] = field(default_factory=dict)
     """By uid."""
+    heads: dict[str, str] = field(default_factory=dict)
+    """The head (`_identity`) that a submitter found ready, by the submitter's uid."""
 
     def look(self, pods: Sequence[Pod], job: Mapping[str, Any]) -> Iterator[str]:
         """Yield a sentence for each pod that is gone, or goes.
@@ -197,19 +202,34 @@ class Losses:
             job: the RayJob, whose own pods count; others' Ray pods do not.
         """
         now = {pod["metadata"]["uid"]: pod for pod in pods}
+        cluster = job.get("status", {}).get("rayClusterName", "")
+        heads = [pod for pod in alive(pods, "head") if in_cluster(pod, cluster)]
         for uid in list(self.known):
             pod = now.get(uid)
             if pod and pod.get("status", {}).get("phase") == "Succeeded":
                 del self.known[uid]
             elif why := gone(pod) or restarted(self.known[uid], pod):
                 last = self.known.pop(uid)
-                yield f"{last['metadata']['name']} {why}: {LOST[role_of(last)]}"
-        cluster = job.get("status", {}).get("rayClusterName", "")
+                follows = LOST[role_of(last)]
+                if role_of(last) == "submitter" and self.heads.get(uid) not in map(
+                    _identity, heads
+                ):
+                    follows = WITH_ITS_HEAD
+                yield f"{last['metadata']['name']} {why}: {follows}"
         for role in LOST:
             for pod in alive(pods, role):
                 ours = role not in ("head", "worker", "submitter") or in_cluster(pod, cluster)
                 if (ours or pod in submitting(pods, job)) and running(pod):
                     self.known[pod["metadata"]["uid"]] = pod
+                    # A head that comes later does not have its job.
+                    for head in filter(ready, heads if role == "submitter" else ()):
+                        self.heads.setdefault(pod["metadata"]["uid"], _identity(head))
+
+
+def _identity(head: Pod) -> str:
+    """Return a head's uid and how often its Ray was started, which loses all jobs."""
+    container = head["spec"]["containers"][0].get("name", "")
+    return f"{head['metadata']['uid']} {_restarts(head).get(container, 0)}"
 
 
 def gone(pod: Pod | None) -> str:

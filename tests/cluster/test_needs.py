@@ -13,7 +13,9 @@ from conftest import command
 from rendering import Object, objects
 
 from forget.errors import BadInput
+from forget.settings.reading import read_sweep
 from pipelines.cluster.kubectl import Cluster
+from pipelines.cluster.manifests import parse, render_sweep
 from pipelines.cluster.needs import check_needs, check_operator
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +94,30 @@ def test_a_pod_that_fits_no_node_is_refused(
 ) -> None:
     node(api, **size)
     assert sentence in refusal(objects(folder))
+
+
+def test_a_trial_that_takes_more_cores_than_any_node_has_is_refused(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    """The worker of the small overlay requests one core, whatever its trials take."""
+    spec = tmp_path / "study.toml"
+
+    def sweep(cpus: int) -> list[Object]:
+        lines = '[base]\ntask = "vowels"\nmodel = "tiny"\nfolders = ["/tasks"]\n[resources]\n'
+        spec.write_text(f"{lines}cpus = {cpus}\n")
+        return parse(render_sweep(read_sweep(spec), spec, "small", "forget", "dev"))
+
+    # All cores of a node, of which Kubernetes keeps a part for itself.
+    node(api, cpu="15900m")
+    api.objects["nodes", "large"]["status"]["capacity"] = {"cpu": "16"}
+    check_needs(HERE, sweep(16))
+    assert refusal(sweep(17)) == (
+        'no node of cluster "here" has the CPUs of a worker of the sweep, 17 CPUs where large has '
+        "16 CPUs: let a trial take fewer ([resources] cpus and workers of the spec), or set "
+        "WORKER_CPU of k8s/sizes/sizes.env to what a node has"
+    )
+    api.put("ConfigMap", "cluster-autoscaler-status")
+    check_needs(HERE, sweep(17))
 
 
 def test_a_node_that_takes_no_pods_does_not_count(api: ApiServer) -> None:

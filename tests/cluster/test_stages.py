@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.stages import LOST, OPERATOR, Losses, Stage, Way, stage_of
+from pipelines.cluster.stages import (
+    LOST,
+    OPERATOR,
+    WITH_ITS_HEAD,
+    Losses,
+    Stage,
+    Way,
+    stage_of,
+)
 
 CLUSTER = "sweep-a-xyz"
 
@@ -112,11 +120,62 @@ def test_the_way_is_a_line_a_stage_and_a_minute(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("role", LOST)
 def test_a_pod_that_goes_is_said_once_with_what_follows(role: str) -> None:
     losses = Losses()
-    there = pod(role, phase="Running")
-    assert list(losses.look([there], MADE)) == []
-    going = {**there, "metadata": there["metadata"] | {"deletionTimestamp": "now"}}
-    assert list(losses.look([going], MADE)) == [f"{role}-1 is being deleted: {LOST[role]}"]
-    assert list(losses.look([], MADE)) == []
+    there, others = pod(role, phase="Running"), [up("head")] * (role != "head")
+    assert list(losses.look([there, *others], MADE)) == []
+    said = f"{role}-1 is being deleted: {LOST[role]}"
+    assert list(losses.look([going(there), *others], MADE)) == [said]
+    assert list(losses.look(others, MADE)) == []
+
+
+def going(there: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod as it is while it is being deleted."""
+    return {**there, "metadata": there["metadata"] | {"deletionTimestamp": "now"}}
+
+
+def failed(there: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod whose container ended in an error."""
+    return {**there, "status": there["status"] | {"phase": "Failed"}}
+
+
+def test_a_submitter_that_falls_with_its_head_does_not_say_that_the_job_goes_on() -> None:
+    losses, head = Losses(), up("head")
+    assert list(losses.look([head, SUBMITTED], MADE)) == []
+    said = list(losses.look([going(head), failed(SUBMITTED)], MADE))
+    assert said == [
+        f"head-1 is being deleted: {LOST['head']}",
+        f"submitter-1 failed: {WITH_ITS_HEAD}",
+    ]
+    # The next one is there before the next head, and finds none.
+    second = pod("submitter", uid="second", phase="Running")
+    new = pod("head", uid="new", phase="Running")
+    assert list(losses.look([new, second], MADE)) == []
+    assert list(losses.look([new, failed(second)], MADE)) == [
+        f"submitter-1 failed: {WITH_ITS_HEAD}"
+    ]
+    # The third one submits to it, and is lost alone.
+    third = pod("submitter", uid="third", phase="Running")
+    new = pod("head", uid="new", phase="Running", Ready="True")
+    assert list(losses.look([new, third], MADE)) == []
+    said = list(losses.look([new, going(third)], MADE))
+    assert said == [f"submitter-1 is being deleted: {LOST['submitter']}"]
+
+
+def test_a_head_whose_ray_was_started_again_has_no_job_either() -> None:
+    losses, head = Losses(), up("head")
+    head["spec"]["containers"] = [{"name": "ray-head"}, {"name": "autoscaler"}]
+
+    def started(**counts: int) -> dict[str, Any]:
+        names = {"ray-head": counts.get("ray", 0), "autoscaler": counts.get("autoscaler", 0)}
+        status = [{"name": name, "restartCount": count} for name, count in names.items()]
+        return {**head, "status": head["status"] | {"containerStatuses": status}}
+
+    assert list(losses.look([started(), SUBMITTED], MADE)) == []
+    (_, said) = losses.look([started(ray=1), failed(SUBMITTED)], MADE)
+    assert said.endswith(WITH_ITS_HEAD)
+    losses = Losses()
+    assert list(losses.look([started(), SUBMITTED], MADE)) == []
+    (_, said) = losses.look([started(autoscaler=1), failed(SUBMITTED)], MADE)
+    assert said.endswith(LOST["submitter"])
 
 
 def test_a_pod_that_is_drained_says_why() -> None:

@@ -274,14 +274,16 @@ def test_an_image_that_does_not_exist_is_said_at_once(real: Real) -> None:
     real.seen["an image that does not exist"] = f"`{line[:160]}`"
 
 
-def test_a_worker_that_fits_no_node_is_refused(real: Real) -> None:
+# Each process takes a gigabyte, and each core is one that a node may lack.
+@pytest.mark.parametrize("resources", ["cpus = 1\nworkers = 2000", "cpus = 1000"])
+def test_a_worker_that_fits_no_node_is_refused(resources: str, real: Real) -> None:
     spec = real.study("no-node")
-    # Each process takes a gigabyte.
-    spec.write_text(spec.read_text().replace("cpus = 1", "cpus = 1\nworkers = 2000"))
+    spec.write_text(spec.read_text().replace("cpus = 1", resources))
     with stopping(real.sweep(spec)) as command:
         said = command.ends(2)
     (line,) = (line for line in said.splitlines() if "no node of cluster" in line)
-    real.seen["a worker that fits no node"] = f"`{line[:160]}`"
+    resources = resources.replace("\n", ", ")
+    real.seen[f"a worker that fits no node: `{resources}`"] = f"`{line[:160]}`"
 
 
 def test_undeploy_keeps_the_data_unless_told(real: Real) -> None:
