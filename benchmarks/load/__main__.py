@@ -57,7 +57,7 @@ def main(
         raise typer.BadParameter("--size goes with --only")
     wrong = False
     out = out.absolute()
-    # Fake workers in their documented number want a machine of 100 GB: only where they are named.
+    # Fake workers in their documented number want a large machine: only where they are named.
     for part in [only] if only else [part for part in PARTS if part != "cluster"]:
         load, documented = PARTS[part]
         began = time.monotonic()

@@ -7,12 +7,10 @@ import subprocess
 import sys
 import time
 
+from benchmarks.load.page import TRIALS
 from benchmarks.load.parts import CLIENT, SERVER, spec
 from benchmarks.load.stack import Measurement
 from tests import servers
-
-TRIALS = 10
-"""Trials for each worker."""
 
 
 def cluster(size: int, found: Measurement) -> None:

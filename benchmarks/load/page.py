@@ -15,6 +15,9 @@ from forget.settings.parts import Part
 
 PARTS = ("trials", "loggers", "versions", "cluster")
 
+TRIALS = 10
+"""Trials for each worker of the part "cluster"."""
+
 HEADING = "## Load"
 
 
@@ -101,6 +104,8 @@ def section(record: Record, prose: Mapping[str, str]) -> str:
         parts += [_circumstances(load), _took(load)]
         if load.grown:
             parts.append(_grown(load.grown))
+        if load.part == "cluster":
+            parts.append(_limits(load))
         parts.append(prose[f"{load.part}-bottleneck"])
     parts.append(prose["closing"])
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -148,6 +153,23 @@ def _took(load: Load) -> str:
         "processors busy, mean",
     ]
     return f"{markdown(head, rows)}\n\nEach {unit} adds: {growth}."
+
+
+def _limits(load: Load) -> str:
+    """Say how many trials the processes carry that all workers share, and which gives way first."""
+    shared = {"the server": "server", "the driver": "driver", "Ray's head": "Ray's head"}
+    took = {
+        name: load.used[group].processor / (TRIALS * load.size) for name, group in shared.items()
+    }
+    each = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in took.items())
+    carried = ", ".join(f"{60 / seconds:,.0f} of {name}" for name, seconds in took.items())
+    worker = load.used["workers"].megabytes / load.size
+    first = max(took, key=lambda name: took[name])
+    return (
+        f"For each trial a processor worked: {each}; so one processor carries at most, in a minute "
+        f"and of trials that do no work, {carried}. **Where each has one processor, the first limit"
+        f" is {first}.** Each fake worker took {worker:.0f} MB of this machine's memory."
+    )
 
 
 def _bytes(size: float) -> str:

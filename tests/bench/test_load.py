@@ -1,6 +1,7 @@
 """The load: requests are told apart, the page holds the numbers, and a small load does no harm."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,24 @@ def test_the_section_takes_its_own_place_and_no_other() -> None:
     between = before + "\n## Load\n\nold\n\n## After\n\nMore.\n"
     assert page.with_section(between, section) == f"{before}\n{section}\n## After\n\nMore.\n"
     assert page.with_section(once, section) == once
+
+
+def test_what_head_driver_and_server_carry_is_computed_of_what_they_took() -> None:
+    took = {"server": 28.0, "driver": 2.0, "Ray's head": 4.0, "workers": 0.0}
+    used = {}
+    for name, processor in took.items():
+        used[name] = Used(megabytes=1640.0, early=0.0, processor=processor, processes=1)
+    fakes = LOAD.model_copy(update={"part": "cluster", "size": 4, "used": used, "grown": ()})
+    prose = PROSE | {"cluster": "What.", "cluster-bottleneck": "One process each."}
+    section = page.section(Record(loads=(fakes,)), prose)
+    assert "the server 0.700 s, the driver 0.050 s, Ray's head 0.100 s" in section
+    assert "86 of the server, 1,200 of the driver, 600 of Ray's head" in section
+    assert "the first limit is the server.** Each fake worker took 410 MB" in section
+
+
+def test_the_prose_on_fake_workers_names_no_number_that_would_have_to_be_measured() -> None:
+    text = page.prose()["cluster"] + page.prose()["cluster-bottleneck"]
+    assert not re.search(r"\d[\d,.]* ?(s|ms|MB|GB|a minute)\b", text)
 
 
 def test_a_part_that_is_measured_again_takes_its_place(tmp_path: Path) -> None:
