@@ -89,8 +89,16 @@ def run_trial(
         )
         looks.append(stages.watched(checkpoint))
 
+    last = stages.steps_of_twin(
+        trainer,
+        identity.trial,
+        identity.data,
+        material.forget,
+        partial(holder.training, before, weights),
+        partial(evaluation.watching, "forget"),
+    )
     with holder.training(before, weights, becomes="forgotten") as model:
-        watching_it = evaluation.watching("forget", model, drawn)
+        watching_it = evaluation.watching("forget", model, drawn, last)
         seen = stages.forget(trainer, identity.trial, material.forget, model, watching_it)
     phases.append(evaluation.evaluate("forgotten", model))
     looks.append(seen)

@@ -55,14 +55,22 @@ def _in_order(todo: dict[Identity, Trial]) -> Iterator[Identity]:
     """Order trials so that none waits for another and the last ones are short.
 
     The first trial of each learned checkpoint goes before the others that start from it, which
-    would only wait for it. Long trials go before short ones: beside the last of all, slots are
-    empty (Graham 1969, longest processing time first).
+    would only wait for it. A trial that takes the steps of its twin goes after all others, which
+    the twin is among: else it would find them itself. Long trials go before short ones: beside the
+    last of all, slots are empty (Graham 1969, longest processing time first).
     """
+    ids = {identity.trial for identity in todo}
+    follows = {
+        identity
+        for identity, trial in todo.items()
+        if trial.twin and trial.twin.id(identity.data) in ids
+    }
     first = {identity.learned: identity for identity in reversed(todo)}
+    first |= {one.learned: one for one in reversed(todo) if one not in follows}
 
-    def place(identity: Identity) -> tuple[bool, float]:
+    def place(identity: Identity) -> tuple[bool, bool, float]:
         one, leads = cost(todo[identity]), first[identity.learned] == identity
-        return not leads, -(one.forgetting + leads * one.learning)
+        return identity in follows, not leads, -(one.forgetting + leads * one.learning)
 
     yield from sorted(todo, key=place)
 

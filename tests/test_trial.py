@@ -409,8 +409,7 @@ def test_a_dose_that_is_reached_ends_the_stage(quick: Trial, tmp_path: Path) -> 
     assert dose.lost >= 0.4
     assert 0 < dose.step < dose.steps == 18
     assert dose.step % 3 == 0
-    steps = [one.step for one in events if isinstance(one, Step) and one.stage == "forget"]
-    assert steps == list(range(1, dose.step + 1))
+    assert steps_of(events, "forget") == list(range(1, dose.step + 1))
     rows = Trials(store).rows(outcome.id)
     looks = {row.step for row in rows if row.phase == "forget" and row.split == "train"}
     points = {step for step in (4, 9, 14) if step <= dose.step}
@@ -434,7 +433,7 @@ def test_a_dose_that_is_not_reached_is_said(
     quick: Trial, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        outcome = run_trial(dosed(quick, arm="true"), store=Store(tmp_path))
+        outcome = run_trial(dosed(quick, **{"forget.lr": 1e-5}), store=Store(tmp_path))
     dose = outcome.dose
     assert dose is not None
     assert (dose.step, dose.steps, dose.reached) == (18, 18, False)
@@ -443,14 +442,76 @@ def test_a_dose_that_is_not_reached_is_said(
     assert "forgetting: dose not reached after step 18 of 18 (" in caplog.text
 
 
-class StopAt:
-    """Stops a trial at a step of forgetting."""
+def bare(outcome: Outcome) -> Outcome:
+    """Return the outcome without its wall time."""
+    return outcome.model_copy(update={"seconds": 0})
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+
+def steps_of(events: list[Event], stage: str) -> list[int]:
+    return [one.step for one in events if isinstance(one, Step) and one.stage == stage]
+
+
+def test_true_labels_end_where_random_ones_do_whichever_runs_first(
+    quick: Trial, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random, true = dosed(quick), dosed(quick, arm="true")
+    events: list[Event] = []
+    after = Store(tmp_path / "after")
+    twin = run_trial(random, store=after)
+    assert twin.dose is not None
+    with caplog.at_level("INFO"):
+        second = run_trial(true, events.append, store=after)
+    # The Outcome of random labels is read: nothing is trained but the trial itself.
+    assert steps_of(events, "match") == []
+    assert steps_of(events, "forget") == list(range(1, twin.dose.step + 1))
+    assert second.dose is not None
+    assert (second.dose.step, second.dose.matched) == (twin.dose.step, True)
+    assert f"ended as random labels do, after step {twin.dose.step} of 18 (" in caplog.text
+    # Up to there it is the training without a dose, which goes on.
+    whole = run_trial(dosed(quick, arm="true", **{"forget.until": None}), store=after)
+    looked = select(Trials(after).rows(second.id), phase="forget", split="test")
+    assert looked
+    assert [replace(row, trial="") for row in looked] == [
+        replace(row, trial="")
+        for row in select(Trials(after).rows(whole.id), phase="forget", split="test")
+        if row.step is not None and row.step <= twin.dose.step
+    ]
+    # Alone it finds the step itself, and leaves the same.
+    alone = Store(tmp_path / "alone")
+    events.clear()
+    first = run_trial(true, events.append, store=alone)
+    assert steps_of(events, "match") == list(range(1, twin.dose.step + 1))
+    assert bare(first) == bare(second)
+    assert Trials(alone).rows(first.id) == Trials(after).rows(second.id)
+    assert not list(alone.root.glob("trials/*/twin"))
+
+
+def test_true_labels_with_a_dose_go_on_to_the_same_bits(quick: Trial, tmp_path: Path) -> None:
+    trial = dosed(quick, arm="true")
+    whole = Store(tmp_path / "whole")
+    outcome = run_trial(trial, store=whole)
+    # While it looks for the step, and in its own training.
+    for stage, step in (("match", 4), ("forget", 4), ("forget", 6)):
+        store = Store(tmp_path / f"{stage}{step}")
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(trial, StopAt(step, stage), store, checkpoint_minutes=0)
+        again: list[Event] = []
+        resumed = run_trial(trial, again.append, store, checkpoint_minutes=0)
+        assert bare(resumed) == bare(outcome)
+        assert Trials(store).rows(resumed.id) == Trials(whole).rows(outcome.id)
+        assert outcome.dose is not None
+        assert steps_of(again, stage) == list(range(step + 1, outcome.dose.step + 1))
+        assert not list(store.root.glob("trials/*/twin"))
+
+
+class StopAt:
+    """Stops a trial at a step of a stage."""
+
+    def __init__(self, step: int, stage: str = "forget") -> None:
+        self.at = (stage, step)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Step) and (event.stage, event.step) == ("forget", self.step):
+        if isinstance(event, Step) and (event.stage, event.step) == self.at:
             raise KeyboardInterrupt
 
 
@@ -466,23 +527,22 @@ def test_a_stage_with_a_dose_goes_on_to_the_same_bits(quick: Trial, tmp_path: Pa
             run_trial(trial, StopAt(step), store, checkpoint_minutes=0)
         again: list[Event] = []
         resumed = run_trial(trial, again.append, store, checkpoint_minutes=0)
-        assert resumed.model_copy(update={"seconds": 0}) == outcome.model_copy(
-            update={"seconds": 0}
-        )
+        assert bare(resumed) == bare(outcome)
         assert Trials(store).rows(resumed.id) == Trials(whole).rows(outcome.id)
-        steps = [one.step for one in again if isinstance(one, Step) and one.stage == "forget"]
-        assert steps == list(range(step + 1, outcome.dose.step + 1))
+        assert steps_of(again, "forget") == list(range(step + 1, outcome.dose.step + 1))
 
 
-def test_two_processes_end_at_the_dose_of_one(quick: Trial, tmp_path: Path) -> None:
-    trial = dosed(quick)
+@pytest.mark.parametrize("arm", ["random", "true"])
+def test_two_processes_end_at_the_dose_of_one(quick: Trial, arm: str, tmp_path: Path) -> None:
+    trial = dosed(quick, arm=arm)
     debug_launcher(in_one_of_two, (trial, tmp_path / "two"), 2)
     one = run_trial(trial, store=Store(tmp_path / "one"))
     two = Trials(Store(tmp_path / "two")).outcome(one.id)
     assert two is not None
     assert one.dose is not None
     assert two.dose is not None
-    assert one.dose.reached
+    assert one.dose.reached == (arm == "random")
+    assert one.dose.step < one.dose.steps
     assert two.dose.model_copy(update={"lost": one.dose.lost}) == one.dose
     assert two.dose.lost == pytest.approx(one.dose.lost, abs=0.05)
 

@@ -169,7 +169,11 @@ class Evaluation:
         return PhaseResult(rows, found.scores, found.missing, cka)
 
     def watching(
-        self, stage: Stage, model: LanguageModel, drawn: Mapping[str, int] | None = None
+        self,
+        stage: Stage,
+        model: LanguageModel,
+        drawn: Mapping[str, int] | None = None,
+        last: int | None = None,
     ) -> Watching:
         """Return how a model is looked at while it is trained: watched examples are scored.
 
@@ -177,6 +181,7 @@ class Evaluation:
             stage: what it is trained in.
             model: what is trained.
             drawn: the label of each example that the stage trains on, by id, where it is drawn.
+            last: step after which the stage ends (`Watching.last`).
         """
         trial, material = self.trial, self.material
 
@@ -193,6 +198,7 @@ class Evaluation:
             held_out=partial(look, "test", material.watch),
             trained=partial(look, "train", trained),
             until=trial.forget.until if stage == "forget" else None,
+            last=last,
         )
 
     def _key(

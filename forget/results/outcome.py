@@ -84,12 +84,19 @@ class Dose(Part):
     """
     reached: bool
     """True where a look found as much lost as was asked for; otherwise all steps were taken."""
+    matched: bool = False
+    """True where the stage took the steps of its twin with random labels (Trial.twin), whatever the
+    looks found.
+    """
 
     def __str__(self) -> str:
         share = "there was no skill to lose"
         if self.lost is not None:
             share = f"{self.lost:.2f} of the skill on trained examples lost"
         told = "dose reached" if self.reached else "dose not reached"
+        if self.matched:
+            told = "ended as random labels do"
+            return f"{told}, after step {self.step} of {self.steps} ({share})"
         return f"{told} after step {self.step} of {self.steps} ({share})"
 
 

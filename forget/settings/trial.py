@@ -115,6 +115,17 @@ class Trial(Part):
         return self.arm != "untaught"
 
     @property
+    def twin(self) -> Trial | None:
+        """The trial whose steps this one takes, as many and no more; None where it has its own.
+
+        True labels lose nothing, so with a dose to reach they would go on to the last step. They
+        control the stage that random labels end, and end with it.
+        """
+        if self.arm != "true" or self.forget.until is None:
+            return None
+        return self.model_copy(update={"arm": "random"})
+
+    @property
     def keeps(self) -> bool:
         """True where the forgotten model is kept."""
         return self.save and self.arm not in CONTROLS

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from forget.events import Observe, ignore
+from accelerate.utils import broadcast_object_list
+
+from forget.events import Event, Observe, Step, ignore
 from forget.methods.catalogue import METHODS, Method
 from forget.methods.likelihood import Loss, cross_entropy
 from forget.models import language_model
@@ -18,9 +22,11 @@ from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.results.dose import end
 from forget.results.files import read_rows, write_rows
-from forget.results.outcome import Dose, DrawnLabels
+from forget.results.outcome import Dose, DrawnLabels, Outcome
 from forget.results.rows import Row
 from forget.settings.trial import Arm, Trial
+from forget.storage.finished import Trials
+from forget.storage.folders import write_text
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
@@ -29,6 +35,9 @@ from forget.training.loop import Labels, fine_tune
 from forget.training.watching import Watching
 
 log = logging.getLogger(__name__)
+
+DOSE = "dose.json"
+"""File in which the step at which a twin ends is kept."""
 
 WATCHED = "watched.parquet"
 """File beside learned weights with the Rows that were watched on the way to them."""
@@ -128,15 +137,17 @@ def forget(
     examples: Sequence[Example],
     model: LanguageModel,
     watching: Watching,
+    state: str = "checkpoint",
 ) -> list[Row]:
     """Make a model forget, in place, and return the Rows watched meanwhile.
 
     Args:
         trainer: the trial that forgets.
-        key: the trial's identity.
+        key: identity of the trial that runs.
         examples: what is to be forgotten.
         model: the learned model, or the untouched one where nothing is learned.
         watching: how the model is looked at on the way.
+        state: name of the folder for its checkpoints, beside what the trial leaves.
     """
     trial = trainer.trial
     method = METHODS[trial.method]
@@ -144,10 +155,63 @@ def forget(
         model,
         labelled(method, examples, trial.arm, trial.training_seed),
         "forget",
-        state=f"trials/{key}/checkpoint",
+        state=f"trials/{key}/{state}",
         watching=watching,
         loss=method.loss,
     )
+
+
+def steps_of_twin(
+    trainer: Trainer,
+    id: str,
+    data: str,
+    examples: Sequence[Example],
+    beginning: Callable[[str], AbstractContextManager[LanguageModel]],
+    watching: Callable[[LanguageModel, Mapping[str, int]], Watching],
+) -> int | None:
+    """Return the step after which the trial's twin ends; None where the trial has none.
+
+    The twin's Outcome says it. Where there is none yet, the twin's stage is run here and thrown
+    away, for the same step: which of the two runs first changes nothing.
+
+    All processes of a trial call it together.
+
+    Args:
+        trainer: the trial.
+        id: its identity.
+        data: fingerprint of its data, which are those of its twin.
+        examples: what is to be forgotten.
+        beginning: yields the model from which the stage starts, to be held as what it is told.
+        watching: how the model is looked at on the way, with the drawn labels.
+    """
+    twin = trainer.trial.twin
+    if twin is None:
+        return None
+
+    def make(folder: Path | None) -> None:
+        outcome = Trials(trainer.store).outcome(twin.id(data))
+        (found,) = broadcast_object_list([outcome.dose if outcome else None])
+        if found is None:
+            its = replace(trainer, trial=twin, observe=partial(_told_apart, trainer.observe))
+            with beginning("twin") as model:
+                looks = watching(model, drawn(twin, examples))
+                seen = forget(its, id, examples, model, looks, state="twin")
+            found = dose(twin, examples, seen)
+        if folder:
+            write_text(folder / DOSE, found.model_dump_json())
+            trainer.store.delete(f"trials/{id}/twin")
+
+    folder = trainer.store.once("doses", twin.id(data), make)
+    return Dose.model_validate_json((folder / DOSE).read_text(encoding="utf-8")).step
+
+
+def _told_apart(observe: Observe, event: Event) -> None:
+    """Pass on the events of a twin's stage as work that is no stage of the trial."""
+    if not isinstance(event, Outcome):
+        event = event.model_copy(update={"stage": "match"})
+    if isinstance(event, Step):
+        event = event.model_copy(update={"loss": None, "lr": None})
+    observe(event)
 
 
 def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
@@ -194,6 +258,7 @@ def dose(trial: Trial, examples: Sequence[Example], seen: Sequence[Row]) -> Dose
     if trial.forget.until is None:
         return None
     found = end(trial.forget.until, seen, trial.forget.steps(len(examples)))
+    found = found.model_copy(update={"matched": trial.twin is not None})
     if process().is_main_process:
         log.info("forgetting: %s", found)
     return found

@@ -23,6 +23,9 @@ class Watching:
     trained: Look
     until: Until | None = None
     """Dose at which the training ends, for which trained examples are scored at further steps."""
+    last: int | None = None
+    """Step after which the training ends, at whichever dose it is; one at which the dose is asked.
+    """
 
     def look(self, step: int, steps: int) -> list[Row]:
         """Score what is due after so many steps of so many; at most steps nothing.
@@ -40,7 +43,9 @@ class Watching:
         return step in self._points(steps) or self._asks(step, steps)
 
     def ended(self, rows: Sequence[Row]) -> bool:
-        """Tell whether the dose was reached at the last look of those that gave these Rows."""
+        """Tell whether the last look of those that gave these Rows is at the dose, or the end."""
+        if self.last is not None:
+            return any(row.step == self.last for row in rows)
         return self.until is not None and dose.reached(self.until, rows)
 
     def _points(self, steps: int) -> set[int]:

@@ -84,6 +84,20 @@ def test_every_arm_is_another_trial() -> None:
     assert len(ids) == len(get_args(Arm)) == 7
 
 
+def test_true_labels_with_a_dose_have_a_twin_and_a_name_of_their_own() -> None:
+    dosed = overlay(TRIAL, {"arm": "true", "forget.until": {}})
+    assert dosed.twin == overlay(TRIAL, {"forget.until": {}})
+    assert overlay(TRIAL, {"arm": "true"}).twin is None
+    assert dosed.twin.twin is None
+    # The name under which it took all its steps, in stores of before.
+    parts = ("learning", "forgetting", "scoring", "measuring")
+    before = identity.digest([PROTOCOL, "data", settings_of(dosed, *parts)])
+    assert dosed.id("data") != before
+    assert dosed.twin.id("data") == identity.digest(
+        [PROTOCOL, "data", settings_of(dosed.twin, *parts)]
+    )
+
+
 def test_other_data_are_another_trial() -> None:
     assert TRIAL.id("data") != TRIAL.id("other")
     assert TRIAL.learned_id("data") != TRIAL.learned_id("other")

@@ -381,6 +381,19 @@ def test_the_first_trial_of_each_learned_checkpoint_goes_first(
     assert order == [(0, 1e-3), (1, 1e-3), (0, 1e-4), (1, 1e-4)]
 
 
+def test_true_labels_with_a_dose_go_after_the_random_ones_whose_steps_they_take(
+    quick: Trial, tmp_path: Path
+) -> None:
+    dosed = overlay(quick, {"forget.until": {}})
+    axes = {"seed": [0, 1], "arm": ["true", "random"]}
+    _, todo = jobs(expand(sweep_of(dosed, **axes)), Store(tmp_path))
+    order = [(job.trial.arm, job.trial.seed) for job in todo]
+    assert order == [("random", 0), ("random", 1), ("true", 0), ("true", 1)]
+    # Those that are not in the sweep are not waited for.
+    _, todo = jobs(expand(sweep_of(dosed, **axes | {"arm": ["true", "balanced"]})), Store(tmp_path))
+    assert [(job.trial.arm, job.trial.seed) for job in todo][:2] == [("true", 0), ("true", 1)]
+
+
 def test_long_trials_go_before_short_ones(quick: Trial, tmp_path: Path) -> None:
     """Beside the last trial of a sweep slots are empty: it should be a short one."""
     sweep = sweep_of(quick, **{"forget.epochs": [1, 2, 3], "learn.epochs": [1, 4]})
