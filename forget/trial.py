@@ -91,7 +91,9 @@ def run_trial(
 
     with holder.training(before, weights, becomes="forgotten") as model:
         watching_it = evaluation.watching("forget", model, drawn)
-        seen = stages.forget(trainer, identity.trial, material.forget, model, watching_it)
+        seen = stages.forget(
+            trainer, identity.trial, material.forget, material.retain, model, watching_it
+        )
     phases.append(evaluation.evaluate("forgotten", model))
     looks.append(seen)
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from forget.events import Observe, ignore
-from forget.methods.catalogue import METHODS, Method
-from forget.methods.likelihood import Loss, cross_entropy
-from forget.models import language_model
+from forget.methods.catalogue import method
+from forget.methods.objective import Method, Work
+from forget.methods.retaining import RETAIN_LOSSES
+from forget.models import language_model, loading
 from forget.models.catalogue import in_bf16
 from forget.models.devices import process
 from forget.models.holding import Holder
@@ -20,12 +23,14 @@ from forget.results.dose import end
 from forget.results.files import read_rows, write_rows
 from forget.results.outcome import Dose, DrawnLabels
 from forget.results.rows import Row
+from forget.settings.parts import Stage
 from forget.settings.trial import Arm, Trial
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
-from forget.training.loop import Labels, fine_tune
+from forget.training.loop import fine_tune
+from forget.training.terms import Labels, Term
 from forget.training.watching import Watching
 
 log = logging.getLogger(__name__)
@@ -47,31 +52,33 @@ class Trainer:
     def train(
         self,
         model: LanguageModel,
-        labelled: Labels,
+        terms: Sequence[Term],
+        settings: Stage,
         stage: Literal["learn", "forget"],
         *,
         state: str,
         watching: Watching,
-        loss: Loss = cross_entropy,
+        method: Method | None = None,
     ) -> list[Row]:
         """Run one stage on a model, in place, and return what was watched (`fine_tune`).
 
         Args:
             model: what is trained.
-            labelled: epoch -> the examples with their labels.
-            stage: whose settings it takes.
+            terms: examples with their labels, and the losses of them.
+            settings: epochs, batch, rate and schedule.
+            stage: its name.
             state: name of the store's folder for its checkpoints.
             watching: when to look at the model on the way, and how.
-            loss: the loss of each answer token.
+            method: of the stage that forgets.
         """
         trial = self.trial
         return fine_tune(
             model,
-            labelled,
-            trial.learn if stage == "learn" else trial.forget,
+            terms,
+            settings,
             stage=stage,
             seed=trial.training_seed,
-            loss=loss,
+            method=method,
             bf16=in_bf16(trial.precision),
             lora=trial.lora if trial.tuning == "lora" else None,
             observe=self.observe,
@@ -104,7 +111,8 @@ def learn(
         with holder.training("base", trainer.trial.model, becomes="learned") as model:
             rows = trainer.train(
                 model,
-                lambda epoch: labels.true(examples),
+                [Term(lambda epoch: labels.true(examples), name="learn")],
+                trainer.trial.learn,
                 "learn",
                 state=state,
                 watching=watching(model),
@@ -126,6 +134,7 @@ def forget(
     trainer: Trainer,
     key: str,
     examples: Sequence[Example],
+    retained: Sequence[Example],
     model: LanguageModel,
     watching: Watching,
 ) -> list[Row]:
@@ -135,24 +144,63 @@ def forget(
         trainer: the trial that forgets.
         key: the trial's identity.
         examples: what is to be forgotten.
+        retained: what is kept meanwhile, on true labels.
         model: the learned model, or the untouched one where nothing is learned.
         watching: how the model is looked at on the way.
     """
     trial = trainer.trial
-    method = METHODS[trial.method]
+    how = method(trial.method)
+    if how.change(Work(model.network, lambda: _weights(trial.model, trainer.store))):
+        return []
     return trainer.train(
         model,
-        labelled(method, examples, trial.arm, trial.training_seed),
+        terms(trial, how, examples, retained),
+        trial.forget.model_copy(update={"epochs": how.epochs(trial.forget.epochs)}),
         "forget",
         state=f"trials/{key}/checkpoint",
         watching=watching,
-        loss=method.loss,
+        method=how,
     )
+
+
+def terms(
+    trial: Trial, how: Method, examples: Sequence[Example], retained: Sequence[Example]
+) -> list[Term]:
+    """Return what the forget stage minimises: the method's loss, and that of a retain set.
+
+    A method that forgets some of the examples at first retains the others.
+    """
+    seed = trial.training_seed
+    parts = how.parts(len(examples), trial.forget.epochs, seed)
+    forgets = Term(labelled(how, examples, trial.arm, seed), how, weight=how.weight, part=parts)
+    if not retained and parts is None:
+        return [forgets]
+    retain, others = trial.retain, range(len(retained))
+    kept = [*retained, *(examples if parts else ())]
+
+    def rest(epoch: int) -> list[int]:
+        forgotten = set(parts(epoch)) if parts else set()
+        later = (i for i in range(len(examples)) if parts and i not in forgotten)
+        return [*others, *(len(retained) + i for i in later)]
+
+    retains = Term(
+        lambda epoch: labels.true(kept),
+        RETAIN_LOSSES[retain.loss if retain else "nll"](),
+        name="retain",
+        weight=retain.weight if retain else 1.0,
+        part=rest if parts else None,
+    )
+    return [forgets, retains]
+
+
+def _weights(name: str, store: Store) -> Mapping[str, torch.Tensor]:
+    """Load the weights of a model by name."""
+    return loading.load(name, store).network.state_dict()
 
 
 def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
     """Return the label that forgetting trains each example on, by id, where it is drawn once."""
-    if METHODS[trial.method].on == "true":
+    if method(trial.method).trains_on != "drawn":
         return {}
     return labels.fixed(examples, trial.arm, trial.training_seed)
 
@@ -208,6 +256,8 @@ def labelled(method: Method, examples: Sequence[Example], arm: Arm, seed: int) -
         arm: what labels are drawn (`Trial.arm`).
         seed: decides every draw.
     """
-    if method.on == "true":
-        return lambda epoch: labels.true(examples)
-    return lambda epoch: labels.draw(examples, arm, seed, epoch)
+    if method.trains_on == "drawn":
+        return lambda epoch: labels.draw(examples, arm, seed, epoch)
+    if method.trains_on == "wrong":
+        return lambda epoch: labels.flip(examples, seed)
+    return lambda epoch: labels.true(examples)
