@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 
-from forget.methods.objective import Method, Need, Objective, Said, Setting
+from forget.methods.objective import Method, Need, Objective, Said, Setting, wide
 
 LEAST = 1e-9
 """Probability below which none is taken in a divergence from one token."""
@@ -35,14 +36,14 @@ def of_reference(said: Said) -> torch.Tensor:
     """Return the log-probabilities [T, vocabulary] of the reference."""
     logits = said.reference.logits
     assert logits is not None
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    return wide(logits).log_softmax(-1)
 
 
 class Undial(Method):
     """Distils the reference, with the logit of the truth's token lowered by beta."""
 
     name = "undial"
-    source = "Dong et al. 2025, 2402.10052; beta 10 as in open-unlearning"
+    source = "Dong et al. 2024, 2402.10052; beta as in open-unlearning"
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
 
     beta: float = Field(10.0, ge=0)
@@ -63,7 +64,7 @@ class Pdu(Method):
     """
 
     name = "pdu"
-    source = "Entesari et al. 2025, 2506.05314; epsilon and step as in open-unlearning"
+    source = "PDU, 2506.05314; epsilon and step as in open-unlearning"
     needs: ClassVar[frozenset[Need]] = frozenset({"retain"})
 
     epsilon: float = Field(0.3, gt=0)
@@ -83,9 +84,8 @@ class Pdu(Method):
 
 
 def flatness(logits: torch.Tensor) -> torch.Tensor:
-    """Return the squared distance [T] of the largest logit to the mean of logits [T, vocabulary]."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return (wide.amax(-1) - wide.mean(-1)) ** 2
+    """Return the squared distance [T] of the largest of logits [T, vocabulary] to their mean."""
+    return (wide(logits).amax(-1) - wide(logits).mean(-1)) ** 2
 
 
 class Dual(Objective):
@@ -121,7 +121,7 @@ class JenSun(Method):
     """Jensen-Shannon divergence from the tokens of another text, whatever the answer was."""
 
     name = "jensun"
-    source = "JensUn (2505.02884's peers: Mekala et al. 2025); text and weights as in open-unlearning"
+    source = "Singh et al. 2025, 2509.02820; a retain set with js is theirs"
     needs: ClassVar[frozenset[Need]] = frozenset({"retain"})
 
     text: str = Field(" No idea", min_length=1)
@@ -142,4 +142,4 @@ class Instead(Objective):
         wanted = torch.tensor(self._tokens, device=said.slots.device)
         tokens = wanted[said.slots % len(wanted)]
         one = torch.full_like(said.logprobs, LEAST).scatter(1, tokens[:, None], 1.0).log()
-        return jensen_shannon(said.logprobs.clamp(min=torch.tensor(LEAST).log().item()), one)
+        return jensen_shannon(said.logprobs.clamp(min=math.log(LEAST)), one)

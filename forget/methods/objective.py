@@ -20,8 +20,8 @@ one and a wrong one that is drawn, or all of them in their order.
 """
 
 Unit = Literal["token", "answer", "example", "position", "reply"]
-"""Things over which a loss is averaged: scored tokens, packed options, examples, all tokens, or those
-of options.
+"""Things over which a loss is averaged: scored tokens, packed options, examples, all tokens, or
+those of options.
 """
 
 Need = Literal["retain", "sums", "logits", "states", "learned"]
@@ -71,13 +71,12 @@ class Said:
     @cached_property
     def nll(self) -> torch.Tensor:
         """-log p(token) [T] of each scored token, in nats."""
-        return functional.cross_entropy(self.logits.float(), self.targets, reduction="none")
+        return functional.cross_entropy(wide(self.logits), self.targets, reduction="none")
 
     @cached_property
     def logprobs(self) -> torch.Tensor:
         """Log-probabilities [T, vocabulary], in at least single precision."""
-        wide = self.logits if self.logits.dtype == torch.float64 else self.logits.float()
-        return wide.log_softmax(-1)
+        return wide(self.logits).log_softmax(-1)
 
     @cached_property
     def sums(self) -> torch.Tensor:
@@ -117,6 +116,11 @@ class Said:
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Average values [O] of options over those of each example, [E]."""
         return self.by_example(values) / self.options
+
+
+def wide(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits in single precision, or in double where they are."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _summed(values: torch.Tensor, owner: torch.Tensor, owners: int) -> torch.Tensor:
@@ -213,6 +217,15 @@ class Method(Part, Objective):
     def asks(self) -> frozenset[Need]:
         """Needs of the method, as `needs`."""
         return self.needs
+
+    @property
+    def simple(self) -> bool:
+        """True for a loss by itself; false for a procedure, of which there is no other one."""
+        return True
+
+    def objective(self) -> Objective:
+        """Return the loss of its examples."""
+        return self
 
     @property
     def passes(self) -> float:

@@ -36,7 +36,7 @@ class DfMcq(Method):
     """
 
     name = "df_mcq"
-    source = "DF-MCQ (Sun et al. 2025, 2505.02884); a retain set with ce_ref is theirs"
+    source = "Sun et al. 2025, 2505.02884 (DF-MCQ); a retain set with ce_ref is theirs"
     packs: ClassVar[Packed] = "all"
     unit: ClassVar[Unit] = "example"
     needs: ClassVar[frozenset[Need]] = frozenset({"retain"})

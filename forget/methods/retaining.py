@@ -9,6 +9,7 @@ import torch
 from forget.methods.distributions import cross_entropy_to, jensen_shannon, kl, of_reference
 from forget.methods.likelihood import CrossEntropy
 from forget.methods.objective import Need, Objective, Said
+from forget.methods.representations import RetainStates
 
 LOGITS: frozenset[Need] = frozenset({"logits"})
 
@@ -45,5 +46,6 @@ RETAIN_LOSSES: dict[str, type[Objective]] = {
     "kl": RetainKl,
     "js": RetainJs,
     "ce_ref": RetainCrossEntropy,
+    "states": RetainStates,
 }
 """Losses by name (`Retain.loss`)."""

@@ -120,7 +120,7 @@ class Gradients:
             seed = hash((draws, number)) if number else draws
             found = self._backward(one, own, epoch, seed, budget)
             if self._rho and not number:
-                with self._uphill():
+                with self.uphill():
                     self._backward(one, own, epoch, seed, budget)
             totals.append(found)
         return totals
@@ -141,7 +141,7 @@ class Gradients:
         )
 
     @contextmanager
-    def _uphill(self) -> Iterator[None]:
+    def uphill(self) -> Iterator[None]:
         """Move the weights uphill, along the gradient, for the gradient that is taken there.
 
         The gradients so far are dropped, and the weights get their own bits back.

@@ -172,7 +172,8 @@ def terms(
     """
     seed = trial.training_seed
     parts = how.parts(len(examples), trial.forget.epochs, seed)
-    forgets = Term(labelled(how, examples, trial.arm, seed), how, weight=how.weight, part=parts)
+    drawn = labelled(how, examples, trial.arm, seed)
+    forgets = Term(drawn, how.objective(), weight=how.weight, part=parts)
     if not retained and parts is None:
         return [forgets]
     retain, others = trial.retain, range(len(retained))
