@@ -11,6 +11,9 @@ from forget.errors import BadInput, nearest, validated
 from forget.methods.objective import Method
 from forget.settings.parts import Choice
 
+ABOVE = (__name__, "forget.methods.listing")
+"""Files of this folder that are about all methods."""
+
 COMMON = frozenset(Method.model_fields)
 """Parameters of every method."""
 
@@ -19,6 +22,8 @@ def found() -> dict[str, type[Method]]:
     """List the methods by name; a file that is put into this folder adds its own."""
     classes: dict[str, type[Method]] = {}
     for module in pkgutil.iter_modules(forget.methods.__path__, "forget.methods."):
+        if module.name in ABOVE:
+            continue
         for kind in _methods(importlib.import_module(module.name).__dict__.values()):
             if kind.__module__ == module.name:
                 classes[kind.name] = kind

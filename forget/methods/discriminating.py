@@ -31,7 +31,7 @@ class Discrim(Method):
     """
 
     name = "discrim"
-    source = "Wu et al. 2022, 2208.09884; its text recipes take lr_sigma 100 and q 10"
+    source = "DiscrimLoss, 2208.09884, whose text recipes take lr_sigma 100 and q 10"
     packs: ClassVar[Packed] = "drawn"
     unit: ClassVar[Unit] = "example"
 

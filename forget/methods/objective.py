@@ -208,6 +208,12 @@ class Method(Part, Objective):
     all weights; 0 takes none (sharpness-aware minimisation; Fan et al. 2025, 2502.05374: 0.01).
     """
 
+    lat: float = Field(0.0, ge=0)
+    """Largest change of a prompt token's hidden states, in their norm, under which its loss is
+    taken, where the change is the one that raises it most; 0 takes none (latent adversarial
+    training; 0.1 to 0.5 are worth trying).
+    """
+
     @property
     def trains_on(self) -> Packed:
         """Options that the method trains on, which a procedure takes from the method it is of."""
@@ -230,7 +236,7 @@ class Method(Part, Objective):
     @property
     def passes(self) -> float:
         """Passes over the examples of an epoch, for the plan."""
-        return self.cost * (2 if self.sam else 1)
+        return self.cost * (2 if self.sam else 1) * (6 if self.lat else 1)
 
     def trained(self, network: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> set[int]:
         """Return the id of each weight that alone is trained; of none where all are."""

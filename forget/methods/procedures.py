@@ -39,7 +39,7 @@ class Layered(Method):
     """
 
     name = "layered"
-    source = "Qian et al. 2025, 2505.09500"
+    source = "Layered Unlearning, 2505.09500"
 
     of: Annotated[Choice, AfterValidator(_of_another)] = Choice(name="random_labels")
     """The method of each stage."""

@@ -165,6 +165,8 @@ def header() -> list[str]:
 
 def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """Yield a line for each cell, task measured and split; `values` are (number, format)."""
+    # Its train examples were trained on, so it is no witness of how far forgetting reaches.
+    kept = " of a retained task"
     for cell in cells:
         places = [(cell.task, split) for split in SPLIT_WORDS]
         places += [(task, "test") for task in cell.trial.tasks[1:]]
@@ -180,7 +182,7 @@ def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
             yield {
                 "cell": cell,
                 "task": task,
-                "split": SPLIT_WORDS[split],
+                "split": SPLIT_WORDS[split] + kept * (task in cell.trial.retained),
                 "n": after.n,
                 "chance": cell.chance(split, task),
                 "values": values,
@@ -203,6 +205,7 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "task": cell.task,
                 "method": str(trial.method),
                 "arm": trial.arm,
+                "retained": ", ".join(trial.retained),
                 "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
                 "seed": trial.seed,

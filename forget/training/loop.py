@@ -29,6 +29,7 @@ from forget.models.language_model import LanguageModel
 from forget.models.sharding import share
 from forget.results.rows import Row
 from forget.settings.parts import Lora, Stage
+from forget.training.attack import Attack
 from forget.training.checkpoints import Checkpoints, trained
 from forget.training.gradients import Gradients
 from forget.training.passes import Pass
@@ -143,7 +144,8 @@ def fine_tune(
     adapters = _with_adapters(model, lora, seed) if lora else None
     network = model.answers
     steps = Steps(terms[0], settings, stage, seed)
-    passes = [Pass(terms[0], steps, model, bf16, len(steps))]
+    attack = Attack(model, method.lat) if method and method.lat else None
+    passes = [Pass(terms[0], steps, model, bf16, len(steps), attack)]
     for term in terms[1:]:
         passes.append(Pass(term, Cycled(term, steps, seed), model, bf16, len(steps)))
     if method and not lora:

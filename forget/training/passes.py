@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from forget.models.answers import flat
 from forget.models.batches import Batch
 from forget.models.language_model import LanguageModel
 from forget.models.ways import Way
+from forget.training.attack import Attack
 from forget.training.items import IDLE, Item, Layout, layouts, packed, units
 from forget.training.terms import Cycled, Steps, Term
 
@@ -55,7 +56,13 @@ class Pass:
     """
 
     def __init__(
-        self, term: Term, steps: Steps | Cycled, model: LanguageModel, bf16: bool, stage: int
+        self,
+        term: Term,
+        steps: Steps | Cycled,
+        model: LanguageModel,
+        bf16: bool,
+        stage: int,
+        attack: Attack | None = None,
     ) -> None:
         """Encode the examples, and run the reference over them where its outputs are needed.
 
@@ -65,7 +72,9 @@ class Pass:
             model: the model that begins the stage, in evaluation mode.
             bf16: autocast to bfloat16.
             stage: optimiser steps of the stage.
+            attack: changes the hidden states under which the loss is taken.
         """
+        self._attack = attack
         self.term, self.steps, self.model, self.bf16 = term, steps, model, bf16
         self.first = term.labelled(0)
         examples = [one.example for one in self.first]
@@ -126,7 +135,10 @@ class Pass:
                 # Reduction over processes takes the mean of gradients: undo its division.
                 share = 0.0 if idle else count / scored
                 waits = turn < turns - 1 and not model.sharded
-                with accelerator.no_sync(network) if waits else nullcontext():
+                with (
+                    accelerator.no_sync(network) if waits else nullcontext(),
+                    self._attacked(batch, layout, epoch, idle),
+                ):
                     logits, states = self._run(network, batch, layout)
                     if idle:
                         part_loss = logits.float().sum() * 0.0
@@ -150,6 +162,22 @@ class Pass:
             sum(part for _, part, _ in found),
             noted,
         )
+
+    def _attacked(
+        self, batch: Batch, layout: Layout, epoch: int, idle: bool
+    ) -> AbstractContextManager[None]:
+        """Return the context in which the network's states are attacked, if they are to be."""
+        if self._attack is None or idle:
+            return nullcontext()
+        rows, columns = layout.positions()
+        prompts = torch.zeros(batch.ids.shape, dtype=torch.bool)
+        prompts[rows, columns] = ~layout.answers()
+
+        def loss() -> torch.Tensor:
+            logits, states = self._run(self.model.answers, batch, layout)
+            return self.objective.loss(self._said(logits, states, batch, layout, epoch)).sum()
+
+        return self._attack.on(prompts.to(batch.ids.device), loss)
 
     def _layer(self, blocks: int) -> int | None:
         asks = "states" in self.term.objective.needs

@@ -17,8 +17,9 @@ from forget.evaluation.scoring import score
 from forget.events import Event, Step
 from forget.methods.catalogue import METHODS, method
 from forget.methods.objective import Method, Work
-from forget.models import language_model
+from forget.models import batches, language_model
 from forget.models.language_model import LanguageModel
+from forget.models.ways import PACKED
 from forget.preflight import settled
 from forget.results.metrics import accuracy
 from forget.settings.parts import Choice, Forgetting, Stage
@@ -27,8 +28,10 @@ from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
+from forget.training.attack import Attack, project
 from forget.training.checkpoints import Checkpoints
 from forget.training.gradients import Gradients
+from forget.training.items import layouts, packed
 from forget.training.loop import fine_tune
 from forget.training.stages import terms
 from forget.training.terms import Term
@@ -38,6 +41,7 @@ FAST = ("npo", "uniform", "pdu", "rmu")
 
 VARIANTS: dict[str, Choice] = {name: Choice(name=name) for name in METHODS} | {
     "random_labels, sam": Choice(name="random_labels", sam=0.01),
+    "unlikelihood, lat": Choice(name="unlikelihood", lat=0.3),
     "layered npo": Choice(name="layered", of="npo", folds=3),
     "df_mcq options": Choice(name="df_mcq", flatten="options"),
 }
@@ -257,6 +261,29 @@ def test_rmu_trains_the_last_layers_of_the_blocks_before_its_layer_alone() -> No
     moved = {name for name, weight in now.items() if not torch.equal(weight, learned()[name])}
     assert moved == {"model.layers.0.mlp.down_proj.weight"}
     assert all(weight.requires_grad for weight in now.values())
+
+
+def test_an_attack_is_within_its_radius_and_raises_the_loss() -> None:
+    far = project(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 2)
+    torch.testing.assert_close(far, torch.tensor([[1.2, 1.6], [0.3, 0.4]]))
+    model = start()
+    encoded = batches.encode(FORGOTTEN[:4], model.tokenizer, 100)
+    items = [packed(i, one, labels.true(FORGOTTEN)[i], "true") for i, one in enumerate(encoded)]
+    (layout,) = layouts(PACKED, items, 512)
+    batch = PACKED.pack(layout.rows, 0)
+    rows, columns = layout.positions()
+    prompts = torch.zeros(batch.ids.shape, dtype=torch.bool)
+    prompts[rows, columns] = ~layout.answers()
+
+    def loss() -> torch.Tensor:
+        logits = model.answers(batch)[batch.predictor_of]
+        return torch.nn.functional.cross_entropy(logits, batch.targets)
+
+    before = loss().item()
+    with Attack(model, 0.3).on(prompts, loss):
+        attacked = loss().item()
+    assert attacked > before + 0.01
+    assert loss().item() == before
 
 
 def test_folds_are_forgotten_one_after_the_other() -> None:
