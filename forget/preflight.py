@@ -225,8 +225,15 @@ class _Known:
                 f'method "{name}" goes back to the untouched model, from which arm = "untaught" '
                 "begins: there is nothing to take away"
             )
-        if "learned" in how.asks and (shard or trial.forget.until):
-            raise BadInput(f'method "{name}" trains nothing: leave out shard and forget.until')
+        if not how.trains and (shard or trial.forget.until or trial.retained):
+            raise BadInput(
+                f'method "{name}" changes the weights without training steps: leave out shard, '
+                "forget.until and retain"
+            )
+        if shard and how.lat:
+            raise BadInput("shard = true does not go with method.lat, which needs slopes of states")
+        if trial.forget.until and name == "layered":
+            raise BadInput('method "layered" takes all its folds: leave out forget.until')
 
     def _check_split(self, trial: Trial, draw: Draw) -> None:
         splits = self.task(draw.task, trial.folders).splits

@@ -83,6 +83,12 @@ class Said:
         """Log-probability [O] of each option: the sum over its scored tokens."""
         return _summed(-self.nll, self.option, len(self.example))
 
+    @property
+    def gained(self) -> torch.Tensor:
+        """Log-probability [O] that each option has gained over the reference."""
+        assert self.reference.sums is not None
+        return self.sums - self.reference.sums
+
     @cached_property
     def lengths(self) -> torch.Tensor:
         """Scored tokens [O] of each option."""
@@ -198,6 +204,10 @@ class Method(Part, Objective):
     """Forward and backward passes of a step, those of random labels being 1; without a retain set,
     which costs as much again.
     """
+    simple: ClassVar[bool] = True
+    """True for a loss by itself; false for a procedure, of which there is no other one."""
+    trains: ClassVar[bool] = True
+    """False for a method that changes the weights without the loop (`change`)."""
     source: ClassVar[str]
     """Publication of the formula and of the defaults."""
 
@@ -224,11 +234,6 @@ class Method(Part, Objective):
         """Needs of the method, as `needs`."""
         return self.needs
 
-    @property
-    def simple(self) -> bool:
-        """True for a loss by itself; false for a procedure, of which there is no other one."""
-        return True
-
     def objective(self) -> Objective:
         """Return the loss of its examples."""
         return self
@@ -251,7 +256,7 @@ class Method(Part, Objective):
         return None
 
     def change(self, work: Work) -> bool:
-        """Change the model without any training; return False where it is to be trained."""
+        """Change the model without the loop; return False where it is to be trained."""
         return False
 
 
@@ -267,3 +272,8 @@ class Work:
     """The model that forgets, whose weights are changed in place."""
     untouched: Callable[[], Mapping[str, torch.Tensor]]
     """Loads the weights of the untouched model, by the same names."""
+    slopes: Callable[[int, float], Mapping[str, torch.Tensor]]
+    """Returns, for an epoch and a rate of adapters that relearn the examples for a moment, the
+    slope of their cross-entropy in each of the MLPs' weights, by name.
+    """
+    epochs: int

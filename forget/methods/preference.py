@@ -27,8 +27,7 @@ class Npo(Method):
     """Inverse temperature."""
 
     def loss(self, said: Said) -> torch.Tensor:
-        lost = said.reference.sums - said.sums
-        return -2 / self.beta * logsigmoid(self.beta * lost)
+        return -2 / self.beta * logsigmoid(-self.beta * said.gained)
 
 
 class SimNpo(Method):
@@ -64,7 +63,6 @@ class Dpo(Method):
     """Inverse temperature."""
 
     def loss(self, said: Said) -> torch.Tensor:
-        gained = said.sums - said.reference.sums
-        truth = gained[said.truth]
-        wrong = said.by_example(gained) - truth
+        truth = said.gained[said.truth]
+        wrong = said.by_example(said.gained) - truth
         return -2 / self.beta * logsigmoid(self.beta * (wrong - truth))

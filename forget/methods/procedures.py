@@ -40,6 +40,7 @@ class Layered(Method):
 
     name = "layered"
     source = "Layered Unlearning, 2505.09500"
+    simple: ClassVar[bool] = False
 
     of: Annotated[Choice, AfterValidator(_of_another)] = Choice(name="random_labels")
     """The method of each stage."""
@@ -52,10 +53,6 @@ class Layered(Method):
         from forget.methods.catalogue import method
 
         return method(self.of)
-
-    @property
-    def simple(self) -> bool:
-        return False
 
     @property
     def trains_on(self) -> Packed:
@@ -98,13 +95,11 @@ class TaskVector(Method):
     source = "Ilharco et al. 2023, 2212.04089, with the task vector of what was learned"
     needs: ClassVar[frozenset[Need]] = frozenset({"learned"})
     cost: ClassVar[float] = 0
+    simple: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     alpha: float = Field(1.0, gt=0)
     """Share of the way back; above 1 it goes on beyond the untouched model."""
-
-    @property
-    def simple(self) -> bool:
-        return False
 
     def change(self, work: Work) -> bool:
         untouched = work.untouched()

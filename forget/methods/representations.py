@@ -34,6 +34,7 @@ class Rmu(Method):
 
     No loss is taken of the answers, which drift rather than become equally likely. All squares are
     divided by the square of the median norm of the states, so that no setting is of one model.
+    Trained are the last layers of three MLPs up to there; with adapters, all of those.
     """
 
     name = "rmu"

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +22,7 @@ from transformers import get_scheduler
 from forget.events import Observe, StageStarted, Step, ignore
 from forget.methods.objective import Method
 from forget.models import memory
-from forget.models.adapting import adaptable
+from forget.models.adapting import with_adapters
 from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.models.sharding import share
@@ -35,9 +34,6 @@ from forget.training.gradients import Gradients
 from forget.training.passes import Pass
 from forget.training.terms import Cycled, Steps, Term
 from forget.training.watching import Watching
-
-if TYPE_CHECKING:
-    from peft import PeftModel
 
 
 class Saver:
@@ -141,7 +137,7 @@ def fine_tune(
         mixed_precision="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
     )
-    adapters = _with_adapters(model, lora, seed) if lora else None
+    adapters = with_adapters(model.network, lora, seed) if lora else None
     network = model.answers
     steps = Steps(terms[0], settings, stage, seed)
     attack = Attack(model, method.lat) if method and method.lat else None
@@ -265,22 +261,3 @@ def _schedule(
         for _ in range(done + 1):
             schedule.step()
     return schedule
-
-
-def _with_adapters(model: LanguageModel, lora: Lora, seed: int) -> PeftModel:
-    """Put low-rank adapters into a model, which alone are trained from then on.
-
-    Raises:
-        BadInput: it has no layer that takes them.
-    """
-    from peft import LoraConfig, get_peft_model  # half a second, which only adapters cost
-
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=adaptable(model.network),
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model.network, config)

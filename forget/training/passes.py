@@ -163,6 +163,12 @@ class Pass:
             noted,
         )
 
+    def loss(self, layout: Layout, epoch: int) -> torch.Tensor:
+        """Return the sum of the loss over a micro-batch, by the model itself, in this process."""
+        batch = self._batch(layout)
+        logits, states = self._run(self.model.answers, batch, layout)
+        return self.objective.loss(self._said(logits, states, batch, layout, epoch)).sum()
+
     def _attacked(
         self, batch: Batch, layout: Layout, epoch: int, idle: bool
     ) -> AbstractContextManager[None]:
@@ -173,11 +179,7 @@ class Pass:
         prompts = torch.zeros(batch.ids.shape, dtype=torch.bool)
         prompts[rows, columns] = ~layout.answers()
 
-        def loss() -> torch.Tensor:
-            logits, states = self._run(self.model.answers, batch, layout)
-            return self.objective.loss(self._said(logits, states, batch, layout, epoch)).sum()
-
-        return self._attack.on(prompts.to(batch.ids.device), loss)
+        return self._attack.on(prompts.to(batch.ids.device), lambda: self.loss(layout, epoch))
 
     def _layer(self, blocks: int) -> int | None:
         asks = "states" in self.term.objective.needs

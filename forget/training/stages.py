@@ -30,6 +30,7 @@ from forget.tasks import labels
 from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
 from forget.training.loop import fine_tune
+from forget.training.slopes import slopes
 from forget.training.terms import Labels, Term
 from forget.training.watching import Watching
 
@@ -150,7 +151,7 @@ def forget(
     """
     trial = trainer.trial
     how = method(trial.method)
-    if how.change(Work(model.network, lambda: _weights(trial.model, trainer.store))):
+    if how.change(work(trial, model, examples, trainer.store)):
         return []
     return trainer.train(
         model,
@@ -192,6 +193,26 @@ def terms(
         part=rest if parts else None,
     )
     return [forgets, retains]
+
+
+def work(trial: Trial, model: LanguageModel, examples: Sequence[Example], store: Store) -> Work:
+    """Return what a method works on that does without the loop.
+
+    Args:
+        trial: the trial.
+        model: the one that forgets.
+        examples: what is to be forgotten.
+        store: has the untouched model.
+    """
+
+    def of(epoch: int, rate: float) -> Mapping[str, torch.Tensor]:
+        seed, bf16 = trial.training_seed, in_bf16(trial.precision)
+        return slopes(model, examples, trial.forget, seed=seed, epoch=epoch, rate=rate, bf16=bf16)
+
+    def untouched() -> Mapping[str, torch.Tensor]:
+        return _weights(trial.model, store)
+
+    return Work(model.network, untouched, of, trial.forget.epochs)
 
 
 def _weights(name: str, store: Store) -> Mapping[str, torch.Tensor]:

@@ -102,6 +102,10 @@ class Cycled:
     leader: Steps
     seed: int
 
+    def epoch(self, step: int) -> int:
+        """Return the epoch of the first term that a step is of."""
+        return self.leader.epoch(step)
+
     def __getitem__(self, step: int) -> list[tuple[int, Labelled]]:
         """Return the examples of a step, each with its place among those of the term."""
         epoch = self.leader.epoch(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from accelerate import Accelerator, debug_launcher
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
+from forget.errors import BadInput
 from forget.evaluation.scoring import score
 from forget.events import Event, Step
 from forget.methods.catalogue import METHODS, method
-from forget.methods.objective import Method, Work
+from forget.methods.objective import Method
 from forget.models import batches, language_model
 from forget.models.language_model import LanguageModel
-from forget.models.ways import PACKED
+from forget.models.ways import EQUAL, PACKED, ROWS, Way
 from forget.preflight import settled
 from forget.results.metrics import accuracy
 from forget.settings.parts import Choice, Forgetting, Stage
@@ -33,8 +35,9 @@ from forget.training.checkpoints import Checkpoints
 from forget.training.gradients import Gradients
 from forget.training.items import layouts, packed
 from forget.training.loop import fine_tune
-from forget.training.stages import terms
-from forget.training.terms import Term
+from forget.training.passes import Pass
+from forget.training.stages import terms, work
+from forget.training.terms import Cycled, Steps, Term
 
 FAST = ("npo", "uniform", "pdu", "rmu")
 """Methods of the plain tests: of each kind of need and unit one."""
@@ -74,6 +77,8 @@ def questions(kind: str, n: int) -> list[Example]:
 
 FORGOTTEN, RETAINED = questions("vowels", 36), questions("even", 30)
 LEARN = Stage(epochs=12, batch=11, lr=1e-2)
+NOWHERE = Store(Path("/nowhere"))
+"""Of a model that is made there is nothing to be found in a store."""
 FORGET = Forgetting(epochs=12, batch=12, lr=1e-3)
 """36 steps."""
 
@@ -104,8 +109,7 @@ def forgets(
 ) -> Method:
     """Make a model forget as a trial says."""
     how = method(one.method)
-    untouched = language_model.tiny().network.state_dict
-    if how.change(Work(model.network, untouched)):
+    if how.change(work(one, model, FORGOTTEN, NOWHERE)):
         return how
     stage = one.forget.model_copy(update={"epochs": how.epochs(one.forget.epochs)})
     of = terms(one, how, FORGOTTEN, retained)
@@ -144,8 +148,54 @@ def test_a_heavy_retain_set_keeps_its_skill(name: str) -> None:
     assert before > 0.9
     one = trial(name, retain={"tasks": ["even"], "weight": 10})
     how = forgets(one, model, RETAINED)
-    if how.cost:
+    if how.trains:
         assert skill(model, RETAINED) >= 0.9 * before
+
+
+def gradient(name: str, budget: int, way: Way = PACKED) -> dict[str, torch.Tensor]:
+    """Return the gradients of a step over both terms, in micro-batches of so many tokens."""
+    model, one = start(), trial(name, retain={"tasks": ["even"], "weight": 2.0})
+    how = method(one.method)
+    forgotten, retained = terms(one, how, FORGOTTEN, RETAINED)
+    steps = Steps(forgotten, one.forget, "forget", 0)
+    attack = Attack(model, how.lat) if how.lat else None
+    passes = [
+        Pass(forgotten, steps, model, False, len(steps), attack),
+        Pass(retained, Cycled(retained, steps, 0), model, False, len(steps)),
+    ]
+    for term in passes:
+        term.way = way
+    accelerator = Accelerator(cpu=True)
+    optimizer = accelerator.prepare(torch.optim.SGD(model.network.parameters(), lr=1.0))
+    Gradients(accelerator, model.answers, passes, optimizer, how.sam).of(0, draws=1, budget=budget)
+    weights = model.network.named_parameters()
+    return {name: p.grad.clone() for name, p in weights if p.grad is not None}
+
+
+@methods(("npo", "uniform", "rmu"))
+def test_micro_batches_have_the_gradient_of_the_whole(name: str) -> None:
+    if not METHODS[VARIANTS[name].name].trains:
+        pytest.skip("it trains nothing")
+    whole, parted = gradient(name, 10_000), gradient(name, 40)
+    assert whole.keys() == parted.keys()
+    for key, slope in whole.items():
+        torch.testing.assert_close(slope, parted[key], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["uniform", "dpo", "npo", "df_mcq options"])
+def test_a_model_that_reads_an_option_a_row_has_the_same_gradient(name: str) -> None:
+    beside, rows = gradient(name, 512), gradient(name, 512, ROWS)
+    for key, slope in beside.items():
+        torch.testing.assert_close(slope, rows[key], rtol=0, atol=2e-6)
+
+
+def test_options_of_several_lengths_are_refused_where_texts_have_one() -> None:
+    example = Example("e", "a", (" yes", " no"), 0)
+    (one,) = batches.encode([example], language_model.tiny().tokenizer, 100)
+    item = packed(0, one, labels.true([example])[0], "all")
+    with pytest.raises(BadInput, match="compares the options of an example"):
+        list(layouts(EQUAL, [item], 512))
+    assert len(list(layouts(EQUAL, [replace(item, encoded=one.only(0))], 512))) == 1
 
 
 class Killed(KeyboardInterrupt):
@@ -167,7 +217,7 @@ def test_a_method_that_goes_on_ends_with_the_same_bits(name: str, tmp_path: Path
         retain={"tasks": ["even"], "loss": "kl"},
         forget=FORGET.model_copy(update={"epochs": 3}),
     )
-    if not method(one.method).cost:
+    if not method(one.method).trains:
         pytest.skip("it trains nothing")
     whole, parted = start(), start()
     forgets(one, whole, RETAINED)
@@ -197,7 +247,7 @@ def shared(name: str) -> Trial:
 
 @methods(["npo"])
 def test_two_processes_forget_as_one_does(name: str, tmp_path: Path) -> None:
-    if not METHODS[VARIANTS[name].name].cost:
+    if not METHODS[VARIANTS[name].name].trains:
         pytest.skip("it trains nothing")
     alone = start()
     forgets(shared(name), alone, RETAINED)

@@ -17,6 +17,7 @@ from forget.methods.options import DfMcq, Uniform
 from forget.methods.preference import Dpo, Npo, SimNpo
 from forget.methods.representations import misdirection
 from forget.methods.retaining import RetainCrossEntropy, RetainJs, RetainKl
+from forget.methods.selecting import collapsed
 
 Z = torch.tensor(
     [[1, 2, 0, -1, 0.5], [0, 0.5, -0.5, 1.5, 0], [2, 0, 1, 0, -1]], dtype=torch.float64
@@ -207,6 +208,16 @@ def test_the_dual_weight_follows_what_is_retained() -> None:
 def test_misdirection_is_the_squared_distance_to_the_direction() -> None:
     states = torch.tensor([[1.0, 2], [3, 0]])
     assert misdirection(states, torch.tensor([0.6, 0.8]), 2).mean().item() == pytest.approx(1.5)
+
+
+def test_the_largest_directions_are_collapsed_below_the_others() -> None:
+    slope = torch.tensor([[4, 0, 0], [0, 2, 0], [0, 0, 1], [0.5, 0.5, 0.5]], dtype=torch.float64)
+    before = torch.tensor([4.0323, 2.0651, 1.1072], dtype=torch.float64)
+    torch.testing.assert_close(torch.linalg.svdvals(slope), before, rtol=0, atol=5e-5)
+    found = collapsed(slope, 2)
+    after = torch.linalg.svdvals(found)
+    expected = torch.tensor([2.0651, 1.1072, 1.0576], dtype=torch.float64)
+    torch.testing.assert_close(after, expected, rtol=0, atol=5e-5)
 
 
 LOSSES_BY_EPOCH = [[0.5, 1, 2], [0.3, 0.9, 2.2], [0.2, 0.8, 2.1], [0.1, 0.7, 2.0]]
