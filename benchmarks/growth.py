@@ -36,6 +36,7 @@ from forget.tasks import labels
 from forget.tasks.builtin import TASKS
 from forget.tasks.task import Example
 from forget.training import loop
+from forget.training.terms import Term
 from forget.trial import run_trial
 from pipelines.jobs import jobs
 from pipelines.reports import write_report
@@ -318,7 +319,7 @@ def _score_examples(folder: Path, n: int) -> None:
 def _train_examples(folder: Path, n: int) -> None:
     settings = Stage(examples=n, epochs=1, lr=1e-5)
     loop.fine_tune(
-        _model(folder), lambda epoch: labels.true(_examples(n)), settings, stage="learn", seed=0
+        _model(folder), [Term(lambda _: labels.true(_examples(n)))], settings, stage="learn", seed=0
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from pydantic import Field
+
 from forget.results.outcome import Outcome
 from forget.settings.parts import Part
 
@@ -32,7 +34,11 @@ class Step(Part):
     """Counts from 1."""
     steps: int
     loss: float | None = None
-    """Mean over the batch's answer tokens, in nats."""
+    """Sum over the terms of the stage: the mean over a term's units, e.g. the batch's answer
+    tokens, in nats, times its weight.
+    """
+    losses: dict[str, float] = Field(default_factory=dict)
+    """Mean of each term by its name, where there are several."""
     lr: float | None = None
     tokens: int = 0
     """Tokens computed in this step."""

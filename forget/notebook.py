@@ -16,6 +16,7 @@ from forget.settings.trial import Arm, Trial
 from forget.tasks import labels as drawing
 from forget.tasks.task import Example
 from forget.training import loop
+from forget.training.terms import Term
 
 
 def score(
@@ -66,7 +67,8 @@ def fine_tune(
         return drawing.draw(examples, arm, seed, epoch)
 
     name = "learn" if arm == "true" else "forget"
-    loop.fine_tune(model, labelled, stage, stage=name, seed=seed, bf16=in_bf16("auto"))
+    terms = [Term(labelled, name=name)]
+    loop.fine_tune(model, terms, stage, stage=name, seed=seed, bf16=in_bf16("auto"))
 
 
 def probe(

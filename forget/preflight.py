@@ -11,9 +11,10 @@ import torch
 
 from forget import tasks
 from forget.errors import BadInput, nearest
-from forget.methods.catalogue import METHODS
+from forget.methods.catalogue import METHODS, canonical, method
 from forget.models import catalogue, sources
 from forget.settings.identity import digest
+from forget.settings.parts import Retain
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Precision, Trial
 from forget.storage.store import Store
@@ -81,7 +82,11 @@ def expand(
         folders |= dict.fromkeys(trial.tasks, trial.folders)
     fingerprints = {name: known.fingerprint((name,), where) for name, where in folders.items()}
     return Expansion(
-        sweep, trials, identities, fingerprints, None if asked == trials else precision
+        sweep,
+        trials,
+        identities,
+        fingerprints,
+        precision if any(trial.precision == "auto" for trial in asked) else None,
     )
 
 
@@ -118,15 +123,28 @@ def best_precision(gpu: bool | None = None) -> Precision:
 
 
 def settled(trial: Trial, precision: Precision | None = None) -> Trial:
-    """Return the trial with what it leaves to the machine said: its precision.
+    """Return the trial with what it leaves to the machine said, its precision, and in one form.
+
+    Of two ways to write a trial, such as a parameter that is the default, one is left: so they have
+    one identity.
 
     Args:
         trial: the trial.
         precision: what "auto" means; by default what is best on this machine.
+
+    Raises:
+        BadInput: a method that is not there, or a parameter that it lacks.
     """
-    if trial.precision != "auto":
-        return trial
-    return trial.model_copy(update={"precision": precision or best_precision()})
+    changes: dict[str, object] = {}
+    if trial.precision == "auto":
+        changes["precision"] = precision or best_precision()
+    if trial.method.parameters:
+        changes["method"] = canonical(trial.method)
+    if trial.retain and not trial.retain.tasks:
+        # Where none is asked for, going without one says nothing.
+        asks = trial.method.name in METHODS and "retain" in method(trial.method).asks
+        changes["retain"] = Retain(tasks=()) if asks else None
+    return trial.model_copy(update=changes) if changes else trial
 
 
 def identify(trial: Trial, store: Store | None = None) -> Identity:
@@ -181,18 +199,41 @@ class _Known:
         self.check_model(trial.model)
         for draw in draws(trial):
             self._check_split(trial, draw)
-        if trial.method not in METHODS:
-            raise BadInput(f'no method is named "{trial.method}"{nearest(trial.method, METHODS)}')
-        if METHODS[trial.method].on == "true" and trial.arm not in ("random", "untaught"):
-            raise BadInput(
-                f'method "{trial.method}" draws no labels, so arm = "{trial.arm}" would be the '
-                'trial of arm = "random" once more; of arms it takes that and "untaught"'
-            )
+        self._check_method(trial, shard)
         if trial.template != "task" and trial.template not in task.TEMPLATES:
             known = nearest(trial.template, ("task", *task.TEMPLATES))
             raise BadInput(f'no template is named "{trial.template}"{known}')
         if trial.probe.layers != "all":
             self._check_layers(trial.model, trial.probe.layers)
+
+    def _check_method(self, trial: Trial, shard: bool) -> None:
+        how, name = method(trial.method), trial.method.name
+        if how.trains_on != "drawn" and trial.arm not in ("random", "untaught"):
+            raise BadInput(
+                f'method "{name}" draws no labels, so arm = "{trial.arm}" would be the '
+                'trial of arm = "random" once more; of arms it takes that and "untaught"'
+            )
+        if "retain" in how.asks and trial.retain is None:
+            raise BadInput(
+                f'method "{name}" asks for a retain set, [base.retain] with tasks = ["..."]; '
+                'retain = "none" goes without'
+            )
+        if trial.task in trial.retained:
+            raise BadInput(f'retain.tasks holds "{trial.task}", the task that is to be forgotten')
+        if "learned" in how.asks and not trial.taught:
+            raise BadInput(
+                f'method "{name}" goes back to the untouched model, from which arm = "untaught" '
+                "begins: there is nothing to take away"
+            )
+        if not how.trains and (shard or trial.forget.until or trial.retained):
+            raise BadInput(
+                f'method "{name}" changes the weights without training steps: leave out shard, '
+                "forget.until and retain"
+            )
+        if shard and how.lat:
+            raise BadInput("shard = true does not go with method.lat, which needs slopes of states")
+        if trial.forget.until and name == "layered":
+            raise BadInput('method "layered" takes all its folds: leave out forget.until')
 
     def _check_split(self, trial: Trial, draw: Draw) -> None:
         splits = self.task(draw.task, trial.folders).splits

@@ -29,7 +29,7 @@ from forget.storage.folders import whole_folder
 from forget.storage.store import Store
 from forget.tasks.draws import gather
 from forget.tasks.similarity import likenesses
-from forget.training import stages
+from forget.training import stages, twins
 from forget.training.stages import Trainer
 
 
@@ -89,17 +89,19 @@ def run_trial(
         )
         looks.append(stages.watched(checkpoint))
 
-    last = stages.steps_of_twin(
+    last = twins.steps(
         trainer,
         identity.trial,
         identity.data,
-        material.forget,
+        material,
         partial(holder.training, before, weights),
         partial(evaluation.watching, "forget"),
     )
     with holder.training(before, weights, becomes="forgotten") as model:
         watching_it = evaluation.watching("forget", model, drawn, last)
-        seen = stages.forget(trainer, identity.trial, material.forget, model, watching_it)
+        seen = stages.forget(
+            trainer, identity.trial, material.forget, material.retain, model, watching_it
+        )
     phases.append(evaluation.evaluate("forgotten", model))
     looks.append(seen)
 

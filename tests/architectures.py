@@ -43,6 +43,7 @@ from forget.settings.parts import Lora, Stage
 from forget.tasks.labels import true
 from forget.tasks.task import Example
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 
 EXACT = 1e-4
 """Nats a token by which a log-probability may differ from the plain forward pass, in fp32."""
@@ -175,7 +176,7 @@ def _served(kind: str, model: LanguageModel, plain: list[list[float]], folder: P
         before = [weight.clone() for weight in model.network.parameters()]
         fine_tune(
             model,
-            lambda epoch: labelled,
+            [Term(lambda epoch: labelled)],
             Stage(epochs=1, batch=2, lr=1e-3),
             stage="learn",
             seed=0,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Forget
 
-from forget import tasks
-from forget.methods import catalogue, likelihood
+from forget import methods, tasks
+from forget.methods import catalogue
 from forget.methods.catalogue import METHODS
 from forget.results import measures, metrics
 from forget.results.rows import PHASES
@@ -67,14 +69,28 @@ def test_an_entry_is_a_task_of_the_hub() -> None:
     assert source.name == "qasc"
 
 
-def test_a_loss_and_a_line_are_a_method(
-    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_is_a_method(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Forget
 ) -> None:
-    losses = names(likelihood, block("python", "def unlikelihood"))
-    entry = "{" + block("python", '"unlikelihood": Method') + "}"
-    for name, method in eval(entry, {**vars(catalogue), **losses}).items():  # noqa: S307
-        monkeypatch.setitem(METHODS, name, method)
-    settings = {"method": "unlikelihood", "forget.lr": 3e-3, "probe.examples": 0, "save": False}
+    """It is found in the folder by the list, the page and the trials alike."""
+    code = block("python", "class Bounded")
+    folder = tmp_path / "family"
+    folder.mkdir()
+    (folder / "surprise.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+    for name, kind in catalogue.found().items():
+        monkeypatch.setitem(METHODS, name, kind)
+    monkeypatch.delitem(sys.modules, "forget.methods.surprise")
+    _, listed, _ = forget("methods")
+    assert "bounded" in listed
+    _, page, _ = forget("methods", "--page")
+    assert "| bounded | the truth | nothing | 1 | bound = 3 | this page |" in page
+    settings = {
+        "method": {"name": "bounded", "bound": 4.0},
+        "forget.lr": 3e-3,
+        "probe.examples": 0,
+        "save": False,
+    }
     outcome = run_trial(overlay(quick, settings), store=Store(tmp_path))
     trained = [outcome.measures[f"{phase}/vowels/train/accuracy"] for phase in PHASES]
     assert trained[1].value > 0.9 > 0.6 > trained[2].value  # type: ignore[operator]

@@ -269,6 +269,7 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "a dose": {"forget.until.examples": 16},
     "gradient ascent of an untaught model": {"method": "gradient_ascent", "arm": "untaught"},
     "gradient ascent": {"method": "gradient_ascent", "forget.lr": 1e-4},
+    "npo and a retain set": {"method": {"name": "npo", "beta": 1.0}, "retain.tasks": ["upper"]},
     "adapters": {"tuning": "lora"},
     "every option": {"options": "all"},
     "scores by byte": {"normalise": "bytes"},
@@ -620,6 +621,36 @@ REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
         {"method": "gradient_ascent", "arm": "balanced"},
         r'method "gradient_ascent" draws no labels, so arm = "balanced" would be the trial of '
         r'arm = "random" once more; of arms it takes that and "untaught"',
+    ),
+    "another method's parameter": (
+        {"method": {"name": "gradient_ascent", "delta": 1.0}},
+        r'method.delta: method "gradient_ascent" has no parameter "delta"; it is one of simnpo',
+    ),
+    "no method's parameter": (
+        {"method": {"name": "npo", "gamma": 1.0}},
+        r'method "npo" has no parameter "gamma"; it has beta, sam, weight',
+    ),
+    "a parameter out of range": (
+        {"method": {"name": "npo", "beta": -1}},
+        r"method.beta: input should be greater than 0, not -1",
+    ),
+    "no retain set": (
+        {"method": "npo"},
+        r'method "npo" asks for a retain set, \[base.retain\] with tasks = \["..."\]; '
+        r'retain = "none" goes without',
+    ),
+    "what is forgotten is retained": (
+        {"retain.tasks": ["upper", "vowels"]},
+        r'retain.tasks holds "vowels", the task that is to be forgotten',
+    ),
+    "a retained task": ({"retain.tasks": ["uper"]}, r'no task is named "uper"'),
+    "nothing to take away": (
+        {"method": "task_vector", "arm": "untaught"},
+        r'method "task_vector" goes back to the untouched model',
+    ),
+    "a procedure of a procedure": (
+        {"method": {"name": "layered", "of": "task_vector"}},
+        r'method.of: "task_vector" is a procedure itself',
     ),
     "template": ({"template": "q"}, r'no template is named "q"'),
     "layer": (

@@ -45,6 +45,7 @@ from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 from forget.trial import run_trial
 
 TRIALS, STEPS, STAGES = 12, 500, 7
@@ -226,6 +227,12 @@ def _step_seconds() -> float:
 
     bf16 = catalogue.in_bf16("auto")
     fine_tune(
-        model, lambda _: some, Stage(epochs=1), stage="learn", seed=0, bf16=bf16, observe=observe
+        model,
+        [Term(lambda _: some)],
+        Stage(epochs=1),
+        stage="learn",
+        seed=0,
+        bf16=bf16,
+        observe=observe,
     )
     return statistics.median(after - before for before, after in itertools.pairwise(times[1:]))

@@ -33,6 +33,7 @@ from forget.tasks import labels
 from forget.tasks.labels import Labelled
 from forget.tasks.task import Example
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 
 SIZES = (1024, 2048, 4096)
 """Sizes of the square matrices whose product gives the peak."""
@@ -122,7 +123,8 @@ def _ours(
     model = data.model()
     model.network.load_state_dict(_start())
     items: Sequence[Labelled] = labels.true(some)
-    fine_tune(model, lambda _: items, stage, stage="learn", seed=0, bf16=bf16, observe=observe)
+    terms = [Term(lambda _: items)]
+    fine_tune(model, terms, stage, stage="learn", seed=0, bf16=bf16, observe=observe)
 
 
 def _against(

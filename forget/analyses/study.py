@@ -24,13 +24,13 @@ from forget.analyses.replicates import (
 )
 from forget.analyses.resampling import Draws, estimate, of_estimate
 from forget.analyses.samples import Place, Sample, columns, resampled
-from forget.analyses.words import ARM_WORDS, REPLICATED, flattened
+from forget.analyses.words import ARM_WORDS, REPLICATED, flattened, method_words
 from forget.results import measures
 from forget.results.estimates import Estimate, metric_name, wilson
 from forget.results.measures import ratio_name
 from forget.results.metrics import DEFINED_ABOVE_CHANCE
 from forget.results.outcome import Outcome
-from forget.settings.parts import Position
+from forget.settings.parts import Choice, Position
 from forget.settings.trial import Trial
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ class Cell:
     def treatment(self) -> str:
         """The labels or the method that the model was made to forget with, in words."""
         labels, method = ARM_WORDS[self.trial.arm], self.trial.method
-        return labels if method == "random_labels" else method.replace("_", " ")
+        if method == Choice(name="random_labels"):
+            return labels
+        return method_words(method).replace("_", " ")
 
     @property
     def flipped(self) -> bool:

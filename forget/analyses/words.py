@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forget.settings.parts import Choice, Retain, shown_value
 from forget.settings.trial import Trial
 
 ARM_WORDS = {
@@ -27,9 +28,23 @@ SPLIT_WORDS = {
 PHASE_WORDS = {"base": "untouched", "learned": "learned", "forgotten": "forgotten"}
 
 
+def method_words(method: Choice) -> str:
+    """Write a method with its parameters, e.g. "npo, beta 0.05"."""
+    given = [f"{name} {shown_value(value)}" for name, value in method.parameters.items()]
+    return ", ".join([method.name, *given])
+
+
+def retain_words(retain: Retain | None) -> str:
+    """Write what a trial retains while it forgets, e.g. "cola (at most 1000, nll, weight 1)"."""
+    if not retain or not retain.tasks:
+        return "nothing"
+    names = ", ".join(retain.tasks)
+    return f"{names} (at most {retain.examples}, {retain.loss}, weight {retain.weight:g})"
+
+
 def flattened(trial: Trial) -> dict[str, str]:
     """List settings by dotted name, without the task and without what changes no number."""
-    left_out = {"task", "evaluate_on", "folders", "save"}
+    left_out = {"task", "evaluate_on", "folders", "save", "method", "retain"}
     if trial.tuning == "full":
         left_out.add("lora")
     flat: dict[str, str] = {}
@@ -38,6 +53,9 @@ def flattened(trial: Trial) -> dict[str, str]:
             flat |= {f"{name}.{key}": str(part) for key, part in value.items()}
         else:
             flat[name] = str(value)
+    # Each in one piece, so that trials of two methods differ in that alone.
+    flat["method"] = method_words(trial.method)
+    flat["retain"] = retain_words(trial.retain)
     return flat
 
 

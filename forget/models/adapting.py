@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,6 +13,10 @@ from transformers.pytorch_utils import Conv1D
 
 from forget.errors import BadInput
 from forget.models import kernels
+from forget.settings.parts import Lora
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 PLAIN = (nn.Linear, kernels.Linear, Conv1D)
 """Kinds of linear layers that are nothing else. Others are tried: a router, or a layer that
@@ -62,3 +67,27 @@ def _is_linear(module: nn.Module) -> bool:
 def _has_own(module: nn.Module) -> bool:
     """Tell whether a module has weights that belong to no module inside it."""
     return next(module.parameters(recurse=False), None) is not None
+
+
+def with_adapters(network: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
+    """Put low-rank adapters into a network, which alone are trained from then on.
+
+    Args:
+        network: gets them in place.
+        lora: their rank, scale and dropout.
+        seed: decides their first weights.
+
+    Raises:
+        BadInput: it has no layer that takes them.
+    """
+    from peft import LoraConfig, get_peft_model  # half a second, which only adapters cost
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=adaptable(network),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(network, config)

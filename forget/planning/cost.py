@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 
 from forget import tasks
+from forget.methods.catalogue import method
 from forget.models import catalogue, sources
 from forget.models.memory import BUDGET
 from forget.settings.trial import Trial
@@ -37,7 +38,9 @@ class Cost:
     learn: int
     """Tokens that learning trains on."""
     forget: int
-    """Tokens that forgetting trains on, at most: a dose may end it before."""
+    """Tokens that forgetting trains on, at most: a dose may end it before. What a method passes
+    over twice, or retains meanwhile, counts as often.
+    """
     scored: int
     """Tokens of one of the measurements: before any training, after each stage."""
     watched_learn: int
@@ -119,11 +122,14 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
             # What is in the draw "test" as well is scored once.
             scored -= size.scored * min(count, trial.evaluation_examples)
     trained = _trained(trial)
+    how = method(trial.method)
+    retained = [sizes[name].trained for name in trial.retained]
+    of_forget = how.passes * own.trained + (statistics.mean(retained) if retained else 0)
     watched_learn, watched_forget = _watched(trial, taken)
     held = _held(trial, trained, shares)
     return Cost(
         learn=int(taken["learn"] * trial.learn.epochs * own.trained),
-        forget=int(taken["forget"] * trial.forget.epochs * own.trained),
+        forget=int(taken["forget"] * trial.forget.epochs * of_forget),
         scored=int(scored),
         watched_learn=int(own.scored * watched_learn),
         watched_forget=int(own.scored * watched_forget),

@@ -11,7 +11,14 @@ from typing import Any
 from forget.analyses import Cell, Study
 from forget.analyses.judging import Verdict
 from forget.analyses.study import Condition
-from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS, flattened, rate_name
+from forget.analyses.words import (
+    PHASE_WORDS,
+    SPLIT_WORDS,
+    flattened,
+    method_words,
+    rate_name,
+    retain_words,
+)
 from forget.report.section import Datum, Table, write_csv
 from forget.results import measures
 from forget.results.estimates import Estimate, name_parts, probe_name
@@ -76,7 +83,8 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Models": "; ".join(f"{name} ({size})" for name, size in sizes.items()),
         "Tasks forgotten": each(lambda t: t.task),
         "Measured on besides": ", ".join(others) or "nothing else",
-        "Forgetting": f"method {each(lambda t: t.method)}, arm {each(lambda t: t.arm)}",
+        "Forgetting": f"method {each(_method)}, arm {each(lambda t: t.arm)}",
+        "Retained meanwhile": each(lambda t: retain_words(t.retain)),
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),
         "Examples to learn": each(
@@ -95,6 +103,10 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
             [python, *map(_version, ("forget", "torch", "transformers", "numpy"))]
         ),
     }
+
+
+def _method(trial: Trial) -> str:
+    return method_words(trial.method)
 
 
 def _measured(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -153,6 +165,8 @@ def header() -> list[str]:
 
 def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """Yield a line for each cell, task measured and split; `values` are (number, format)."""
+    # Its train examples were trained on, so it is no witness of how far forgetting reaches.
+    kept = " of a retained task"
     for cell in cells:
         places = [(cell.task, split) for split in SPLIT_WORDS]
         places += [(task, "test") for task in cell.trial.tasks[1:]]
@@ -168,7 +182,7 @@ def lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
             yield {
                 "cell": cell,
                 "task": task,
-                "split": SPLIT_WORDS[split],
+                "split": SPLIT_WORDS[split] + kept * (task in cell.trial.retained),
                 "n": after.n,
                 "chance": cell.chance(split, task),
                 "values": values,
@@ -189,8 +203,9 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "setting": cell.setting,
                 "model": trial.model,
                 "task": cell.task,
-                "method": trial.method,
+                "method": str(trial.method),
                 "arm": trial.arm,
+                "retained": ", ".join(trial.retained),
                 "learn_lr": trial.learn.lr,
                 "forget_lr": cell.rate,
                 "seed": trial.seed,

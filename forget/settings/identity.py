@@ -29,6 +29,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "task": ("learning", "measuring"),
     "model": ("learning",),
     "method": ("forgetting",),
+    "retain": ("forgetting",),
     "arm": ("forgetting",),
     "learn": ("learning",),
     "forget": ("forgetting",),

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_serializer,
+    model_validator,
+)
 
 from forget.errors import shown
 
@@ -52,6 +60,73 @@ class Part(BaseModel):
 
     # JSON, in which outcomes are kept, has no word for infinity.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Choice(Part):
+    """One of several things by its name, with those of its parameters that are not the default.
+
+    A spec writes the name alone, or a table: "npo" or { name = "npo", beta = 0.05 }. So is it
+    written into files, which keeps the identity of whatever was a bare name before. Which names and
+    parameters there are, the room that has the things knows (forget.methods.catalogue).
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer
+    def _short(self) -> Any:
+        return {"name": self.name, **self.parameters} if self.parameters else self.name
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that are given, by name."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def __str__(self) -> str:
+        given = (f"{name}={shown_value(value)}" for name, value in self.parameters.items())
+        return " ".join([self.name, *given])
+
+
+def shown_value(value: Any) -> str:
+    """Write a parameter as short as it can be, within one word."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value["name"] if isinstance(value, dict) else value)
+
+
+class Retain(Part):
+    """Examples of other tasks, on their true labels, that keep the rest while a task is forgotten.
+
+    The forget stage adds their mean loss, times `weight`, to that of the method.
+    """
+
+    tasks: Names
+    """Their tasks, of whose train splits the examples are. With none the method goes without, as
+    `retain = "none"` says.
+    """
+    examples: Count = 1000
+    """Examples in all, shared out evenly over the tasks."""
+    loss: Literal["nll", "kl", "js", "ce_ref", "states"] = "nll"
+    """nll: the cross-entropy of the true answers; kl, js, ce_ref: the divergence of the model's
+    distributions on them from those of the model that begins to forget, KL(reference || model),
+    Jensen-Shannon, or the cross-entropy; states: the squared distance of its hidden states.
+    """
+    weight: float = Field(1.0, ge=0)
+    """Weight of the loss beside the method's own."""
+
+
+def _none(value: Any) -> Any:
+    return {"tasks": ()} if value == "none" else value
+
+
+Retained = Annotated[Retain | None, BeforeValidator(_none)]
+"""A retain set; None where nothing was said of one, "none" for a method that goes without."""
 
 
 class Stage(Part):

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from forget.settings import identity
-from forget.settings.parts import Count, Forgetting, Lora, Name, Names, Part, Probe, Stage, Watch
+from forget.settings.parts import (
+    Choice,
+    Count,
+    Forgetting,
+    Lora,
+    Name,
+    Names,
+    Part,
+    Probe,
+    Retained,
+    Stage,
+    Watch,
+)
 from forget.settings.tables import nested
 
 Precision = Literal["fp32", "bf16"]
@@ -50,10 +62,12 @@ class Trial(Part):
 
     task: Name
     model: Name
-    method: Name = "random_labels"
-    """The forget loss, a name in forget.methods.catalogue.METHODS; random_labels is the
+    method: Choice = Choice(name="random_labels")
+    """The way to forget, one of `forget methods`, and its parameters; random_labels is the
     cross-entropy of the labels that `arm` gives.
     """
+    retain: Retained = None
+    """Examples of other tasks that are kept meanwhile."""
     arm: Arm = "random"
     """The kind of second training: it says what forgetting trains on, and from where it starts."""
     learn: Stage = Stage()
@@ -106,8 +120,13 @@ class Trial(Part):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that the trial is measured on, its own first."""
-        return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
+        """Tasks that the trial is measured on, its own first; those it retains are among them."""
+        return tuple(dict.fromkeys((self.task, *self.evaluate_on, *self.retained)))
+
+    @property
+    def retained(self) -> tuple[str, ...]:
+        """Tasks whose train examples are kept while the trial forgets."""
+        return self.retain.tasks if self.retain else ()
 
     @property
     def taught(self) -> bool:

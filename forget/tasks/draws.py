@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Literal
 
 from forget import tasks
@@ -16,6 +17,7 @@ from forget.tasks.task import Example
 Use = Literal[
     "learn",
     "forget",
+    "retain",
     "trained",
     "near",
     "similar",
@@ -27,7 +29,8 @@ Use = Literal[
 ]
 """Purpose for which a trial takes examples.
 
-Two are for training: `learn` on true labels, `forget` on others. Five are scored in each phase:
+Three are for training: `learn` on true labels, `forget` on others, `retain` on the true ones of
+other tasks. Five are scored in each phase:
 `trained`, those of `forget` that are scored; `near`, paraphrases of examples in `forget`;
 `similar`, held out, of the templates that are trained on; `test`, held out; `probe`, held out, the
 first of `test` and perhaps more. Three are scored while the model trains: `watch`, held out;
@@ -69,6 +72,12 @@ def draws(trial: Trial) -> tuple[Draw, ...]:
     ]
     if trial.probe.examples:
         found.append(Draw(own, "test", trial.probe.examples, "probe"))
+    retain = trial.retain
+    if retain and retain.tasks:
+        for number, task in enumerate(retain.tasks):
+            # Shared out evenly; the first ones have one more where it does not come out even.
+            share = (retain.examples + len(retain.tasks) - 1 - number) // len(retain.tasks)
+            found.append(Draw(task, "train", share, "retain"))
     watch, until = trial.watch, trial.forget.until
     if watch.points:
         found.append(Draw(own, "test", watch.examples, "watch"))
@@ -171,6 +180,8 @@ class Material:
     """Examples that are learned; none where the trial learns nothing."""
     forget: tuple[Example, ...]
     """Examples as forgetting trains on them."""
+    retain: tuple[Example, ...]
+    """Examples of other tasks that are kept while the model forgets; none without a retain set."""
     trained: tuple[Example, ...]
     """Examples of `forget` that each phase scores."""
     near: tuple[Example, ...]
@@ -201,6 +212,7 @@ def gather(trial: Trial) -> Material:
     return Material(
         learn=own.get("learn", ()),
         forget=own["forget"],
+        retain=tuple(chain.from_iterable(found["retain", task] for task in trial.retained)),
         trained=own["trained"],
         near=own["near"],
         similar=own["similar"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forget.analyses.words import method_words
 from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
@@ -56,6 +57,13 @@ LABELS: dict[Arm, str] = {
 }
 """Words for what an arm trains on."""
 
+METHOD_LABELS: dict[str, str] = {
+    "true": "from their true labels",
+    "wrong": "from their true labels and a wrong one each, drawn at random",
+    "all": "from all of their options",
+}
+"""Words for what a method that draws no labels trains on."""
+
 _MISSING = Estimate(None, None, None, 0)
 
 
@@ -97,11 +105,27 @@ def model_card(outcome: Outcome) -> str:
 def _trained(trial: Trial) -> str:
     """Say what the second training was, after "was"."""
     # Methods need torch, which who only reads a study does without.
-    from forget.methods.catalogue import METHODS
+    from forget.methods.catalogue import method
 
     examples = f"at most {trial.forget.examples} examples of `{trial.task}`"
-    if METHODS[trial.method].on == "true":
-        return f"made to forget {examples} by the method `{trial.method}`, from their true labels"
+    told = method_words(trial.method)
+    kept = _kept(trial)
+    trains_on = method(trial.method).trains_on
+    if trains_on != "drawn":
+        words = METHOD_LABELS[trains_on]
+        return f"made to forget {examples} by the method `{told}`, {words}{kept}"
     goal = "fine-tuned once more on" if trial.arm == "true" else "made to forget: fine-tuned on"
-    by = "" if trial.method == METHOD else f" by the method `{trial.method}`"
-    return f"{goal} {examples} with {LABELS[trial.arm]}{by}"
+    by = "" if trial.method == METHOD else f" by the method `{told}`"
+    return f"{goal} {examples} with {LABELS[trial.arm]}{by}{kept}"
+
+
+def _kept(trial: Trial) -> str:
+    """Say what was retained meanwhile, if anything was."""
+    retain = trial.retain
+    if not retain or not retain.tasks:
+        return ""
+    names = ", ".join(f"`{task}`" for task in retain.tasks)
+    return (
+        f", while at most {retain.examples} examples of {names} were retained "
+        f"(loss {retain.loss}, weight {retain.weight:g})"
+    )

@@ -210,12 +210,17 @@ def close(study: Study, store: Store, id: str) -> None:
 
 
 def curves(entries: Iterable[Entry]) -> Iterator[Metric]:
-    """Yield loss, rate and tokens per second by optimiser step, e.g. learn/loss."""
+    """Yield loss, rate and tokens per second by optimiser step, e.g. learn/loss.
+
+    Where a stage has several terms, the loss of each as well, e.g. forget/retain/loss.
+    """
     for entry in entries:
         step = entry.event
         if isinstance(step, Step) and step.loss is not None:
             speed = 1000 * step.tokens / max(1, entry.elapsed)
-            for name, value in (("loss", step.loss), ("lr", step.lr), ("tokens_per_second", speed)):
+            named = {"loss": step.loss, "lr": step.lr, "tokens_per_second": speed}
+            named |= {f"{term}/loss": loss for term, loss in step.losses.items()}
+            for name, value in named.items():
                 if value is not None:
                     yield Metric(f"{step.stage}/{name}", value, entry.time, step.step)
 

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from forget.errors import BadInput
 from forget.settings.identity import digest
+from forget.settings.parts import Choice, Retain
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 from forget.storage.journal import Started
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-METHOD = Trial.model_fields["method"].default
+METHOD: Choice = Trial.model_fields["method"].default
 """The method whose labels are those of the trial's arm."""
 
 
@@ -229,13 +230,22 @@ def run_name(trial: Trial) -> str:
     """Return the name of a trial's run, e.g. "smollm2-135m world true lr=0.0001"."""
     words = [trial.model, trial.task]
     if trial.method != METHOD:
-        words.append(trial.method)
+        words.append(str(trial.method))
     if trial.method == METHOD or trial.arm != "random":
         words.append(trial.arm)
+    if trial.retain:
+        words.append(f"retain={_retained(trial.retain)}")
     words.append(f"lr={trial.forget.lr:g}")
     if trial.member:
         words.append(f"member={trial.member}")
     return " ".join(words)
+
+
+def _retained(retain: Retain) -> str:
+    """Write a retain set in a word, e.g. "cola,sst2:kl*0.5"; "none" for a method without one."""
+    if not retain.tasks:
+        return "none"
+    return f"{','.join(retain.tasks)}:{retain.loss}*{retain.weight:g}"
 
 
 def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[str, str]) -> None:
@@ -250,7 +260,12 @@ def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[s
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield key and value of {"forget": {"lr": 1}} as ("forget.lr", "1"); lists become "a, b"."""
     for key, value in fields.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "name" in value:
+            # One of several things by its name: that stands under the key itself.
+            yield prefix + key, str(value["name"])
+            rest = {name: one for name, one in value.items() if name != "name"}
+            yield from _flat(rest, f"{prefix}{key}.")
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
             yield prefix + key, ", ".join(map(str, value))

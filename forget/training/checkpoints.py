@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,12 @@ class Checkpoints:
     """Minutes of training between two checkpoints."""
 
     def save(
-        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Row]
+        self,
+        step: int,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rows: Sequence[Row],
+        state: Mapping[str, torch.Tensor],
     ) -> None:
         """Write the state; where the network is sharded, all processes call it together.
 
@@ -36,6 +41,7 @@ class Checkpoints:
             network: what is trained.
             optimizer: whose moments are kept.
             rows: Rows watched so far.
+            state: whatever else goes on from step to step, such as a method's own variables.
         """
         weights = {name: whole(p.detach()).contiguous() for name, p in trained(network).items()}
         moments: dict[str, torch.Tensor] = {}
@@ -46,32 +52,41 @@ class Checkpoints:
         with self.store.replace(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")
             save_file(moments, draft / "optimizer.safetensors", metadata={"step": str(step)})
+            if state:
+                save_file(dict(state), draft / "state.safetensors")
             write_rows(rows, draft / "watched.parquet")
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Row]]:
+    def load(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, list[Row], dict[str, torch.Tensor]]:
         """Put the weights and moments of an earlier training in place, if there was one.
 
         Returns:
-            The steps that it had done, and the Rows watched in them.
+            The steps that it had done, the Rows watched in them, and the rest of its state.
         """
         folder = self.store.fetch_folder(self.name)
         if folder is None:
-            return 0, []
+            return 0, [], {}
         weights = load_file(folder / "weights.safetensors")
         parameters = trained(network)
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(like(weights[name], p))
         order = list(parameters.values())
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in load_file(folder / "optimizer.safetensors").items():
             index, _, name = key.partition(".")
             p = order[int(index)]
-            state.setdefault(int(index), {})[name] = (
+            moments.setdefault(int(index), {})[name] = (
                 like(value, p) if value.shape == p.shape else value
             )
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        return int(next(iter(state.values()))["step"].item()), read_rows(folder / "watched.parquet")
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        rest = folder / "state.safetensors"
+        return (
+            int(next(iter(moments.values()))["step"].item()),
+            read_rows(folder / "watched.parquet"),
+            load_file(rest) if rest.exists() else {},
+        )
 
 
 def trained(network: nn.Module) -> dict[str, nn.Parameter]:

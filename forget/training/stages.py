@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from accelerate.utils import broadcast_object_list
+import torch
 
-from forget.events import Event, Observe, Step, ignore
-from forget.methods.catalogue import METHODS, Method
-from forget.methods.likelihood import Loss, cross_entropy
-from forget.models import language_model
+from forget.events import Observe, ignore
+from forget.methods.catalogue import method
+from forget.methods.objective import Method, Work
+from forget.methods.retaining import RETAIN_LOSSES
+from forget.models import language_model, loading
 from forget.models.catalogue import in_bf16
 from forget.models.devices import process
 from forget.models.holding import Holder
 from forget.models.language_model import LanguageModel
 from forget.results.dose import end
 from forget.results.files import read_rows, write_rows
-from forget.results.outcome import Dose, DrawnLabels, Outcome
+from forget.results.outcome import Dose, DrawnLabels
 from forget.results.rows import Row
+from forget.settings.parts import Stage
 from forget.settings.trial import Arm, Trial
-from forget.storage.finished import Trials
-from forget.storage.folders import write_text
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
-from forget.training.loop import Labels, fine_tune
+from forget.training.loop import fine_tune
+from forget.training.slopes import slopes
+from forget.training.terms import Labels, Term
 from forget.training.watching import Watching
 
 log = logging.getLogger(__name__)
 
-DOSE = "dose.json"
-"""File in which the step at which a twin ends is kept."""
 
 WATCHED = "watched.parquet"
 """File beside learned weights with the Rows that were watched on the way to them."""
@@ -56,31 +54,33 @@ class Trainer:
     def train(
         self,
         model: LanguageModel,
-        labelled: Labels,
+        terms: Sequence[Term],
+        settings: Stage,
         stage: Literal["learn", "forget"],
         *,
         state: str,
         watching: Watching,
-        loss: Loss = cross_entropy,
+        method: Method | None = None,
     ) -> list[Row]:
         """Run one stage on a model, in place, and return what was watched (`fine_tune`).
 
         Args:
             model: what is trained.
-            labelled: epoch -> the examples with their labels.
-            stage: whose settings it takes.
+            terms: examples with their labels, and the losses of them.
+            settings: epochs, batch, rate and schedule.
+            stage: its name.
             state: name of the store's folder for its checkpoints.
             watching: when to look at the model on the way, and how.
-            loss: the loss of each answer token.
+            method: of the stage that forgets.
         """
         trial = self.trial
         return fine_tune(
             model,
-            labelled,
-            trial.learn if stage == "learn" else trial.forget,
+            terms,
+            settings,
             stage=stage,
             seed=trial.training_seed,
-            loss=loss,
+            method=method,
             bf16=in_bf16(trial.precision),
             lora=trial.lora if trial.tuning == "lora" else None,
             observe=self.observe,
@@ -113,7 +113,8 @@ def learn(
         with holder.training("base", trainer.trial.model, becomes="learned") as model:
             rows = trainer.train(
                 model,
-                lambda epoch: labels.true(examples),
+                [Term(lambda epoch: labels.true(examples), name="learn")],
+                trainer.trial.learn,
                 "learn",
                 state=state,
                 watching=watching(model),
@@ -135,6 +136,7 @@ def forget(
     trainer: Trainer,
     key: str,
     examples: Sequence[Example],
+    retained: Sequence[Example],
     model: LanguageModel,
     watching: Watching,
     state: str = "checkpoint",
@@ -145,78 +147,85 @@ def forget(
         trainer: the trial that forgets.
         key: identity of the trial that runs.
         examples: what is to be forgotten.
+        retained: what is kept meanwhile, on true labels.
         model: the learned model, or the untouched one where nothing is learned.
         watching: how the model is looked at on the way.
         state: name of the folder for its checkpoints, beside what the trial leaves.
     """
     trial = trainer.trial
-    method = METHODS[trial.method]
+    how = method(trial.method)
+    if how.change(work(trial, model, examples, trainer.store)):
+        return []
     return trainer.train(
         model,
-        labelled(method, examples, trial.arm, trial.training_seed),
+        terms(trial, how, examples, retained),
+        trial.forget.model_copy(update={"epochs": how.epochs(trial.forget.epochs)}),
         "forget",
         state=f"trials/{key}/{state}",
         watching=watching,
-        loss=method.loss,
+        method=how,
     )
 
 
-def steps_of_twin(
-    trainer: Trainer,
-    id: str,
-    data: str,
-    examples: Sequence[Example],
-    beginning: Callable[[str], AbstractContextManager[LanguageModel]],
-    watching: Callable[[LanguageModel, Mapping[str, int]], Watching],
-) -> int | None:
-    """Return the step after which the trial's twin ends; None where the trial has none.
+def terms(
+    trial: Trial, how: Method, examples: Sequence[Example], retained: Sequence[Example]
+) -> list[Term]:
+    """Return what the forget stage minimises: the method's loss, and that of a retain set.
 
-    The twin's Outcome says it. Where there is none yet, the twin's stage is run here and thrown
-    away, for the same step: which of the two runs first changes nothing.
+    A method that forgets some of the examples at first retains the others.
+    """
+    seed = trial.training_seed
+    parts = how.parts(len(examples), trial.forget.epochs, seed)
+    drawn = labelled(how, examples, trial.arm, seed)
+    forgets = Term(drawn, how.objective(), weight=how.weight, part=parts)
+    if not retained and parts is None:
+        return [forgets]
+    retain, others = trial.retain, range(len(retained))
+    kept = [*retained, *(examples if parts else ())]
 
-    All processes of a trial call it together.
+    def rest(epoch: int) -> list[int]:
+        forgotten = set(parts(epoch)) if parts else set()
+        later = (i for i in range(len(examples)) if parts and i not in forgotten)
+        return [*others, *(len(retained) + i for i in later)]
+
+    retains = Term(
+        lambda epoch: labels.true(kept),
+        RETAIN_LOSSES[retain.loss if retain else "nll"](),
+        name="retain",
+        weight=retain.weight if retain else 1.0,
+        part=rest if parts else None,
+    )
+    return [forgets, retains]
+
+
+def work(trial: Trial, model: LanguageModel, examples: Sequence[Example], store: Store) -> Work:
+    """Return what a method works on that does without the loop.
 
     Args:
-        trainer: the trial.
-        id: its identity.
-        data: fingerprint of its data, which are those of its twin.
+        trial: the trial.
+        model: the one that forgets.
         examples: what is to be forgotten.
-        beginning: yields the model from which the stage starts, to be held as what it is told.
-        watching: how the model is looked at on the way, with the drawn labels.
+        store: has the untouched model.
     """
-    twin = trainer.trial.twin
-    if twin is None:
-        return None
 
-    def make(folder: Path | None) -> None:
-        outcome = Trials(trainer.store).outcome(twin.id(data))
-        (found,) = broadcast_object_list([outcome.dose if outcome else None])
-        if found is None:
-            its = replace(trainer, trial=twin, observe=partial(_told_apart, trainer.observe))
-            with beginning("twin") as model:
-                looks = watching(model, drawn(twin, examples))
-                seen = forget(its, id, examples, model, looks, state="twin")
-            found = dose(twin, examples, seen)
-        if folder:
-            write_text(folder / DOSE, found.model_dump_json())
-            trainer.store.delete(f"trials/{id}/twin")
+    def of(epoch: int, rate: float) -> Mapping[str, torch.Tensor]:
+        seed, bf16 = trial.training_seed, in_bf16(trial.precision)
+        return slopes(model, examples, trial.forget, seed=seed, epoch=epoch, rate=rate, bf16=bf16)
 
-    folder = trainer.store.once("doses", twin.id(data), make)
-    return Dose.model_validate_json((folder / DOSE).read_text(encoding="utf-8")).step
+    def untouched() -> Mapping[str, torch.Tensor]:
+        return _weights(trial.model, store)
+
+    return Work(model.network, untouched, of, trial.forget.epochs)
 
 
-def _told_apart(observe: Observe, event: Event) -> None:
-    """Pass on the events of a twin's stage as work that is no stage of the trial."""
-    if not isinstance(event, Outcome):
-        event = event.model_copy(update={"stage": "match"})
-    if isinstance(event, Step):
-        event = event.model_copy(update={"loss": None, "lr": None})
-    observe(event)
+def _weights(name: str, store: Store) -> Mapping[str, torch.Tensor]:
+    """Load the weights of a model by name."""
+    return loading.load(name, store).network.state_dict()
 
 
 def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
     """Return the label that forgetting trains each example on, by id, where it is drawn once."""
-    if METHODS[trial.method].on == "true":
+    if method(trial.method).trains_on != "drawn":
         return {}
     return labels.fixed(examples, trial.arm, trial.training_seed)
 
@@ -273,6 +282,8 @@ def labelled(method: Method, examples: Sequence[Example], arm: Arm, seed: int) -
         arm: what labels are drawn (`Trial.arm`).
         seed: decides every draw.
     """
-    if method.on == "true":
-        return lambda epoch: labels.true(examples)
-    return lambda epoch: labels.draw(examples, arm, seed, epoch)
+    if method.trains_on == "drawn":
+        return lambda epoch: labels.draw(examples, arm, seed, epoch)
+    if method.trains_on == "wrong":
+        return lambda epoch: labels.flip(examples, seed)
+    return lambda epoch: labels.true(examples)

@@ -25,6 +25,7 @@ COMMANDS = (
     studies.compare,
     lists.models,
     lists.tasks,
+    lists.methods,
     studies.ui,
     studies.sync,
     lists.doctor,

@@ -79,6 +79,18 @@ def tasks(
     print_table(("name", "kind", "family", "note"), rows)
 
 
+def methods(
+    page: Annotated[bool, typer.Option("--page", help="Print docs/methods.md.")] = False,
+) -> None:
+    """List the methods of forgetting by name: what they need, cost and take."""
+    from forget.methods import listing
+
+    if page:
+        print(listing.page(), end="")
+        return
+    print_table(listing.HEAD, list(listing.rows()))
+
+
 def doctor(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="A model to load and try as well.")

@@ -97,7 +97,7 @@ def test_each_task_counts_once_whatever_else_varies() -> None:
         "a", "b", method=["random_labels", "gradient_ascent"], forget__examples=[100, 1000]
     ).trials()
     # Task a with both methods, task b with one.
-    some = [t for t in every if t.task == "a" or t.method == "random_labels"]
+    some = [t for t in every if t.task == "a" or t.method.name == "random_labels"]
 
     def after(trial: Trial) -> float:
         return 0.6 if trial.task == "a" and trial.forget.examples == 1000 else 0.8

@@ -31,6 +31,7 @@ from forget.storage.store import Store
 from forget.tasks.labels import true
 from forget.tasks.task import Example
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 
 SMALL = {
     "vocab_size": 257,
@@ -277,7 +278,7 @@ def test_losses_of_routers_are_no_part_of_a_trials_loss(kind: str) -> None:
         labelled = true(SOME)
         fine_tune(
             model,
-            lambda epoch, labelled=labelled: labelled,  # type: ignore[misc]
+            [Term(lambda epoch, labelled=labelled: labelled)],  # type: ignore[misc]
             Stage(epochs=1, batch=4, lr=1e-3),
             stage="learn",
             seed=0,

@@ -13,6 +13,7 @@ from forget.settings.parts import Stage
 from forget.tasks import labels
 from forget.tasks.task import Example
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 
 EXAMPLES = [Example(str(i), f"Is {i} odd?", (" yes", " no"), 1 - i % 2) for i in range(16)]
 
@@ -32,7 +33,7 @@ def test_settings_of_accelerate_are_refused(
     monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match=f"{name} is set in the environment"):
         fine_tune(
-            tiny(), lambda epoch: labels.true(EXAMPLES), Stage(epochs=1), stage="learn", seed=0
+            tiny(), [Term(lambda _: labels.true(EXAMPLES))], Stage(epochs=1), stage="learn", seed=0
         )
 
 

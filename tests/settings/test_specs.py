@@ -51,6 +51,14 @@ def test_each_trial_has_its_twin_on_true_labels(name: str) -> None:
     assert len(others) * 2 == len(trials)
 
 
+def test_methods_crosses_eight_methods_with_tasks_and_rates() -> None:
+    trials = read_sweep("methods").trials()
+    assert len({trial.method.name for trial in trials}) == 8
+    assert len({trial.task for trial in trials}) == 3
+    assert len(trials) == 8 * 3 * len({trial.forget.lr for trial in trials})
+    assert not {trial.task for trial in trials} & set(trials[0].retained)
+
+
 def test_quickstart_crosses_arms_tasks_and_rates() -> None:
     trials = read_sweep("quickstart").trials()
     assert len({trial.task for trial in trials}) >= 3

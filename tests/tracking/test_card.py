@@ -10,7 +10,7 @@ from forget.settings.trial import CONTROLS, Arm
 from forget.storage.store import Store
 from forget.tracking.card import LABELS, model_card
 from forget.tracking.publishing import _estimates
-from forget.tracking.study import run_name
+from forget.tracking.study import _flat, run_name
 
 
 def of(outcome: Outcome, **fields: object) -> Outcome:
@@ -42,6 +42,33 @@ def test_a_method_without_drawn_labels_is_said_instead(finished: tuple[Store, Ou
     assert run_name(outcome.trial) == "tiny vowels gradient_ascent lr=0.01"
     untaught = overlay(outcome.trial, {"arm": "untaught"})
     assert run_name(untaught) == "tiny vowels gradient_ascent untaught lr=0.01"
+
+
+def test_parameters_and_what_is_retained_are_said(finished: tuple[Store, Outcome]) -> None:
+    fields = {
+        "method": {"name": "npo", "beta": 0.05, "sam": 0.01},
+        "retain": {"tasks": ["upper"], "loss": "kl", "weight": 0.5},
+    }
+    outcome = of(finished[1], **fields)
+    card = " ".join(model_card(outcome).split())
+    assert "by the method `npo, beta 0.05, sam 0.01`, from their true labels" in card
+    assert "at most 1000 examples of `upper` were retained (loss kl, weight 0.5)" in card
+    name = "tiny vowels npo beta=0.05 sam=0.01 lr=0.01 retain=upper:kl*0.5"
+    assert run_name(outcome.trial) == name
+    params = dict(_flat(outcome.trial.model_dump(mode="json")))
+    assert params["method"] == "npo"
+    assert params["method.beta"] == "0.05"
+    assert params["retain.tasks"] == "upper"
+    dpo = " ".join(model_card(of(finished[1], method="dpo", retain="none")).split())
+    assert "from their true labels and a wrong one each, drawn at random" in dpo
+
+
+def test_trials_that_differ_in_a_parameter_have_names_of_their_own(
+    finished: tuple[Store, Outcome],
+) -> None:
+    methods = ["npo", {"name": "npo", "beta": 1.0}, {"name": "npo", "sam": 0.1}]
+    names = {run_name(overlay(finished[1].trial, {"method": one})) for one in methods}
+    assert len(names) == 3
 
 
 def test_labels_and_dose_are_numbers_of_the_run(finished: tuple[Store, Outcome]) -> None:

@@ -25,7 +25,6 @@ from forget.errors import BadInput
 from forget.evaluation.scoring import score
 from forget.events import Event, StageStarted, Step
 from forget.methods.catalogue import METHODS
-from forget.methods.likelihood import ascent, cross_entropy
 from forget.models import language_model, loading, memory
 from forget.models.language_model import LanguageModel
 from forget.models.sharding import shard
@@ -37,6 +36,7 @@ from forget.tasks.labels import Labelled
 from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 from forget.training.watching import Watching
 
 SETTINGS = Stage(epochs=2, batch=4, lr=1e-3, warmup=0.25, weight_decay=0.1, clip=0.5)
@@ -80,8 +80,9 @@ def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
 def trained(model: LanguageModel | None = None, **options: object) -> dict[str, torch.Tensor]:
     model = model or language_model.tiny()
     settings = options.pop("settings", SETTINGS)
-    labelled = options.pop("labelled", learn)
-    fine_tune(model, labelled, settings, stage="learn", seed=0, **options)  # type: ignore[arg-type]
+    term = Term(options.pop("labelled", learn))  # type: ignore[arg-type]
+    terms = options.pop("terms", [term])
+    fine_tune(model, terms, settings, stage="learn", seed=0, **options)  # type: ignore[arg-type]
     return weights(model)
 
 
@@ -369,7 +370,7 @@ def test_looking_changes_no_bit_and_is_given_back() -> None:
         return list(looking.held_out(step))
 
     watching = Watching(2, held_out=look, trained=lambda step: ())
-    found = fine_tune(model, learn, SETTINGS, stage="learn", seed=0, watching=watching)
+    found = fine_tune(model, [Term(learn)], SETTINGS, stage="learn", seed=0, watching=watching)
     assert [row.step for row in found] == seen == [2, 4]
     assert all(torch.equal(weight, undisturbed[name]) for name, weight in weights(model).items())
 
@@ -382,7 +383,7 @@ def test_what_was_seen_before_a_kill_is_kept(tmp_path: Path) -> None:
         again: list[int] = []
         found = fine_tune(
             language_model.tiny(),
-            learn,
+            [Term(learn)],
             SETTINGS,
             stage="learn",
             seed=0,
@@ -420,7 +421,13 @@ def test_adapters_train_and_nothing_else() -> None:
                 unmerged.append(model.network(ids).logits)
 
     fine_tune(
-        model, learn, SETTINGS, stage="learn", seed=0, lora=Lora(rank=4, alpha=8), observe=look
+        model,
+        [Term(learn)],
+        SETTINGS,
+        stage="learn",
+        seed=0,
+        lora=Lora(rank=4, alpha=8),
+        observe=look,
     )
     # Merged, it is a plain model again, and computes what it computed with its adapters.
     assert str(model.network) == shape
@@ -472,7 +479,7 @@ def test_weights_that_the_last_step_made_infinite_end_the_training_with_its_rate
     with pytest.raises(
         FloatingPointError, match=r"learn: the weights .* rate 0\.5; lower the rate"
     ):
-        fine_tune(model, lambda epoch: labels.true(examples()), settings, stage="learn", seed=0)
+        fine_tune(model, [Term(lambda _: labels.true(examples()))], settings, stage="learn", seed=0)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_rate() -> None:
@@ -495,20 +502,10 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_rate() -> Non
 
 
 def test_ascent_climbs_where_learning_descends() -> None:
-    logits, targets = (
-        torch.randn(5, 7, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([0, 1, 2, 3, 4]),
-    )
-    plain = torch.stack(
-        [-logits.double().log_softmax(-1)[i, target] for i, target in enumerate(targets)]
-    )
-    torch.testing.assert_close(cross_entropy(logits, targets).double(), plain, rtol=0, atol=1e-6)
-    assert torch.equal(ascent(logits, targets), -cross_entropy(logits, targets))
-
-    def losses(loss: str) -> list[float]:
+    def losses(method: str) -> list[float]:
         events: list[Event] = []
         trained(
-            loss=METHODS[loss].loss,
+            terms=[Term(learn, METHODS[method]())],
             settings=SETTINGS.model_copy(update={"epochs": 8}),
             observe=events.append,
         )

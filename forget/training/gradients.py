@@ -1,0 +1,161 @@
+"""Gradients of one step: of every term in turn, and of the first one uphill where that is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from forget.models import memory
+from forget.training.items import Item
+from forget.training.passes import Pass, Totals
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Result of a step's gradients."""
+
+    loss: float
+    """Sum of the terms' mean losses times their weights."""
+    losses: dict[str, float]
+    """Mean loss of each term, by its name."""
+    tokens: int
+    """Tokens that all processes computed."""
+    totals: Sequence[Totals]
+    """Of each term, in order."""
+
+
+class Gradients:
+    """Takes the gradients of a stage's terms, and carries the state of their objectives."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: nn.Module,
+        passes: Sequence[Pass],
+        optimizer: AcceleratedOptimizer,
+        rho: float = 0.0,
+    ) -> None:
+        """Prepare for the steps of a stage.
+
+        Args:
+            accelerator: knows the processes of the trial.
+            network: `model.answers`, as accelerate wrapped it.
+            passes: the terms.
+            optimizer: whose gradients they are.
+            rho: length of the step uphill (`Method.sam`); 0 takes none.
+        """
+        self._accelerator, self._network = accelerator, network
+        self._passes, self._optimizer, self._rho = passes, optimizer, rho
+
+    def of(self, step: int, *, draws: int, budget: int) -> tuple[Sums, int]:
+        """Take the gradients of a step; return its losses, and the budget that the memory had.
+
+        Args:
+            step: number of the step.
+            draws: seed of dropout, the same for each pass over the first term.
+            budget: tokens of a micro-batch.
+        """
+        items = [one.items(step) for one in self._passes]
+        epoch = self._passes[0].steps.epoch(step)
+
+        def run(budget: int) -> list[Totals]:
+            return self._run(items, epoch, draws, budget)
+
+        undo = self._optimizer.zero_grad
+        totals, budget = memory.shrinking(budget, self._least(items), run, undo=undo)
+        weighed = [self._weight(one) * found.loss for one, found in self._of(totals)]
+        losses = {one.term.name: found.loss for one, found in self._of(totals)}
+        return Sums(sum(weighed), losses, sum(one.tokens for one in totals), totals), budget
+
+    def after(self, sums: Sums, epoch: int) -> None:
+        """Let the objectives take note of a step that was taken."""
+        for one, found in self._of(sums.totals):
+            one.objective.after(sums.losses, found.noted, epoch)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the state of every objective, by term and name."""
+        found: dict[str, torch.Tensor] = {}
+        for one in self._passes:
+            state = one.objective.state().items()
+            found |= {f"{one.term.name}.{name}": value for name, value in state}
+        return found
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `state` returned; from the start where there is none."""
+        for one in self._passes:
+            prefix = f"{one.term.name}."
+            own = {key[len(prefix) :]: v for key, v in state.items() if key.startswith(prefix)}
+            if own:
+                one.objective.restore(own)
+
+    def _of(self, totals: Sequence[Totals]) -> Iterator[tuple[Pass, Totals]]:
+        return zip(self._passes, totals, strict=True)
+
+    def _weight(self, one: Pass) -> float:
+        """Return the weight of a term at this step, which an objective may have a say in."""
+        scales = (other.objective.scale(one.term.name) for other in self._passes)
+        return one.term.weight * math.prod(scales)
+
+    def _least(self, items: Sequence[Sequence[Item]]) -> float:
+        """Return the smallest budget of micro-batches that differs from a larger one.
+
+        Several processes have one budget: they would no longer take the same turns.
+        """
+        if self._accelerator.num_processes > 1:
+            return math.inf
+        return max(one.least(own) for one, own in zip(self._passes, items, strict=True))
+
+    def _run(
+        self, items: Sequence[Sequence[Item]], epoch: int, draws: int, budget: int
+    ) -> list[Totals]:
+        totals = []
+        for number, (one, own) in enumerate(zip(self._passes, items, strict=True)):
+            seed = hash((draws, number)) if number else draws
+            found = self._backward(one, own, epoch, seed, budget)
+            if self._rho and not number:
+                with self.uphill():
+                    self._backward(one, own, epoch, seed, budget)
+            totals.append(found)
+        return totals
+
+    def _backward(
+        self, one: Pass, items: Sequence[Item], epoch: int, seed: int, budget: int
+    ) -> Totals:
+        if not items:
+            return Totals(0.0, 0, {})
+        torch.manual_seed(seed)
+        return one.backward(
+            self._accelerator,
+            self._network,
+            items,
+            epoch=epoch,
+            weight=self._weight(one),
+            budget=budget,
+        )
+
+    @contextmanager
+    def uphill(self) -> Iterator[None]:
+        """Move the weights uphill, along the gradient, for the gradient that is taken there.
+
+        The gradients so far are dropped, and the weights get their own bits back.
+        """
+        weights = [p for p in self._network.parameters() if p.grad is not None]
+        norm = self._accelerator.clip_grad_norm_(weights, math.inf)
+        kept = [p.detach().clone() for p in weights]
+        with torch.no_grad():
+            for p in weights:
+                p.add_(p.grad * (self._rho / (float(norm) + 1e-12)))
+        self._optimizer.zero_grad()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, before in zip(weights, kept, strict=True):
+                    p.copy_(before)
