@@ -18,6 +18,7 @@ from forget.analyses.words import rate_name
 from forget.report import (
     ablations,
     dose,
+    frontier,
     generalisation,
     matrix,
     order,
@@ -44,6 +45,7 @@ __all__ = ["Report", "trial_figures", "write"]
 
 SECTIONS = (
     states.section,
+    frontier.section,
     overview.accuracy,
     overview.ratio,
     generalisation.section,

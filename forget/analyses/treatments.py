@@ -1,0 +1,61 @@
+"""Names of a trial's method and forget set, and what sets two treatments apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from forget.analyses.words import flattened
+from forget.settings.trial import Trial
+
+if TYPE_CHECKING:
+    from forget.analyses.study import Cell
+
+PAPER_METHOD, OWN = "random_labels", "own"
+
+
+def method_name(trial: Trial) -> str:
+    """Name the method, without its parameters."""
+    return _named(trial, "method", PAPER_METHOD)
+
+
+def set_name(trial: Trial) -> str:
+    """Name the kind of forget set: "own" for the task's own examples."""
+    return _named(trial, "forget_set", OWN)
+
+
+def _named(trial: Trial, field: str, default: str) -> str:
+    """Return a setting that is a name, or a table with a name."""
+    flat = flattened(trial)
+    return flat.get(f"{field}.name", flat.get(field, default))
+
+
+def of_paper(trial: Trial) -> bool:
+    """Tell whether a trial forgets as the paper does: by labels of the task's own examples."""
+    return method_name(trial) == PAPER_METHOD and set_name(trial) == OWN
+
+
+def besides(cell: Cell, left_out: Collection[str]) -> str:
+    """Write what varies in the study beside some settings; the treatment's words for nothing.
+
+    Args:
+        cell: of the study.
+        left_out: dotted settings, which stand for those within them too.
+    """
+    fields = flattened(cell.trial)
+    told = []
+    for name in cell.study.varying:
+        within = any(f"{name}.".startswith(f"{out}.") for out in left_out)
+        if name in fields and not within:
+            told.append(f"{name} {fields[name]}")
+    return ", ".join(told) or cell.treatment
+
+
+def forgotten_tasks(trial: Trial) -> tuple[str, ...]:
+    """Name the tasks whose examples forgetting trains on: the trial's own, and those mixed in."""
+    return tuple(dict.fromkeys((trial.task, *mixture(trial))))
+
+
+def mixture(trial: Trial) -> dict[str, float]:
+    """Return the share of each task in the forget set; empty where it is no mixture."""
+    return dict(getattr(getattr(trial, "forget_set", None), "tasks", {}))
