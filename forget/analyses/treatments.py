@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 PAPER_METHOD, OWN = "random_labels", "own"
 
+TREATMENT = ("method", "forget_set", "noise", "retain")
+"""Settings that say what forgetting trains on, and by which loss."""
+
 
 def method_name(trial: Trial) -> str:
     """Name the method, without its parameters."""
@@ -31,8 +34,18 @@ def _named(trial: Trial, field: str, default: str) -> str:
 
 
 def of_paper(trial: Trial) -> bool:
-    """Tell whether a trial forgets as the paper does: by labels of the task's own examples."""
-    return method_name(trial) == PAPER_METHOD and set_name(trial) == OWN
+    """Tell whether a trial forgets as the paper does, by drawn labels of the task's own examples.
+
+    That is what a trial does by default; with a retain set, or other examples, it does another
+    thing, to which the paper's claims say nothing.
+    """
+    return _treatment(trial) == _treatment(Trial(task=trial.task, model=trial.model))
+
+
+def _treatment(trial: Trial) -> dict[str, str]:
+    """List the settings that say what is trained on, and by which loss, beside `arm`."""
+    fields = flattened(trial).items()
+    return {name: value for name, value in fields if name.partition(".")[0] in TREATMENT}
 
 
 def besides(cell: Cell, left_out: Collection[str]) -> str:
