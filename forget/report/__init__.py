@@ -18,6 +18,7 @@ from forget.analyses.words import rate_name
 from forget.report import (
     ablations,
     dose,
+    ensemble,
     frontier,
     generalisation,
     matrix,
@@ -52,6 +53,7 @@ SECTIONS = (
     dose.section,
     matrix.section,
     predictors.section,
+    ensemble.section,
     order.section,
     probes.section,
     ablations.section,

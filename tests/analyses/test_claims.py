@@ -295,4 +295,4 @@ def test_claims_are_put_to_drawn_labels_alone(tmp_path: Path) -> None:
     frames = study_of(outcomes, rows).frames
     assert verdicts(study_of(outcomes, rows)) == {}
     written = report.write(other, dict.fromkeys(other.trials(), 0), outcomes, frames, tmp_path)
-    assert "none of the paper’s claims" in written.page.read_text(encoding="utf-8")
+    assert "claims is put to this study" in written.page.read_text(encoding="utf-8")
