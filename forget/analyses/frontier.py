@@ -16,14 +16,22 @@ import numpy as np
 
 from forget.analyses.resampling import Draws
 from forget.analyses.study import Cell, Study, kept
-from forget.analyses.treatments import besides, forgotten_tasks, of_paper
-from forget.analyses.words import flattened, rate_name
+from forget.analyses.treatments import (
+    besides,
+    forgotten_tasks,
+    of_paper,
+    retain_kind,
+    retain_weight,
+)
+from forget.analyses.words import rate_name
 
 UTILITIES = (0.9, 0.8)
 """Shares of the other tasks' skill that are to be kept."""
 
-GRID = ("forget.lr", "forget.epochs", "retain.weight")
-"""Settings that say how hard a method is pressed: its grid, of which a point is chosen."""
+GRID = ("forget.epochs", "retain")
+"""Settings that say, beside the rate, how hard a method is pressed: its grid, of which a point is
+chosen. Of the retain set that is the weight; what it holds belongs to the method.
+"""
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ def utility(cell: Cell, tasks: tuple[str, ...] | None = None) -> Draws | None:
 
     Args:
         cell: that forgets something else.
-        tasks: by default all others that it was measured on.
+        tasks: by default all that it was measured on.
 
     Returns:
         None where there is no such task.
@@ -140,10 +148,22 @@ def point(cell: Cell) -> Point | None:
     lost, kept_elsewhere = cell.lost("test"), utility(cell)
     if lost is None or kept_elsewhere is None or not cell.mastered or not np.isfinite(lost[0]):
         return None
-    fields = flattened(cell.trial)
-    varied = [f"{name} {fields[name]}" for name in cell.study.varying if name in GRID]
-    name = ", ".join([rate_name(cell.rate), *varied])
-    return Point(cell, name, lost, kept_elsewhere)
+    words = [rate_name(cell.rate)]
+    if "forget.epochs" in cell.study.varying:
+        words.append(f"epochs {cell.trial.forget.epochs}")
+    weights = {retain_weight(outcome.trial) for outcome in cell.study.outcomes} - {None}
+    weight = retain_weight(cell.trial)
+    if weight is not None and len(weights) > 1:
+        words.append(f"weight {weight:g}")
+    return Point(cell, ", ".join(words), lost, kept_elsewhere)
+
+
+def name(cell: Cell) -> str:
+    """Name a cell's method: what varies in the study beside the grid."""
+    words = [besides(cell, GRID)]
+    if len({retain_kind(outcome.trial) for outcome in cell.study.outcomes}) > 1:
+        words.append(f"retaining {retain_kind(cell.trial)}")
+    return ", ".join(words)
 
 
 @lru_cache(maxsize=1)
@@ -153,14 +173,14 @@ def methods(study: Study) -> list[Method]:
     for cell in study.cells:
         one = point(cell)
         if one:
-            found[cell.trial.model, cell.task][besides(cell, GRID)].append(one)
+            found[cell.trial.model, cell.task][name(cell)].append(one)
     compared = []
     for (model, task), by_name in found.items():
         if len(by_name) > 1:
-            for name, points in by_name.items():
+            for words, points in by_name.items():
                 plain = [of_paper(one.cell.trial) for one in points]
                 random = points[0].cell.trial.arm == "random"
-                compared.append(Method(model, task, name, tuple(points), all(plain) and random))
+                compared.append(Method(model, task, words, tuple(points), all(plain) and random))
     return compared
 
 

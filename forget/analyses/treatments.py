@@ -1,4 +1,4 @@
-"""Names of a trial's method and forget set, and what sets two treatments apart."""
+"""Words for what a trial forgets and retains, and what sets two treatments apart."""
 
 from __future__ import annotations
 
@@ -11,26 +11,16 @@ from forget.settings.trial import Trial
 if TYPE_CHECKING:
     from forget.analyses.study import Cell
 
-PAPER_METHOD, OWN = "random_labels", "own"
+OWN = "own"
 
 TREATMENT = ("method", "forget_set", "noise", "retain")
 """Settings that say what forgetting trains on, and by which loss."""
 
 
-def method_name(trial: Trial) -> str:
-    """Name the method, without its parameters."""
-    return _named(trial, "method", PAPER_METHOD)
-
-
 def set_name(trial: Trial) -> str:
     """Name the kind of forget set: "own" for the task's own examples."""
-    return _named(trial, "forget_set", OWN)
-
-
-def _named(trial: Trial, field: str, default: str) -> str:
-    """Return a setting that is a name, or a table with a name."""
-    flat = flattened(trial)
-    return flat.get(f"{field}.name", flat.get(field, default))
+    fields = flattened(trial)
+    return fields.get("forget_set.name", fields.get("forget_set", OWN))
 
 
 def of_paper(trial: Trial) -> bool:
@@ -72,3 +62,22 @@ def forgotten_tasks(trial: Trial) -> tuple[str, ...]:
 def mixture(trial: Trial) -> dict[str, float]:
     """Return the share of each task in the forget set; empty where it is no mixture."""
     return dict(getattr(getattr(trial, "forget_set", None), "tasks", {}))
+
+
+def retained(trial: Trial) -> tuple[str, ...]:
+    """Name the tasks whose examples are kept while the trial forgets."""
+    return tuple(getattr(trial, "retained", ()))
+
+
+def retain_weight(trial: Trial) -> float | None:
+    """Return the weight of the retain set; None without one."""
+    retain = getattr(trial, "retain", None)
+    return float(retain.weight) if retain and retained(trial) else None
+
+
+def retain_kind(trial: Trial) -> str:
+    """Write what is retained, and by which loss, without the weight."""
+    retain = getattr(trial, "retain", None)
+    if not retain or not retained(trial):
+        return "nothing"
+    return f"{', '.join(retained(trial))} ({retain.loss}, at most {retain.examples})"

@@ -13,10 +13,12 @@ from forget.analyses.frontier import (
     Point,
     methods,
     over_tasks,
+    utility,
 )
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.states import state
 from forget.analyses.study import Study
+from forget.analyses.treatments import retained as retained_tasks
 from forget.report import figures
 from forget.report.figures import Cloud
 from forget.report.layout import SHOWN
@@ -159,6 +161,16 @@ def _point(method: Method, point: Point) -> dict[str, Datum]:
         "held-out skill lost": _share(point.lost, point),
         "trained skill lost": None if trained is None else _share(trained, point),
         "skill kept elsewhere": _share(point.utility, point),
+        "kept on retained tasks": _kept(point, retained=True),
+        "kept on other tasks": _kept(point, retained=False),
         "distance from chance": None if gap is None else _share(abs(gap), point),
         "state": end.word if end else None,
     }
+
+
+def _kept(point: Point, retained: bool) -> Estimate | None:
+    """Return the skill kept on tasks of the retain set, which are trained on, or on others."""
+    trial = point.cell.trial
+    tasks = tuple(task for task in trial.tasks if (task in retained_tasks(trial)) == retained)
+    found = utility(point.cell, tasks)
+    return None if found is None else _share(found, point)
