@@ -34,6 +34,7 @@ from forget.analyses.replicates import NO_DEGREES
 from forget.analyses.resampling import Draws, estimate, holm, p_value
 from forget.analyses.states import DELTA, counted, state
 from forget.analyses.study import Cell, Condition, Study, degrees
+from forget.analyses.treatments import of_paper
 from forget.results.estimates import Estimate
 
 NEAR_RANDOM = 0.1
@@ -91,11 +92,15 @@ def verdicts(study: Study, primary: tuple[str, ...] = ()) -> dict[Condition, lis
 
 
 def asked(study: Study) -> dict[Condition, Asked]:
-    """Return what claims are put to, by condition; controls are left out."""
+    """Return what claims are put to, by condition.
+
+    Controls are left out, and so is what forgets by another method or another set than the paper.
+    """
     crossed = {matrix.condition: matrix for matrix in cross(study)}
     found = {}
     for condition, cells in study.conditions.items():
-        if cells[0].trial.arm not in arms.CONTROLS:
+        trial = cells[0].trial
+        if trial.arm not in arms.CONTROLS and of_paper(trial):
             found[condition] = Asked(cells, crossed.get(condition))
     return found
 

@@ -91,14 +91,21 @@ class Study:
         self._pools: dict[object, Pool | None] = {}
 
     @cached_property
+    def _flat(self) -> list[dict[str, str]]:
+        return [flattened(outcome.trial) for outcome in self.outcomes]
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """Dotted names of the settings that vary, beside task, model, rate and replicates."""
+        return _varying(self._flat)
+
+    @cached_property
     def cells(self) -> list[Cell]:
         """Every cell, in the order in which their first trials come."""
-        flat = [flattened(outcome.trial) for outcome in self.outcomes]
-        varying = _varying(flat)
         found: dict[tuple[Condition, str], list[Outcome]] = defaultdict(list)
-        for outcome, fields in zip(self.outcomes, flat, strict=True):
+        for outcome, fields in zip(self.outcomes, self._flat, strict=True):
             trial = outcome.trial
-            varied = ", ".join(f"{name} {fields[name]}" for name in varying if name in fields)
+            varied = ", ".join(f"{name} {fields[name]}" for name in self.varying if name in fields)
             condition = Condition(trial.model, varied, trial.forget.lr)
             found[condition, trial.task].append(outcome)
         return [Cell(self, *key, tuple(outcomes)) for key, outcomes in found.items()]

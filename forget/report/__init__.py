@@ -18,6 +18,8 @@ from forget.analyses.words import rate_name
 from forget.report import (
     ablations,
     dose,
+    ensemble,
+    frontier,
     generalisation,
     matrix,
     order,
@@ -44,12 +46,14 @@ __all__ = ["Report", "trial_figures", "write"]
 
 SECTIONS = (
     states.section,
+    frontier.section,
     overview.accuracy,
     overview.ratio,
     generalisation.section,
     dose.section,
     matrix.section,
     predictors.section,
+    ensemble.section,
     order.section,
     probes.section,
     ablations.section,

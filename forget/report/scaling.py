@@ -6,7 +6,7 @@ import math
 from itertools import groupby
 from pathlib import Path
 
-from forget.analyses.scaling import FLAT, TRACED, Trend, trends
+from forget.analyses.scaling import FLAT, Trend, measured, trends
 from forget.analyses.study import Study
 from forget.analyses.words import rate_name
 from forget.report import figures
@@ -14,15 +14,20 @@ from forget.report.figures import GREY, VERMILION, Series
 from forget.report.section import Datum, Picture, Section, Table
 
 TEXT = (
-    "Each measure against the logarithm of the number of parameters, over models that differ in "
-    "nothing else in the sweep; what else sets two models apart (their family, their data) goes "
-    "with the size. A measure is monotone where its least-squares line surely rises, inverse where "
-    "it surely falls; U-shaped where the line up to the turn and the line from it on are both sure "
-    "and opposite (two-lines test, Simonsohn 2018); flat where the 95 % interval of every line "
-    f"lies within ±{FLAT}; otherwise undecided: there are too few items or sizes to tell. The "
-    "change that decides is in the table, in the measure's own units. Means are over the tasks "
-    "that have the measure at every size; intervals are of items and seeds, not of tasks, and not "
-    "corrected for the number of measures. With two sizes a trend is their difference."
+    "Each measure against the logarithm of the number of parameters, over models of one family, or "
+    "cuts of one model, that differ in nothing else in the sweep; what else sets two sizes apart "
+    "(their data, their shape) goes with the size. Beside the trends at each rate there are two "
+    "that take the rate out: the held-out skill lost at each size's best rate of those that keep "
+    "the other tasks, and where as much of the trained skill is lost, by interpolation between "
+    "rates. A measure is monotone where its least-squares line surely rises, inverse where it "
+    "surely falls; U-shaped where the lines on either side of the turn are both sure and opposite "
+    "(two-lines test, Simonsohn 2018), with four sizes at least, for with three each line goes "
+    f"through two points; flat where the 95 % interval of every line lies within ±{FLAT}; "
+    "otherwise undecided: there are too few items or sizes to tell. The change that decides is in "
+    "the table, in the measure's own units. Means are over the tasks that have the measure at "
+    "every size. Intervals are of items and seeds, not of tasks and not of pretraining, of which "
+    "there is one run a size; they are not corrected for the number of measures. With two sizes a "
+    "trend is their difference."
 )
 
 
@@ -35,7 +40,7 @@ def section(study: Study, folder: Path) -> Section | None:
     for trend in found:
         models |= dict.fromkeys(trend.models)
     pictures, shapes, values = [], list[dict[str, Datum]](), list[dict[str, Datum]]()
-    families = groupby(found, key=lambda trend: (trend.varied, trend.rate))
+    families = groupby(found, key=lambda trend: (trend.family, trend.varied, trend.rate))
     for i, (_, group) in enumerate(families, 1):
         family = list(group)
         pictures.append(_picture(family, folder / f"trend-{i}.png"))
@@ -47,8 +52,8 @@ def section(study: Study, folder: Path) -> Section | None:
 
 
 def _name(trend: Trend) -> str:
-    rate = f"rate {rate_name(trend.rate)}"
-    return f"{trend.varied}, {rate}" if trend.varied else rate
+    rate = "over all rates" if trend.rate is None else f"rate {rate_name(trend.rate)}"
+    return ", ".join(filter(None, [trend.family, trend.varied, rate]))
 
 
 def _picture(family: list[Trend], path: Path) -> Picture:
@@ -69,7 +74,8 @@ def _shapes(family: list[Trend]) -> list[dict[str, Datum]]:
     """Return a row for each measure, also for one that no task has at every size."""
     by_metric = {trend.metric: trend for trend in family}
     rows: list[dict[str, Datum]] = []
-    for metric in TRACED:
+    first = family[0]
+    for metric in measured((first.family, first.varied, first.rate)):
         trend = by_metric.get(metric)
         rows.append(
             {

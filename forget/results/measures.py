@@ -124,6 +124,7 @@ MEASURES: tuple[Measure, ...] = (
         page=(),
     ),
     Measure("confidence", "confidence", metrics.confidence, column="confidence", watched=True),
+    Measure("loss", "loss", metrics.loss, column="loss", compared=(), page=()),
     Measure("option_mass", "option mass", metrics.option_mass, column="mass", digits=".2g"),
     Measure("entropy", "entropy", metrics.entropy, column="entropy"),
     Measure(

@@ -32,6 +32,11 @@ def confidence(rows: Sequence[Row]) -> Estimate:
     return mean(judge(some(rows)).confidence)
 
 
+def loss(rows: Sequence[Row]) -> Estimate:
+    """Compute the mean of -log of the confidence, in nats: log options without a preference."""
+    return mean(judge(some(rows)).loss)
+
+
 def option_mass(rows: Sequence[Row]) -> Estimate:
     """Compute the mean total probability of the options: it tells 'at chance' from 'broken'."""
     return mean(judge(some(rows)).mass)

@@ -98,6 +98,8 @@ class Judged:
 
     With two options it is the paper's e^{l+} / (e^{l+} + e^{l-}).
     """
+    loss: np.ndarray
+    """-log of `confidence`, in nats."""
     mass: np.ndarray
     """Total probability of the options: near 0 the model says something else altogether."""
     entropy: np.ndarray
@@ -151,7 +153,8 @@ def judge_columns(
     # The highest score is taken out before the exponential, which would else underflow.
     top = np.repeat(np.maximum.reduceat(scores, starts), options)
     shares = np.exp(scores - top)
-    shares /= np.repeat(np.add.reduceat(shares, starts), options)
+    whole = np.add.reduceat(shares, starts)
+    shares /= np.repeat(whole, options)
     best = scores == top
     with np.errstate(divide="ignore", invalid="ignore"):
         surprise = np.where(shares > 0, -shares * np.log(shares), 0.0)
@@ -159,6 +162,7 @@ def judge_columns(
     return Judged(
         correct=best[true] / winners,
         confidence=shares[true],
+        loss=np.log(whole) - (scores - top)[true],
         mass=np.minimum(np.add.reduceat(weights * np.exp(logprobs), starts), 1.0),
         entropy=np.add.reduceat(surprise, starts) / np.log(np.maximum(options, 2)),
         top=np.maximum.reduceat(shares, starts),

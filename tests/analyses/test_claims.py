@@ -279,3 +279,20 @@ def test_a_prior_is_no_skill_to_lose() -> None:
     assert [cells[name].mastered for name in names] == [True, True, False]
     assert "of 2 tasks, 1 reached (a), 1 spared (b), 0 undecided" in told(whole)["some"].what
     assert any("most frequent answer on c:" in sentence for sentence in findings(whole))
+
+
+def test_claims_are_put_to_drawn_labels_alone(tmp_path: Path) -> None:
+    """Other methods in a study change no verdict; alone they have none."""
+    tasks = tuple("ab")
+    given = skills({task: AFTER[task] for task in tasks})
+    methods = {"method": ["random_labels", "gradient_ascent"]}
+    both = study(sweep_of(*tasks, **methods), given)
+    (condition,) = verdicts(both)
+    assert condition.varied == "method random_labels"
+    assert verdicts(both)[condition] == verdicts(study(sweep_of(*tasks), given)).popitem()[1]
+    other = sweep_of(*tasks, method=["gradient_ascent"])
+    outcomes, rows = finish(other, given)
+    frames = study_of(outcomes, rows).frames
+    assert verdicts(study_of(outcomes, rows)) == {}
+    written = report.write(other, dict.fromkeys(other.trials(), 0), outcomes, frames, tmp_path)
+    assert "claims is put to this study" in written.page.read_text(encoding="utf-8")
