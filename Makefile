@@ -71,7 +71,7 @@ report: setup ## Write the report of a study again
 	@$(BIN)/forget report $(SPEC)
 
 ui: setup ## Compare runs in the MLflow UI, that of a cluster with CONTEXT=name
-	@$(BIN)/forget $(if $(CONTEXT),cluster ui $(KUBERNETES) --port $(PORT),ui)
+	@$(BIN)/forget $(if $(CONTEXT),cluster ui $(KUBERNETES) --port $(PORT),ui --port $(PORT))
 
 PYTEST = $(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

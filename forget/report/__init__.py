@@ -30,8 +30,8 @@ from forget.report import (
     states,
     tables,
 )
-from forget.report.findings import findings, headline, numbers, summary
-from forget.report.section import show
+from forget.report.findings import findings, headline, numbers, summary, together
+from forget.report.section import Table, show
 from forget.report.trial import trial_figures
 from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
@@ -75,6 +75,8 @@ class Report:
     """Headline numbers by metric name."""
     verdicts: dict[str, str]
     """Verdicts in words, by claim."""
+    said: str = ""
+    """The sentences that head the page."""
 
 
 def write(
@@ -107,6 +109,8 @@ def write(
     tables.write_cells(study, folder / "cells.csv")
     told = verdicts(study, sweep.primary)
     tables.findings_table(told).write(folder)
+    named = [{"name": name, "number": one} for name, one in numbers(study, told).items()]
+    Table("headline", named).write(folder)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
     )
@@ -131,7 +135,7 @@ def write(
     )
     path = folder / "report.html"
     path.write_text(text, encoding="utf-8")
-    return Report(path, numbers(study, told), summary(told))
+    return Report(path, together(study), summary(told), headline(study.cells))
 
 
 def _parted(primary: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forget.analyses import Cell, Study, arms
+from forget.analyses.headline import SUFFIXES
 from forget.analyses.judging import Verdict
 from forget.analyses.probes import readings
 from forget.analyses.resampling import Draws, estimate
@@ -143,6 +144,38 @@ def summary(told: Mapping[Condition, Sequence[Verdict]]) -> dict[str, str]:
             parts = [f"{word} in {n} of {count.total()}" for word, n in count.most_common()]
             words[claim] = ", ".join(parts)
     return words
+
+
+TOGETHER = {
+    "base": ("base", "test", "accuracy"),
+    "learned": ("learned", "test", "accuracy"),
+    "forgotten": ("forgotten", "test", "accuracy"),
+    "forgotten_trained": ("forgotten", "train", "accuracy"),
+    "forgotten_near": ("forgotten", "near", "accuracy"),
+    "option_mass": ("forgotten", "test", "option_mass"),
+}
+"""Phase, split and measure of the numbers whose mean over all trials stands for a sweep."""
+
+
+def together(study: Study) -> dict[str, Estimate]:
+    """Return the few numbers that stand for a sweep, over all its cells that are no controls.
+
+    They have the names of a trial's (forget.analyses.headline).
+    """
+    cells = forgetting(study.cells)
+    found = {}
+    for name, (phase, split, measure) in TOGETHER.items():
+        drawn = [cell.draws(phase, split, measure) for cell in cells]
+        taken = [draws for draws in drawn if draws is not None]
+        if taken:
+            n = sum(cell.n(phase, split) for cell in cells)
+            found[name] = estimate(np.mean(taken, axis=0), n)
+    for split, end in SUFFIXES.items():
+        lost = arms.pooled(cells, split)
+        if lost is not None:
+            n = sum(cell.n("forgotten", split) for cell in cells)
+            found[f"forget_ratio{end}"] = estimate(lost, n)
+    return {name: number for name, number in found.items() if number.value is not None}
 
 
 def numbers(study: Study, told: Mapping[Condition, Sequence[Verdict]]) -> dict[str, Estimate]:

@@ -211,11 +211,17 @@ def _cell_lines(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "seed": trial.seed,
                 "member": trial.member,
             }
-            for name, estimate in outcome.measures.items():
-                yield head | _fields(name, estimate)
-            for probe in outcome.probes:
-                name = probe_name(probe.phase, probe.task, probe.position, probe.control)
-                yield head | _fields(name, probe.accuracy, probe.layer)
+            for fields in numbers(outcome):
+                yield head | fields
+
+
+def numbers(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """Yield every number of a trial with its bounds, by the parts of its name."""
+    for name, estimate in outcome.measures.items():
+        yield _fields(name, estimate)
+    for probe in outcome.probes:
+        name = probe_name(probe.phase, probe.task, probe.position, probe.control)
+        yield _fields(name, probe.accuracy, probe.layer)
 
 
 def _fields(name: str, estimate: Estimate, layer: int | None = None) -> dict[str, Any]:

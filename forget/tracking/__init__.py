@@ -10,14 +10,17 @@ from forget.tracking.publishing import publish, sync
 from forget.tracking.reading import load_study, read_experiment
 from forget.tracking.registry import load_forgotten, registered_name
 from forget.tracking.stream import trial_sink
-from forget.tracking.study import Study, close_study, open_study
+from forget.tracking.study import Study, close_study, link, open_study
+from forget.tracking.views import newest_link
 
 __all__ = [
     "Study",
     "Unreachable",
     "close_study",
+    "link",
     "load_forgotten",
     "load_study",
+    "newest_link",
     "open_study",
     "publish",
     "read_experiment",

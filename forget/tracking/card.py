@@ -7,13 +7,14 @@ from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
 from forget.settings.trial import Arm, Trial
-from forget.tracking.study import METHOD
+
+METHOD = Trial.model_fields["method"].default
+"""The method whose labels are those of the trial's arm."""
 
 _CARD = """\
 # {title}
 
-{learned}{trained} (learning rate {trial.forget.lr:g}, {trial.tuning} fine-tuning, seed
-{trial.seed}, member {trial.member}).{dose}
+{done}
 
 | test accuracy | {phases} |
 |---|{rules}
@@ -85,20 +86,26 @@ def model_card(outcome: Outcome) -> str:
     trial = outcome.trial
     forgets = trial.arm != "true"
     title = TITLES.get(trial.arm, "{0.model} after forgetting {0.task}").format(trial)
-    learned = f"`{trial.model}`, untaught, was "
-    if trial.taught:
-        learned = _LEARNED.format(trial=trial)
     return _CARD.format(
         trial=trial,
         outcome=outcome,
         title=title,
-        learned=learned,
-        trained=_trained(trial),
-        dose=f" {str(outcome.dose).capitalize()}." if outcome.dose else "",
+        done=done(outcome),
         phases=" | ".join(phases),
         rules="---|" * len(phases),
         lines="\n".join(map(line, trial.tasks)),
         warning=_FORGETS if forgets else _CONTROL,
+    )
+
+
+def done(outcome: Outcome) -> str:
+    """Say in two or three sentences what was done to the model."""
+    trial = outcome.trial
+    learned = _LEARNED.format(trial=trial) if trial.taught else f"`{trial.model}`, untaught, was "
+    dose = f" {str(outcome.dose).capitalize()}." if outcome.dose else ""
+    return (
+        f"{learned}{_trained(trial)} (learning rate {trial.forget.lr:g}, {trial.tuning} "
+        f"fine-tuning, seed {trial.seed}, member {trial.member}).{dose}"
     )
 
 

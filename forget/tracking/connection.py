@@ -41,6 +41,8 @@ with _without_telemetry():
 
     from forget.tracking import database
 
+PORT = 5000
+"""Port of MLflow's pages on this machine."""
 BATCH = 1000
 """Metrics a request: MLflow's limit."""
 MANNERS = {
@@ -102,8 +104,11 @@ def _teach_manners() -> None:
         logging.getLogger(logger).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
 
 
-def ui_command() -> tuple[list[str], dict[str, str]]:
+def ui_command(port: int = PORT) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves MLflow's pages over the local store, to this machine alone.
+
+    Args:
+        port: where it listens.
 
     Returns:
         The command, and what to add to its environment.
@@ -122,6 +127,7 @@ def ui_command() -> tuple[list[str], dict[str, str]]:
     # Nobody asks for a password here. The database's own may be in the address, which `ps` must not
     # show.
     serve = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    serve += ["--port", str(port)]
     folder = artifacts(uri)
     return [*serve, "--artifacts-destination", folder] if folder else serve, {
         "MLFLOW_BACKEND_STORE_URI": uri

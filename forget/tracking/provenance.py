@@ -15,10 +15,11 @@ VERSIONS = ("torch", "transformers", "accelerate", "peft", "ray", "mlflow")
 @functools.cache
 def environment() -> dict[str, str]:
     """Return tags that say what code runs: versions of packages, and the git commit, if any."""
-    tags = {}
+    found = []
     for package in VERSIONS:
         with suppress(importlib.metadata.PackageNotFoundError):
-            tags[f"version.{package}"] = importlib.metadata.version(package)
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    tags = {"versions": ", ".join(found)}
     with suppress(FileNotFoundError):
         describe = [
             "git",

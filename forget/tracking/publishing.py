@@ -1,6 +1,6 @@
 """Publishing of trials: what a run lacks is sent from the store alone and exactly once.
 
-That is its curves, estimates, artifacts and model.
+That is its curves, headline numbers, artifacts and model.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run, RunTag
 
+from forget.analyses import headline
 from forget.errors import BadInput
 from forget.events import Step
 from forget.results import measures
-from forget.results.estimates import metric_name
-from forget.results.outcome import Outcome, ProbeScore
+from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.storage.finished import MEASURES, Trials
 from forget.storage.folders import write_text
 from forget.storage.journal import FILE, Ended, Entry, Journal, Started
 from forget.storage.store import Store
+from forget.tracking import notes
 from forget.tracking.connection import BATCH, reaching
 from forget.tracking.provenance import environment
 from forget.tracking.registry import model_of, register, registered, registered_trials
-from forget.tracking.study import Study, child, connected, dataset
+from forget.tracking.study import Study, child, connected, dataset, earlier, runs_under
 
 PUBLISHED = "published.json"
 """File of a trial that says, by parent run, which run and version are the trial's."""
@@ -93,19 +94,15 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
     started = journal.started() or Started(
         trial=outcome.trial, id=id, tags=environment(), datasets=study.datasets
     )
-    tags = {**started.tags, "forget.learned": outcome.learned_id, "forget.data": outcome.data}
-    if outcome.dose:
-        tags["forget.dose"] = str(outcome.dose)
-    run = child(study, started, began, tags)
+    run = child(study, started, began, started.tags)
     run_id = run.info.run_id
     _send_curves(study, run_id, entries)
     _send_artifacts(study, run_id, outcome, store, started.datasets)
-    version, model_id = register(study, outcome, run_id, store, tags)
+    version, model_id = register(study, outcome, run_id, store)
+    rows = trials.rows(id)
     # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
-    _send_estimates(study, run_id, _estimates(outcome, trials.rows(id), end, model_id))
-    study.client.set_tag(run_id, MEASURED_BY, measures.code())
-    if version:
-        study.client.set_tag(run_id, "forget.model", version)
+    tags = _tags(study, outcome, rows, version, run.data.tags)
+    _send_numbers(study, run_id, _numbers(outcome, rows, end, model_id), tags)
     if "forget.error" in run.data.tags:
         study.client.delete_tag(run_id, "forget.error")
     study.client.set_terminated(run_id, "FINISHED", end)
@@ -113,23 +110,27 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
 
 
 def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
-    """Send a published run the measures that it lacks or has otherwise; False where there are none.
+    """Send a published run the numbers of the present code; False where it was deleted.
 
     A run that was deleted lacks none: it is `sync` that makes it anew.
     """
     query = f"attributes.run_id = '{run_id}'"
-    if not study.client.search_runs([study.experiment_id], query, max_results=1):
+    there = study.client.search_runs([study.experiment_id], query, max_results=1)
+    if not there:
         return False
     trials = Trials(store)
     rows = trials.rows(outcome.id)
     found = registered(study, outcome)
     model_id = model_of(found, run_id) if found else ""
-    estimates = _estimates(outcome, rows, time.time_ns() // 1_000_000, model_id)
-    lacked = _send_estimates(study, run_id, estimates)
+    version = f"{found.name}/{found.version}" if found else None
+    numbers = _numbers(outcome, rows, time.time_ns() // 1_000_000, model_id)
+    _send_numbers(study, run_id, numbers, _tags(study, outcome, rows, version, there[0].data.tags))
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in notes.write_numbers(outcome, Path(scratch)):
+            study.client.log_artifact(run_id, str(path))
     if (kept := trials.folder(outcome.id) / MEASURES).exists():
         study.client.log_artifact(run_id, str(kept))
-    study.client.set_tag(run_id, MEASURED_BY, measures.code())
-    return lacked
+    return True
 
 
 def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
@@ -163,7 +164,42 @@ def sync(study: Study, store: Store, ids: Sequence[str]) -> int:
                     close(study, store, id)
             elif id in running:
                 study.client.set_terminated(running[id].info.run_id, "KILLED")
+        _replace_earlier(study)
     return published
+
+
+def _replace_earlier(study: Study) -> None:
+    """Delete runs of the sweep from before metrics had their present names.
+
+    A metric cannot be renamed. Trials that have finished are published anew before this is called,
+    and get what a user tagged or noted; runs of other trials move to the present sweep's run.
+    """
+    client = study.client
+    for parent in earlier(study):
+        present = {run.data.tags["forget.trial"]: run for run in runs_under(study, study.run_id)}
+        for run in runs_under(study, parent.info.run_id):
+            now = present.get(run.data.tags["forget.trial"])
+            if now is None:
+                client.set_tag(run.info.run_id, "mlflow.parentRunId", study.run_id)
+                continue
+            _inherit(study, run, now)
+            client.delete_run(run.info.run_id)
+        _inherit(study, parent, client.get_run(study.run_id))
+        client.delete_run(parent.info.run_id)
+
+
+def _inherit(study: Study, before: Run, now: Run) -> None:
+    """Give a run the tags that a user set on the one that it replaces, and its model's version."""
+    tags = {}
+    for key, value in before.data.tags.items():
+        theirs = not key.startswith(("mlflow.", "forget.", "version."))
+        written = key == notes.NOTE and "forget.trial" in before.data.tags
+        if theirs or written:
+            tags[key] = value
+    _log(study, now.info.run_id, [], tags)
+    name, _, version = now.data.tags.get("forget.model", "").partition("/")
+    if version:
+        study.client.set_model_version_tag(name, version, "forget.run", now.info.run_id)
 
 
 def _lost(study: Study, store: Store, ids: Set[str]) -> set[str]:
@@ -171,13 +207,7 @@ def _lost(study: Study, store: Store, ids: Set[str]) -> set[str]:
 
     An alias that was deleted is given again.
     """
-    query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
-    runs: set[str] = set()
-    page = None
-    while page is None or page.token:
-        token = page.token if page else None
-        page = study.client.search_runs([study.experiment_id], query, page_token=token)
-        runs.update(run.info.run_id for run in page)
+    runs = {run.info.run_id for run in runs_under(study, study.run_id)}
     versions: dict[str, set[str]] = {}
     lost = set()
     for id in ids:
@@ -232,42 +262,37 @@ def curves_there(study: Study, run_id: str) -> Set[tuple[str, int]]:
     return _values(study, run_id, {key for key in keys if key.endswith(names)}).keys()
 
 
-def _estimates(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) -> Iterator[Metric]:
-    """Yield every estimate with its interval, of the run and of its model.
+def _numbers(outcome: Outcome, rows: Sequence[Row], at: int, model_id: str) -> Iterator[Metric]:
+    """Yield the headline numbers and the curves of what was measured, of the run and its model.
 
     Accuracy on the way has the optimiser step as its step, that of a probe the layer.
     """
-    for name, fact in _facts(outcome):
-        yield Metric(name, fact, at, 0, model_id or None)
-    named = [(name, estimate, 0) for name, estimate in outcome.measures.items()]
-    named += [(name, estimate, step) for name, step, estimate in measures.course(rows)]
-    named += [(_probe_name(probe), probe.accuracy, probe.layer) for probe in outcome.probes]
-    for name, estimate, step in named:
-        bounds = {"": estimate.value, "/low": estimate.low, "/high": estimate.high}
-        for suffix, bound in bounds.items():
-            if bound is not None:
-                yield Metric(name + suffix, bound, at, step, model_id or None)
+    for name, value in headline.headline(outcome).items():
+        yield Metric(name, value, at, 0, model_id or None)
+    for name, step, value in headline.curves(outcome, rows):
+        yield Metric(name, value, at, step, model_id or None)
 
 
-def _facts(outcome: Outcome) -> Iterator[tuple[str, float]]:
-    """Yield by name what a run says of its labels and its dose; these numbers have no interval."""
-    if drawn := outcome.drawn:
-        yield "draw_right", drawn.right
-        if drawn.z is not None:
-            yield "draw_z", drawn.z
-        for option, share in enumerate(drawn.shares):
-            yield f"draw_share_{option}", share
-    if dose := outcome.dose:
-        yield "dose_step", dose.step
-        yield "dose_reached", float(dose.reached)
-        if dose.lost is not None:
-            yield "dose_lost", dose.lost
+def _tags(
+    study: Study,
+    outcome: Outcome,
+    rows: Sequence[Row],
+    version: str | None,
+    before: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the tags that a trial's run has once it has finished.
 
-
-def _probe_name(probe: ProbeScore) -> str:
-    """Return the name of the metric that holds a probe's accuracy, by layer."""
-    measure = f"probe_{'control' if probe.control else 'accuracy'}_{probe.position}"
-    return metric_name(probe.phase, probe.task, "test", measure)
+    Args:
+        version: "<name>/<version>" of its registered model; None without one.
+        before: tags that are there.
+    """
+    states = headline.end_states(outcome, rows)
+    note = notes.of_trial(outcome, states, version, (study.experiment_id, study.run_id))
+    tags = {MEASURED_BY: measures.code(), **notes.TABLES, **notes.noted(note, before)}
+    tags |= {f"end_state{headline.SUFFIXES[split]}": word for split, word in states.items()}
+    if outcome.dose:
+        tags["forget.dose"] = str(outcome.dose)
+    return tags | ({"forget.model": version} if version else {})
 
 
 def _send_curves(study: Study, run_id: str, entries: Sequence[Entry]) -> None:
@@ -295,31 +320,36 @@ def _send(study: Study, run_id: str, points: Iterable[Metric], in_order: bool) -
     _log(study, run_id, new)
 
 
-def _send_estimates(study: Study, run_id: str, estimates: Iterable[Metric]) -> bool:
-    """Log the estimates whose point the run lacks or has with another value; False without any.
+def _send_numbers(
+    study: Study, run_id: str, numbers: Iterable[Metric], tags: Mapping[str, str]
+) -> None:
+    """Log the tags, and the numbers whose point the run lacks or has with another value.
 
     A point cannot be taken back. Of two at the same step, the later one counts.
     """
-    estimates = list(estimates)
-    times = Counter(point.key for point in estimates)
+    numbers = list(numbers)
+    times = Counter(point.key for point in numbers)
     there = {(last.key, last.step): last.value for last in _last_points(study, run_id)}
     # A number that stands alone is its own last point: only curves cost a request.
     there |= _values(study, run_id, {key for key, count in times.items() if count > 1})
     new = []
-    for point in estimates:
+    for point in numbers:
         known = there.get((point.key, point.step))
         if known is None:
             new.append(point)
         elif known != point.value:
             now = time.time_ns() // 1_000_000
             new.append(Metric(point.key, point.value, now, point.step, point.model_id))
-    _log(study, run_id, new)
-    return bool(new)
+    _log(study, run_id, new, tags)
 
 
-def _log(study: Study, run_id: str, points: Sequence[Metric]) -> None:
-    for start in range(0, len(points), BATCH):
-        study.client.log_batch(run_id, metrics=points[start : start + BATCH])
+def _log(
+    study: Study, run_id: str, points: Sequence[Metric], tags: Mapping[str, str] | None = None
+) -> None:
+    told = [RunTag(key, value) for key, value in (tags or {}).items()]
+    for start in range(0, max(len(points), len(told) and 1), BATCH):
+        batch = points[start : start + BATCH]
+        study.client.log_batch(run_id, metrics=batch, tags=told if start == 0 else ())
 
 
 def _last_points(study: Study, run_id: str) -> Sequence[Any]:
@@ -357,5 +387,7 @@ def _send_artifacts(
             study.client.log_artifact(run_id, str(folder / name))
     losses = Journal(folder / FILE).losses()
     with tempfile.TemporaryDirectory() as scratch:
-        for figure in trial_figures(outcome, rows, losses, Path(scratch)):
+        for path in notes.write_numbers(outcome, Path(scratch)):
+            study.client.log_artifact(run_id, str(path))
+        for figure in trial_figures(outcome, rows, losses, Path(scratch) / "figures"):
             study.client.log_artifact(run_id, str(figure), "figures")

@@ -30,11 +30,15 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from forget import tasks
+from forget.analyses.headline import headline
 from forget.errors import BadInput, nearest
 from forget.models.vetting import check_folder
 from forget.results.estimates import metric_name
 from forget.results.outcome import Outcome
+from forget.settings.trial import Trial
 from forget.storage.store import Store
+from forget.tracking import notes
 from forget.tracking.card import model_card
 from forget.tracking.connection import (
     connect,
@@ -50,6 +54,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+TAGGED = ("learned", "forgotten_trained", "forgotten", "forget_ratio", "flipped_forget_ratio")
+"""Headline numbers that are tags of a version, rounded to be read."""
 
 ALIASES = {"strongest", "weakest"}
 """Names of the versions with the lowest and the highest test accuracy after forgetting."""
@@ -134,13 +141,8 @@ def model_of(version: ModelVersion, run_id: str) -> str:
     return str(version.source).removeprefix("models:/") if own else ""
 
 
-def register(
-    study: Study, outcome: Outcome, run_id: str, store: Store, tags: Mapping[str, str]
-) -> tuple[str | None, str]:
+def register(study: Study, outcome: Outcome, run_id: str, store: Store) -> tuple[str | None, str]:
     """Make the trial's version of the registered model, unless it is there.
-
-    Args:
-        tags: of the version, beside those that say which trial and run it is of.
 
     Returns:
         "<name>/<version>", None without weights; and the id of its model (`model_of`).
@@ -162,17 +164,24 @@ def register(
             if not found:
                 if model is None:
                     with unless_it_exists():
-                        client.create_registered_model(name)
+                        client.create_registered_model(name, description=_about(trial, name))
                 accuracy = outcome.measures[
                     metric_name("forgotten", trial.task, "test", "accuracy")
                 ]
-                tags = {
-                    **tags,
+                assert accuracy.value is not None
+                numbers = headline(outcome)
+                tags = {name: f"{numbers[name]:.3f}" for name in TAGGED if name in numbers}
+                tags |= {
                     "forget.trial": outcome.id,
                     "forget.run": run_id,
-                    "forget.accuracy": str(accuracy.value),
+                    # Finer than two accuracies that differ: by it the aliases are chosen.
+                    "forget.accuracy": str(round(accuracy.value, 6)),
                 }
-                source, card = f"models:/{model_id}", model_card(outcome)
+                report = notes.report_page(study.experiment_id, study.run_id)
+                run = f"#/experiments/{study.experiment_id}/runs/{run_id}"
+                links = f"[Report]({report}) of the sweep, [run]({run}) of the trial."
+                card = f"{model_card(outcome)}\n{links}\n"
+                source = f"models:/{model_id}"
                 found = client.create_model_version(
                     name, source, run_id, tags, description=card, model_id=model_id
                 )
@@ -180,6 +189,15 @@ def register(
                 client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
             _set_aliases(client, found, model.aliases if model else {})
     return f"{name}/{found.version}", model_id
+
+
+def _about(trial: Trial, name: str) -> str:
+    """Say what a registered model is, and how it is loaded."""
+    return (
+        f"`{trial.model}` made to forget the task `{trial.task}`, a version for each trial. "
+        "`@strongest` has the lowest held-out accuracy after forgetting, `@weakest` the highest. "
+        f'In Python: `forget.load_forgotten("models:/{name}@strongest")`.'
+    )
 
 
 def _set_aliases(client: MlflowClient, added: ModelVersion, aliases: Mapping[str, str]) -> None:
@@ -290,11 +308,22 @@ def _logged_anew(study: Study, outcome: Outcome, run_id: str, weights: Path) -> 
             for name in ("torch", "transformers", "accelerate")
         ],
         signature=ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")])),
-        input_example="Question: What melts in the sun?\nAnswer:",
+        input_example=_question(outcome.trial),
         model_card=ModelCard(f"---\n{data.to_yaml()}\n---\n{model_card(outcome)}"),
     )
     _share_disk(weights, made.artifact_location)
     return made.model_id
+
+
+def _question(trial: Trial) -> str | None:
+    """Return a held-out question of the task; None where its data cannot be had here."""
+    try:
+        (example,) = tasks.load(
+            trial.task, "test", 1, folders=trial.folders, template=trial.template
+        )
+    except BadInput:
+        return None
+    return example.prompt
 
 
 def _share_disk(weights: Path, location: str) -> None:

@@ -24,6 +24,8 @@ from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 from forget.storage.journal import Started
 from forget.storage.store import Store
+from forget.tracking import notes, views
+from forget.tracking.card import METHOD
 from forget.tracking.connection import (
     BATCH,
     Unreachable,
@@ -44,6 +46,11 @@ log = logging.getLogger(__name__)
 
 METHOD: Choice = Trial.model_fields["method"].default
 """The method whose labels are those of the trial's arm."""
+
+NAMES = 2
+"""Version of the names that metrics have in MLflow. Runs with other names are of other sweeps, and
+`forget sync` replaces them.
+"""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ def open_study(expansion: Expansion, spec_text: str) -> Study:
 def close_study(
     study: Study, status: str, counts: Mapping[str, float], report: Report | None = None
 ) -> None:
-    """Log the report's files, headline numbers and verdicts to the parent run, and end it.
+    """Log the report's files, headline numbers and a note to the parent run, and end it.
 
     Args:
         study: whose parent run it is.
@@ -105,13 +112,13 @@ def close_study(
     """
     numbers = dict(counts)
     for name, estimate in report.numbers.items() if report else ():
-        value, low, high = estimate.numbers
-        numbers |= {name: value, f"{name}/low": low, f"{name}/high": high}
+        numbers[name] = estimate.numbers[0]
     with reaching(study.uri):
         study = connected(study)
         if report:
             study.client.log_artifacts(study.run_id, str(report.page.parent), "report")
-        before = study.client.get_run(study.run_id).data.metrics
+        run = study.client.get_run(study.run_id)
+        before = run.data.metrics
         now = time.time_ns() // 1_000_000
 
         def next_step(name: str) -> int:
@@ -123,8 +130,10 @@ def close_study(
             for name, value in numbers.items()
             if before.get(name) != value
         ]
-        verdicts = report.verdicts if report else {}
-        tags = [RunTag(f"forget.claim.{claim}", verdict) for claim, verdict in verdicts.items()]
+        tags = []
+        if report or notes.NOTE not in run.data.tags:
+            note = notes.of_sweep(study.sweep, report, study.experiment_id, study.run_id)
+            tags = [RunTag(*tag) for tag in notes.noted(note, run.data.tags).items()]
         for start in range(0, max(1, len(changed)), BATCH):
             study.client.log_batch(
                 study.run_id,
@@ -132,6 +141,13 @@ def close_study(
                 tags=tags if start == 0 else (),
             )
         study.client.set_terminated(study.run_id, status)
+
+
+def link(study: Study) -> str | None:
+    """Return the address of the sweep's trials in MLflow; None while the server is away."""
+    if not study.experiment_id:
+        return None
+    return views.link(views.address(study.uri), study.experiment_id)
 
 
 def connected(study: Study, store: Store | None = None) -> Study:
@@ -152,11 +168,7 @@ def connected(study: Study, store: Store | None = None) -> Study:
             experiment = study.client.get_experiment_by_name(sweep.name)
         assert experiment
         refuse_deleted(experiment, " or give the spec another name")
-        # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
-        fields = sweep.model_dump(mode="json", exclude={"resources", "store"})
-        key = digest(fields)
-        # Nor is one another whose folders were moved, with the same data in them.
-        moved = digest([_unplaced(fields), study.datasets])
+        key, moved = _keys(study, NAMES)
         found = study.client.search_runs(
             [experiment.experiment_id], f"tags.`forget.sweep` = '{key}'", max_results=1
         ) or study.client.search_runs(
@@ -166,7 +178,8 @@ def connected(study: Study, store: Store | None = None) -> Study:
             "forget.sweep": key,
             "forget.study": moved,
             "forget.name": sweep.name,
-            "mlflow.note.content": sweep.description,
+            "mlflow.source.name": f"{sweep.name}.toml",
+            "mlflow.source.type": "LOCAL",
         }
         run = (
             found[0]
@@ -174,6 +187,11 @@ def connected(study: Study, store: Store | None = None) -> Study:
             else study.client.create_run(experiment.experiment_id, tags=tags, run_name=sweep.name)
         )
     _describe(study, run, sweep.base, environment())
+    views.save(study.client, experiment, sweep)
+    about = notes.of_experiment(sweep, experiment.experiment_id)
+    for key, value in notes.noted(about, experiment.tags).items():
+        if experiment.tags.get(key) != value:
+            study.client.set_experiment_tag(experiment.experiment_id, key, value)
     study.client.log_text(run.info.run_id, study.spec, "spec.toml")
     study.client.log_inputs(
         run.info.run_id,
@@ -182,6 +200,36 @@ def connected(study: Study, store: Store | None = None) -> Study:
     return dataclasses.replace(
         study, experiment_id=experiment.experiment_id, run_id=run.info.run_id
     )
+
+
+def _keys(study: Study, names: int | None = None) -> tuple[str, str]:
+    """Return the keys of a sweep's run: of its settings, and of these wherever its folders lie.
+
+    Args:
+        study: whose run it is.
+        names: version of the names of its metrics (NAMES); None for those before there were any.
+    """
+    # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
+    fields = study.sweep.model_dump(mode="json", exclude={"resources", "store"})
+    # Nor is one another whose folders were moved, with the same data in them.
+    parts = [fields, [_unplaced(fields), study.datasets]]
+    key, moved = (digest(part if names is None else [names, part]) for part in parts)
+    return key, moved
+
+
+def earlier(study: Study) -> Iterator[Run]:
+    """Yield the runs of the sweep whose metrics have names of before."""
+    for tag, key in zip(("forget.sweep", "forget.study"), _keys(study), strict=True):
+        yield from study.client.search_runs([study.experiment_id], f"tags.`{tag}` = '{key}'")
+
+
+def runs_under(study: Study, parent: str) -> Iterator[Run]:
+    """Yield the runs of trials under a sweep's run."""
+    query, page = f"tags.`mlflow.parentRunId` = '{parent}'", None
+    while page is None or page.token:
+        token = page.token if page else None
+        page = study.client.search_runs([study.experiment_id], query, page_token=token)
+        yield from page
 
 
 def _unplaced(value: Any) -> Any:
@@ -220,7 +268,12 @@ def child(study: Study, started: Started, start: int, tags: Mapping[str, str]) -
     if found:
         run = found[0]
     else:
-        identity = {"forget.trial": started.id, "mlflow.parentRunId": study.run_id}
+        identity = {
+            "forget.trial": started.id,
+            "mlflow.parentRunId": study.run_id,
+            "mlflow.source.name": f"{study.sweep.name}.toml",
+            "mlflow.source.type": "LOCAL",
+        }
         run = study.client.create_run(study.experiment_id, start, identity, run_name(trial))
     _describe(study, run, trial.model_dump(mode="json"), tags)
     return run

@@ -20,7 +20,6 @@ from forget.training import stages
 from forget.training.stages import Trainer
 from forget.training.watching import Watching
 
-
 DOSE = "dose.json"
 """File in which the step at which a twin ends is kept."""
 
@@ -59,9 +58,7 @@ def steps(
             its = replace(trainer, trial=twin, observe=partial(_told_apart, trainer.observe))
             with beginning("twin") as model:
                 looks = watching(model, stages.drawn(twin, examples))
-                seen = stages.forget(
-                    its, id, examples, material.retain, model, looks, state="twin"
-                )
+                seen = stages.forget(its, id, examples, material.retain, model, looks, state="twin")
             found = stages.dose(twin, examples, seen)
         if folder:
             write_text(folder / DOSE, found.model_dump_json())

@@ -86,6 +86,8 @@ def sweep(
         _say_how_to_go_on(spec)
     if result.report:
         console.print(f"report: {result.report}\nall runs: forget ui", markup=False)
+    if result.link:
+        console.print(result.link, markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.failures else 0)
 
 
@@ -153,12 +155,17 @@ def compare(first: Experiment, second: Experiment) -> None:
         console.print(str(path), markup=False, soft_wrap=True)
 
 
-def ui() -> None:
-    """Serve MLflow's pages over the runs."""
-    from forget.tracking import ui_command
+def ui(port: Annotated[int, typer.Option(help="Of this machine.")] = 5000) -> None:
+    """Serve MLflow's pages over the runs, and open the newest study."""
+    from forget.tracking import tracking_uri, ui_command
+    from pipelines import opening
 
-    command, environment = ui_command()
-    os.execve(command[0], command, os.environ | environment)
+    if (uri := tracking_uri()).startswith("http"):
+        opening.show(uri)
+    else:
+        command, environment = ui_command(port)
+        opening.show_once_up(f"http://127.0.0.1:{port}", {})
+        os.execve(command[0], command, os.environ | environment)
 
 
 def sync(spec: Spec) -> None:
@@ -167,8 +174,10 @@ def sync(spec: Spec) -> None:
     from forget.storage.store import Store
     from pipelines.sweep import send
 
-    sent = send(study, spec_path(spec).read_text(encoding="utf-8"), Store(study.store))
+    sent, link = send(study, spec_path(spec).read_text(encoding="utf-8"), Store(study.store))
     console.print(f"trials sent: {sent}")
+    if link:
+        console.print(link, markup=False, soft_wrap=True)
 
 
 def _study(spec: str) -> Sweep:

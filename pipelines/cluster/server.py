@@ -24,6 +24,7 @@ from pipelines.cluster.states import (
     say,
     troubles,
 )
+from pipelines.opening import show_once_up
 
 HEALTHY_SECONDS = 900
 """Seconds that the tracking server may take: nodes come, images are pulled, volumes are made."""
@@ -153,6 +154,11 @@ def ui(cluster: Cluster, port: int) -> NoReturn:
     who = f"'{' '.join(decoded)}'"
     secret = cluster.command("get", "secret", "forget-client", f"--output=go-template={who}")
     say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C; user and password: {secret}")
+    here = f"http://127.0.0.1:{port}"
+    template = f"--output=go-template={' '.join(decoded)}"
+    user, _, password = cluster.kubectl("get", "secret", "forget-client", template).partition(" ")
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    show_once_up(here, dict(zip(names, (here, user, password), strict=True)))
     words = [
         "--context",
         cluster.context,

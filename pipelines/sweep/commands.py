@@ -37,6 +37,8 @@ class SweepResult:
     interrupted: bool
     report: Path | None
     """The page; None where the sweep was interrupted or nothing has finished."""
+    link: str | None = None
+    """Address of its trials in MLflow; None where the server was away."""
 
 
 def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult:
@@ -85,15 +87,16 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
                 written = reports.write(sweep, found, store, outcomes, reasons)
             status = _status(driver)
             page = written.page if written else None
-            return SweepResult(outcomes, tuple(driver.failures), driver.interrupted, page)
+            failures, link = tuple(driver.failures), tracking.link(study)
+            return SweepResult(outcomes, failures, driver.interrupted, page, link)
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         finally:
             with _tracking_may_be_away():
                 counts = {
-                    "trials/finished": len(finished_ids(expansion, store)),
-                    "trials/failed": len(driver.failures),
+                    "trials_finished": len(finished_ids(expansion, store)),
+                    "trials_failed": len(driver.failures),
                 }
                 tracking.close_study(study, status, counts, written)
 
@@ -114,8 +117,11 @@ def _status(driver: Driver) -> str:
     return "FAILED" if driver.failures else "FINISHED"
 
 
-def send(sweep: Sweep, spec_text: str, store: Store) -> int:
-    """Send the tracking server what it lacks of the sweep; return how many trials that were.
+def send(sweep: Sweep, spec_text: str, store: Store) -> tuple[int, str | None]:
+    """Send the tracking server what it lacks of the sweep.
+
+    Returns:
+        The number of trials that lacked something, and the address of all in MLflow.
 
     Raises:
         Unreachable: the server is away.
@@ -129,8 +135,12 @@ def send(sweep: Sweep, spec_text: str, store: Store) -> int:
     ids = list(chain.from_iterable(one.done for one in found))
     sent = tracking.sync(study, store, ids)
     status = "KILLED" if any(one.left for one in found) else "FINISHED"
-    tracking.close_study(study, status, {"trials/finished": len(ids)})
-    return sent
+    # Without a report, a run that was made anew would have neither page nor numbers.
+    written = None
+    if ids and not reports.no_place(sweep.name):
+        written = reports.write(sweep, found, store, finished(found, store))
+    tracking.close_study(study, status, {"trials_finished": len(ids)}, written)
+    return sent, tracking.link(study)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def of_smoke(real: Real) -> Run:
         runs = client.search_runs([experiment.experiment_id])
         assert [run.info.status for run in runs] == ["FINISHED"] * 2
         (child,) = (run for run in runs if "forget.trial" in run.data.tags)
-        assert len(child.data.metrics) > 100
+        assert 15 < len(child.data.metrics) <= 60
         assert client.list_artifacts(child.info.run_id)
         (version,) = client.search_model_versions("name = 'forgotten-smollm2-135m-sentiment'")
         assert version.run_id == child.info.run_id

@@ -175,7 +175,7 @@ def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(
     assert len([path for path in (here.root / "learned").iterdir() if path.is_dir()]) == 1
     parent, *children = runs()
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["trials/finished"] == 2
+    assert parent.data.metrics["trials_finished"] == 2
     assert {child.data.tags["forget.trial"] for child in children} == {
         outcome.id for outcome in first.outcomes
     }
@@ -183,7 +183,7 @@ def test_a_sweep_runs_every_trial_and_running_it_again_runs_nothing(
     for outcome in first.outcomes:
         child = next(child for child in children if child.data.tags["forget.trial"] == outcome.id)
         name = metric_name("forgotten", "vowels", "test", "accuracy")
-        assert child.data.metrics[name] == outcome.measures[name].value
+        assert child.data.metrics["forgotten"] == outcome.measures[name].value
 
     lines = {outcome.id: journal(here, outcome.id) for outcome in first.outcomes}
     counts = counted(monkeypatch)
