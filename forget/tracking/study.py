@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from forget.errors import BadInput
 from forget.settings.identity import digest
-from forget.settings.parts import Choice, Retain
+from forget.settings.parts import Retain
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Trial
 from forget.storage.journal import Started
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from forget.report import Report
 
 log = logging.getLogger(__name__)
-
-METHOD: Choice = Trial.model_fields["method"].default
-"""The method whose labels are those of the trial's arm."""
 
 NAMES = 2
 """Version of the names that metrics have in MLflow. Runs with other names are of other sweeps, and
