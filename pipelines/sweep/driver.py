@@ -289,7 +289,7 @@ def _scratch(store: Store, name: str) -> Iterator[str]:
     """
     if store.remote:
         # A driver that was killed leaves files, and one that was cut off may still write some.
-        place = f"tune/{name}"
+        place = f"tune-{name}"
         store.remote.clear(place)
         try:
             yield f"{store.where}/{place}/{secrets.token_hex(8)}"

@@ -592,14 +592,14 @@ def test_files_of_tunes_that_a_killed_driver_left_in_a_bucket_go(
 ) -> None:
     monkeypatch.setenv("FORGET_CACHE", str(tmp_path / "cache"))
     store = Store(f"file://{tmp_path}/shared")
-    dead, others = (tmp_path / "shared" / "tune" / name / "0123" for name in ("mine", "other"))
+    dead, others = (tmp_path / "shared" / f"tune-{name}" / "0123" for name in ("mine", "other"))
     for folder in (dead, others):
         folder.mkdir(parents=True)
         (folder / "trial.json").touch()
     with driving._scratch(store, "mine") as place:
-        assert place.startswith(f"{store.where}/tune/mine/")
+        assert place.startswith(f"{store.where}/tune-mine/")
         assert not dead.exists()
-    assert [path.name for path in (tmp_path / "shared" / "tune").iterdir()] == ["other"]
+    assert [path.name for path in (tmp_path / "shared").glob("tune*")] == ["tune-other"]
     assert list(others.iterdir())
 
 
