@@ -199,9 +199,10 @@ def steps_of_twin(
             found = dose(twin, examples, seen)
         if folder:
             write_text(folder / DOSE, found.model_dump_json())
-            trainer.store.delete(f"trials/{id}/twin")
 
     folder = trainer.store.once("doses", twin.id(data), make)
+    if process().is_main_process:
+        trainer.store.delete(f"trials/{id}/twin")
     return Dose.model_validate_json((folder / DOSE).read_text(encoding="utf-8")).step
 
 
