@@ -65,6 +65,7 @@ def finished(
     mass: float = 0.4,
     shares: Mapping[str, float] | None = None,
     spreads: Mapping[str, float] | None = None,
+    spreads_trained: Mapping[str, float] | None = None,
     likeness: Sequence[Likeness] = (),
     probed: Mapping[str, float] = PROBED,
     measured: bool = False,
@@ -77,6 +78,7 @@ def finished(
         shares: by task, the share of the chosen option after learning; by default it rises with the
             accuracy.
         spreads: by task, the variability after learning.
+        spreads_trained: by task, the variability of the training data, in the untouched model.
         drawn: record a label that was drawn for each trained example, whatever its truth.
     """
     id = trial.id("data")
@@ -110,6 +112,10 @@ def finished(
                 elif split == "train" and drawn:
                     # Each of the four cases of truth and label as often as any other.
                     more = ({"drawn": 0}, {"drawn": 0}, {"drawn": 1}, {"drawn": 1})
+                if spreads_trained and (phase, split) == ("base", "train"):
+                    more = tuple(
+                        one | {"spread": spreads_trained[task] * (n - 1) / n} for one in more
+                    )
                 made = [
                     answer(id, phase, task, split, i, ok, left, share, **more[i % len(more)])
                     for i, ok in enumerate(right)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.coverage.items import Items, following, ordered, probed
+from benchmarks.coverage.items import study as of_items
 from benchmarks.coverage.simulated import LEARNED, Truth, alone, everywhere, study
-from forget.analyses.claims import RULES, asked
+from forget.analyses import Study
+from forget.analyses.claims import RULES, SLIGHT, asked
 from forget.analyses.judging import CONTRADICTED, HOLDS, OPEN
 
 SEEDS = 2
@@ -23,7 +26,7 @@ class Case:
 
     claim: str
     what: str
-    truth: Callable[[np.random.Generator], Truth]
+    truth: Callable[[np.random.Generator], Truth | Items]
     right: tuple[str, ...]
     """Verdicts that are not false there."""
 
@@ -78,6 +81,17 @@ def _plain(after: float, **more: float) -> Callable[[np.random.Generator], Truth
     return made
 
 
+def _items(items: Items) -> Callable[[np.random.Generator], Items]:
+    """Return a truth about single items, which is the same in all replicates."""
+    return lambda draw: items
+
+
+def _study(truth: Truth | Items, draw: np.random.Generator) -> Study:
+    if isinstance(truth, Truth):
+        return study(truth, SEEDS, draw)
+    return of_items(truth, SEEDS, draw)
+
+
 def _halved(draw: np.random.Generator) -> Truth:
     after = {(task, task): _kept(0.9 if task in "abcd" else 0.0) for task in EIGHT}
     return Truth(after, spread=SPREAD)
@@ -102,6 +116,15 @@ CASES = (
     Case("confidence", "independent", _alike, (OPEN,)),
     Case("confidence", "follows", _following, (HOLDS,)),
     Case("variability", "independent", _alike, (OPEN,)),
+    Case("examples", "confidence 0.32", _items(following(SLIGHT)), (OPEN,)),
+    Case("examples", "independent", _items(following(0.0)), (HOLDS,)),
+    Case("examples", "confidence -0.55", _items(following(-0.55)), (CONTRADICTED,)),
+    Case("order", "independent", _items(ordered(0.0)), (OPEN, CONTRADICTED)),
+    Case("order", "both go with the margin", _items(ordered(0.0, 0.7)), (OPEN, CONTRADICTED)),
+    Case("order", "anticorrelated, -0.4", _items(ordered(-0.4)), (HOLDS,)),
+    Case("probes", "both lose half", _items(probed(0.5, 0.5)), (OPEN,)),
+    Case("probes", "answers lose 0.9, probes 0.3", _items(probed(0.9, 0.3)), (HOLDS,)),
+    Case("probes", "answers lose 0.3, probes 0.9", _items(probed(0.3, 0.9)), (CONTRADICTED,)),
 )
 
 
@@ -114,7 +137,7 @@ def told(case: Case, replicates: int, tick: Callable[[], None]) -> tuple[float, 
     draw = np.random.default_rng(list(f"{case.claim}/{case.what}".encode()))
     false, right = 0, 0
     for _ in range(replicates):
-        (one,) = asked(study(case.truth(draw), SEEDS, draw)).values()
+        (one,) = asked(_study(case.truth(draw), draw)).values()
         word = RULES[case.claim](one).verdict
         false += word not in (*case.right, OPEN)
         right += word != OPEN and word in case.right
@@ -122,11 +145,26 @@ def told(case: Case, replicates: int, tick: Callable[[], None]) -> tuple[float, 
     return false / replicates, right / replicates
 
 
+OF_ITEMS = ("examples", "order", "probes")
+"""Claims whose studies have single items. These take ten times as long, so half as many are drawn.
+"""
+
+
+def studies(case: Case, replicates: int) -> int:
+    """Return how many studies are drawn for a line."""
+    return max(2, replicates // 2) if case.claim in OF_ITEMS else replicates
+
+
 def table(replicates: int, tick: Callable[[], None]) -> list[str]:
-    """Return the lines of a table in Markdown."""
+    """Return the lines of a table in Markdown.
+
+    Args:
+        replicates: studies of a line (see `studies`).
+        tick: called after each.
+    """
     lines = ["| claim | truth | falsely decided | rightly decided |", "|---" * 4 + "|"]
     for case in CASES:
-        false, right = told(case, replicates, tick)
+        false, right = told(case, studies(case, replicates), tick)
         decides = "" if set(case.right) == {OPEN} else f"{right:.2f}"
         lines.append(f"| {case.claim} | {case.what} | {false:.2f} | {decides} |")
     return lines

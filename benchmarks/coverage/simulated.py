@@ -62,7 +62,7 @@ def study(truth: Truth, seeds: int, draw: np.random.Generator) -> Study:
         others = tuple(other for one, other in truth.after if one == task and other != task)
         learned: dict[tuple[str, str], Sample] = {}
         for arm, after in arms:
-            outcome = _outcome(task, others, seed, arm)
+            outcome = outcome_of(task, others, seed, arm)
             outcomes.append(outcome)
             for (measured, split), mean in _means(truth, outcome.trial, after).items():
                 place = measured, split
@@ -81,7 +81,8 @@ NOT_LOOKED_AT = frame([])
 
 
 @lru_cache(maxsize=1000)
-def _outcome(task: str, others: tuple[str, ...], seed: int, arm: Arm) -> Outcome:
+def outcome_of(task: str, others: tuple[str, ...], seed: int, arm: Arm) -> Outcome:
+    """Return an outcome without numbers, which are drawn."""
     trial = Trial(task=task, model="simulated", evaluate_on=others, seed=seed, arm=arm)
     return Outcome(
         trial=trial,

@@ -137,11 +137,12 @@ class Evaluation:
         own, *others = trial.tasks
         states = trial.probe.positions if self.has_probes else None
         fits_trained = self.has_probes and trial.probe.fit_on == "trained"
+        questions_alone = () if self.has_probes and _spreads(phase, "train") else None
+        trained_states = states if fits_trained else questions_alone
         # Both are the first of the test split: what is probed and perhaps more, or the reverse.
         held_out = max(material.test[own], material.probe, key=len)
         # One autocast region for all sets: the bf16 copies of the weights are made once.
         with model.autocast(self.bf16):
-            trained_states = states if fits_trained else None
             train = self._score(phase, model, own, "train", material.trained, trained_states)
             test = self._score(phase, model, own, "test", held_out, states)
             rows = [*train.rows, *test.rows]
@@ -232,10 +233,10 @@ class Evaluation:
         with self._finite(phase):
             rows = scores.rows(examples, trial="", phase=phase, task=task, split=split)
         scored = Scored(examples, scores, rows)
-        if states is None or split != "test":
+        if states is None or not _spreads(phase, split):
             return scored
         # Questions that only the probes are asked have no Rows.
-        measured = len(self.material.test[task])
+        measured = len(self.material.test[task]) if split == "test" else len(rows)
         spread = probing.spread(scored.questions[:measured])
         pairs = zip(rows[:measured], spread, strict=True)
         return replace(scored, rows=[replace(row, spread=distance) for row, distance in pairs])
@@ -315,3 +316,11 @@ def named(
 def _asked(example: Example) -> tuple[str, tuple[str, ...]]:
     # The text of an item is in its task's fingerprint; its distractor is drawn by the seed.
     return example.id, tuple(example.options)
+
+
+def _spreads(phase: str, split: str) -> bool:
+    """Tell whether the variability of a split is taken: of held-out questions in each phase.
+
+    That of the training data is of the untouched model, as in the paper's abstract.
+    """
+    return split == "test" or (phase, split) == ("base", "train")

@@ -92,7 +92,7 @@ class Trials:
     def folder(self, id: str) -> Path:
         """Return the folder of a trial, which may not exist yet.
 
-        While the trial runs it holds journal.jsonl and checkpoint/; once it has finished,
+        While the trial runs it holds journal.jsonl and checkpoint/, or twin/; once it has finished,
         outcome.json, rows.parquet and, if it is kept, model/.
         """
         return self.store.path(f"trials/{id}")

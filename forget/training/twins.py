@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate.utils import broadcast_object_list
 
 from forget.events import Event, Observe, Step
+from forget.models.devices import process
 from forget.models.language_model import LanguageModel
 from forget.results.outcome import Dose, Outcome
 from forget.storage.finished import Trials
@@ -62,9 +63,10 @@ def steps(
             found = stages.dose(twin, examples, seen)
         if folder:
             write_text(folder / DOSE, found.model_dump_json())
-            trainer.store.delete(f"trials/{id}/twin")
 
     folder = trainer.store.once("doses", twin.id(data), make)
+    if process().is_main_process:
+        trainer.store.delete(f"trials/{id}/twin")
     return Dose.model_validate_json((folder / DOSE).read_text(encoding="utf-8")).step
 
 

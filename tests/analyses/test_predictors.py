@@ -112,6 +112,14 @@ def test_a_predictor_of_what_tasks_lose_is_found_with_its_sign(name: str, sign: 
     assert found.adjusted < 0.01
 
 
+def test_the_variability_of_the_training_data_is_read_where_it_was_taken() -> None:
+    values = {t: 2 - loss for t, loss in zip(TASKS, LOSSES, strict=True)}
+    found = tasks_of(study(alone(), SKILLS, near=False, spreads_trained=values))
+    assert found["variability, training data"].spearman.value == pytest.approx(-1)
+    # Held-out examples have the same variability in every task.
+    assert found["variability"].spearman.value is None
+
+
 def test_across_tasks_difficulty_that_is_the_same_for_all_is_missing_and_not_corrected_for() -> (
     None
 ):

@@ -455,7 +455,8 @@ def test_stages_losses_and_the_reason_of_a_failure_are_said(
     for stage in ("operator", "submitter", "first trial"):
         assert f" {stage}: waits for " in said
     (first,) = (line for line in lines if line.startswith("the first trial started 0:00:"))
-    assert "operator 0:00:0" in first
+    # How long depends on what else the machine does.
+    assert "(operator 0:00:" in first
     assert (
         "worker is gone: its trials go on from their last checkpoints, on another worker or its "
         "successor" in lines

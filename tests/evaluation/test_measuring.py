@@ -10,6 +10,7 @@ import pytest
 
 from forget.evaluation import logistic
 from forget.evaluation.measuring import Evaluation, named
+from forget.evaluation.scoring import score
 from forget.models.language_model import LanguageModel, tiny
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
@@ -46,13 +47,30 @@ def test_every_split_is_scored_and_the_own_task_alone_probed(small: Trial, tmp_p
     assert found == {("vowels", split) for split in ("train", "test", "near")} | {("upper", "test")}
     assert {score.task for score in result.probes} == {"vowels"}
     assert set(result.cka) == {"upper"}
-    assert all((row.spread is not None) == (row.split == "test") for row in result.rows)
+    spread = {(row.task, row.split) for row in result.rows if row.spread is not None}
+    assert spread == {("vowels", "test"), ("upper", "test"), ("vowels", "train")}
     # 16 questions are probed, of which 12 have Rows; so have those of the other task.
     assert {score.accuracy.n for score in result.probes} == {16}
     own = [row for row in result.rows if (row.task, row.split) == ("vowels", "test")]
     assert len(own) == 12
     assert all((row.probe is not None) == (row in own) for row in result.rows)
     assert result.unprobed == ()
+
+
+def test_the_variability_of_the_training_data_is_of_the_untouched_model(
+    small: Trial, tmp_path: Path
+) -> None:
+    looks, model = evaluation(small, tmp_path), tiny()
+    base, learned = (looks.evaluate(phase, model) for phase in ("base", "learned"))
+    trained = [row for row in base.rows if row.split == "train"]
+    # Of so small a model the first block's.
+    states = score(model, looks.material.trained, states=()).questions[:, 1]
+    whole = sum(row.spread for row in trained if row.spread is not None)
+    assert whole / (len(trained) - 1) == pytest.approx(states.T.cov().trace().item(), rel=1e-4)
+    # The answers are those of a phase that reads no states.
+    assert [replace(row, spread=None) for row in trained] == [
+        replace(row, phase="base") for row in learned.rows if row.split == "train"
+    ]
 
 
 def test_probes_of_few_questions_leave_the_rest_of_the_rows_alone(
