@@ -143,9 +143,14 @@ def utility(cell: Cell, tasks: tuple[str, ...] | None = None) -> Draws | None:
     return mean
 
 
-def point(cell: Cell) -> Point | None:
-    """Return the cell as a point; None where it has no skill to lose, or no other task any."""
-    lost, kept_elsewhere = cell.lost("test"), utility(cell)
+def point(cell: Cell, tasks: tuple[str, ...] | None = None) -> Point | None:
+    """Return the cell as a point; None where it has no skill to lose, or no other task any.
+
+    Args:
+        cell: of the study.
+        tasks: that the utility is over (see `utility`).
+    """
+    lost, kept_elsewhere = cell.lost("test"), utility(cell, tasks)
     if lost is None or kept_elsewhere is None or not cell.mastered or not np.isfinite(lost[0]):
         return None
     words = [rate_name(cell.rate)]
@@ -168,12 +173,21 @@ def name(cell: Cell) -> str:
 
 @lru_cache(maxsize=1)
 def methods(study: Study) -> list[Method]:
-    """Return the methods of each model and task of which two or more can be compared."""
-    found: dict[tuple[str, str], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    """Return the methods of each model and task of which two or more can be compared.
+
+    Their utility is over the tasks that each of them was measured on.
+    """
+    cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in study.cells:
-        one = point(cell)
-        if one:
-            found[cell.trial.model, cell.task][name(cell)].append(one)
+        cells[cell.trial.model, cell.task].append(cell)
+    found: dict[tuple[str, str], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for place, some in cells.items():
+        shared = set.intersection(*(set(cell.trial.tasks) for cell in some))
+        for cell in some:
+            tasks = tuple(task for task in cell.trial.tasks if task in shared)
+            one = point(cell, tasks)
+            if one:
+                found[place][name(cell)].append(one)
     compared = []
     for (model, task), by_name in found.items():
         if len(by_name) > 1:

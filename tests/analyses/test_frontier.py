@@ -14,6 +14,7 @@ from forget.report import frontier as report
 from forget.results.estimates import RESAMPLES
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
+from forget.settings.trial import Trial
 
 CURVE = {1e-5: (0.2, 0.98), 3e-5: (0.5, 0.95), 1e-4: (0.8, 0.93), 3e-4: (0.95, 0.5)}
 """Share lost held out and utility by rate: the third point is the best at a utility of 0.9."""
@@ -125,6 +126,22 @@ def test_a_method_that_keeps_nothing_has_a_dash(tmp_path: Path) -> None:
     assert section
     rows = [row for row in section.tables[0].rows if "gradient_ascent" in str(row["method"])]
     assert [row["held-out skill lost"] for row in rows] == [None, None]
+
+
+def test_the_utility_is_over_the_tasks_that_each_method_was_measured_on() -> None:
+    """A method that was measured on a task more, which it lost, is not held against the other."""
+    begin = {("base", ""): 0.5, ("learned", ""): 0.9}
+    after = {"a": 0.5, "b": 0.9, "c": 0.5}
+    skills = {task: {**begin, ("forgotten", ""): end} for task, end in after.items()}
+    done = []
+    for method, others in (("random_labels", ("b",)), ("gradient_ascent", ("b", "c"))):
+        trial = Trial.model_validate(
+            {"task": "a", "model": "tiny", "evaluate_on": others, "method": method}
+        )
+        done.append(finished(trial, skills, n=100, near=False))
+    found = study_of([outcome for outcome, _ in done], {outcome.id: rows for outcome, rows in done})
+    kept = {method.name: method.points[0].utility[0] for method in methods(found)}
+    assert list(kept.values()) == pytest.approx([1, 1])
 
 
 def test_one_method_is_no_comparison(tmp_path: Path) -> None:
