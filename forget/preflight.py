@@ -232,6 +232,10 @@ class _Known:
             )
         if shard and how.lat:
             raise BadInput("shard = true does not go with method.lat, which needs slopes of states")
+        if shard and how.holds(2):
+            raise BadInput(
+                f'shard = true does not go with method "{name}", which needs all weights'
+            )
         if trial.forget.until and name == "layered":
             raise BadInput('method "layered" takes all its folds: leave out forget.until')
 

@@ -187,6 +187,18 @@ class Objective:
             epoch: of the step.
         """
 
+    def due(self, step: int) -> bool:
+        """Tell whether it is to learn from held-out examples at a step (`learn`)."""
+        return False
+
+    def learn(self, losses: Mapping[int, float], slopes: Mapping[int, float]) -> None:
+        """Learn how its examples should weigh.
+
+        Args:
+            losses: `noted()` of the step, in all processes.
+            slopes: of the held-out examples' loss after the step, in each example's weight.
+        """
+
     def state(self) -> dict[str, torch.Tensor]:
         """Return what it carries from step to step, for a checkpoint."""
         return {}
@@ -255,6 +267,10 @@ class Method(Part, Objective):
         """Return which examples are forgotten in which epoch; None where all are in each."""
         return None
 
+    def holds(self, examples: int) -> Sequence[int]:
+        """Return the places of examples that are held out of training, for it to learn from."""
+        return ()
+
     def change(self, work: Work) -> bool:
         """Change the model without the loop; return False where it is to be trained."""
         return False
@@ -266,7 +282,7 @@ Parts = Callable[[int], Sequence[int]]
 
 @dataclass(frozen=True)
 class Work:
-    """What a method without training works on."""
+    """Everything that a method works on which changes the weights without the loop."""
 
     network: torch.nn.Module
     """The model that forgets, whose weights are changed in place."""

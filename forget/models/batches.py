@@ -268,7 +268,7 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int, way: str = "packed") -> Ba
         pad: the token id of padding.
         way: name of the way in which the network is to see it (forget.models.ways).
     """
-    shape = (len(rows), max(map(_width, rows)))
+    shape = (len(rows), max(map(width, rows)))
     ids = torch.full(shape, pad)
     positions = torch.zeros(shape, dtype=torch.long)
     owners = torch.full(shape, -1)
@@ -325,7 +325,7 @@ def pack(rows: Sequence[Sequence[Encoded]], pad: int, way: str = "packed") -> Ba
     )
 
 
-def _width(row: Sequence[Encoded]) -> int:
+def width(row: Sequence[Encoded]) -> int:
     """Return the tokens of a row's examples."""
     return sum(example.length for example in row)
 

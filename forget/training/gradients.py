@@ -14,7 +14,9 @@ from torch import nn
 
 from forget.models import memory
 from forget.training.items import Item
+from forget.training.meta import weight_slopes
 from forget.training.passes import Pass, Totals
+from forget.training.terms import META
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Sums:
     tokens: int
     """Tokens that all processes computed."""
     totals: Sequence[Totals]
-    """Of each term, in order."""
+    """Totals of each term, in order."""
 
 
 class Gradients:
@@ -52,7 +54,9 @@ class Gradients:
             rho: length of the step uphill (`Method.sam`); 0 takes none.
         """
         self._accelerator, self._network = accelerator, network
-        self._passes, self._optimizer, self._rho = passes, optimizer, rho
+        self._passes = [one for one in passes if one.term.name != META]
+        self._meta = [one for one in passes if one.term.name == META]
+        self._optimizer, self._rho = optimizer, rho
 
     def of(self, step: int, *, draws: int, budget: int) -> tuple[Sums, int]:
         """Take the gradients of a step; return its losses, and the budget that the memory had.
@@ -63,10 +67,12 @@ class Gradients:
             budget: tokens of a micro-batch.
         """
         items = [one.items(step) for one in self._passes]
+        held = [one.items(step) for one in self._meta]
         epoch = self._passes[0].steps.epoch(step)
 
         def run(budget: int) -> list[Totals]:
-            return self._run(items, epoch, draws, budget)
+            due = held if self._passes[0].objective.due(step) else []
+            return self._run(items, due, epoch, draws, budget)
 
         undo = self._optimizer.zero_grad
         totals, budget = memory.shrinking(budget, self._least(items), run, undo=undo)
@@ -113,12 +119,19 @@ class Gradients:
         return max(one.least(own) for one, own in zip(self._passes, items, strict=True))
 
     def _run(
-        self, items: Sequence[Sequence[Item]], epoch: int, draws: int, budget: int
+        self,
+        items: Sequence[Sequence[Item]],
+        held: Sequence[Sequence[Item]],
+        epoch: int,
+        draws: int,
+        budget: int,
     ) -> list[Totals]:
         totals = []
         for number, (one, own) in enumerate(zip(self._passes, items, strict=True)):
             seed = hash((draws, number)) if number else draws
             found = self._backward(one, own, epoch, seed, budget)
+            if held and not number:
+                self._learn(found, items, held, epoch, seed, budget)
             if self._rho and not number:
                 with self.uphill():
                     self._backward(one, own, epoch, seed, budget)
@@ -139,6 +152,32 @@ class Gradients:
             weight=self._weight(one),
             budget=budget,
         )
+
+    def _learn(
+        self,
+        found: Totals,
+        items: Sequence[Sequence[Item]],
+        held: Sequence[Sequence[Item]],
+        epoch: int,
+        seed: int,
+        budget: int,
+    ) -> None:
+        """Let the first term's objective learn from held-out examples how its own should weigh."""
+        first = self._passes[0]
+
+        def meta() -> None:
+            others = [*zip(self._passes[1:], items[1:], strict=True)]
+            for one, own in [*zip(self._meta, held, strict=True), *others]:
+                self._backward(one, own, epoch, seed, budget)
+
+        def each() -> dict[int, float]:
+            torch.manual_seed(seed)  # The same dropout at both ends.
+            return first.each(self._accelerator, items[0], epoch, budget)
+
+        weights = [p for p in self._network.parameters() if p.requires_grad]
+        rate = self._optimizer.param_groups[0]["lr"]
+        slopes = weight_slopes(weights, rate, meta, each)
+        first.objective.learn(found.noted, slopes)
 
     @contextmanager
     def uphill(self) -> Iterator[None]:

@@ -86,7 +86,7 @@ class Layout:
 
     def positions(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row and column [N] of every token, in order of the examples."""
-        widths = [sum(e.length for e in row) for row in self.rows]
+        widths = [batches.width(row) for row in self.rows]
         rows = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
         return rows, torch.cat([torch.arange(width) for width in widths])
 

@@ -163,6 +163,22 @@ class Pass:
             noted,
         )
 
+    def each(
+        self, accelerator: Accelerator, items: Sequence[Item], epoch: int, budget: int
+    ) -> dict[int, float]:
+        """Return what the objective notes of each item at the present weights, in fp32."""
+        mine = items[accelerator.process_index :: accelerator.num_processes]
+        with torch.no_grad():
+            for layout in layouts(self.way, mine, budget):
+                self.loss(layout, epoch)
+        found = [dict(self.objective.noted())]
+        if accelerator.num_processes > 1:
+            found = gather_object(found)
+        noted: dict[int, float] = {}
+        for part in found:
+            noted |= part
+        return {item.place: noted[item.place] for item in items}
+
     def loss(self, layout: Layout, epoch: int) -> torch.Tensor:
         """Return the sum of the loss over a micro-batch, by the model itself, in this process."""
         batch = self._batch(layout)

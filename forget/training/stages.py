@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ from forget.tasks.task import Example
 from forget.training.checkpoints import Checkpoints
 from forget.training.loop import fine_tune
 from forget.training.slopes import slopes
-from forget.training.terms import Labels, Term
+from forget.training.terms import META, Labels, Term
 from forget.training.watching import Watching
 
 log = logging.getLogger(__name__)
@@ -178,15 +178,20 @@ def terms(
     parts = how.parts(len(examples), trial.forget.epochs, seed)
     drawn = labelled(how, examples, trial.arm, seed)
     forgets = Term(drawn, how.objective(), weight=how.weight, part=parts)
+    meta = []
+    if held := how.holds(len(examples)):
+        others = [i for i in range(len(examples)) if i not in held]
+        forgets = replace(forgets, part=lambda _: others)
+        meta = [Term(drawn, name=META, part=lambda _: held)]
     if not retained and parts is None:
-        return [forgets]
-    retain, others = trial.retain, range(len(retained))
+        return [forgets, *meta]
+    retain = trial.retain
     kept = [*retained, *(examples if parts else ())]
 
     def rest(epoch: int) -> list[int]:
         forgotten = set(parts(epoch)) if parts else set()
         later = (i for i in range(len(examples)) if parts and i not in forgotten)
-        return [*others, *(len(retained) + i for i in later)]
+        return [*range(len(retained)), *(len(retained) + i for i in later)]
 
     retains = Term(
         lambda epoch: labels.true(kept),
@@ -195,7 +200,7 @@ def terms(
         weight=retain.weight if retain else 1.0,
         part=rest if parts else None,
     )
-    return [forgets, retains]
+    return [forgets, retains, *meta]
 
 
 def work(trial: Trial, model: LanguageModel, examples: Sequence[Example], store: Store) -> Work:

@@ -19,6 +19,10 @@ Labels = Callable[[int], Sequence[Labelled]]
 """Epoch -> the examples with their labels, the same examples in every epoch."""
 
 
+META = "meta"
+"""Name of a term that no step minimises: an objective learns from it how examples should weigh."""
+
+
 @dataclass(frozen=True)
 class Term:
     """Examples with their labels, and the loss that a stage takes of them.

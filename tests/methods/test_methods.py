@@ -78,9 +78,13 @@ def questions(kind: str, n: int) -> list[Example]:
 FORGOTTEN, RETAINED = questions("vowels", 36), questions("even", 30)
 LEARN = Stage(epochs=12, batch=11, lr=1e-2)
 NOWHERE = Store(Path("/nowhere"))
-"""Of a model that is made there is nothing to be found in a store."""
+"""A store that nothing is looked for in, since the tiny model is made."""
 FORGET = Forgetting(epochs=12, batch=12, lr=1e-3)
 """36 steps."""
+
+
+RATES = {"rmu": 1e-2}
+"""Rates of methods that train few of the weights."""
 
 
 @functools.cache
@@ -99,7 +103,8 @@ def start() -> LanguageModel:
 
 
 def trial(name: str, **fields: object) -> Trial:
-    plain = Trial(task="vowels", model="tiny", precision="fp32", forget=FORGET)
+    stage = FORGET.model_copy(update={"lr": RATES.get(name, FORGET.lr)})
+    plain = Trial(task="vowels", model="tiny", precision="fp32", forget=stage)
     choice = {"method": VARIANTS[name].model_dump(), "retain": "none", **fields}
     return settled(overlay(plain, choice))
 
@@ -332,7 +337,7 @@ def test_an_attack_is_within_its_radius_and_raises_the_loss() -> None:
     before = loss().item()
     with Attack(model, 0.3).on(prompts, loss):
         attacked = loss().item()
-    assert attacked > before + 0.01
+    assert attacked > 1.05 * before
     assert loss().item() == before
 
 
@@ -347,7 +352,7 @@ def test_folds_are_forgotten_one_after_the_other() -> None:
 
 
 def test_sharpness_takes_the_gradient_uphill() -> None:
-    """Of half x'Ax with A = diag(1, 2), at (3, 4) and 0.05 uphill."""
+    """The loss is half x'Ax with A = diag(1, 2), at (3, 4) and 0.05 uphill."""
 
     class Bowl(torch.nn.Module):
         def __init__(self) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional
 
 from forget.methods.discriminating import Discrim, Sigmas
 from forget.methods.distributions import Dual, Instead, Pdu, Undial, flatness
@@ -18,6 +19,7 @@ from forget.methods.preference import Dpo, Npo, SimNpo
 from forget.methods.representations import misdirection
 from forget.methods.retaining import RetainCrossEntropy, RetainJs, RetainKl
 from forget.methods.selecting import collapsed
+from forget.training.meta import weight_slopes
 
 Z = torch.tensor(
     [[1, 2, 0, -1, 0.5], [0, 0.5, -0.5, 1.5, 0], [2, 0, 1, 0, -1]], dtype=torch.float64
@@ -203,6 +205,35 @@ def test_the_dual_weight_follows_what_is_retained() -> None:
     again = Dual(Pdu())
     again.restore(dual.state())
     assert again.scale("retain") == 0
+
+
+def test_a_weights_slope_is_what_a_graph_of_second_order_gives() -> None:
+    """The four examples and two held-out ones of a linear model that has learned nothing."""
+    x = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], dtype=torch.float64)
+    held = torch.tensor([[1.0, 0, 1], [0, 1, 1]], dtype=torch.float64)
+    y, other = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1])
+    weight = torch.nn.Parameter(torch.zeros(3, 2, dtype=torch.float64))
+    losses = functional.cross_entropy(x @ weight, y, reduction="none")
+    (0.5 * losses).mean().backward()
+    slope = weight.grad.clone() if weight.grad is not None else None
+    told = []
+
+    def meta() -> None:
+        loss = functional.cross_entropy(held @ weight, other)
+        told.append(loss.item())
+        loss.backward()
+
+    def each() -> dict[int, float]:
+        found = functional.cross_entropy(x @ weight, y, reduction="none")
+        return dict(enumerate(found.tolist()))
+
+    found = weight_slopes([weight], 1.0, meta, each)
+    assert told == pytest.approx([0.6325990], abs=5e-7)
+    assert list(found.values()) == pytest.approx([-0.0586, -0.0586, 0, 0], abs=5e-5)
+    assert torch.equal(weight.detach(), torch.zeros(3, 2, dtype=torch.float64))
+    assert weight.grad is not None
+    assert slope is not None
+    assert torch.equal(weight.grad, slope)
 
 
 def test_misdirection_is_the_squared_distance_to_the_direction() -> None:

@@ -53,7 +53,7 @@ def test_parameters_and_what_is_retained_are_said(finished: tuple[Store, Outcome
     card = " ".join(model_card(outcome).split())
     assert "by the method `npo, beta 0.05, sam 0.01`, from their true labels" in card
     assert "at most 1000 examples of `upper` were retained (loss kl, weight 0.5)" in card
-    name = "tiny vowels npo beta=0.05 sam=0.01 lr=0.01 retain=upper:kl*0.5"
+    name = "tiny vowels npo beta=0.05 sam=0.01 retain=upper:kl*0.5 lr=0.01"
     assert run_name(outcome.trial) == name
     params = dict(_flat(outcome.trial.model_dump(mode="json")))
     assert params["method"] == "npo"
