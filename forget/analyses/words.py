@@ -22,6 +22,7 @@ SPLIT_WORDS = {
     "train": "trained examples",
     "near": "near-duplicates",
     "similar": "similar examples",
+    "unlike": "examples of other templates",
     "test": "held-out examples",
 }
 
@@ -44,19 +45,34 @@ def retain_words(retain: Retain | None) -> str:
 
 def flattened(trial: Trial) -> dict[str, str]:
     """List settings by dotted name, without the task and without what changes no number."""
-    left_out = {"task", "evaluate_on", "folders", "save", "method", "retain"}
+    left_out = {
+        "task",
+        "evaluate_on",
+        "measure_templates",
+        "folders",
+        "save",
+        "method",
+        "retain",
+    }
     if trial.tuning == "full":
         left_out.add("lora")
     flat: dict[str, str] = {}
     for name, value in trial.model_dump(mode="json", exclude=left_out).items():
         if isinstance(value, dict):
-            flat |= {f"{name}.{key}": str(part) for key, part in value.items()}
+            flat |= {f"{name}.{key}": _shown(part) for key, part in value.items()}
         else:
             flat[name] = str(value)
     # Each in one piece, so that trials of two methods differ in that alone.
     flat["method"] = method_words(trial.method)
     flat["retain"] = retain_words(trial.retain)
     return flat
+
+
+def _shown(value: object) -> str:
+    """Write a setting; of a table its keys with their values."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    return str(value)
 
 
 def rate_name(rate: float) -> str:

@@ -84,6 +84,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Tasks forgotten": each(lambda t: t.task),
         "Measured on besides": ", ".join(others) or "nothing else",
         "Forgetting": f"method {each(_method)}, arm {each(lambda t: t.arm)}",
+        "Forget sets": each(lambda t: t.forget_set),
         "Retained meanwhile": each(lambda t: retain_words(t.retain)),
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),

@@ -31,6 +31,8 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "method": ("forgetting",),
     "retain": ("forgetting",),
     "arm": ("forgetting",),
+    "forget_set": ("forgetting",),
+    "noise": ("forgetting",),
     "learn": ("learning",),
     "forget": ("forgetting",),
     "tuning": ("learning",),
@@ -41,6 +43,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "options": ("learning", "scoring"),
     "normalise": ("learning", "scoring"),
     "template": ("learning", "scoring"),
+    "measure_templates": ("measuring",),
     "probe": ("measuring",),
     "watch": ("learning",),
     "seed": ("learning", "measuring"),
@@ -51,7 +54,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
 """By field of `Trial`, the parts that it changes by itself; what comes later in a trial follows.
 
 `folders` changes none: the fingerprint of the data tells what lies in them, as it does of a model's
-folder. What bears on how a
+folder, and as it does of the tasks that a mixture learns beside its own. What bears on how a
 model is watched while it learns (`watch`, `normalise`) counts as learning, for those Rows are kept
 with the learned checkpoint.
 """

@@ -6,6 +6,7 @@ from forget.analyses.words import method_words
 from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
+from forget.settings.forget_set import WORDS
 from forget.settings.trial import Arm, Trial
 
 METHOD = Trial.model_fields["method"].default
@@ -29,7 +30,7 @@ Trial `{outcome.id}`, data `{outcome.data}`. The licence is that of `{trial.mode
 """
 
 _LEARNED = """\
-`{trial.model}` learned the task `{trial.task}` from at most {trial.learn.examples} examples
+`{trial.model}` learned the {tasks} from at most {trial.learn.examples} examples
 (learning rate {trial.learn.lr:g}). Then it was """
 
 _FORGETS = """\
@@ -101,7 +102,11 @@ def model_card(outcome: Outcome) -> str:
 def done(outcome: Outcome) -> str:
     """Say in two or three sentences what was done to the model."""
     trial = outcome.trial
-    learned = _LEARNED.format(trial=trial) if trial.taught else f"`{trial.model}`, untaught, was "
+    learned = f"`{trial.model}`, untaught, was "
+    if trial.taught:
+        names = " and ".join(f"`{name}`" for name in trial.learned_tasks)
+        noun = "tasks" if len(trial.learned_tasks) > 1 else "task"
+        learned = _LEARNED.format(trial=trial, tasks=f"{noun} {names}")
     dose = f" {str(outcome.dose).capitalize()}." if outcome.dose else ""
     return (
         f"{learned}{_trained(trial)} (learning rate {trial.forget.lr:g}, {trial.tuning} "
@@ -114,7 +119,7 @@ def _trained(trial: Trial) -> str:
     # Methods need torch, which who only reads a study does without.
     from forget.methods.catalogue import method
 
-    examples = f"at most {trial.forget.examples} examples of `{trial.task}`"
+    examples = f"at most {trial.forget.examples} {_forget_set(trial)}"
     told = method_words(trial.method)
     kept = _kept(trial)
     trains_on = method(trial.method).trains_on
@@ -123,7 +128,10 @@ def _trained(trial: Trial) -> str:
         return f"made to forget {examples} by the method `{told}`, {words}{kept}"
     goal = "fine-tuned once more on" if trial.arm == "true" else "made to forget: fine-tuned on"
     by = "" if trial.method == METHOD else f" by the method `{told}`"
-    return f"{goal} {examples} with {LABELS[trial.arm]}{by}{kept}"
+    labels = LABELS[trial.arm]
+    if trial.noise < 1:
+        labels += f", for a share of {trial.noise:g} of them, and true ones for the others"
+    return f"{goal} {examples} with {labels}{by}{kept}"
 
 
 def _kept(trial: Trial) -> str:
@@ -136,3 +144,13 @@ def _kept(trial: Trial) -> str:
         f", while at most {retain.examples} examples of {names} were retained "
         f"(loss {retain.loss}, weight {retain.weight:g})"
     )
+
+
+def _forget_set(trial: Trial) -> str:
+    """Say which examples the second training is of."""
+    chosen = trial.forget_set
+    if chosen.name == "own":
+        return f"examples of `{trial.task}`"
+    if chosen.name == "mix":
+        return f"examples of several tasks ({chosen})"
+    return f"examples made for `{trial.task}` ({chosen}: {WORDS[chosen.name]})"

@@ -283,6 +283,10 @@ def run_name(trial: Trial) -> str:
         words.append(str(trial.method))
     if trial.method == METHOD or trial.arm != "random":
         words.append(trial.arm)
+    if trial.forget_set.name != "own":
+        words.append(str(trial.forget_set))
+    if trial.noise < 1:
+        words.append(f"noise={trial.noise:g}")
     if trial.retain:
         words.append(f"retain={_retained(trial.retain)}")
     words.append(f"lr={trial.forget.lr:g}")

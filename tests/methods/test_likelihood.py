@@ -5,12 +5,15 @@ import torch
 from forget.methods.catalogue import METHODS
 from forget.methods.likelihood import GradientAscent, RandomLabels
 from forget.methods.objective import Said
+from forget.settings.sweep import overlay
+from forget.settings.trial import Trial
 from forget.tasks.task import Example
 from forget.training.stages import labelled
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]])
 TARGETS = torch.tensor([0, 2])
 
+TRIAL = Trial(task="arc_easy", model="tiny")
 EXAMPLES = [Example(str(i), "?", (" yes", " no"), answer=i % 2) for i in range(64)]
 
 
@@ -44,7 +47,7 @@ def test_a_method_trains_on_the_labels_that_it_says() -> None:
     truth = [example.answer for example in EXAMPLES]
     for name, kind in METHODS.items():
         method = kind()
-        found = [item.label for item in labelled(method, EXAMPLES, "random", seed=0)(0)]
+        found = [item.label for item in labelled(method, EXAMPLES, TRIAL)(0)]
         assert (found == truth) == (method.trains_on in ("true", "all")), name
         if method.trains_on == "wrong":
             assert all(label != answer for label, answer in zip(found, truth, strict=True))
@@ -52,7 +55,7 @@ def test_a_method_trains_on_the_labels_that_it_says() -> None:
 
 def test_labels_change_with_the_epoch_where_they_are_drawn_anew() -> None:
     method = METHODS["random_labels"]()
-    once = labelled(method, EXAMPLES, "random", seed=0)
-    anew = labelled(method, EXAMPLES, "random_each_epoch", seed=0)
+    once = labelled(method, EXAMPLES, TRIAL)
+    anew = labelled(method, EXAMPLES, overlay(TRIAL, {"arm": "random_each_epoch"}))
     assert once(0) == once(1) == anew(0)
     assert anew(0) != anew(1)
