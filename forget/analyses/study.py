@@ -72,7 +72,8 @@ class Study:
 
     Args:
         outcomes: in the order in which the report lists them.
-        frames: the Rows of each, by trial id (forget.results.files.read_frame).
+        frames: the Rows of each, by trial id (forget.results.files.read_frame), those of audits
+            among them.
         samples: what the Rows give, resampled, where it is known already.
     """
 
@@ -83,9 +84,14 @@ class Study:
         samples: Mapping[Place, Sample] | None = None,
     ) -> None:
         self.outcomes = tuple(outcomes)
-        self.frames = frames
+        self.frames = {id: _of(frame, audits=False) for id, frame in frames.items()}
+        """Rows of trials alone, by trial."""
+        self.audited = {
+            id: found for id, frame in frames.items() if len(found := _of(frame, audits=True))
+        }
+        """Rows of audits, by trial; only forget.analyses.recovery and its like read them."""
         if samples is None:
-            samples = resampled({outcome.id: frames[outcome.id] for outcome in outcomes})
+            samples = resampled({outcome.id: self.frames[outcome.id] for outcome in outcomes})
         self.samples = samples
         """Samples by (trial, phase, task, split)."""
         self._pools: dict[object, Pool | None] = {}
@@ -133,6 +139,14 @@ class Study:
                     numbers += [number.only(names)] if number else []
             self._pools[key] = pool(numbers)
         return self._pools[key]
+
+
+def _of(frame: pd.DataFrame, audits: bool) -> pd.DataFrame:
+    """Keep the Rows of audits, or all others; no other analysis may take the one for the other."""
+    audited = (frame["audit"] != "").to_numpy()
+    if audits:
+        return frame[audited]
+    return frame[~audited] if audited.any() else frame
 
 
 def _varying(flat: Sequence[Mapping[str, str]]) -> list[str]:

@@ -93,7 +93,7 @@ def _whole(path: Path) -> Iterator[pa.Table]:
 
 
 def _completed(table: pa.Table) -> pa.Table:
-    """Add the columns that Rows did not have before protocols 6 and 7."""
+    """Add the columns that Rows did not have before protocols 6 and 7, or before audits."""
     import pyarrow as pa
 
     if "weights" not in table.column_names:
@@ -104,6 +104,9 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
     if "probe" not in table.column_names:
         table = table.append_column("probe", pa.nulls(len(table), pa.float64()))
+    for name in ("audit", "dose"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([""] * len(table)))
     return table
 
 

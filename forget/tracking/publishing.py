@@ -102,7 +102,7 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
     _send_artifacts(study, run_id, outcome, store, started.datasets)
     version, model_id = register(study, outcome, run_id, store, tags)
     # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
-    _send_estimates(study, run_id, _estimates(outcome, trials.rows(id), end, model_id))
+    send_estimates(study, run_id, _estimates(outcome, trials.rows(id), end, model_id))
     study.client.set_tag(run_id, MEASURED_BY, measures.code())
     if version:
         study.client.set_tag(run_id, "forget.model", version)
@@ -125,7 +125,7 @@ def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
     found = registered(study, outcome)
     model_id = model_of(found, run_id) if found else ""
     estimates = _estimates(outcome, rows, time.time_ns() // 1_000_000, model_id)
-    lacked = _send_estimates(study, run_id, estimates)
+    lacked = send_estimates(study, run_id, estimates)
     if (kept := trials.folder(outcome.id) / MEASURES).exists():
         study.client.log_artifact(run_id, str(kept))
     study.client.set_tag(run_id, MEASURED_BY, measures.code())
@@ -290,7 +290,7 @@ def _send(study: Study, run_id: str, points: Iterable[Metric], in_order: bool) -
     _log(study, run_id, new)
 
 
-def _send_estimates(study: Study, run_id: str, estimates: Iterable[Metric]) -> bool:
+def send_estimates(study: Study, run_id: str, estimates: Iterable[Metric]) -> bool:
     """Log the estimates whose point the run lacks or has with another value; False without any.
 
     A point cannot be taken back. Of two at the same step, the later one counts.

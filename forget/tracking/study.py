@@ -151,8 +151,10 @@ def connected(study: Study, store: Store | None = None) -> Study:
             experiment = study.client.get_experiment_by_name(sweep.name)
         assert experiment
         refuse_deleted(experiment, " or give the spec another name")
-        # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
-        fields = sweep.model_dump(mode="json", exclude={"resources", "store"})
+        # Resources change no number: a sweep that goes on with more CPUs is the same sweep. Nor do
+        # audits, which look at its trials when they have finished.
+        others = {"resources", "store", "audits", "never", "scrambled"}
+        fields = sweep.model_dump(mode="json", exclude=others)
         key = digest(fields)
         # Nor is one another whose folders were moved, with the same data in them.
         moved = digest([_unplaced(fields), study.datasets])
