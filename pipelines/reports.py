@@ -66,6 +66,6 @@ def write(
         outcomes: of the trials that finished.
         failures: a sentence for each trial that failed.
     """
-    frames = {outcome.id: Trials(store).frame(outcome.id) for outcome in outcomes}
+    frames = {outcome.id: Trials(store).whole_frame(outcome.id) for outcome in outcomes}
     left = {one.trial: one.left for one in found}
     return report.write(sweep, left, outcomes, frames, FOLDER / sweep.name, failures=failures)

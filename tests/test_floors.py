@@ -31,6 +31,7 @@ FLOORS = (
     ("forget.preflight",),
     ("forget.evaluation",),
     ("forget.trial",),
+    ("forget.audits",),
     ("forget.planning",),
     ("forget.analyses",),
     ("forget.report",),

@@ -14,7 +14,7 @@ from math import inf
 
 import numpy as np
 
-from forget.analyses import arms, generalisation, order, predictors, probes
+from forget.analyses import arms, generalisation, hiding, order, predictors, probes
 from forget.analyses.correlation import Correlation
 from forget.analyses.dose import DOSE, matched
 from forget.analyses.judging import (
@@ -381,6 +381,8 @@ RULES: dict[str, Callable[[Asked], Verdict]] = {
     "examples": _examples,
     "order": _order,
     "probes": _probes,
+    "hidden": lambda asked: hiding.hidden(asked.mastered),
+    "known": lambda asked: hiding.known(asked.mastered),
 }
 """Rules by claim (docs/method.md), in the order of forget.settings.claims.CLAIMS."""
 

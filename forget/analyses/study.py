@@ -72,7 +72,8 @@ class Study:
 
     Args:
         outcomes: in the order in which the report lists them.
-        frames: the Rows of each, by trial id (forget.results.files.read_frame).
+        frames: the Rows of each, by trial id (forget.results.files.read_frame), those of audits
+            among them.
         samples: what the Rows give, resampled, where it is known already.
     """
 
@@ -83,10 +84,14 @@ class Study:
         samples: Mapping[Place, Sample] | None = None,
     ) -> None:
         self.outcomes = tuple(outcomes)
-        self.asked = frames
-        """All Rows by trial id, those in other templates than the trial's own among them."""
+        self.asked = {id: _of(frame, audits=False) for id, frame in frames.items()}
+        """Rows of trials by trial id, those in other templates than the trial's own among them."""
         # No analysis but that of templates is to count an item twice.
-        self.frames = {id: _as_asked(frame) for id, frame in frames.items()}
+        self.frames = {id: _as_asked(frame) for id, frame in self.asked.items()}
+        self.audited = {
+            id: found for id, frame in frames.items() if len(found := _of(frame, audits=True))
+        }
+        """Rows of audits, by trial; only forget.analyses.recovery and its like read them."""
         if samples is None:
             samples = resampled({outcome.id: self.frames[outcome.id] for outcome in outcomes})
         self.samples = samples
@@ -149,6 +154,14 @@ def _as_asked(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep the Rows in the trial's own template, as `forget.results.rows.as_asked` does."""
     own = frame["template"] == ""
     return frame if own.all() else frame[own]
+
+
+def _of(frame: pd.DataFrame, audits: bool) -> pd.DataFrame:
+    """Keep the Rows of audits, or all others; no other analysis may take the one for the other."""
+    audited = (frame["audit"] != "").to_numpy()
+    if audits:
+        return frame[audited]
+    return frame[~audited] if audited.any() else frame
 
 
 def _varying(flat: Sequence[Mapping[str, str]]) -> list[str]:

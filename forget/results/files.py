@@ -107,8 +107,9 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
     if "probe" not in table.column_names:
         table = table.append_column("probe", pa.nulls(len(table), pa.float64()))
-    if "template" not in table.column_names:
-        table = table.append_column("template", pa.array([""] * len(table), pa.string()))
+    for name in ("template", "audit", "dose"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
     return table
 
 

@@ -12,6 +12,11 @@ import numpy as np
 PHASES = ("base", "learned", "forgotten")
 """States of the model that are measured: before any training, after learning, after forgetting."""
 
+ARMS = (*PHASES, "never", "scrambled")
+"""Models that audits compare: those phases; one that was never taught the task; one that forgot it
+without having learned it.
+"""
+
 MOST_MASS = 1.01
 """Largest total probability of options that rounding in bfloat16 explains."""
 
@@ -22,7 +27,7 @@ class Row:
 
     trial: str
     phase: str
-    """One of PHASES; in a look on the way, the stage: "learn" or "forget"."""
+    """One of PHASES; in a look on the way, the stage: "learn" or "forget"; of an audit, in ARMS."""
     task: str
     split: str
     example: str
@@ -59,6 +64,10 @@ class Row:
     """
     template: str = ""
     """Template in which the example was asked; empty for the trial's own."""
+    audit: str = ""
+    """Label of the audit that asked (forget.audits.audit.Audit.label); empty in a trial."""
+    dose: str = ""
+    """What the audit did to the model or the prompt before (forget.results.doses)."""
 
     def __post_init__(self) -> None:
         if not self.weights:

@@ -17,8 +17,11 @@ CLAIMS = {
     "examples": "Neither predicts which single examples of a task are forgotten",
     "order": "What is learned early is forgotten late, weakly",
     "probes": "Linear probes still read what the answers have lost",
+    "hidden": "Forgetting hides rather than removes: an audit brings most of the skill back",
+    "known": "The model knows that it forgot",
 }
-"""Claims by short name, in the order of the page (Zhang, Choshen, Andreas 2024).
+"""Claims by short name, in the order of the page (Zhang, Choshen, Andreas 2024; the last two are of
+audits).
 
 docs/method.md has the rule of each.
 """

@@ -127,6 +127,18 @@ class Search(Part):
         )
 
 
+def _as_tables(value: Any) -> Any:
+    found = value if isinstance(value, list | tuple) else [value]
+    tables = [{"name": one} if isinstance(one, str) else one for one in found]
+    for table in tables:
+        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+            raise ValueError(
+                f'an audit is a name, or a table with one as {{ name = "relearn" }}, '
+                f"not {shown(table)}"
+            )
+    return tables
+
+
 class Sweep(Part):
     """A study: `base` with every combination of `axes` laid over it."""
 
@@ -146,6 +158,16 @@ class Sweep(Part):
     first on the page, corrected for their own number alone; the others are exploratory. What is
     declared after the numbers are known is not primary, whatever stands here.
     """
+    audits: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_as_tables)] = ()
+    """Audits of each trial that forgets, run after the trials: names of `forget audits`, or tables
+    with a name and what differs from the audit's defaults. They change no trial.
+    """
+    never: Names = ()
+    """Tasks of which the audits' arm that was never taught learns the first that is not the trial's
+    own, so that it knows the format; by default it is the untouched model.
+    """
+    scrambled: bool = False
+    """Audit an arm that forgets without having learned as well: the damage without the skill."""
     resources: Resources = Resources()
     search: Search | None = None
 

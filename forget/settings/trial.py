@@ -173,9 +173,14 @@ class Trial(Part):
         return self.model_copy(update={"arm": "random"})
 
     @property
+    def forgets(self) -> bool:
+        """True where the model forgets what it had learned: in every arm but controls."""
+        return self.arm not in CONTROLS
+
+    @property
     def keeps(self) -> bool:
         """True where the forgotten model is kept."""
-        return self.save and self.arm not in CONTROLS
+        return self.save and self.forgets
 
     @property
     def training_seed(self) -> int:

@@ -151,6 +151,39 @@ class Trials:
         """Return the Rows of a finished trial as columns (forget.results.files.read_frame)."""
         return read_frame(self._checked(id, "rows.parquet"))
 
+    def audits(self, id: str) -> dict[str, str]:
+        """Return the audits that a trial has: the names of their files, by stem."""
+        pattern = f"trials/{id}/audits/*.parquet"
+        names = {str(path.relative_to(self.store.root)) for path in self.store.root.glob(pattern)}
+        if self.store.remote:
+            names |= self.store.remote.files(pattern)
+        return {Path(name).stem: name for name in sorted(names)}
+
+    def keep_audit(self, id: str, stem: str, rows: Sequence[Row]) -> None:
+        """Leave an audit's Rows beside a trial; whole or not at all."""
+        name = f"trials/{id}/audits/{stem}.parquet"
+        path = self.store.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        write_rows(rows, draft)
+        draft.replace(path)
+        self.store.publish_file(name)
+
+    def audited(self, id: str) -> list[Row]:
+        """Return the Rows of every audit that a trial has."""
+        rows: list[Row] = []
+        for name in self.audits(id).values():
+            rows += read_rows(self.store.fetch_file(name))
+        return rows
+
+    def whole_frame(self, id: str) -> pd.DataFrame:
+        """Return the Rows of a finished trial and of its audits as columns."""
+        import pandas as pd
+
+        audits = [read_frame(self.store.fetch_file(name)) for name in self.audits(id).values()]
+        own = self.frame(id)
+        return pd.concat([own, *audits], ignore_index=True) if audits else own
+
     def finish(self, outcome: Outcome, rows: Sequence[Row]) -> None:
         """Record a finished trial; outcome.json, written last, is what says so."""
         name = f"trials/{outcome.id}"

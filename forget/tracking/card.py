@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from forget.analyses.recovery import Recovery
 from forget.analyses.words import method_words
 from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
@@ -67,6 +70,27 @@ METHOD_LABELS: dict[str, str] = {
 """Words for what a method that draws no labels trains on."""
 
 _MISSING = Estimate(None, None, None, 0)
+
+
+_AUDITED = """
+| audit | dose | R |
+|---|---|---|
+{lines}
+
+R is what an audit brings back of the skill: 0 as of a model never taught, 1 as of one that forgot
+nothing. It is given at the dose that brings back most.
+"""
+
+
+def audited(card: str, found: Mapping[str, Recovery]) -> str:
+    """Return a model's page with R by audit.
+
+    Args:
+        card: the page (`model_card`).
+        found: by audit, what came back at the dose that brings back most.
+    """
+    lines = [f"| {name} | {one.dose.name} | {one.number} |" for name, one in found.items()]
+    return card + _AUDITED.format(lines="\n".join(lines)) if lines else card
 
 
 def model_card(outcome: Outcome) -> str:

@@ -102,7 +102,7 @@ def _send_all(study: Study, store: Store, outcome: Outcome) -> dict[str, str | N
     rows = trials.rows(id)
     # After the model: MLflow gives it the metrics that the run has by then, at a request for each.
     tags = _tags(study, outcome, rows, version, run.data.tags)
-    _send_numbers(study, run_id, _numbers(outcome, rows, end, model_id), tags)
+    send_numbers(study, run_id, _numbers(outcome, rows, end, model_id), tags)
     if "forget.error" in run.data.tags:
         study.client.delete_tag(run_id, "forget.error")
     study.client.set_terminated(run_id, "FINISHED", end)
@@ -124,7 +124,7 @@ def _renew(study: Study, store: Store, outcome: Outcome, run_id: str) -> bool:
     model_id = model_of(found, run_id) if found else ""
     version = f"{found.name}/{found.version}" if found else None
     numbers = _numbers(outcome, rows, time.time_ns() // 1_000_000, model_id)
-    _send_numbers(study, run_id, numbers, _tags(study, outcome, rows, version, there[0].data.tags))
+    send_numbers(study, run_id, numbers, _tags(study, outcome, rows, version, there[0].data.tags))
     with tempfile.TemporaryDirectory() as scratch:
         for path in notes.write_numbers(outcome, Path(scratch)):
             study.client.log_artifact(run_id, str(path))
@@ -320,7 +320,7 @@ def _send(study: Study, run_id: str, points: Iterable[Metric], in_order: bool) -
     _log(study, run_id, new)
 
 
-def _send_numbers(
+def send_numbers(
     study: Study, run_id: str, numbers: Iterable[Metric], tags: Mapping[str, str]
 ) -> None:
     """Log the tags, and the numbers whose point the run lacks or has with another value.

@@ -83,29 +83,11 @@ def load_forgotten(
     if task and Path(name_or_uri).expanduser().is_dir():
         # As a spec's folder is named once it is read.
         name_or_uri = os.path.abspath(Path(name_or_uri).expanduser())
-    asked = registered_name(name_or_uri, task) if task else name_or_uri.removeprefix("models:/")
-    name, _, version = asked.partition("/")
-    name, _, at = name.partition("@")
+    asked = registered_name(name_or_uri, task) if task else name_or_uri
     uri = tracking_uri()
     client = connect(uri)
     with reaching(uri):
-        registered = _registered(client, name)
-        if registered is None:
-            models = [model.name for model in client.search_registered_models(max_results=1000)]
-            known = nearest(name, models) if models else "; none is registered yet"
-            raise BadInput(f'no registered model is named "{name}"{known}')
-        if not version:
-            if (at or alias) not in registered.aliases:
-                hint = nearest(at or alias, registered.aliases)
-                raise BadInput(f'model "{name}" has no alias "{at or alias}"{hint}')
-            version = str(registered.aliases[at or alias])
-        if _version(client, name, version) is None:
-            numbers = sorted(
-                int(found.version) for found in client.search_model_versions(f"name = '{name}'")
-            )
-            raise BadInput(
-                f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}'
-            )
+        name, version = _found(client, asked, alias)
         # In a folder with an older mlruns/, MLflow's own choice would be that.
         with default_server(uri), tempfile.TemporaryDirectory() as scratch:
             folder = Path(
@@ -118,6 +100,67 @@ def load_forgotten(
                 folder / "components" / "tokenizer", folder / "model", dirs_exist_ok=True
             )
             return dataclasses.replace(load(folder / "model"), name=f"{name}/{version}")
+
+
+def forgotten_trial(name_or_uri: str) -> tuple[Outcome, str]:
+    """Return what the trial of a registered model left, and "<name>/<version>" of the model.
+
+    Args:
+        name_or_uri: as of `load_forgotten`.
+
+    Raises:
+        BadInput: no such model, alias or version is registered, or its trial's files are gone.
+        Unreachable: the server is away.
+    """
+    uri = tracking_uri()
+    client = connect(uri)
+    with reaching(uri):
+        name, version = _found(client, name_or_uri, "strongest")
+        found = _version(client, name, version)
+        run_id = found.tags.get("forget.run", "") if found else ""
+        files = {file.path for file in client.list_artifacts(run_id)} if run_id else set()
+        if "outcome.json" not in files:
+            raise BadInput(
+                f'the run of model "{name}" version {version} has no outcome.json, which says how '
+                "it was made: send it again with: forget sync"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(client.download_artifacts(run_id, "outcome.json", scratch))
+            outcome = Outcome.model_validate_json(path.read_text(encoding="utf-8"))
+    return outcome, f"{name}/{version}"
+
+
+def _found(client: MlflowClient, asked: str, alias: str) -> tuple[str, str]:
+    """Return name and version of a registered model.
+
+    Args:
+        client: of the server.
+        asked: its name, or a URI with an alias or a version.
+        alias: of the version, where it names none.
+
+    Raises:
+        BadInput: there is none.
+    """
+    name, _, version = asked.removeprefix("models:/").partition("/")
+    name, _, at = name.partition("@")
+    registered = _registered(client, name)
+    if registered is None:
+        models = [model.name for model in client.search_registered_models(max_results=1000)]
+        known = nearest(name, models) if models else "; none is registered yet"
+        raise BadInput(f'no registered model is named "{name}"{known}')
+    if not version:
+        if (at or alias) not in registered.aliases:
+            hint = nearest(at or alias, registered.aliases)
+            raise BadInput(f'model "{name}" has no alias "{at or alias}"{hint}')
+        version = str(registered.aliases[at or alias])
+    if _version(client, name, version) is None:
+        numbers = sorted(
+            int(found.version) for found in client.search_model_versions(f"name = '{name}'")
+        )
+        raise BadInput(
+            f'model "{name}" has no version {version}; it has {", ".join(map(str, numbers))}'
+        )
+    return name, version
 
 
 def registered_name(model: str, task: str) -> str:

@@ -206,8 +206,10 @@ def _keys(study: Study, names: int | None = None) -> tuple[str, str]:
         study: whose run it is.
         names: version of the names of its metrics (NAMES); None for those before there were any.
     """
-    # Resources change no number: a sweep that goes on with more CPUs is the same sweep.
-    fields = study.sweep.model_dump(mode="json", exclude={"resources", "store"})
+    # Resources change no number: a sweep that goes on with more CPUs is the same sweep. Nor do
+    # audits, which look at its trials when they have finished.
+    others = {"resources", "store", "audits", "never", "scrambled"}
+    fields = study.sweep.model_dump(mode="json", exclude=others)
     # Nor is one another whose folders were moved, with the same data in them.
     parts = [fields, [_unplaced(fields), study.datasets]]
     key, moved = (digest(part if names is None else [names, part]) for part in parts)

@@ -14,18 +14,20 @@ import typer
 
 from forget.errors import BadInput, OutOfMemory
 from pipelines import GARBAGE
-from pipelines.cli import clusters, lists, studies, trials
+from pipelines.cli import audits, clusters, lists, studies, trials
 
 COMMANDS = (
     studies.plan,
     studies.sweep,
     trials.trial,
     trials.probe,
+    audits.audit,
     studies.report,
     studies.compare,
     lists.models,
     lists.tasks,
     lists.methods,
+    audits.audits,
     studies.ui,
     studies.sync,
     lists.doctor,

@@ -82,6 +82,8 @@ def sweep(
             markup=False,
             soft_wrap=True,
         )
+    for reason in result.missing:
+        console.print(f"missing: {reason}", markup=False, soft_wrap=True)
     if result.interrupted:
         _say_how_to_go_on(spec)
     if result.report:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from pipelines.sweep.nodes import cluster
 
 if TYPE_CHECKING:
-    from pipelines.sweep.commands import SweepResult, run, send
+    from pipelines.sweep.commands import SweepResult, audit, run, send
     from pipelines.sweep.driver import Failure
 
-__all__ = ["Failure", "SweepResult", "cluster", "run", "send"]
+__all__ = ["Failure", "SweepResult", "audit", "cluster", "run", "send"]
 
 
 def __getattr__(name: str) -> Any:

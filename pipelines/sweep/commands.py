@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from forget import report, tracking
+from forget.audits.catalogue import chosen
 from forget.errors import BadInput
 from forget.planning import plan
 from forget.planning.standing import finished, finished_ids, standings
@@ -23,6 +24,7 @@ from forget.storage.finished import Trials
 from forget.storage.store import Store
 from pipelines import reports
 from pipelines.progress import label
+from pipelines.sweep import auditing
 from pipelines.sweep.driver import Driver, Failure
 from pipelines.sweep.nodes import Slots, precision, slots
 
@@ -39,6 +41,8 @@ class SweepResult:
     """The page; None where the sweep was interrupted or nothing has finished."""
     link: str | None = None
     """Address of its trials in MLflow; None where the server was away."""
+    missing: tuple[str, ...] = ()
+    """A sentence for each audit that failed; its trial stands."""
 
 
 def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult:
@@ -55,18 +59,20 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             at the address, a place that cannot be written.
     """
     store = Store(sweep.store)
+    audits = chosen(sweep.audits)
     expansion = expand(sweep, store, _precision(sweep, store, address))
     planned = plan.check(expansion, store)
-    if (why := store.read_only() or reports.no_place(sweep.name)) and planned.todo:
+    _auditable(sweep)
+    unaudited = auditing.left(sweep, audits, finished(standings(expansion, store), store), store)
+    todo = planned.todo or len(unaudited)
+    if (why := store.read_only() or reports.no_place(sweep.name)) and todo:
         raise BadInput(why)
     if why:
         # Another user's study, perhaps: what has finished of it can be read all the same.
         logging.getLogger(__name__).warning("%s; nothing is left to run, nor written now", why)
         return SweepResult(finished(standings(expansion, store), store), (), False, None)
     none = nullcontext(Slots(sweep.resources, 0))
-    room = (
-        slots(sweep.resources, address, planned.memory, planned.footprint) if planned.todo else none
-    )
+    room = slots(sweep.resources, address, planned.memory, planned.footprint) if todo else none
     # Whatever is refused is refused before anything is written or logged.
     with room as held, _alone(sweep, store):
         decide(expansion, store)
@@ -82,13 +88,26 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
             outcomes = finished(found, store)
             with _tracking_may_be_away():
                 tracking.sync(study, store, [outcome.id for outcome in outcomes])
+            missing: list[str] = []
+            if audits and not driver.interrupted:
+                jobs = auditing.left(sweep, audits, outcomes, store)
+                missing = auditing.run(sweep, jobs, store, held)
+                with _tracking_may_be_away():
+                    tracking.publish_audits(study, store, outcomes)
             if outcomes and not driver.interrupted:
                 reasons = [f"{label(one.trial, sweep)}: {one.reason}" for one in driver.failures]
+                reasons += missing
                 written = reports.write(sweep, found, store, outcomes, reasons)
             status = _status(driver)
             page = written.page if written else None
-            failures, link = tuple(driver.failures), tracking.link(study)
-            return SweepResult(outcomes, failures, driver.interrupted, page, link)
+            return SweepResult(
+                outcomes,
+                tuple(driver.failures),
+                driver.interrupted,
+                page,
+                tracking.link(study),
+                tuple(missing),
+            )
         except KeyboardInterrupt:
             status = "KILLED"
             raise
@@ -99,6 +118,52 @@ def run(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult
                     "trials_failed": len(driver.failures),
                 }
                 tracking.close_study(study, status, counts, written)
+
+
+def audit(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResult:
+    """Audit what has finished of a sweep; no trial is run.
+
+    Args:
+        sweep: the study, with the audits to run.
+        spec_text: the spec as it was written.
+        address: of a Ray cluster that runs; by default one is started on this machine.
+
+    Raises:
+        BadInput: nothing has finished, an unknown audit, or a place that cannot be written.
+    """
+    store = Store(sweep.store)
+    audits = chosen(sweep.audits)
+    expansion = expand(sweep, store, _precision(sweep, store, address))
+    found = standings(expansion, store)
+    outcomes = finished(found, store)
+    if not outcomes:
+        raise BadInput(
+            f'no trial of sweep "{sweep.name}" has finished in {store.where}; '
+            "run it first with: forget sweep"
+        )
+    if why := store.read_only() or reports.no_place(sweep.name):
+        raise BadInput(why)
+    _auditable(sweep)
+    jobs = auditing.left(sweep, audits, outcomes, store)
+    missing: list[str] = []
+    if jobs:
+        with slots(sweep.resources, address) as held, _alone(sweep, store):
+            missing = auditing.run(sweep, jobs, store, held)
+    with _tracking_may_be_away():
+        study = tracking.open_study(expansion, spec_text)
+        tracking.publish_audits(study, store, outcomes)
+    page = reports.write(sweep, found, store, outcomes, missing).page
+    return SweepResult(outcomes, (), False, page, tuple(missing))
+
+
+def _auditable(sweep: Sweep) -> None:
+    """Refuse audits of models that one process does not hold.
+
+    Raises:
+        BadInput: the sweep shares its models out.
+    """
+    if sweep.audits and sweep.resources.shard:
+        raise BadInput("[resources] shard = true: audits take a model whole, in one process")
 
 
 def _precision(sweep: Sweep, store: Store, address: str | None) -> Precision | None:

@@ -1,0 +1,142 @@
+"""Audits of a trial: each looks at every arm, and what trials share is computed once a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from forget import tasks
+from forget.audits.arms import Arm, order
+from forget.audits.audit import Audit, Auditing
+from forget.events import Observe, ignore
+from forget.models.catalogue import in_bf16
+from forget.models.language_model import LanguageModel
+from forget.redaction import without_secrets
+from forget.results.files import read_rows, write_rows
+from forget.results.rows import Row
+from forget.settings.identity import PROTOCOL, digest, settings_of
+from forget.settings.trial import Trial
+from forget.storage.finished import Trials
+from forget.storage.store import Store
+from forget.tasks.draws import Material
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An audit that failed, which neither the trial nor the other audits did."""
+
+    audit: str
+    """Its label."""
+    reason: str
+    """One line."""
+
+
+def file(audit: Audit, arms: Mapping[str, Arm]) -> str:
+    """Name the file in which a trial has an audit; another setting or arm gives another name."""
+    weights = {name: arm.weights for name, arm in arms.items()}
+    return f"{audit.name}-{digest([audit.version, audit.changed, weights])}"
+
+
+def audit_trial(
+    audits: Sequence[Audit],
+    arms: Mapping[str, Arm],
+    trial: Trial,
+    id: str,
+    material: Material,
+    store: Store,
+    observe: Observe = ignore,
+) -> list[Missing]:
+    """Audit a finished trial, and leave each audit's Rows beside it.
+
+    An audit that the trial has is not run again. One that fails is left out, and the others go on.
+
+    Args:
+        audits: what is asked.
+        arms: of whom (`forget.audits.arms.arms`).
+        trial: the trial.
+        id: its identity.
+        material: its examples.
+        store: keeps what trials share, and each trial's Rows.
+        observe: receives the events.
+    """
+    kept = Trials(store)
+    todo = [audit for audit in audits if file(audit, arms) not in kept.audits(id)]
+    found: dict[str, list[Row]] = {audit.label: [] for audit in todo}
+    failed: dict[str, Missing] = {}
+    last = ""
+    for name in order(arms):
+        # Arms of equal weights follow each other, and share a model.
+        if arms[name].weights != last:
+            last, load = arms[name].weights, cache(arms[name].load)
+        for audit in todo:
+            if audit.label in failed:
+                continue
+            try:
+                rows = audit_arm(audit, arms, name, load, trial, material, store, observe)
+                found[audit.label] += rows
+            # Whatever goes wrong in one audit is that audit's: the trial has finished, and the
+            # other audits can be had. Interrupts are no Exceptions and go through.
+            except Exception as error:
+                log.warning("audit %s of trial %s failed", audit.label, id, exc_info=True)
+                reason = without_secrets(str(error) or type(error).__name__).splitlines()[0]
+                failed[audit.label] = Missing(audit.label, reason)
+                load = cache(arms[name].load)  # It may have left the weights changed.
+    for audit in todo:
+        if audit.label not in failed:
+            rows = [replace(row, trial=id) for row in found[audit.label]]
+            kept.keep_audit(id, file(audit, arms), rows)
+    return list(failed.values())
+
+
+def audit_arm(
+    audit: Audit,
+    arms: Mapping[str, Arm],
+    name: str,
+    load: Callable[[], LanguageModel],
+    trial: Trial,
+    material: Material,
+    store: Store,
+    observe: Observe = ignore,
+) -> list[Row]:
+    """Return what an audit finds of one arm, from the store where it has it.
+
+    Args:
+        audit: what is asked.
+        arms: every arm, since an audit may need others.
+        name: the arm.
+        load: gives its model.
+        trial: the trial.
+        material: its examples.
+        store: keeps the Rows, for every trial that has an arm of these weights.
+        observe: receives the events.
+    """
+
+    def make(folder: Path | None) -> None:
+        at = Auditing(trial, name, load(), material, audit, lambda arm: arms[arm].load(), observe)
+        rows = list(audit.run(at))
+        if folder:
+            write_rows(rows, folder / "rows.parquet")
+
+    others = [arms[arm].weights for arm in audit.needs]
+    key = digest([arms[name].weights, others, asked(audit, trial)])
+    folder = store.once("audited", key, make)
+    # Whoever was first may have called the same weights by another arm's name.
+    return [replace(row, phase=name) for row in read_rows(folder / "rows.parquet")]
+
+
+def asked(audit: Audit, trial: Trial) -> list[object]:
+    """Return all that an audit's numbers depend on beside weights: settings, examples, data."""
+    return [
+        PROTOCOL,
+        [audit.name, audit.version, audit.changed],
+        settings_of(trial, "scoring", "measuring"),
+        # Examples that stages train on are what relearning takes, and what shots must not be.
+        [trial.learn.examples, trial.forget.examples, trial.lora.model_dump()],
+        in_bf16(trial.precision),
+        tasks.fingerprint(trial.tasks, trial.folders),
+    ]

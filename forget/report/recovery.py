@@ -1,0 +1,188 @@
+"""The section on audits: does what was forgotten come back?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from forget.analyses.knowing import knowing
+from forget.analyses.recovery import (
+    OTHERWISE,
+    Recovery,
+    by_group,
+    labels,
+    least,
+    missing,
+    recoveries,
+    strongest,
+)
+from forget.analyses.resampling import estimate
+from forget.analyses.study import Cell, Study
+from forget.analyses.words import rate_name
+from forget.report import figures
+from forget.report.figures import Series
+from forget.report.section import Datum, Picture, Section, Table
+from forget.results.estimates import Estimate
+
+TEXT = (
+    "What audits bring back. R is the accuracy of the forgotten model under an audit, between that "
+    "of one never taught (0) and that of the learned one (1) under the same audit: near 1 the "
+    "skill was only hidden, near 0 it is gone or has to be taught anew. R is missing where the "
+    "learned model is hardly above the one never taught. Where doses differ in the rate of "
+    "relearning, each model is read at the rate that is best for it on validation examples. "
+    "Relearning from another task, shots with random labels and noise as large as an error of "
+    "rounding are controls: what they bring back was no skill. Of several formats a guesser gets "
+    "some right, so right in any or in all of them is read against the model never taught, too. "
+    "K is the fall of the stated confidence in the own answer over the fall of accuracy: 1 where "
+    "a model knows that it forgot, 0 where it is as sure as before."
+)
+
+COLOURS = {
+    "learned": figures.PHASE_COLOURS["learned"],
+    "forgotten": figures.VERMILION,
+    "never": figures.GREY,
+    "scrambled": figures.INK,
+}
+"""Colours of the arms that are drawn."""
+
+NAMES = {"never": "never taught", "scrambled": "forgot without learning"}
+"""Words for arms, where their name is none."""
+
+SHOWN = 6
+"""Panels of a figure; the table has all."""
+
+
+def section(study: Study, folder: Path) -> Section | None:
+    """Return None where nothing was audited."""
+    cells = [cell for cell in study.cells if labels(cell)]
+    if not cells:
+        return None
+    names = list(dict.fromkeys(chain.from_iterable(map(labels, cells))))
+    tables = [_overview(cells, names)]
+    rows: list[dict[str, Datum]] = []
+    for cell in cells:
+        rows += [_row(cell, one) for one in recoveries(cell)]
+    if rows:
+        tables.append(Table("audits", rows))
+    known = [row for cell in cells if (row := _known(cell))]
+    if known:
+        tables.append(Table("knowing", known))
+    pictures = []
+    for number, name in enumerate(names, 1):
+        if picture := _figure(cells, name, folder / f"audits-{number}.png"):
+            pictures.append(picture)
+    text = TEXT
+    if lacking := missing(study):
+        text += f" Missing: {'; '.join(lacking)}."
+    return Section("audits", "Does it come back?", text, pictures, tables)
+
+
+def _place(cell: Cell) -> dict[str, Datum]:
+    return {"setting": cell.setting, "rate": rate_name(cell.rate), "task": cell.task}
+
+
+def _overview(cells: Sequence[Cell], names: Sequence[str]) -> Table:
+    """Make a table of R by cell and audit, at the dose that brings back most."""
+    rows = []
+    for cell in cells:
+        row = _place(cell)
+        found = strongest(cell)
+        for name in names:
+            if name.partition(",")[0] not in OTHERWISE:
+                row[f"R, {name}"] = found[name].number if name in found else None
+        rows.append(row)
+    return Table("recovery", rows)
+
+
+def _row(cell: Cell, one: Recovery) -> dict[str, Datum]:
+    halves = least(recoveries(cell), one.audit)
+    half = halves.get(one.dose.group)
+    return {
+        **_place(cell),
+        "audit": one.audit,
+        "dose": one.dose.name,
+        "control": "yes" if one.dose.control else "",
+        "forgotten": one.accuracy["forgotten"],
+        "learned": one.accuracy["learned"],
+        "never taught": one.accuracy["never"],
+        "R": one.number,
+        "R less what training leaves": _besides(one),
+        "half back at": half,
+    }
+
+
+def _besides(one: Recovery) -> Estimate | None:
+    return None if one.besides is None else estimate(one.besides, one.n)
+
+
+def _known(cell: Cell) -> dict[str, Datum] | None:
+    found = knowing(cell)
+    if found is None:
+        return None
+    return {
+        **_place(cell),
+        "K, stated confidence": estimate(found.stated, found.n),
+        "K, share of its answer": estimate(found.shown, found.n),
+        "tells right from wrong, learned": found.tells["learned"],
+        "tells right from wrong, forgotten": found.tells["forgotten"],
+        "prefers the truth, learned": found.prefers["learned"],
+        "prefers the truth, forgotten": found.prefers["forgotten"],
+        "prefers the truth, never taught": found.prefers["never"],
+    }
+
+
+def _figure(cells: Sequence[Cell], label: str, path: Path) -> Picture | None:
+    """Draw an audit: lines over its numbers where it has any, else a mark for each dose."""
+    panels: dict[str, list[Series]] = {}
+    for cell in cells:
+        found = recoveries(cell)
+        for group, some in by_group(found, label):
+            if len(some) > 1 and len(panels) < SHOWN:
+                title = f"{cell.task} {cell.setting} {rate_name(cell.rate)}, {group}"
+                panels[title] = _lines(some)
+    if panels:
+        axis = _axis(cells, label)
+        figures.curves(path, panels, axis, "accuracy held out", limits=(0, 1))
+        return Picture(path, label)
+    return _marks(cells, label, path)
+
+
+def _axis(cells: Sequence[Cell], label: str) -> str:
+    """Return the name of the number of an audit's doses."""
+    for cell in cells:
+        for one in recoveries(cell):
+            if one.audit == label and one.dose.numbers:
+                return next(iter(one.dose.numbers))
+    return "dose"
+
+
+def _lines(some: Sequence[Recovery]) -> list[Series]:
+    """Return a line for each arm."""
+    lines = []
+    for arm, colour in COLOURS.items():
+        there = [one for one in some if arm in one.accuracy]
+        if there:
+            values = [one.accuracy[arm] for one in there]
+            at = [one.dose.at for one in there]
+            lines.append(Series(NAMES.get(arm, arm), colour, values, at))
+    return lines
+
+
+def _marks(cells: Sequence[Cell], label: str, path: Path) -> Picture | None:
+    """Draw R at each dose, a panel for each cell."""
+    panels: dict[str, list[Series]] = {}
+    doses: dict[str, None] = {}
+    chosen = [cell for cell in cells if any(one.audit == label for one in recoveries(cell))][:3]
+    for cell in chosen:
+        doses |= {one.dose.name: None for one in recoveries(cell) if one.audit == label}
+    for cell in chosen:
+        numbers = {one.dose.name: one.number for one in recoveries(cell) if one.audit == label}
+        values = [numbers.get(dose) for dose in doses]
+        title = f"{cell.task} {cell.setting} {rate_name(cell.rate)}"
+        panels[title] = [Series("R", figures.VERMILION, values)]
+    if not panels:
+        return None
+    lines = {"never taught": 0.0, "learned": 1.0}
+    figures.dots(path, list(doses), panels, "R", limits=(-0.5, 1.5), lines=lines)
+    return Picture(path, label)

@@ -1,0 +1,87 @@
+"""Publishing of audits: what they found of a trial, in the run that the trial has."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from mlflow.entities import Metric
+
+from forget.analyses.knowing import knowing
+from forget.analyses.recovery import strongest
+from forget.analyses.resampling import estimate
+from forget.analyses.study import Cell
+from forget.analyses.study import Study as Finished
+from forget.results.estimates import Estimate
+from forget.results.outcome import Outcome
+from forget.settings.identity import digest
+from forget.storage.finished import Trials
+from forget.storage.store import Store
+from forget.tracking.card import audited, model_card
+from forget.tracking.connection import reaching
+from forget.tracking.publishing import send_numbers
+from forget.tracking.registry import registered
+from forget.tracking.study import Study, connected
+
+AUDITS = "forget.audits"
+"""Tag of a trial's run: which audits' numbers it has."""
+
+
+def publish_audits(study: Study, store: Store, outcomes: Sequence[Outcome]) -> int:
+    """Send the runs of trials what audits found of them; return how many lacked something.
+
+    A run gets R of each audit at its strongest dose, and the Rows; a registered model's
+    description R.
+
+    Args:
+        study: the sweep's.
+        store: has the audits' Rows.
+        outcomes: of finished trials, whose runs were published.
+
+    Raises:
+        Unreachable: the server is away.
+    """
+    sent = 0
+    with reaching(study.uri):
+        study = connected(study, store)
+        for outcome in outcomes:
+            sent += _publish(study, store, outcome)
+    return sent
+
+
+def _publish(study: Study, store: Store, outcome: Outcome) -> bool:
+    trials = Trials(store)
+    files = trials.audits(outcome.id)
+    if not files:
+        return False
+    query = f"tags.`forget.trial` = '{outcome.id}' and tags.`mlflow.parentRunId` = '{study.run_id}'"
+    found = study.client.search_runs([study.experiment_id], query, max_results=1)
+    version = digest(sorted(files))
+    if not found or found[0].data.tags.get(AUDITS) == version:
+        return False
+    run_id = found[0].info.run_id
+    (cell,) = Finished([outcome], {outcome.id: trials.whole_frame(outcome.id)}).cells
+    now = time.time_ns() // 1_000_000
+    points = [
+        Metric(name, number.value, now, 0)
+        for name, number in _numbers(cell)
+        if number.value is not None and np.isfinite(number.value)
+    ]
+    send_numbers(study, run_id, points, {})
+    for name in files.values():
+        study.client.log_artifact(run_id, str(store.fetch_file(name)), "audits")
+    if model := registered(study, outcome):
+        card = audited(model_card(outcome), strongest(cell))
+        study.client.update_model_version(model.name, model.version, card)
+    study.client.set_tag(run_id, AUDITS, version)
+    return True
+
+
+def _numbers(cell: Cell) -> Iterator[tuple[str, Estimate]]:
+    """Yield the headline numbers; those of each arm and dose are in the Rows and the report."""
+    for audit, one in strongest(cell).items():
+        yield "recovery_" + re.sub(r"[^\w-]+", "_", audit), one.number
+    if known := knowing(cell):
+        yield "knowing", estimate(known.stated, known.n)

@@ -1,0 +1,169 @@
+"""Planted arms decide if an audit is one: it sees what is hidden, and nothing that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from audits.plants import Plants
+
+from forget.audits import formats
+from forget.audits.audit import Audit
+from forget.audits.catalogue import audits
+from forget.audits.few_shot import FewShot
+from forget.audits.few_shot import _chosen as chosen_shots
+from forget.audits.quantise import FP4, NF4, Quantise, blockwise, int8, noisy
+from forget.audits.relearn import Relearn
+from forget.results.rows import Row, judge, select
+from forget.tasks.task import Example
+
+BRIEF: dict[str, Audit] = {
+    "relearn": Relearn(n=(8, 16), sources=("forget", "held_out"), lr=(1e-3,)),
+    "quantise": Quantise(draws=1),
+}
+"""Settings in which an audit of `tiny` says what it says of a large model; else its defaults."""
+
+
+@pytest.fixture(scope="module")
+def plants(tmp_path_factory: pytest.TempPathFactory) -> Plants:
+    return Plants(tmp_path_factory.mktemp("plants"))
+
+
+def accuracy(rows: Sequence[Row], arm: str, **fields: str) -> float:
+    return float(np.mean(judge(select(rows, phase=arm, split="test", **fields)).correct))
+
+
+def recoveries(rows: Sequence[Row]) -> dict[str, float]:
+    """Return R by dose, where the learned arm is above the one never taught."""
+    found = {}
+    for dose in dict.fromkeys(row.dose for row in rows):
+        forgotten, learned, never = (
+            accuracy(rows, arm, dose=dose) for arm in ("forgotten", "learned", "never")
+        )
+        if learned - never >= 0.05:
+            found[dose] = (forgotten - never) / (learned - never)
+    return found
+
+
+@pytest.mark.parametrize("name", audits())
+def test_what_was_never_taught_is_gone_and_what_was_not_forgotten_is_there(
+    name: str, plants: Plants
+) -> None:
+    audit = BRIEF.get(name) or audits()[name]()
+    gone, there = (recoveries(plants.audit(audit, plant)) for plant in ("never", "learned"))
+    assert gone
+    assert set(gone.values()) == {0.0}
+    assert set(there.values()) == {1.0}
+
+
+def test_relearning_tells_a_mask_from_a_loss(plants: Plants) -> None:
+    """The one comes back with eight examples; the other has to be taught anew."""
+    audit = Relearn(n=(8, 16), sources=("forget",), lr=(1e-3,))
+    masked, scrubbed = (plants.audit(audit, plant) for plant in ("masked", "scrubbed"))
+    for n in (8, 16):
+        dose = f"forget/n={n}/lr=0.001"
+        assert accuracy(masked, "forgotten", dose=dose) >= 0.9
+        assert accuracy(scrubbed, "forgotten", dose=dose) < 0.8
+    assert accuracy(masked, "forgotten", dose="forget/n=0") < 0.7
+
+
+@pytest.mark.parametrize("audit", [Quantise(draws=1), FewShot(k=(2,))], ids=["quantise", "shots"])
+def test_what_only_asks_does_not_see_behind_a_mask(audit: Audit, plants: Plants) -> None:
+    rows = select(plants.audit(audit, "masked"), phase="forgotten", split="test")
+    # The two rows of the head that are equal stay equal, up to rounding in the product.
+    assert max(abs(row.logprobs[0] - row.logprobs[1]) for row in rows) < 1e-4
+
+
+def test_relearning_starts_from_the_arm_each_time(plants: Plants) -> None:
+    audit = Relearn(n=(8,), sources=("forget",), lr=(1e-3, 1e-2))
+    alone = Relearn(n=(8,), sources=("forget",), lr=(1e-2,))
+    dose = "forget/n=8/lr=0.01"
+    after, first = (
+        [row.logprobs for row in select(plants.audit(one, "masked"), dose=dose, split="test")]
+        for one in (audit, alone)
+    )
+    assert after == first
+
+
+def test_of_several_rates_each_is_scored_on_validation(plants: Plants) -> None:
+    audit = Relearn(n=(8,), sources=("forget",), lr=(1e-3, 1e-2))
+    rows = select(plants.audit(audit, "masked"), split="validation")
+    assert {row.dose for row in rows} == {"forget/n=8/lr=0.001", "forget/n=8/lr=0.01"}
+    assert not {row.example for row in rows} & {example.id for example in plants.material.learn}
+
+
+def test_shots_are_balanced_and_never_the_question_itself(plants: Plants) -> None:
+    at = plants.auditing(FewShot(k=(2, 4)))
+    for example in at.test[:20]:
+        shots = chosen_shots(at, example, 4)
+        assert sorted(shot.answer for shot in shots) == [0, 0, 1, 1]
+        assert example.id not in {shot.id for shot in shots}
+        trained = {one.id for one in (*plants.material.learn, *plants.material.forget)}
+        assert not trained & {shot.id for shot in shots}
+        assert chosen_shots(at, example, 4) == shots
+
+
+def test_without_shots_a_question_is_the_trials(plants: Plants) -> None:
+    at = plants.auditing(FewShot())
+    rows = at.score(at.test)
+    plain = select(plants.audit(FewShot(k=(2,)), "never"), phase="learned", dose="plain")
+    assert [row.logprobs for row in rows] == [row.logprobs for row in plain]
+
+
+WEIGHTS = torch.tensor([0.10, -0.32, 0.05, 0.64, -0.01, 0.2, -0.5, 0.33], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "expected"),
+    [
+        (
+            partial(blockwise, codes=NF4),
+            [0.102995, -0.336047, 0.050931, 0.64, 0, 0.216266, -0.445563, 0.360075],
+        ),
+        (
+            partial(blockwise, codes=FP4),
+            [0.106667, -0.32, 0.003333, 0.64, -0.003333, 0.213333, -0.426667, 0.32],
+        ),
+        (
+            lambda weights: int8(weights[None])[0],
+            [0.100787, -0.32252, 0.050394, 0.64, -0.010079, 0.201575, -0.498898, 0.327559],
+        ),
+    ],
+    ids=["nf4", "fp4", "int8"],
+)
+def test_a_block_is_rounded_as_published(
+    rounding: Callable[[torch.Tensor], torch.Tensor], expected: list[float]
+) -> None:
+    np.testing.assert_allclose(rounding(WEIGHTS).numpy(), expected, atol=5e-6)
+
+
+def test_noise_is_as_large_as_the_error_of_rounding() -> None:
+    weights = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    rounded = partial(blockwise, codes=NF4)
+    error = (rounded(weights) - weights).norm()
+    assert error / weights.norm() == pytest.approx(0.0921, abs=0.001)
+    noise = noisy(weights, rounded, torch.Generator().manual_seed(1)) - weights
+    assert noise.norm() == pytest.approx(float(error), rel=1e-3)
+
+
+LISTED = Example("1", "What?\nA. x\nB. y\nC. z\nAnswer:", (" A", " B", " C"), 2)
+
+
+def test_lettered_choices_change_their_letters_with_the_answer() -> None:
+    orders = formats._orders([LISTED], 6, 0)
+    assert len(orders) == 5
+    for order in orders:
+        asked = formats._permuted(LISTED, order)
+        letter = asked.options[asked.answer].strip()
+        assert f"{letter}. z" in asked.prompt
+        assert asked.prompt != LISTED.prompt
+    assert formats._orders([Example("1", "What?", (" x", " y"), 0)], 6, 0) == []
+
+
+def test_label_words_are_others_where_all_are_known() -> None:
+    (asked,) = formats._renamed([Example("1", "Is it?", (" yes", " no"), 1)]) or ()
+    assert asked.options == (" true", " false")
+    assert formats._renamed([Example("1", "Is it?", (" yes", " maybe"), 1)]) is None

@@ -1,0 +1,131 @@
+"""Audits of a finished trial: beside it, computed once a store, and nothing of it is run anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+
+from forget.audits.arms import Made, arms
+from forget.audits.audit import Audit, Auditing
+from forget.audits.catalogue import chosen
+from forget.audits.quantise import Quantise
+from forget.audits.relearn import Relearn
+from forget.audits.run import audit_trial, file
+from forget.errors import BadInput
+from forget.results.outcome import Outcome
+from forget.results.rows import Row, select
+from forget.settings.sweep import Sweep, overlay
+from forget.storage.finished import Trials
+from forget.storage.store import Store
+from forget.tasks.draws import gather
+from forget.training import stages
+
+BRIEF = Relearn(n=(8,), sources=("forget",), lr=(1e-3,), epochs=1)
+
+
+class Broken(Audit):
+    """An audit that fails in the second arm."""
+
+    asks: ClassVar[str] = "does it break"
+    cost: ClassVar[str] = "nothing"
+    name: Literal["broken"] = "broken"
+
+    def run(self, at: Auditing) -> Iterator[Row]:
+        yield from at.score(at.test)
+        if at.arm == "learned":
+            raise RuntimeError("it broke")
+
+
+@pytest.fixture
+def done(finished: tuple[Store, Outcome], tmp_path: Path) -> tuple[Store, Outcome]:
+    """Copy a store with a finished trial."""
+    store, outcome = finished
+    shutil.copytree(store.root, tmp_path / "store")
+    return Store(tmp_path / "store"), outcome
+
+
+def test_an_audit_leaves_the_trial_as_it_was(
+    done: tuple[Store, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, outcome = done
+    trials, trial = Trials(store), outcome.trial
+    before = {path: path.read_bytes() for path in trials.folder(outcome.id).glob("*.*")}
+    material = gather(trial)
+    found = arms(trial, store, ("upper",), scrambled=True, material=material)
+    given = (found, trial, outcome.id, material, store)
+    assert audit_trial([BRIEF, Broken(), Quantise(draws=1)], *given)[0].reason == "it broke"
+    assert {path: path.read_bytes() for path in before} == before
+    rows = trials.audited(outcome.id)
+    assert {row.audit for row in rows} == {BRIEF.label, "quantise, draws 1"}
+    assert {row.phase for row in rows} == {"base", "learned", "never", "forgotten", "scrambled"}
+    assert {row.trial for row in rows} == {outcome.id}
+    # The arm that was never taught learned another task, so it is not the untouched model.
+    plain = {arm: select(rows, phase=arm, dose="plain") for arm in ("base", "never")}
+    assert [row.logprobs for row in plain["base"]] != [row.logprobs for row in plain["never"]]
+
+    # The forget stage was taken again to the bit: what is asked as the trial asked is what it said.
+    asked = {row.example: row.logprobs for row in select(rows, phase="forgotten", dose="plain")}
+    told = select(trials.rows(outcome.id), phase="forgotten", task="vowels", split="test")
+    for row in told:
+        assert asked[row.example] == pytest.approx(row.logprobs, abs=1e-5)
+
+    # An audit more: nothing that is kept is trained anew, and no arm that trials share is run.
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(stages, "forget", refuse)
+    monkeypatch.setattr(stages, "learn", refuse)
+    assert audit_trial([BRIEF, Quantise(draws=1)], *given) == []
+
+
+def test_a_forget_stage_that_differs_is_refused(
+    done: tuple[Store, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, outcome = done
+    made = Made(outcome.trial, gather(outcome.trial), store)
+    made.forgotten()
+    original = stages.forget
+
+    def other(trainer: object, key: str, examples: tuple[object, ...], *more: object) -> list[Row]:
+        return original(trainer, key, examples[::-1], *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stages, "forget", other)
+    with pytest.raises(BadInput, match="gives other numbers"):
+        made.forgotten()
+
+
+def test_another_setting_is_another_audit(done: tuple[Store, Outcome]) -> None:
+    store, outcome = done
+    found = arms(outcome.trial, store)
+    names = {file(one, found) for one in (Relearn(), BRIEF, Relearn(epochs=4), Quantise())}
+    assert len(names) == 4
+    assert BRIEF.label == "relearn, n 8, sources forget, lr 0.001, epochs 1"
+
+
+def test_a_trial_that_learned_nothing_has_nothing_to_come_back(
+    done: tuple[Store, Outcome],
+) -> None:
+    store, outcome = done
+    with pytest.raises(BadInput, match="learns nothing"):
+        arms(overlay(outcome.trial, {"arm": "untaught"}), store)
+    with pytest.raises(BadInput, match="learns another one"):
+        arms(outcome.trial, store, ("vowels",))
+
+
+@pytest.mark.parametrize(
+    ("audits", "words"),
+    [
+        (["relern"], 'did you mean "relearn"?'),
+        ([{"name": "relearn", "m": 3}], 'unknown key "audits.relearn.m"'),
+        (["relearn", {"name": "relearn"}], "names one audit twice"),
+        ([3], "an audit is a name, or a table"),
+    ],
+)
+def test_a_mistake_is_one_sentence(audits: list[object], words: str) -> None:
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        chosen(Sweep(name="s", base={"task": "world", "model": "tiny"}, audits=audits).audits)
+    assert words in str(caught.value)
