@@ -81,7 +81,7 @@ class Association:
     plain: Draws
     """Spearman's."""
     partial: Draws | None
-    """Spearman's, given the mean confidence; None of the control, which is a confidence."""
+    """Partial correlation given the mean confidence; None of the control, which is one itself."""
 
 
 def associations(learned: np.ndarray, lost: np.ndarray, weights: np.ndarray) -> list[Association]:

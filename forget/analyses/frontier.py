@@ -54,7 +54,7 @@ class Method:
     model: str
     task: str
     name: str
-    """What varies in the study beside GRID, e.g. the method and its parameters."""
+    """Settings that vary in the study beside GRID, e.g. the method and its parameters."""
     points: tuple[Point, ...]
     reference: bool
     """True for random labels, which the others are compared with."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -176,7 +177,7 @@ def by_size(study: Study) -> dict[Key, Sizes]:
     sizes: dict[Key, Sizes] = {}
     for key, by_model in found.items():
         ordered = sorted(by_model.values(), key=lambda cells: _size(cells[0]))
-        several = any(len({cell.rate for cell in cells}) > 1 for cells in ordered)
+        several = len({cell.rate for cell in chain.from_iterable(ordered)}) > 1
         if _size(ordered[0][0]) < _size(ordered[-1][0]) and (key[2] is not None or several):
             sizes[key] = ordered
     return sizes

@@ -67,7 +67,7 @@ def test_two_methods_of_equal_curves_tie() -> None:
 
 
 def test_the_choice_of_the_best_of_equal_points_is_luck() -> None:
-    """Of twelve points that take the same, the best seems to take more; a fixed one does not."""
+    """The best of twelve points that take the same seems to take more; a fixed one does not."""
     weights = item_weights(100, "luck")
     right = np.random.default_rng(0).random((12, 100)) < 0.7
     lost = 1 - (right @ weights.T - 0.5) / 0.4

@@ -98,7 +98,7 @@ def test_a_line_is_monotone_and_a_turn_of_five_sizes_is_one() -> None:
 
 @pytest.mark.parametrize("sizes", [4, 5])
 def test_noise_alone_is_hardly_ever_called_a_turn(sizes: int) -> None:
-    """Of 1000 studies without any trend at most 5 % are called U-shaped, either way up."""
+    """At most 5 % of 1000 studies without any trend are called U-shaped, either way up."""
     rng, calls = np.random.default_rng(0), Counter[str]()
     for _ in range(1000):
         draws = rng.normal(0, 1, (sizes, 1)) + np.insert(rng.normal(0, 1, (sizes, 200)), 0, 0, 1)
