@@ -628,7 +628,7 @@ REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
     ),
     "no method's parameter": (
         {"method": {"name": "npo", "gamma": 1.0}},
-        r'method "npo" has no parameter "gamma"; it has beta, sam, weight',
+        r'method "npo" has no parameter "gamma"; it has beta, lat, sam, weight',
     ),
     "a parameter out of range": (
         {"method": {"name": "npo", "beta": -1}},

@@ -105,12 +105,12 @@ class RetainStates(Objective):
         return (moved**2).mean(-1)
 
 
-def _down_projections(blocks: nn.Module) -> list[nn.Parameter]:
+def _down_projections(blocks: nn.Module) -> list[torch.Tensor]:
     """Return the weights of the linear layers that give the states' width of a larger one.
 
     In each block that is the last layer of its MLP. Keys and values may be narrower than states.
     """
-    shapes = []
+    shapes: list[tuple[int, int, torch.Tensor]] = []
     for module in blocks.modules():
         if isinstance(module, nn.Linear | Conv1D):
             weight = module.weight

@@ -190,6 +190,7 @@ class Gradients:
         kept = [p.detach().clone() for p in weights]
         with torch.no_grad():
             for p in weights:
+                assert p.grad is not None
                 p.add_(p.grad * (self._rho / (float(norm) + 1e-12)))
         self._optimizer.zero_grad()
         try:

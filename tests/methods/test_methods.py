@@ -161,7 +161,7 @@ def gradient(name: str, budget: int, way: Way = PACKED) -> dict[str, torch.Tenso
     """Return the gradients of a step over both terms, in micro-batches of so many tokens."""
     model, one = start(), trial(name, retain={"tasks": ["even"], "weight": 2.0})
     how = method(one.method)
-    forgotten, retained = terms(one, how, FORGOTTEN, RETAINED)
+    forgotten, retained, *_ = terms(one, how, FORGOTTEN, RETAINED)
     steps = Steps(forgotten, one.forget, "forget", 0)
     attack = Attack(model, how.lat) if how.lat else None
     passes = [
@@ -184,14 +184,14 @@ def test_micro_batches_have_the_gradient_of_the_whole(name: str) -> None:
     whole, parted = gradient(name, 10_000), gradient(name, 40)
     assert whole.keys() == parted.keys()
     for key, slope in whole.items():
-        torch.testing.assert_close(slope, parted[key], rtol=0, atol=1e-6)
+        torch.testing.assert_close(slope, parted[key], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["uniform", "dpo", "npo", "df_mcq options"])
 def test_a_model_that_reads_an_option_a_row_has_the_same_gradient(name: str) -> None:
     beside, rows = gradient(name, 512), gradient(name, 512, ROWS)
     for key, slope in beside.items():
-        torch.testing.assert_close(slope, rows[key], rtol=0, atol=2e-6)
+        torch.testing.assert_close(slope, rows[key], rtol=1e-6, atol=2e-6)
 
 
 def test_options_of_several_lengths_are_refused_where_texts_have_one() -> None:
