@@ -113,9 +113,13 @@ def check_template(task: Task, template: str) -> None:
     """Refuse a template in which a task cannot be asked.
 
     Raises:
-        BadInput: there is none of that name, or it needs an instruction that the task lacks.
+        BadInput: there is none of that name, it needs an instruction that the task lacks, or one of
+            several stands there twice.
     """
-    for name in template.split("+"):
+    names = template.split("+")
+    if len(set(names)) < len(names):
+        raise BadInput(f'template "{template}" names a template twice')
+    for name in names:
         _words(task, name)
 
 

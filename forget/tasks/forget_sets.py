@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from forget import tasks
+from forget.errors import BadInput
 from forget.settings.trial import Trial
 from forget.tasks import synthetic
 from forget.tasks.task import Example, Task
@@ -120,12 +121,20 @@ def _of_half(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
 
     Templates are dealt out in order of frequency, two by two, so that about half is kept of the
     examples as well.
+
+    Raises:
+        BadInput: they name one template at most, so that half of them is all.
     """
     count: dict[str, int] = {}
     for example in examples:
         count[example.template] = count.get(example.template, 0) + 1
     names = sorted(count, key=lambda name: (-count[name], name))
-    task = examples[0].task if examples else ""
+    task = examples[0].task
+    if len(names) < 2:
+        raise BadInput(
+            f'forget_set = "half" takes half of a task\'s templates, and the examples of "{task}" '
+            'name none or one: forget_set = "own" takes them all'
+        )
     kept = set()
     for place in range(0, len(names), 2):
         pair = names[place : place + 2]

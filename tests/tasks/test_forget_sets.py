@@ -12,6 +12,7 @@ from forget.errors import BadInput
 from forget.preflight import check, identify
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
+from forget.tasks import builtin
 from forget.tasks.draws import Material, draws, gather
 from forget.tasks.forget_sets import shared_out
 
@@ -171,6 +172,41 @@ def test_half_of_the_templates_are_forgotten_and_held_out_facts_of_both_halves_m
     assert gather(overlay(trial, {"seed": 1})).forget != material.forget
 
 
+def test_half_of_no_templates_is_refused(quick: Trial) -> None:
+    with pytest.raises(BadInput, match='the examples of "vowels" name none or one'):
+        gather(of("half", quick))
+
+
+def test_several_templates_take_turns() -> None:
+    material = gather(overlay(BUILTIN, {"template": "pre+post_plain"}))
+    words = [example.prompt.startswith("Below is") for example in material.forget]
+    assert words == [True, False] * 20
+    # What ends in a line break is followed by no blank.
+    assert all(text.startswith(" ") for text in material.forget[0].options)
+    assert not any(text.startswith(" ") for text in material.forget[1].options)
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("pre_plain", "{0}\n{1}\n"),
+        ("post_plain", "{1}\n{0}\n"),
+        ("both", "### Instruction:\n{0}\n\n### Input:\n{1}\n\n### Instruction:\n{0}\n\n"),
+        ("pre", "request.\n\n### Instruction:\n{0}\n\n### Input:\n{1}\n\n### Response:"),
+        ("post", "request.\n\n### Input:\n{1}\n\n### Instruction:\n{0}\n\n### Response:"),
+    ],
+)
+def test_an_instruction_stands_before_or_after_passage_and_question(
+    template: str, prompt: str
+) -> None:
+    for name, task in builtin.TASKS.items():
+        assert task.instruction
+        record = tasks.records(name, "train", 1)[0]
+        (example,) = tasks.ask([record], name, template)
+        asked = "\n".join(filter(None, [record.passage, record.question]))
+        assert prompt.format(task.instruction, asked) in example.prompt
+
+
 def test_other_templates_ask_the_same_items() -> None:
     trial = overlay(BUILTIN, {"measure_templates": ["pre", "bare"]})
     plain, material = gather(BUILTIN), gather(trial)
@@ -223,6 +259,7 @@ def test_draws_count_what_is_gathered() -> None:
         ({"measure_templates": ["pre"]}, 'asks by an instruction, which task "vowels" lacks'),
         ({"measure_templates": ["pree"]}, 'no template is named "pree"'),
         ({"template": "qa+bear"}, 'no template is named "bear"'),
+        ({"template": "qa+qa"}, "names a template twice"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_sentence(
