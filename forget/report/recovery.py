@@ -26,8 +26,8 @@ from forget.report.section import Datum, Picture, Section, Table
 from forget.results.estimates import Estimate
 
 TEXT = (
-    "What audits bring back. R is the accuracy of the forgotten model under an audit, between that "
-    "of one never taught (0) and that of the learned one (1) under the same audit: near 1 the "
+    "Audits, and how much they bring back. R is the accuracy of the forgotten model under an "
+    "audit, between that of one never taught (0) and that of the learned one (1) under the same audit: near 1 the "
     "skill was only hidden, near 0 it is gone or has to be taught anew. R is missing where the "
     "learned model is hardly above the one never taught. Where doses differ in the rate of "
     "relearning, each model is read at the rate that is best for it on validation examples. "
@@ -173,7 +173,7 @@ def _marks(cells: Sequence[Cell], label: str, path: Path) -> Picture | None:
     """Draw R at each dose, a panel for each cell."""
     panels: dict[str, list[Series]] = {}
     doses: dict[str, None] = {}
-    chosen = [cell for cell in cells if any(one.audit == label for one in recoveries(cell))][:3]
+    chosen = [cell for cell in cells if list(by_group(recoveries(cell), label))][:3]
     for cell in chosen:
         doses |= {one.dose.name: None for one in recoveries(cell) if one.audit == label}
     for cell in chosen:

@@ -67,7 +67,7 @@ class Row:
     audit: str = ""
     """Label of the audit that asked (forget.audits.audit.Audit.label); empty in a trial."""
     dose: str = ""
-    """What the audit did to the model or the prompt before (forget.results.doses)."""
+    """Words for what was done to the model or the prompt before (forget.results.doses)."""
 
     def __post_init__(self) -> None:
         if not self.weights:

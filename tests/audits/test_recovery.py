@@ -72,8 +72,9 @@ def test_rows_of_audits_are_no_rows_of_phases() -> None:
     for (id, frame), before in zip(study.frames.items(), plain.frames.values(), strict=True):
         assert len(frame) == len(before)
         assert len(study.audited[id]) == 600
-    before = {claim.claim: claim for one in verdicts(plain).values() for claim in one}
-    after = {claim.claim: claim for one in verdicts(study).values() for claim in one}
+    (told,), (told_after,) = verdicts(plain).values(), verdicts(study).values()
+    before = {one.claim: one for one in told}
+    after = {one.claim: one for one in told_after}
     assert before.pop("hidden") != after.pop("hidden")
     assert {name: one.number for name, one in before.items()} == {
         name: one.number for name, one in after.items()
