@@ -27,8 +27,8 @@ from forget.results.estimates import Estimate
 
 TEXT = (
     "Audits, and how much they bring back. R is the accuracy of the forgotten model under an "
-    "audit, between that of one never taught (0) and that of the learned one (1) under the same audit: near 1 the "
-    "skill was only hidden, near 0 it is gone or has to be taught anew. R is missing where the "
+    "audit, between that of one never taught (0) and that of the learned one (1) under the same "
+    "audit: near 1 the skill was only hidden, near 0 it is gone or has to be taught anew. R is missing where the "
     "learned model is hardly above the one never taught. Where doses differ in the rate of "
     "relearning, each model is read at the rate that is best for it on validation examples. "
     "Relearning from another task, shots with random labels and noise as large as an error of "
