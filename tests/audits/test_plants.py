@@ -204,6 +204,6 @@ def test_the_last_layer_says_what_the_model_says(plants: Plants) -> None:
     logits = head(network.base_model.norm(states))[0, -1].log_softmax(-1)
     options = [at.model.tokenizer(option)["input_ids"][0] for option in at.test[0].options]
     # Of the sums, that of the blank before the letter is the same for both.
-    expected = float(logits[options[0]] - logits[options[1]])
+    expected = float((logits[options[0]] - logits[options[1]]).detach())
     assert first[0][0] - first[0][1] == pytest.approx(expected, abs=1e-4)
     assert [row.logprobs for row in at.score(at.test)] == plain
