@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from conftest import Forget
 
-from forget import methods, tasks
+from forget import audits, methods, tasks
+from forget.audits import catalogue as listing
+from forget.audits.arms import arms
+from forget.audits.audit import Auditing
 from forget.methods import catalogue
 from forget.methods.catalogue import METHODS
 from forget.results import measures, metrics
@@ -21,6 +24,7 @@ from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks import builtin, hub
+from forget.tasks.draws import gather
 from forget.tasks.files import tasks as tasks_of
 from forget.trial import run_trial
 
@@ -109,3 +113,23 @@ def test_a_function_and_an_entry_are_a_metric(
     brier = found["learned/vowels/test/brier"].value
     assert brier is not None
     assert 0 < brier < 0.25
+
+
+def test_a_file_is_an_audit(
+    finished: tuple[Store, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dropped.py").write_text(block("python", "class Dropped"), encoding="utf-8")
+    monkeypatch.setattr(audits, "__path__", [*audits.__path__, str(tmp_path)])
+    listing.audits.cache_clear()
+    try:
+        kind = listing.audits()["dropped"]
+    finally:
+        listing.audits.cache_clear()
+        sys.modules.pop("forget.audits.dropped", None)
+    store, outcome = finished
+    trial = outcome.trial
+    arm = arms(trial, store)["learned"]
+    found = Auditing(trial, "learned", arm.load(), gather(trial), kind(), lambda name: arm.load())
+    rows = list(kind().run(found))
+    assert {row.dose for row in rows} == {"plain", "dropped/blocks=1"}
+    assert {row.audit for row in rows} == {"dropped"}

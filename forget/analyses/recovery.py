@@ -34,7 +34,7 @@ WORST, BEST = "right in all formats", "right in any format"
 FORMATS = "formats"
 """Name of the audit that asks in several."""
 
-OTHERWISE = ("know",)
+OTHERWISE = ("know", "mia")
 """Audits that ask another question than the task's, so that their accuracies are no recovery."""
 
 

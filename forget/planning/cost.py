@@ -176,6 +176,12 @@ def _count(trial: Trial, draw: Draw, sizes: Mapping[str, _Size]) -> float:
     return there
 
 
+def tokens(trial: Trial) -> tuple[float, float]:
+    """Return the tokens of an example of the trial's own task: trained on, and scored."""
+    own = _size(trial.task, trial.folders, trial.template, trial.options)
+    return own.trained, own.scored
+
+
 def _watched(trial: Trial, taken: Mapping[Use, float]) -> tuple[float, float]:
     """Count the examples scored on the way through each stage, of which a dose may end the second.
 

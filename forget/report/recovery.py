@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from forget.analyses.knowing import knowing
+from forget.analyses.membership import membership
 from forget.analyses.recovery import (
     OTHERWISE,
     Recovery,
@@ -28,7 +29,8 @@ from forget.results.estimates import Estimate
 TEXT = (
     "Audits, and how much they bring back. R is the accuracy of the forgotten model under an "
     "audit, between that of one never taught (0) and that of the learned one (1) under the same "
-    "audit: near 1 the skill was only hidden, near 0 it is gone or has to be taught anew. R is missing where the "
+    "audit: near 1 the skill was only hidden, near 0 it is gone or has to be taught anew. R is "
+    "missing where the "
     "learned model is hardly above the one never taught. Where doses differ in the rate of "
     "relearning, each model is read at the rate that is best for it on validation examples. "
     "Relearning from another task, shots with random labels and noise as large as an error of "
@@ -68,6 +70,9 @@ def section(study: Study, folder: Path) -> Section | None:
     known = [row for cell in cells if (row := _known(cell))]
     if known:
         tables.append(Table("knowing", known))
+    members = [row for cell in cells if (row := _members(cell))]
+    if members:
+        tables.append(Table("membership", members))
     pictures = []
     for number, name in enumerate(names, 1):
         if picture := _figure(cells, name, folder / f"audits-{number}.png"):
@@ -130,6 +135,14 @@ def _known(cell: Cell) -> dict[str, Datum] | None:
         "prefers the truth, forgotten": found.prefers["forgotten"],
         "prefers the truth, never taught": found.prefers["never"],
     }
+
+
+def _members(cell: Cell) -> dict[str, Datum] | None:
+    found = membership(cell)
+    if found is None:
+        return None
+    told = {f"members told, {NAMES.get(arm, arm)}": area for arm, area in found.areas.items()}
+    return {**_place(cell), **told, "leak in percent": found.leak}
 
 
 def _figure(cells: Sequence[Cell], label: str, path: Path) -> Picture | None:

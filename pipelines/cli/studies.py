@@ -39,13 +39,15 @@ UNMATCHED = 10
 def plan(spec: Spec) -> None:
     """Say what a sweep will cost, and what of it is done."""
     study = _study(spec)
+    from forget.planning import audits
     from forget.planning.plan import plan
     from forget.preflight import expand
     from forget.storage.store import Store
 
     store = Store(study.store)
-    found = plan(expand(study, store), store)
-    print_table(("", ""), found.rows())
+    expansion = expand(study, store)
+    found = plan(expansion, store)
+    print_table(("", ""), [*found.rows(), *audits.rows(expansion, store)])
     if reason := found.shortage():
         console.print(f"\nIt will not run here: {reason}.", markup=False)
 

@@ -15,6 +15,7 @@ from forget.audits.audit import Audit
 from forget.audits.catalogue import audits
 from forget.audits.few_shot import FewShot
 from forget.audits.few_shot import _chosen as chosen_shots
+from forget.audits.lens import Lens, cut
 from forget.audits.quantise import FP4, NF4, Quantise, blockwise, int8, noisy
 from forget.audits.relearn import Relearn
 from forget.results.rows import Row, judge, select
@@ -23,6 +24,7 @@ from forget.tasks.task import Example
 BRIEF: dict[str, Audit] = {
     "relearn": Relearn(n=(8, 16), sources=("forget", "held_out"), lr=(1e-3,)),
     "quantise": Quantise(draws=1),
+    "lens": Lens(layers=2),
 }
 """Settings in which an audit of `tiny` says what it says of a large model; else its defaults."""
 
@@ -169,3 +171,39 @@ def test_label_words_are_others_where_all_are_known() -> None:
     (asked,) = formats._renamed([Example("1", "Is it?", (" yes", " no"), 1)]) or ()
     assert asked.options == (" true", " false")
     assert formats._renamed([Example("1", "Is it?", (" yes", " maybe"), 1)]) is None
+
+
+def test_the_lens_sees_through_a_masked_head(plants: Plants) -> None:
+    audit = Lens(layers=2)
+    masked, scrubbed = (plants.audit(audit, plant) for plant in ("masked", "scrubbed"))
+    last = "layer=2"
+    assert recoveries(masked)[f"learned head/{last}"] == 1.0
+    assert recoveries(masked)[f"own head/{last}"] < 0.2
+    assert recoveries(scrubbed)[f"learned head/{last}"] == 0.0
+    # What is decoded by the learned head is the arm's own states: never taught, they know nothing.
+    assert accuracy(scrubbed, "forgotten", dose=f"learned head/{last}") < 0.7
+
+
+def test_the_last_layer_says_what_the_model_says(plants: Plants) -> None:
+    at = plants.auditing(Lens())
+    network = at.model.network
+    with torch.no_grad():
+        # With weights of 1 a norm that is applied twice would go unseen.
+        network.base_model.norm.weight.uniform_(0.5, 2.0)
+    plain = [row.logprobs for row in at.score(at.test)]
+    with cut(at.model, len(at.model.answers.blocks)):
+        last = [row.logprobs for row in at.score(at.test)]
+    np.testing.assert_allclose(last, plain, atol=1e-6)
+    with cut(at.model, 1):
+        first = [row.logprobs for row in at.score(at.test)]
+    states = network(
+        torch.tensor([at.model.tokenizer(at.test[0].prompt)["input_ids"]]),
+        output_hidden_states=True,
+    ).hidden_states[1]
+    head = network.get_output_embeddings()
+    logits = head(network.base_model.norm(states))[0, -1].log_softmax(-1)
+    options = [at.model.tokenizer(option)["input_ids"][0] for option in at.test[0].options]
+    # Of the sums, that of the blank before the letter is the same for both.
+    expected = float((logits[options[0]] - logits[options[1]]).detach())
+    assert first[0][0] - first[0][1] == pytest.approx(expected, abs=1e-4)
+    assert [row.logprobs for row in at.score(at.test)] == plain

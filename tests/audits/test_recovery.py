@@ -13,6 +13,7 @@ from studies import KEEPS, LOSES, finish, study_of, sweep_of
 from forget.analyses import knowing
 from forget.analyses.claims import verdicts
 from forget.analyses.dose import areas
+from forget.analyses.membership import leakage
 from forget.analyses.recovery import (
     BEST,
     WORST,
@@ -213,3 +214,13 @@ def test_a_model_knows_as_much_as_its_confidence_falls() -> None:
     assert knowing.ratio(lost, lost)[0] == 1.0
     assert knowing.ratio(np.zeros(1), lost)[0] == 0.0
     assert np.isnan(knowing.ratio(fell, np.array([0.04])))[0]
+
+
+def test_members_are_told_by_the_truths_probability() -> None:
+    members, others = [0.2, 0.3, 0.4, 0.9], [0.5, 0.6, 0.7, 0.8, 1.0]
+    likely = -np.array([*members, *others])  # losses: a member has the smaller one
+    of_members = np.array([True] * 4 + [False] * 5)
+    assert areas(likely, of_members, np.full((1, 9), 1 / 9))[0] == pytest.approx(0.8, abs=5e-6)
+    half = np.array([0.5])
+    assert leakage(np.array([0.85]), half)[0] == pytest.approx(-70, abs=5e-6)
+    assert leakage(np.array([0.30]), half)[0] == pytest.approx(40, abs=5e-6)
