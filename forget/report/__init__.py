@@ -25,6 +25,7 @@ from forget.report import (
     predictors,
     probes,
     scaling,
+    search,
     states,
     tables,
 )
@@ -99,6 +100,8 @@ def write(
     outcomes = sorted(outcomes, key=lambda o: place.get(o.trial.id(""), len(place)))
     study = Study(outcomes, frames)
     sections = [section for make in SECTIONS if (section := make(study, folder))]
+    if searched := search.section(sweep, outcomes, folder):
+        sections.insert(0, searched)
     for section in sections:
         for table in section.tables:
             table.write(folder)
