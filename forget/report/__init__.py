@@ -28,6 +28,7 @@ from forget.report import (
     probes,
     recovery,
     scaling,
+    search,
     states,
     tables,
 )
@@ -105,6 +106,8 @@ def write(
     outcomes = sorted(outcomes, key=lambda o: place.get(o.trial.id(""), len(place)))
     study = Study(outcomes, frames)
     sections = [section for make in SECTIONS if (section := make(study, folder))]
+    if searched := search.section(sweep, outcomes, folder):
+        sections.insert(0, searched)
     for section in sections:
         for table in section.tables:
             table.write(folder)

@@ -53,7 +53,8 @@ def report_page(experiment_id: str, run_id: str) -> str:
 
 def of_experiment(sweep: Sweep, experiment_id: str) -> str:
     """Say what the study asks, and which views show its trials."""
-    lines = [sweep.description, ""] if sweep.description else []
+    # MLflow takes 5,000 letters of it.
+    lines = [sweep.description[:3000], ""] if sweep.description else []
     named = {
         views.TRIALS: "Trials",
         views.COMPARED: "Trained against held out",

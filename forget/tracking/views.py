@@ -14,6 +14,8 @@ from mlflow.entities import Experiment
 from mlflow.tracking import MlflowClient
 
 from forget.redaction import without_secrets
+from forget.results.measures import ratio_name
+from forget.results.rows import PHASES
 from forget.settings.sweep import Sweep
 from forget.tracking.connection import PORT, connect, reaching, tracking_uri
 
@@ -27,12 +29,14 @@ SHOWN = (
     "forgotten_trained",
     "forgotten_near",
     "forgotten",
-    "forget_ratio",
     "agreement",
     "probe_learned",
     "probe_forgotten",
 )
 """Metrics that are columns of the table, and axes of the parallel coordinates."""
+
+MOST_PARAMS = 16
+"""Settings that are columns, at most: MLflow takes 5,000 letters of a view."""
 
 STATES = ("end_state_trained", "end_state")
 """Tags that are columns of the table."""
@@ -77,7 +81,7 @@ def save(client: MlflowClient, experiment: Experiment, sweep: Sweep) -> None:
     """Write the views of a sweep into its experiment, those that differ from what is there."""
     now = time.time_ns() // 1_000_000
     for id, (name, state) in _views(sweep).items():
-        key, text = f"{PREFIX}{id}", json.dumps(state)
+        key, text = f"{PREFIX}{id}", json.dumps(state, separators=(",", ":"))
         before = json.loads(experiment.tags.get(key, "{}"))
         if (before.get("name"), before.get("state")) != (name, text):
             made = before.get("createdAt", now)
@@ -92,63 +96,69 @@ def _views(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return name and state of each view by its id."""
     varied = [*sweep.axes, *(sweep.search.settings if sweep.search else ())]
     params = list(dict.fromkeys(("task", "model", "method", "forget.lr", "arm", "seed", *varied)))
-    flipped = "flipped" in (sweep.base.get("arm"), *sweep.axes.get("arm", ()))
-    shown = [*SHOWN, "flipped_forget_ratio"] if flipped else [*SHOWN]
-    if len(sweep.trials()[0].tasks) > 1:
-        shown.append("forget_ratio_elsewhere")
+    trials = sweep.trials()
+    arms = {trial.arm for trial in trials}
+    ratios = list(dict.fromkeys(map(ratio_name, sorted(arms, key=lambda arm: arm == "flipped"))))
+    ratio = ratios[0]
+    shown = [*SHOWN, *ratios]
+    if len(trials[0].tasks) > 1:
+        shown.append(f"{ratio}_elsewhere")
     # An axis of one value tells nothing.
     axes = [key for key in varied if len(sweep.axes.get(key, (0, 0))) > 1]
     compared = [
-        _scatter("Trained against held out", "forgotten_trained", "forgotten"),
-        _scatter("Forget ratio: trained against held out", "forget_ratio_trained", "forget_ratio"),
-        _bars("Learned, held out", "learned"),
-        _bars("Forgotten, trained", "forgotten_trained"),
-        _bars("Forgotten, held out", "forgotten"),
-        _bars("Forget ratio, held out", "forget_ratio"),
+        _scatter("forgotten_trained", "forgotten"),
+        _scatter(f"{ratio}_trained", ratio),
         {
-            **_chart("PARALLEL", "Settings and numbers"),
+            **_chart("PARALLEL", "parallel"),
             "selectedParams": axes or ["task"],
-            "selectedMetrics": shown[:5],
+            # A trial that lacks one of them, e.g. near-duplicates, would be left out.
+            "selectedMetrics": ["learned", "forgotten_trained", "forgotten", ratio],
             "showAllRuns": True,
         },
+        *map(_bars, ("learned", "forgotten_trained", "forgotten", ratio)),
     ]
     probes = []
-    for phase, when in (("base", "before"), ("learned", "learned"), ("forgotten", "forgotten")):
-        probes.append(_line(f"Probes by layer, {when}", f"probe/{phase}"))
-        probes.append(_line(f"Control by layer, {when}", f"probe_control/{phase}"))
+    for phase in PHASES:
+        probes += [_line(f"probe/{phase}"), _line(f"probe_control/{phase}")]
     training = []
     for stage in ("learn", "forget"):
-        training.append(_line(f"Loss, {stage}", f"{stage}/loss"))
-        training.append(_line(f"Accuracy held out, {stage}", f"{stage}/accuracy"))
-        training.append(_line(f"Accuracy trained, {stage}", f"{stage}/accuracy_trained"))
-    found = {
-        TRIALS: ("Trials", _state(params, shown)),
-        COMPARED: ("Trained against held out", _state(params, shown, compared)),
-        PROBES: ("Probes by layer", _state(params, shown, probes)),
-        TRAINING: ("Training", _state(params, shown, training)),
+        training += [
+            _line(f"{stage}/{curve}") for curve in ("loss", "accuracy", "accuracy_trained")
+        ]
+    found: dict[str, tuple[str, list[dict[str, Any]]]] = {
+        TRIALS: ("Trials", []),
+        COMPARED: ("Trained against held out", compared),
+        PROBES: ("Probes by layer", probes),
+        TRAINING: ("Training", training),
     }
     if sweep.search:
-        ratio = "flipped_forget_ratio" if flipped else "forget_ratio"
-        search = [_scatter("Forgotten here against elsewhere", ratio, f"{ratio}_elsewhere")]
-        search += [_scatter(f"{key}", key, ratio) for key in sweep.search.settings]
-        found[SEARCH] = ("Search", _state(params, shown, search))
-    return found
+        search = [_scatter(ratio, f"{ratio}_elsewhere")]
+        search += [_scatter(key, ratio) for key in sweep.search.settings]
+        found[SEARCH] = ("Search", search)
+    return {
+        id: (name, _state(name, params, shown, charts, ratio))
+        for id, (name, charts) in found.items()
+    }
 
 
 def _state(
-    params: Sequence[str], metrics: Sequence[str], charts: Sequence[dict[str, Any]] = ()
+    name: str,
+    params: Sequence[str],
+    metrics: Sequence[str],
+    charts: Sequence[dict[str, Any]],
+    by: str,
 ) -> dict[str, Any]:
     """Return the state of MLflow's page with these columns and charts.
 
-    Trials alone are listed, and by a number: sorted by their date, they would be folded up under
-    their sweep.
+    Trials alone are listed, and by a number, the largest first: sorted by their date, they would be
+    folded up under their sweep.
     """
-    columns = [f"params.`{name}`" for name in params]
+    columns = [f"params.`{name}`" for name in params[:MOST_PARAMS]]
     columns += [f"tags.`{name}`" for name in STATES]
     columns += [f"metrics.`{name}`" for name in metrics]
     state: dict[str, Any] = {
         "searchFilter": "tags.`forget.trial` != ''",
-        "orderByKey": "metrics.`forget_ratio`",
+        "orderByKey": f"metrics.`{by}`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -162,7 +172,8 @@ def _state(
         "runsHiddenMode": "SHOWALL",
         "viewMaximized": False,
         "runListHidden": False,
-        "isAccordionReordered": False,
+        # Otherwise sections stand by the alphabet, and ours below those that MLflow adds.
+        "isAccordionReordered": True,
         "groupBy": None,
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
@@ -170,18 +181,18 @@ def _state(
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0},
     }
     if charts:
-        section = {"uuid": "forget", "name": "forget", "display": True, "isReordered": False}
+        # A section that is named as the first part of metrics gets charts of all these as well.
+        section = {"uuid": "forget", "name": name, "display": True, "isReordered": False}
         state["compareRunSections"] = [section]
         state["compareRunCharts"] = list(charts)
     return state
 
 
 def _chart(type: str, name: str) -> dict[str, Any]:
-    """Return what every chart has."""
+    """Return what every chart has. MLflow writes its metrics above it."""
     return {
         "type": type,
-        "uuid": f"forget-{name}",
-        "displayName": name,
+        "uuid": f"forget-{type}-{name}",
         "runsCountToCompare": 100,
         "metricSectionId": "forget",
         "deleted": False,
@@ -189,23 +200,21 @@ def _chart(type: str, name: str) -> dict[str, Any]:
     }
 
 
-def _bars(name: str, metric: str) -> dict[str, Any]:
-    return {**_chart("BAR", name), "metricKey": metric}
+def _bars(metric: str) -> dict[str, Any]:
+    return {**_chart("BAR", metric), "metricKey": metric}
 
 
-def _scatter(name: str, x: str, y: str) -> dict[str, Any]:
-    axes = {"xaxis": x, "yaxis": y}
-    # Only settings that have a name of their own, and of a part of a trial, hold a point.
-    kinds = {
-        axis: {"key": key, "type": "PARAM" if "." in key else "METRIC"}
-        for axis, key in axes.items()
-    }
-    return {**_chart("SCATTER", name), **kinds}
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    chart = _chart("SCATTER", f"{x}-{y}")
+    for axis, key in (("xaxis", x), ("yaxis", y)):
+        # Of a part of a trial there are settings alone.
+        chart[axis] = {"key": key, "type": "PARAM" if "." in key else "METRIC"}
+    return chart
 
 
-def _line(name: str, metric: str) -> dict[str, Any]:
+def _line(metric: str) -> dict[str, Any]:
     return {
-        **_chart("LINE", name),
+        **_chart("LINE", metric),
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "xAxisKey": "step",
@@ -213,8 +222,6 @@ def _line(name: str, metric: str) -> dict[str, Any]:
         "scaleType": "linear",
         "yAxisKey": "metric",
         "yAxisExpressions": [],
-        "selectedXAxisMetricKey": "",
-        "selectedYAxisMetricKey": "",
         "lineSmoothness": 0,
         "useGlobalLineSmoothing": False,
         "useGlobalXaxisKey": False,

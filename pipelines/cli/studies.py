@@ -159,7 +159,9 @@ def compare(first: Experiment, second: Experiment) -> None:
         console.print(str(path), markup=False, soft_wrap=True)
 
 
-def ui(port: Annotated[int, typer.Option(help="Of this machine.")] = 5000) -> None:
+def ui(
+    port: Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Of this machine.")] = 5000,
+) -> None:
     """Serve MLflow's pages over the runs, and open the newest study."""
     from forget.tracking import tracking_uri, ui_command
     from pipelines import opening

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import yaml
 
 from forget.errors import BadInput
-from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster
+from pipelines.cluster.kubectl import DELETE_SECONDS, POLL_SECONDS, Cluster, Refused
 from pipelines.cluster.logs import last_words
 from pipelines.cluster.manifests import NAMESPACE, parse
 from pipelines.cluster.needs import check_needs, check_operator, has_operator
@@ -25,6 +25,9 @@ from pipelines.cluster.states import (
     troubles,
 )
 from pipelines.opening import show_once_up
+
+SECRET = ("get", "secret", "forget-client")
+"""Words of kubectl that read the tracking server's user and password."""
 
 HEALTHY_SECONDS = 900
 """Seconds that the tracking server may take: nodes come, images are pulled, volumes are made."""
@@ -152,13 +155,17 @@ def ui(cluster: Cluster, port: int) -> NoReturn:
         f"{{{{.data.MLFLOW_TRACKING_{key} | base64decode}}}}" for key in ("USERNAME", "PASSWORD")
     ]
     who = f"'{' '.join(decoded)}'"
-    secret = cluster.command("get", "secret", "forget-client", f"--output=go-template={who}")
+    secret = cluster.command(*SECRET, f"--output=go-template={who}")
     say(f"MLflow: http://127.0.0.1:{port}, until Ctrl-C; user and password: {secret}")
     here = f"http://127.0.0.1:{port}"
     template = f"--output=go-template={' '.join(decoded)}"
-    user, _, password = cluster.kubectl("get", "secret", "forget-client", template).partition(" ")
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-    show_once_up(here, dict(zip(names, (here, user, password), strict=True)))
+    try:
+        user, _, password = cluster.kubectl(*SECRET, template).partition(" ")
+    except Refused as error:
+        say(f"the newest study is not looked up: {error}")
+    else:
+        names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+        show_once_up(here, dict(zip(names, (here, user, password), strict=True)))
     words = [
         "--context",
         cluster.context,
