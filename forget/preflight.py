@@ -17,7 +17,7 @@ from forget.settings.identity import digest
 from forget.settings.sweep import Sweep
 from forget.settings.trial import Precision, Trial
 from forget.storage.store import Store
-from forget.tasks import task
+from forget.tasks import forget_sets
 from forget.tasks.draws import OPTIONAL, Draw, draws
 
 
@@ -78,7 +78,7 @@ def expand(
     # One task has one entry, though trials may find it in different folders: that of the last.
     folders: dict[str, tuple[str, ...]] = {}
     for trial in trials:
-        folders |= dict.fromkeys(trial.tasks, trial.folders)
+        folders |= dict.fromkeys(trial.read_tasks, trial.folders)
     fingerprints = {name: known.fingerprint((name,), where) for name, where in folders.items()}
     return Expansion(
         sweep, trials, identities, fingerprints, None if asked == trials else precision
@@ -160,25 +160,36 @@ class _Known:
         self.task = cache(tasks.find)
         self.check_model = cache(sources.check)
         self.layers = cache(sources.layers)
-        self.content = cache(lambda name, folders: tasks.content(self.task(name, folders)))
+        self.content = cache(
+            lambda name, folders, instructed: tasks.content(self.task(name, folders), instructed)
+        )
         self.data = cache(self._data)
 
     def identify(self, trial: Trial) -> Identity:
-        whole = self.data(trial.model, trial.tasks, trial.folders)
-        own = self.data(trial.model, (trial.task,), trial.folders)
+        learns = tasks.instructs(trial.template)
+        asks = tasks.instructs(trial.template, *trial.measure_templates)
+        whole = self.data(trial.model, trial.read_tasks, trial.folders, asks)
+        own = self.data(trial.model, trial.learned_tasks, trial.folders, learns)
         return Identity(trial.id(whole), trial.learned_id(own), whole)
 
-    def fingerprint(self, names: Sequence[str], folders: tuple[str, ...]) -> str:
+    def fingerprint(
+        self, names: Sequence[str], folders: tuple[str, ...], instructed: bool = False
+    ) -> str:
         """Return what `tasks.fingerprint` does."""
-        return digest([self.content(name, folders) for name in names])
+        return digest([self.content(name, folders, instructed) for name in names])
 
-    def _data(self, model: str, names: tuple[str, ...], folders: tuple[str, ...]) -> str:
-        return digest([sources.fingerprint(model, self.store), self.fingerprint(names, folders)])
+    def _data(
+        self, model: str, names: tuple[str, ...], folders: tuple[str, ...], instructed: bool
+    ) -> str:
+        read = self.fingerprint(names, folders, instructed)
+        return digest([sources.fingerprint(model, self.store), read])
 
     def check(self, trial: Trial, shard: bool) -> None:
         if shard and trial.tuning == "lora":
             raise BadInput('shard = true is for whole models: it does not go with tuning = "lora"')
         self.check_model(trial.model)
+        if why := forget_sets.refusal(trial, self.task):
+            raise BadInput(why)
         for draw in draws(trial):
             self._check_split(trial, draw)
         if trial.method not in METHODS:
@@ -188,9 +199,15 @@ class _Known:
                 f'method "{trial.method}" draws no labels, so arm = "{trial.arm}" would be the '
                 'trial of arm = "random" once more; of arms it takes that and "untaught"'
             )
-        if trial.template != "task" and trial.template not in task.TEMPLATES:
-            known = nearest(trial.template, ("task", *task.TEMPLATES))
-            raise BadInput(f'no template is named "{trial.template}"{known}')
+        if trial.noise < 1 and METHODS[trial.method].on == "true":
+            raise BadInput(
+                f'method "{trial.method}" draws no labels, so noise = {trial.noise:g} would be the '
+                "trial without it once more"
+            )
+        for name in trial.tasks:
+            tasks.check_template(self.task(name, trial.folders), trial.template)
+        for template in trial.measure_templates:
+            tasks.check_template(self.task(trial.task, trial.folders), template)
         if trial.probe.layers != "all":
             self._check_layers(trial.model, trial.probe.layers)
 

@@ -16,6 +16,7 @@ import numpy as np
 from forget.analyses.resampling import Draws
 from forget.analyses.study import Cell, Study, kept, replicate
 from forget.analyses.words import REPLICATED, flattened
+from forget.settings.trial import Trial
 
 TRUE = "true"
 
@@ -24,6 +25,11 @@ CONTROLS = (TRUE, "untaught")
 
 DRAWN = ("random", "balanced", "shuffled_inputs", "untaught")
 """Arms whose labels were drawn once, so that a model can memorise them."""
+
+
+def draws_all(trial: Trial) -> bool:
+    """Tell whether every label of a trial was drawn once, so that agreement is memory of them."""
+    return trial.arm in DRAWN and trial.noise == 1
 
 
 @kept

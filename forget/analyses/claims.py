@@ -119,7 +119,7 @@ def _trained(asked: Asked) -> Verdict:
     near = within(number, [(-NEAR_RANDOM, NEAR_RANDOM)], free)
     far = within(number, [(-inf, -NEAR_RANDOM), (NEAR_RANDOM, inf)], free)
     sides = Sides(near, far)
-    if all(cell.trial.arm in arms.DRAWN for cell in cells):
+    if all(arms.draws_all(cell.trial) for cell in cells):
         agreements = [_above_chance(cell) for cell in learned]
         known = arms.mean([draws for draws in agreements if draws is not None])
         if known is None:

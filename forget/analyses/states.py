@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from forget.analyses.arms import DRAWN
+from forget.analyses.arms import draws_all
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, kept
 from forget.analyses.words import SPLIT_WORDS
@@ -101,7 +101,7 @@ def state(cell: Cell, split: str, task: str) -> State | None:
     accuracy = after("accuracy")
     if accuracy is None:
         return None
-    drawn = cell.trial.arm in DRAWN
+    drawn = draws_all(cell.trial)
     before, now = mass(cell, split, task)
     lost = cell.lost(split, task)
     found = State(

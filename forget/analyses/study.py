@@ -83,9 +83,12 @@ class Study:
         samples: Mapping[Place, Sample] | None = None,
     ) -> None:
         self.outcomes = tuple(outcomes)
-        self.frames = frames
+        self.asked = frames
+        """All Rows by trial id, those in other templates than the trial's own among them."""
+        # No analysis but that of templates is to count an item twice.
+        self.frames = {id: _as_asked(frame) for id, frame in frames.items()}
         if samples is None:
-            samples = resampled({outcome.id: frames[outcome.id] for outcome in outcomes})
+            samples = resampled({outcome.id: self.frames[outcome.id] for outcome in outcomes})
         self.samples = samples
         """Samples by (trial, phase, task, split)."""
         self._pools: dict[object, Pool | None] = {}
@@ -140,6 +143,12 @@ class Study:
                     numbers += [number.only(names)] if number else []
             self._pools[key] = pool(numbers)
         return self._pools[key]
+
+
+def _as_asked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the Rows in the trial's own template, as `forget.results.rows.as_asked` does."""
+    own = frame["template"] == ""
+    return frame if own.all() else frame[own]
 
 
 def _varying(flat: Sequence[Mapping[str, str]]) -> list[str]:

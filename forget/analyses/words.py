@@ -21,6 +21,7 @@ SPLIT_WORDS = {
     "train": "trained examples",
     "near": "near-duplicates",
     "similar": "similar examples",
+    "unlike": "examples of other templates",
     "test": "held-out examples",
 }
 
@@ -29,16 +30,23 @@ PHASE_WORDS = {"base": "untouched", "learned": "learned", "forgotten": "forgotte
 
 def flattened(trial: Trial) -> dict[str, str]:
     """List settings by dotted name, without the task and without what changes no number."""
-    left_out = {"task", "evaluate_on", "folders", "save"}
+    left_out = {"task", "evaluate_on", "measure_templates", "folders", "save"}
     if trial.tuning == "full":
         left_out.add("lora")
     flat: dict[str, str] = {}
     for name, value in trial.model_dump(mode="json", exclude=left_out).items():
         if isinstance(value, dict):
-            flat |= {f"{name}.{key}": str(part) for key, part in value.items()}
+            flat |= {f"{name}.{key}": _shown(part) for key, part in value.items()}
         else:
             flat[name] = str(value)
     return flat
+
+
+def _shown(value: object) -> str:
+    """Write a setting; of a table its keys with their values."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    return str(value)
 
 
 def rate_name(rate: float) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from forget import tasks
 from forget.evaluation import probing
 from forget.evaluation.probes import Scored, probes
-from forget.evaluation.scoring import score
+from forget.evaluation.scoring import Scores, score
 from forget.events import Observe, ignore
 from forget.models.catalogue import in_bf16
 from forget.models.language_model import LanguageModel
@@ -31,6 +31,7 @@ from forget.settings.parts import Part, Position
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks.draws import Material, too_few_to_probe
+from forget.tasks.labels import place
 from forget.tasks.similarity import similarities
 from forget.tasks.task import Example
 from forget.training.watching import Watching
@@ -106,7 +107,13 @@ class Evaluation:
         own = (material.forget, material.near, material.similar, material.probe)
         parts = (*own, *material.test.values())
         settings = settings_of(self.trial, "measuring")
-        key = digest([settings, self._key(phase, weights, self.trial.tasks, parts)])
+        asked = [settings, self._key(phase, weights, self.trial.tasks, parts)]
+        if self.trial.forget_set.name != "own":
+            # Their texts are none of their task's data.
+            asked.append([example.prompt for example in material.trained])
+        if tasks.instructs(*self.trial.measure_templates):
+            asked.append(tasks.fingerprint([self.trial.task], self.trial.folders, True))
+        key = digest(asked)
 
         def make(folder: Path | None) -> None:
             result = self.evaluate(phase, load(), weights)
@@ -145,9 +152,12 @@ class Evaluation:
             train = self._score(phase, model, own, "train", material.trained, trained_states)
             test = self._score(phase, model, own, "test", held_out, states)
             rows = [*train.rows, *test.rows]
-            for split, examples in (("near", material.near), ("similar", material.similar)):
+            for split, examples in material.like.items():
                 if examples:
                     rows += self._score(phase, model, own, split, examples, None).rows
+            for (template, split), examples in material.templates.items():
+                asked = self._score(phase, model, own, split, examples, None).rows
+                rows += [replace(row, template=template) for row in asked]
             # Trials that start together would all wait for the first task to be scored: each has an
             # order of its own.
             order = random.Random(trial.task).sample(others, len(others))
@@ -163,9 +173,9 @@ class Evaluation:
         with self._finite(phase):
             fit_on = train if fits_trained else None
             found = probes(phase, own, trial.probe, trial, test, fit_on)
-        for place, row in enumerate(rows):
-            if (row.task, row.split) == (own, "test"):
-                rows[place] = replace(row, probe=found.by_question.get(row.example))
+        for at, row in enumerate(rows):
+            if (row.task, row.split, row.template) == (own, "test", ""):
+                rows[at] = replace(row, probe=found.by_question.get(row.example))
         return PhaseResult(rows, found.scores, found.missing, cka)
 
     def watching(
@@ -176,16 +186,22 @@ class Evaluation:
         Args:
             stage: what it is trained in.
             model: what is trained.
-            drawn: the label of each example that the stage trains on, by id, where it is drawn.
+            drawn: the label of each example that the stage trains on, where it is drawn
+                (forget.tasks.labels.fixed).
         """
         trial, material = self.trial, self.material
 
         def look(split: str, examples: Sequence[Example], step: int) -> list[Row]:
+            if not examples:
+                return []
             scores = score(model, examples, normalise=trial.normalise, bf16=self.bf16)
             with self._finite(stage):
                 rows = scores.rows(examples, trial="", phase=stage, task=trial.task, split=split)
             labels = drawn if drawn and split == "train" else {}
-            return [replace(row, step=step, drawn=labels.get(row.example)) for row in rows]
+            return [
+                replace(row, step=step, drawn=labels.get(place(row.task, row.example)))
+                for row in rows
+            ]
 
         trained = material.watch_learn if stage == "learn" else material.watch_forget
         return Watching(
@@ -200,7 +216,8 @@ class Evaluation:
     ) -> str:
         """Return the identity of what scoring examples of the tasks of these names gives."""
         settings = settings_of(self.trial, "scoring")
-        data = tasks.fingerprint(names, self.trial.folders)
+        instructed = tasks.instructs(self.trial.template)
+        data = tasks.fingerprint(names, self.trial.folders, instructed)
         asked = [list(map(_asked, part)) for part in parts]
         return digest([PROTOCOL, phase, weights, settings, list(names), self.bf16, asked, data])
 
@@ -214,6 +231,9 @@ class Evaluation:
         states: Sequence[Position] | None,
     ) -> Scored:
         """Score examples of a split, and keep the hidden states at these positions."""
+        if not examples:
+            # A mixture may have none of the trial's own task.
+            return Scored((), Scores([], [], [], {}, torch.empty(0)), [])
         scores = score(
             model,
             examples,
@@ -290,19 +310,23 @@ def named(
     Args:
         trial: the identity.
         material: the trial's examples.
-        drawn: the label of each example that forgetting trains on, by id.
+        drawn: the label of each example that forgetting trains on (forget.tasks.labels.fixed).
         parts: Rows that trials share.
     """
     similar = similarities(material)
-    label = {("train", example.id): drawn.get(example.id) for example in material.forget}
-    label |= {("near", example.id): drawn.get(example.source) for example in material.near}
     own = next(iter(material.test))
+    label = {}
+    for example in material.forget:
+        if example.task == own:
+            label["train", example.id] = drawn.get(place(own, example.id))
+    for example in material.near:
+        label["near", example.id] = drawn.get(place(own, example.source))
     rows = []
     for part in parts:
         for row in part:
-            place = (row.task, row.split, row.example)
-            told = label.get(place[1:]) if row.task == own else None
-            rows.append(replace(row, trial=trial, similarity=similar.get(place), drawn=told))
+            at = (row.task, row.split, row.example)
+            told = label.get(at[1:]) if row.task == own else None
+            rows.append(replace(row, trial=trial, similarity=similar.get(at), drawn=told))
     return rows
 
 

@@ -15,7 +15,8 @@ from forget import tasks
 from forget.models import catalogue, sources
 from forget.models.memory import BUDGET
 from forget.settings.trial import Trial
-from forget.tasks.draws import SCORED, Use, draws, take, too_few_to_probe
+from forget.tasks.draws import SCORED, Draw, Use, draws, take, too_few_to_probe
+from forget.tasks.forget_sets import learned_counts, mixed_counts
 
 CHARACTERS_A_TOKEN = 4
 """Characters of English text a token, in the vocabularies of Llama, GPT-2 and SmolLM2."""
@@ -40,6 +41,8 @@ class Cost:
     """Tokens that forgetting trains on, at most: a dose may end it before."""
     scored: int
     """Tokens of one of the measurements: before any training, after each stage."""
+    own: int
+    """Those of them that are of the trial's own task."""
     watched_learn: int
     """Tokens scored on the way through learning."""
     watched_forget: int
@@ -82,6 +85,11 @@ class Cost:
         return (1 if self.taught else 2) * self.scored + self.watched_forget
 
     @property
+    def again(self) -> float:
+        """FLOPs of measuring its own task before and after a learning that another trial did."""
+        return self._scoring * 2 * self.own
+
+    @property
     def _training(self) -> float:
         """FLOPs a token: 2 forward, 2 for the activations' gradient, 2 for the weights'.
 
@@ -103,28 +111,40 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
     Raises:
         BadInput: a task or model that is not there.
     """
-    sizes = {
-        name: _size(name, trial.folders, trial.template, trial.options) for name in trial.tasks
-    }
+    sizes = {}
+    for name in trial.read_tasks:
+        # Of a task that gives its texts alone, the wording is not asked.
+        template = trial.template if name in trial.tasks else "task"
+        sizes[name] = _size(name, trial.folders, template, trial.options)
     own = sizes[trial.task]
     taken: dict[Use, float] = dict.fromkeys(get_args(Use), 0.0)
-    scored = 0.0
+    tokens: dict[Use, float] = dict.fromkeys(get_args(Use), 0.0)
+    scored = scored_own = 0.0
     for draw in draws(trial):
         size = sizes[draw.task]
-        count = min(draw.n, size.examples.get(draw.split, 0))
+        if draw.template:
+            size = _size(draw.task, trial.folders, draw.template, trial.options)
+        count = _count(trial, draw, sizes)
         taken[draw.use] += count
+        # The texts of another task are as long as that one's.
+        tokens[draw.use] += count * sizes[trial.forget_set.task or draw.task].trained
         if draw.use in SCORED:
             scored += size.scored * count
+            scored_own += size.scored * count * (draw.task == trial.task)
         if draw.use == "probe":
             # What is in the draw "test" as well is scored once.
             scored -= size.scored * min(count, trial.evaluation_examples)
+            scored_own -= size.scored * min(count, trial.evaluation_examples)
     trained = _trained(trial)
+    read = {trial.task, trial.forget_set.task or trial.task, *trial.forget_set.names}
+    assumed = any(sizes[name].assumed for name in read)
     watched_learn, watched_forget = _watched(trial, taken)
     held = _held(trial, trained, shares)
     return Cost(
-        learn=int(taken["learn"] * trial.learn.epochs * own.trained),
-        forget=int(taken["forget"] * trial.forget.epochs * own.trained),
+        learn=int(trial.learn.epochs * tokens["learn"]),
+        forget=int(trial.forget.epochs * tokens["forget"]),
         scored=int(scored),
+        own=int(scored_own),
         watched_learn=int(own.scored * watched_learn),
         watched_forget=int(own.scored * watched_forget),
         assumed=tuple(name for name, size in sizes.items() if size.assumed),
@@ -134,8 +154,20 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         memory=held + _activations(trial, own.trained),
         bf16=catalogue.in_bf16(trial.precision),
         taught=trial.taught,
-        unprobed=None if own.assumed else _unprobed(trial, taken),
+        unprobed=None if assumed else _unprobed(trial, taken),
     )
+
+
+def _count(trial: Trial, draw: Draw, sizes: Mapping[str, _Size]) -> float:
+    """Count the examples of a draw, of which the plan of a mixture depends on all its tasks."""
+    there = min(draw.n, sizes[draw.task].examples.get(draw.split, 0))
+    train = {name: size.examples.get("train", 0) for name, size in sizes.items()}
+    if draw.use == "learn":
+        return min(there, learned_counts(trial, train)[draw.task])
+    if draw.use == "forget" and trial.forget_set.name == "mix":
+        counts = mixed_counts(trial, train)
+        return counts[draw.task] + (counts[""] if draw.task == trial.task else 0)
+    return there
 
 
 def _watched(trial: Trial, taken: Mapping[Use, float]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from forget import tasks
 from forget.models import batches, sources
 from forget.settings.trial import Trial
 from forget.storage.store import Store
-from forget.tasks.draws import Draw, draws, take
+from forget.tasks.draws import FORGET_SET, Draw, draws, take
 from forget.tasks.task import Example
 
 SPECIAL = 8
@@ -119,6 +119,7 @@ def _asked(trials: Iterable[Trial]) -> Iterator[tuple[Trial, Draw]]:
             asked = (
                 *(draw, trial.model, trial.seed, trial.folders, trial.template, trial.options),
                 trial.training_seed if shuffled else None,
+                trial.forget_set,
             )
             if asked not in seen:
                 seen.add(asked)
@@ -142,7 +143,10 @@ class _Reader:
         limit = self._reads(trial.model)
         if not self._here(trial, draw):
             return {}
-        if self._most(draw.task, draw.split, trial.folders, trial.template) <= limit - SPECIAL:
+        template = draw.template or trial.template
+        most = partial(self._most, draw.task, draw.split, trial.folders, template)
+        made = trial.forget_set.name != "own" and draw.use in FORGET_SET
+        if not made and most() <= limit - SPECIAL:
             return {}
         examples = take(trial, draw, self._load)
         suspects = [example for example in examples if _bytes(example) > limit - SPECIAL]
@@ -168,8 +172,12 @@ class _Reader:
 
     def _here(self, trial: Trial, draw: Draw) -> bool:
         """Tell whether the examples of a draw can be looked at."""
-        task = self._find(draw.task, trial.folders)
-        return task.kind != "hub" and draw.split in task.splits and draw.n > 0
+        found = self._find(draw.task, trial.folders)
+        # The size of a mixture depends on all its tasks, and a text may be another task's.
+        for name in {draw.task, trial.forget_set.task or draw.task, *trial.forget_set.names}:
+            if self._find(name, trial.folders).kind == "hub":
+                return False
+        return draw.split in found.splits and draw.n > 0
 
 
 def _most_bytes(task: str, split: str, folders: Sequence[str], template: str) -> int:

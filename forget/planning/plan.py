@@ -178,6 +178,7 @@ def plan(expansion: Expansion, store: Store) -> Plan:
     costs = [cost(trial, shares) for _, trial in todo]
     learning = {learned: one for (learned, _), one in zip(todo, costs, strict=True) if learned}
     missing = [one for learned, one in learning.items() if not store.has("learned", learned)]
+    again = _measured_again(todo, costs)
     memory = max((one.memory for one in costs), default=0)
     at_once = _at_once(sweep.resources, len(costs), memory)
     saved = [one for (_, trial), one in zip(todo, costs, strict=True) if trial.keeps]
@@ -188,9 +189,10 @@ def plan(expansion: Expansion, store: Store) -> Plan:
         learned_todo=len(missing),
         trained=sum(one.forget for one in costs) + sum(one.learn for one in missing),
         scored=sum(one.forgetting_scored for one in costs)
-        + sum(one.learning_scored for one in missing),
+        + sum(one.learning_scored for one in missing)
+        + sum(2 * one.own for one in again),
         assumed=tuple(dict.fromkeys(chain.from_iterable(one.assumed for one in costs))),
-        flops=_flops(costs, missing),
+        flops=_flops(costs, missing, again),
         rounds=math.ceil(len(costs) / at_once),
         memory=memory,
         held=max((one.held for one in costs), default=0),
@@ -245,13 +247,32 @@ def throughput(bf16: bool) -> float:
     return 2 * size**3 / fastest * max(1, torch.cuda.device_count())
 
 
-def _flops(costs: Sequence[Cost], missing: Sequence[Cost]) -> dict[bool, float]:
-    """Sum FLOPs of forgetting, and of learning what is missing, by whether they are in bf16."""
+def _measured_again(todo: Sequence[tuple[str, Trial]], costs: Sequence[Cost]) -> list[Cost]:
+    """Return costs of trials that measure a learned model on other examples than the first did."""
+    found: dict[str, dict[object, Cost]] = {}
+    for (learned, trial), one in zip(todo, costs, strict=True):
+        looks_at = trial.forget_set, trial.forget.examples, trial.measure_templates
+        found.setdefault(learned, {}).setdefault(looks_at, one)
+    again: list[Cost] = []
+    for learned, by_look in found.items():
+        again += [*by_look.values()][1:] if learned else []
+    return again
+
+
+def _flops(
+    costs: Sequence[Cost], missing: Sequence[Cost], again: Sequence[Cost]
+) -> dict[bool, float]:
+    """Sum FLOPs of forgetting, and of learning what is missing, by whether they are in bf16.
+
+    Those of measuring a learned model again (`_measured_again`) are counted as well.
+    """
     flops = {True: 0.0, False: 0.0}
     for one in costs:
         flops[one.bf16] += one.forgetting
     for one in missing:
         flops[one.bf16] += one.learning
+    for one in again:
+        flops[one.bf16] += one.again
     return flops
 
 

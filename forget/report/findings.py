@@ -257,7 +257,7 @@ def _unrecorded(cells: Sequence[Cell]) -> Iterator[str]:
     """Name what older trials did not keep."""
     tasks = []
     for cell in cells:
-        drawn = cell.trial.arm in arms.DRAWN and cell.n("forgotten", "train")
+        drawn = arms.draws_all(cell.trial) and cell.n("forgotten", "train")
         if drawn and cell.get("forgotten", "train", "agreement") is None:
             tasks.append(cell.task)
     if tasks:

@@ -77,6 +77,7 @@ def facts(left: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
         "Tasks forgotten": each(lambda t: t.task),
         "Measured on besides": ", ".join(others) or "nothing else",
         "Forgetting": f"method {each(lambda t: t.method)}, arm {each(lambda t: t.arm)}",
+        "Forget sets": each(lambda t: t.forget_set),
         "Rate of forgetting": each(lambda t: rate_name(t.forget.lr)),
         "Rate of learning": each(lambda t: rate_name(t.learn.lr)),
         "Examples to learn": each(

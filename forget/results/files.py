@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BY_OPTION = ("logprobs", "lengths", "weights")
 """Fields of Row that hold a number for each option."""
 
+LATER = ("weights", "drawn", "probe", "template")
+"""Fields that files of before lack; they are read as their defaults."""
+
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Write Rows into one parquet file."""
@@ -93,7 +96,7 @@ def _whole(path: Path) -> Iterator[pa.Table]:
 
 
 def _completed(table: pa.Table) -> pa.Table:
-    """Add the columns that Rows did not have before protocols 6 and 7."""
+    """Add the columns that Rows did not have before (LATER)."""
     import pyarrow as pa
 
     if "weights" not in table.column_names:
@@ -104,6 +107,8 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
     if "probe" not in table.column_names:
         table = table.append_column("probe", pa.nulls(len(table), pa.float64()))
+    if "template" not in table.column_names:
+        table = table.append_column("template", pa.array([""] * len(table), pa.string()))
     return table
 
 

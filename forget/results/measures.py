@@ -9,7 +9,7 @@ from pathlib import Path
 
 from forget.results import metrics
 from forget.results.estimates import Estimate, metric_name
-from forget.results.rows import PHASES, Row
+from forget.results.rows import PHASES, Row, as_asked
 from forget.settings.identity import digest
 
 
@@ -164,14 +164,14 @@ def measures(rows: Sequence[Row], flipped: bool = False) -> dict[str, Estimate]:
     """Compute every number of a trial, for each phase, task and split there are Rows of.
 
     Args:
-        rows: of any phases; looks on the way are left out.
+        rows: of any phases; looks on the way and other templates are left out.
         flipped: the trial forgets by flipped labels, which have a forget ratio of their own.
 
     Returns:
         Estimates by metric name.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
+    for row in as_asked(rows):
         if row.step is None:
             groups.setdefault((row.phase, row.task, row.split), []).append(row)
     fitting = [measure.under(flipped) for measure in MEASURES]

@@ -57,6 +57,8 @@ class Row:
     """Share of the middle layers' probes that prefer the true option of a held-out question to the
     others, at the first position probed; None where none was asked.
     """
+    template: str = ""
+    """Template in which the example was asked; empty for the trial's own."""
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -178,6 +180,11 @@ def select(rows: Iterable[Row], **fields: str | None) -> list[Row]:
         return all(getattr(row, name) == value for name, value in fields.items())
 
     return [row for row in rows if matches(row)]
+
+
+def as_asked(rows: Iterable[Row]) -> list[Row]:
+    """Return the Rows in the trial's own template, which every measure is of."""
+    return select(rows, template="")
 
 
 def chance(rows: Sequence[Row]) -> float:

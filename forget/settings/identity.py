@@ -30,6 +30,8 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "model": ("learning",),
     "method": ("forgetting",),
     "arm": ("forgetting",),
+    "forget_set": ("forgetting",),
+    "noise": ("forgetting",),
     "learn": ("learning",),
     "forget": ("forgetting",),
     "tuning": ("learning",),
@@ -40,6 +42,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
     "options": ("learning", "scoring"),
     "normalise": ("learning", "scoring"),
     "template": ("learning", "scoring"),
+    "measure_templates": ("measuring",),
     "probe": ("measuring",),
     "watch": ("learning",),
     "seed": ("learning", "measuring"),
@@ -50,7 +53,7 @@ CHANGES: dict[str, tuple[Part, ...]] = {
 """By field of `Trial`, the parts that it changes by itself; what comes later in a trial follows.
 
 `folders` changes none: the fingerprint of the data tells what lies in them, as it does of a model's
-folder. What bears on how a
+folder, and as it does of the tasks that a mixture learns beside its own. What bears on how a
 model is watched while it learns (`watch`, `normalise`) counts as learning, for those Rows are kept
 with the learned checkpoint.
 """

@@ -18,9 +18,18 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `under`, table by table; neither is changed."""
+    """Lay `over` on `under`, table by table; neither is changed.
+
+    A table with a `name` is another thing than the one below, and takes its place. Parameters
+    without one are those of the thing below, which may be a bare name.
+    """
     tree = dict(under)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
-        tree[key] = merged(tree[key], value) if both else value
+        below = tree.get(key)
+        if isinstance(value, Mapping) and "name" not in value:
+            if isinstance(below, str) and below:
+                below = {"name": below}
+            if isinstance(below, Mapping):
+                value = merged(below, value)
+        tree[key] = value
     return tree

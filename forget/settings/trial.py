@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from forget.settings import identity
+from forget.settings.forget_set import ForgetSet
 from forget.settings.parts import Count, Forgetting, Lora, Name, Names, Part, Probe, Stage, Watch
 from forget.settings.tables import nested
 
@@ -56,6 +57,14 @@ class Trial(Part):
     """
     arm: Arm = "random"
     """The kind of second training: it says what forgetting trains on, and from where it starts."""
+    forget_set: ForgetSet = ForgetSet()
+    """The examples that forgetting trains on; by default the task's own. The labels are drawn as
+    `arm` says.
+    """
+    noise: float = Field(1.0, gt=0, le=1)
+    """Share of the examples that forgetting trains on whose label is drawn; the others keep the
+    true one. All with the arm "true" is what 0 would be.
+    """
     learn: Stage = Stage()
     forget: Forgetting = Forgetting()
     tuning: Literal["full", "lora"] = "full"
@@ -77,6 +86,10 @@ class Trial(Part):
     """
     template: Name = "task"
     """The prompt: the task's own wording, or a name in forget.tasks.task.TEMPLATES."""
+    measure_templates: Names = ()
+    """Templates in which the trial's own items are asked as well in each phase, in no order; its
+    own template is none of them.
+    """
     probe: Probe = Probe()
     watch: Watch = Watch()
     seed: int = Field(0, ge=0, lt=2**63)
@@ -102,12 +115,27 @@ class Trial(Part):
                 "labels is no setting any more: write arm in its place, which says what forgetting "
                 "trains on"
             )
-        return nested(fields)
+        tree = nested(fields)
+        if "measure_templates" in tree:
+            tree["measure_templates"] = _besides(
+                tree["measure_templates"], tree.get("template", "task")
+            )
+        return tree
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that the trial is measured on, its own first."""
-        return tuple(dict.fromkeys((self.task, *self.evaluate_on)))
+        """Tasks that the trial is measured on: its own, what is mixed with it, and others."""
+        return tuple(dict.fromkeys((*self.learned_tasks, *self.evaluate_on)))
+
+    @property
+    def learned_tasks(self) -> tuple[str, ...]:
+        """Tasks that the learn stage teaches: the trial's own, and what is mixed with it."""
+        return tuple(dict.fromkeys((self.task, *self.forget_set.names)))
+
+    @property
+    def read_tasks(self) -> tuple[str, ...]:
+        """Tasks whose data the trial reads: those measured on, and one of which it takes texts."""
+        return tuple(dict.fromkeys((*self.tasks, *filter(None, [self.forget_set.task]))))
 
     @property
     def taught(self) -> bool:
@@ -133,6 +161,14 @@ class Trial(Part):
     def learned_id(self, data: str) -> str:
         """Return the identity of the learned checkpoint (`identity.learned_id`)."""
         return identity.learned_id(self, data)
+
+
+def _besides(names: Any, own: Any) -> Any:
+    """Leave the trial's own template out of those that are measured, and order and doubles too."""
+    named = [names] if isinstance(names, str) else names
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+        return names
+    return tuple(sorted({*named} - {own}))
 
 
 def _with_arm(fields: Any) -> Any:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
+from math import inf
 from typing import Literal
 
 from forget import tasks
 from forget.settings.parts import Probe
 from forget.settings.trial import Trial
+from forget.tasks.forget_sets import (
+    Load,
+    asked,
+    forgotten,
+    learned,
+    learned_counts,
+    looked_at,
+    mixed_counts,
+    originals,
+    untouched,
+)
 from forget.tasks.labels import shuffle_inputs
 from forget.tasks.task import Example
 
@@ -19,6 +32,8 @@ Use = Literal[
     "trained",
     "near",
     "similar",
+    "unlike",
+    "template",
     "test",
     "probe",
     "watch",
@@ -27,15 +42,20 @@ Use = Literal[
 ]
 """Purpose for which a trial takes examples.
 
-Two are for training: `learn` on true labels, `forget` on others. Five are scored in each phase:
+Two are for training: `learn` on true labels, `forget` on others. Seven are scored in each phase:
 `trained`, those of `forget` that are scored; `near`, paraphrases of examples in `forget`;
-`similar`, held out, of the templates that are trained on; `test`, held out; `probe`, held out, the
-first of `test` and perhaps more. Three are scored while the model trains: `watch`, held out;
-`watch_learn` and `watch_forget`, of those that the stage trains on.
+`similar`, held out, of the templates that are trained on; `unlike`, held out, of the others, where
+forgetting is of half of them; `template`, those of `trained` and of `test` in another prompt;
+`test`, held out; `probe`, held out, the first of `test` and perhaps more. Three are scored while
+the model trains: `watch`, held out; `watch_learn` and `watch_forget`, of those that the stage
+trains on.
 """
 
-SCORED: tuple[Use, ...] = ("trained", "near", "similar", "test", "probe")
+SCORED: tuple[Use, ...] = ("trained", "near", "similar", "unlike", "template", "test", "probe")
 """Uses that a phase scores. What is in `test` and in `probe` is scored once."""
+
+KEEPING = ("own", "half", "mix")
+"""Forget sets with examples of the trial's own task in their own text."""
 
 OPTIONAL = ("near", "similar")
 """Splits that a task may lack; a trial then does without."""
@@ -50,6 +70,8 @@ class Draw:
     n: int
     """Examples at most; fewer where the split holds fewer."""
     use: Use
+    template: str = ""
+    """Template in which they are asked; empty for the trial's own."""
 
 
 def draws(trial: Trial) -> tuple[Draw, ...]:
@@ -59,14 +81,23 @@ def draws(trial: Trial) -> tuple[Draw, ...]:
     learned and forgotten are no other examples.
     """
     own, limit = trial.task, trial.evaluation_examples
-    found = [Draw(own, "train", trial.learn.examples, "learn")] if trial.taught else []
+    found = []
+    if trial.taught:
+        counts = learned_counts(trial, dict.fromkeys(trial.learned_tasks, inf))
+        found += [Draw(task, "train", n, "learn") for task, n in counts.items()]
+    found += _forgotten(trial)
     found += [
-        Draw(own, "train", trial.forget.examples, "forget"),
-        Draw(own, "train", min(limit, trial.forget.examples), "trained"),
         Draw(own, "near", limit, "near"),
         Draw(own, "similar", limit, "similar"),
         *(Draw(task, "test", limit, "test") for task in trial.tasks),
     ]
+    if trial.forget_set.name == "half":
+        found.append(Draw(own, "similar", limit, "unlike"))
+    for template in trial.measure_templates:
+        found.append(Draw(own, "test", limit, "template", template))
+        if trial.forget_set.name in KEEPING:
+            n = min(limit, trial.forget.examples)
+            found.append(Draw(own, "train", n, "template", template))
     if trial.probe.examples:
         found.append(Draw(own, "test", trial.probe.examples, "probe"))
     watch, until = trial.watch, trial.forget.until
@@ -79,13 +110,29 @@ def draws(trial: Trial) -> tuple[Draw, ...]:
     if watch.points or until:
         # The same at every look, so that a curve is of one set of items.
         n = min(until.examples if until else watch.examples, trial.forget.examples)
-        found.append(Draw(own, "train", n, "watch_forget"))
+        found.append(Draw(own, _source(trial), n, "watch_forget"))
     return tuple(found)
 
 
-def take(
-    trial: Trial, draw: Draw, load: Callable[..., tuple[Example, ...]] = tasks.load
-) -> tuple[Example, ...]:
+def _forgotten(trial: Trial) -> list[Draw]:
+    """Return what forgetting trains on, and those of it that are scored."""
+    own, n = trial.task, trial.forget.examples
+    counts = {own: n}
+    if trial.forget_set.name == "mix":
+        counts = mixed_counts(trial, dict.fromkeys(trial.learned_tasks, inf))
+        # Items of the trial's own task fill a mixture up.
+        counts[own] += counts.pop("")
+    found = [Draw(task, _source(trial), count, "forget") for task, count in counts.items() if count]
+    trained = min(trial.evaluation_examples, counts[own])
+    return [*found, Draw(own, _source(trial), trained, "trained")]
+
+
+def _source(trial: Trial) -> str:
+    """Return the split whose examples forgetting trains on."""
+    return "near" if trial.forget_set.name == "near" else "train"
+
+
+def take(trial: Trial, draw: Draw, load: Load = tasks.load) -> tuple[Example, ...]:
     """Return the examples of a draw; none where the task lacks a split that is optional.
 
     Those that forgetting trains on are as it trains on them: in the arm "shuffled_inputs" with the
@@ -99,27 +146,51 @@ def take(
     """
     if draw.split in OPTIONAL and draw.split not in tasks.find(draw.task, trial.folders).splits:
         return ()
-    asked = {
-        "seed": trial.seed,
-        "folders": trial.folders,
-        "template": trial.template,
-        "options": trial.options,
-    }
-    if draw.use not in ("near", "similar"):
-        found = load(draw.task, draw.split, draw.n, **asked)
-        if draw.use == "forget" and trial.arm == "shuffled_inputs":
-            return tuple(shuffle_inputs(found, trial.training_seed))
-        return found
-    # What is like a trained example counts where that is trained on: the original of a
-    # near-duplicate, or another example of the template. What names none always counts.
-    trained = load(draw.task, "train", trial.forget.examples, **asked)
+    if draw.use in ("near", "similar", "unlike"):
+        return _like(trial, draw, load)
+    if trial.forget_set.name != "own" and draw.use in FORGET_SET:
+        return _of_forget_set(trial, draw, load)
+    found = load(draw.task, draw.split, draw.n, **asked(trial, draw.template))
+    if draw.use == "forget" and trial.arm == "shuffled_inputs":
+        return tuple(shuffle_inputs(found, trial.training_seed))
+    return found
+
+
+FORGET_SET = ("learn", "forget", "trained", "template", "watch_learn", "watch_forget")
+"""Uses whose examples a forget set changes."""
+
+
+def _of_forget_set(trial: Trial, draw: Draw, load: Load) -> tuple[Example, ...]:
+    """Return the examples of a draw of a trial whose forget set is more than its own examples."""
+    if draw.use in ("learn", "watch_learn"):
+        return learned(trial, draw.task, load)[: draw.n]
+    if draw.use == "forget":
+        return forgotten(trial, draw.task, load)
+    if draw.use == "template" and draw.split == "train":
+        return untouched(trial, draw.task, load, draw.template)[: draw.n]
+    if draw.use == "template":
+        return load(draw.task, draw.split, draw.n, **asked(trial, draw.template))
+    return looked_at(trial, load)[: draw.n]
+
+
+def _like(trial: Trial, draw: Draw, load: Load) -> tuple[Example, ...]:
+    """Return examples that are like a trained one, or those that are asked by other templates.
+
+    What is like a trained example counts where that is trained on: the original of a
+    near-duplicate, or another example of the template. What names none always counts.
+    """
+    if draw.use == "near" and trial.forget_set.name == "near":
+        return originals(trial, load)[: draw.n]
+    trained = untouched(trial, draw.task, load)
+    if not trained:
+        return ()
     ids = {"", *(example.id for example in trained)}
     templates = {"", *(example.template for example in trained)}
-    kept = [
-        example
-        for example in load(draw.task, draw.split, **asked)
-        if example.source in ids and example.template in templates
-    ]
+    kept = []
+    for example in load(draw.task, draw.split, **asked(trial)):
+        like = example.source in ids and example.template in templates
+        if like != (draw.use == "unlike"):
+            kept.append(example)
     return tuple(kept[: draw.n])
 
 
@@ -177,6 +248,10 @@ class Material:
     """Paraphrases of examples in `forget`."""
     similar: tuple[Example, ...]
     """Held-out examples of the templates that `forget` has."""
+    unlike: tuple[Example, ...]
+    """Held-out examples of the other templates, where `forget` has half of them."""
+    templates: dict[tuple[str, str], tuple[Example, ...]]
+    """Trained and held-out examples in other words, by template and split."""
     test: dict[str, tuple[Example, ...]]
     """Held-out examples by task, the trial's own first."""
     probe: tuple[Example, ...]
@@ -188,6 +263,11 @@ class Material:
     watch_forget: tuple[Example, ...]
     """Examples of the train split that are scored while the model is trained to forget them."""
 
+    @property
+    def like(self) -> dict[str, tuple[Example, ...]]:
+        """Examples that are like trained ones, or that are not, by split; there may be none."""
+        return {"near": self.near, "similar": self.similar, "unlike": self.unlike}
+
 
 def gather(trial: Trial) -> Material:
     """Return the examples of all draws of a trial.
@@ -196,14 +276,28 @@ def gather(trial: Trial) -> Material:
         BadInput: an unknown task, a missing split, or data that cannot be read.
     """
     load = cache(tasks.load)
-    found = {(draw.use, draw.task): take(trial, draw, load) for draw in draws(trial)}
+    found: dict[tuple[Use, str], tuple[Example, ...]] = {}
+    templates = {}
+    for draw in draws(trial):
+        examples = take(trial, draw, load)
+        if draw.use == "template":
+            templates[draw.template, draw.split] = examples
+        else:
+            found[draw.use, draw.task] = examples
     own = {use: examples for (use, task), examples in found.items() if task == trial.task}
+
+    def all_tasks(wanted: Use) -> tuple[Example, ...]:
+        parts = [examples for (use, _), examples in found.items() if use == wanted]
+        return tuple(chain.from_iterable(parts))
+
     return Material(
-        learn=own.get("learn", ()),
-        forget=own["forget"],
+        learn=all_tasks("learn"),
+        forget=all_tasks("forget"),
         trained=own["trained"],
         near=own["near"],
         similar=own["similar"],
+        unlike=own.get("unlike", ()),
+        templates=templates,
         test={task: found["test", task] for task in trial.tasks},
         probe=own.get("probe", ()),
         watch=own.get("watch", ()),

@@ -3,7 +3,7 @@
     <folder>/<task>/{train,validation,test,near,similar}.jsonl
         {"id": ..., "question": ..., "choices": [...], "answer": 0}
     <folder>/<task>/task.toml
-        prompt, option, family; the file and each key may be left out
+        prompt, option, family, instruction; the file and each key may be left out
 
 A folder may also be one task itself. A task has the splits whose files are there; a trial needs
 train and test.
@@ -112,6 +112,8 @@ class Wording(Part):
     """Format string over {choice}, of the text that follows the prompt."""
     family: Text = "own"
     """Kind of task, by which reports group."""
+    instruction: AnyText = ""
+    """Sentence that says what is to be done, for templates that ask by one."""
 
     @model_validator(mode="after")
     def _fills(self) -> Wording:
@@ -181,6 +183,7 @@ def _task(folder: Path) -> Task:
         splits=splits,
         kind="files",
         option=wording.option,
+        instruction=wording.instruction,
         note=str(folder),
     )
 
@@ -370,6 +373,8 @@ def write_tasks(tasks: Sequence[Task], folder: Path) -> list[Path]:
 def _texts(task: Task) -> dict[str, str]:
     """Return a task's files, by name."""
     wording = {"prompt": task.prompt, "option": task.option, "family": task.family}
+    if task.instruction:
+        wording["instruction"] = task.instruction
     # TOML's strings are JSON's, but for the character DEL, which it wants escaped.
     lines = [f"{key} = {_json(text)}\n".replace("\x7f", "\\u007f") for key, text in wording.items()]
     files = {"task.toml": "".join(lines)}

@@ -95,20 +95,39 @@ def shuffle_inputs(examples: Sequence[Example], seed: int) -> list[Example]:
     return [replace(example, prompt=prompt[example.id]) for example in examples]
 
 
-def fixed(examples: Sequence[Example], arm: Arm, seed: int) -> dict[str, int]:
-    """Return the label that was drawn for each example by its id; none where it is not drawn once.
+def place(task: str, id: str) -> str:
+    """Name an example among those of several tasks."""
+    return f"{task}/{id}" if task else id
+
+
+def is_drawn(example: Example, seed: int, noise: float) -> bool:
+    """Tell whether an example is among the share whose label is drawn (`Trial.noise`).
+
+    It depends on seed, task and id alone, and an example of a share is one of any larger share.
+    """
+    return random.Random(f"{seed}/noise/{place(example.task, example.id)}").random() < noise
+
+
+def fixed(examples: Sequence[Example], arm: Arm, seed: int, noise: float = 1.0) -> dict[str, int]:
+    """Return the label of each example, by its `place`; none where it is not drawn once.
 
     Args:
         examples: examples to label.
         arm: `Trial.arm`.
         seed: seed of the draws.
+        noise: `Trial.noise`.
     """
     if arm not in FIXED:
         return {}
-    return {item.example.id: item.label for item in draw(examples, arm, seed, epoch=0)}
+    found = {}
+    for item in draw(examples, arm, seed, 0, noise):
+        found[place(item.example.task, item.example.id)] = item.label
+    return found
 
 
-def draw(examples: Sequence[Example], arm: Arm, seed: int, epoch: int) -> list[Labelled]:
+def draw(
+    examples: Sequence[Example], arm: Arm, seed: int, epoch: int, noise: float = 1.0
+) -> list[Labelled]:
     """Label the examples of a forgetting epoch.
 
     Args:
@@ -116,7 +135,12 @@ def draw(examples: Sequence[Example], arm: Arm, seed: int, epoch: int) -> list[L
         arm: `Trial.arm`; only "random_each_epoch" takes another draw in each epoch.
         seed: seed of the draws.
         epoch: number of the epoch, from 0.
+        noise: share of the examples whose label is drawn; the others keep the true one.
     """
+    if noise < 1:
+        some = [example for example in examples if is_drawn(example, seed, noise)]
+        drawn = {item.example: item for item in draw(some, arm, seed, epoch)}
+        return [drawn.get(one, Labelled(one, one.answer)) for one in examples]
     if arm == "true":
         return true(examples)
     if arm == "flipped":
@@ -127,14 +151,15 @@ def draw(examples: Sequence[Example], arm: Arm, seed: int, epoch: int) -> list[L
 
 
 def described(
-    examples: Sequence[Example], labels: Mapping[str, int], arm: Arm
+    examples: Sequence[Example], labels: Mapping[str, int], arm: Arm, noise: float = 1.0
 ) -> DrawnLabels | None:
     """Count how many of the labels that were drawn are right, and how often each option is drawn.
 
     Args:
         examples: the examples.
-        labels: what was drawn for each, by id (`fixed`).
+        labels: what was drawn for each (`fixed`).
         arm: `Trial.arm`.
+        noise: `Trial.noise`.
 
     Returns:
         None where nothing was drawn once.
@@ -142,11 +167,13 @@ def described(
     if not labels:
         return None
     n = len(examples)
-    right = sum(labels[example.id] == example.answer for example in examples)
+    right = 0
+    for example in examples:
+        right += labels[place(example.task, example.id)] == example.answer
     counts = Counter(labels.values())
     options = max(len(example.options) for example in examples)
     z = None
-    if arm in COINS:
+    if arm in COINS and noise == 1:
         chances = [1 / len(example.options) for example in examples]
         deviation = math.sqrt(sum(chance * (1 - chance) for chance in chances))
         z = (right - sum(chances)) / deviation

@@ -106,7 +106,7 @@ def similarities(material: Material) -> dict[tuple[str, str, str], float]:
     """
     parts = {(task, "test"): examples for task, examples in material.test.items()}
     own = next(iter(material.test))
-    for split, examples in (("near", material.near), ("similar", material.similar)):
+    for split, examples in material.like.items():
         if examples:
             parts[own, split] = examples
     found = {}

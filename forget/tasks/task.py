@@ -13,11 +13,34 @@ SPLITS = ("train", "validation", "test", "near", "similar")
 items of templates that train has. A trial reads no `validation`: it is for whoever tunes settings.
 """
 
+_TASK = "Below is an instruction that describes a task, paired with an input that provides further"
+_TASK += " context. "
+_INPUT = "Below is an input sentence as context, paired with an instruction that describes a task. "
+_REQUEST = "Write a response that appropriately completes the request.\n\n"
+_RESPONSE = "### Response:"
+_GIVEN = "### Instruction:\n{instruction}\n\n"
+_ASKED = "### Input:\n{input}\n\n"
+
 TEMPLATES = {
     "qa": "{passage}\nQuestion: {question}\nAnswer:",
     "bare": "{passage}\n{question}\n",
+    "pre": _TASK + _REQUEST + _GIVEN + _ASKED + _RESPONSE,
+    "post": _INPUT + _REQUEST + _ASKED + _GIVEN + _RESPONSE,
+    "both": _TASK + _REQUEST + _GIVEN + _ASKED + _GIVEN + _RESPONSE,
+    "pre_plain": "{instruction}\n{input}\n",
+    "post_plain": "{input}\n{instruction}\n",
 }
-"""Prompts by name, in which any task can be asked instead of its own (`Trial.template`)."""
+"""Prompts by name, in which a task can be asked instead of its own (`Trial.template`).
+
+An instruction before its input, after it, or both: the frame is that of Alpaca, the order after Liu
+et al. 2023 (2308.12097). {input} is the passage and, on the next line, the question.
+"""
+
+UNSPACED = ("pre_plain", "post_plain")
+"""Templates behind which an option has no blank before it: they end in a line break."""
+
+INSTRUCTED = ("pre", "post", "both", *UNSPACED)
+"""Templates for tasks that have an instruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +111,8 @@ class Task:
     kind: Literal["builtin", "hub", "files"] = "builtin"
     option: str = " {choice}"
     """Format string over {choice}, of the text that follows the prompt."""
+    instruction: str = ""
+    """Sentence that says what is to be done, for templates that ask by one."""
     note: str = ""
     """Remark for users: source, licence, chance level if it is not one over the options."""
 
@@ -108,7 +133,13 @@ def binarise(record: Record, task: str, split: str, seed: int) -> Record:
     return replace(record, choices=choices, answer=kept.index(record.answer))
 
 
-def render(record: Record, prompt: str, option: str = " {choice}", task: str = "") -> Example:
+def render(
+    record: Record,
+    prompt: str,
+    option: str = " {choice}",
+    task: str = "",
+    instruction: str = "",
+) -> Example:
     """Ask a record in the words of a prompt.
 
     Args:
@@ -116,12 +147,19 @@ def render(record: Record, prompt: str, option: str = " {choice}", task: str = "
         prompt: format string as `Task.prompt`. With {listed}, the letters are the options.
         option: format string as `Task.option`.
         task: name of the task.
+        instruction: text for {instruction}, where the prompt has it.
     """
     letters = string.ascii_uppercase[: len(record.choices)]
     lines = [f"{letter}. {choice}" for letter, choice in zip(letters, record.choices, strict=True)]
     listed = "\n".join(lines)
     answers = letters if "{listed}" in prompt else record.choices
-    text = prompt.format(question=record.question, passage=record.passage, listed=listed)
+    text = prompt.format(
+        question=record.question,
+        passage=record.passage,
+        listed=listed,
+        instruction=instruction,
+        input="\n".join(filter(None, [record.passage, record.question])),
+    )
     options = tuple(option.format(choice=choice) for choice in answers)
     return Example(
         record.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forget.results.estimates import Estimate, metric_name
 from forget.results.outcome import Outcome
 from forget.results.rows import PHASES
+from forget.settings.forget_set import WORDS
 from forget.settings.trial import Arm, Trial
 from forget.tracking.study import METHOD
 
@@ -27,7 +28,7 @@ Trial `{outcome.id}`, data `{outcome.data}`. The licence is that of `{trial.mode
 """
 
 _LEARNED = """\
-`{trial.model}` learned the task `{trial.task}` from at most {trial.learn.examples} examples
+`{trial.model}` learned the {tasks} from at most {trial.learn.examples} examples
 (learning rate {trial.learn.lr:g}). Then it was """
 
 _FORGETS = """\
@@ -79,7 +80,9 @@ def model_card(outcome: Outcome) -> str:
     title = TITLES.get(trial.arm, "{0.model} after forgetting {0.task}").format(trial)
     learned = f"`{trial.model}`, untaught, was "
     if trial.taught:
-        learned = _LEARNED.format(trial=trial)
+        names = " and ".join(f"`{name}`" for name in trial.learned_tasks)
+        noun = "tasks" if len(trial.learned_tasks) > 1 else "task"
+        learned = _LEARNED.format(trial=trial, tasks=f"{noun} {names}")
     return _CARD.format(
         trial=trial,
         outcome=outcome,
@@ -99,9 +102,22 @@ def _trained(trial: Trial) -> str:
     # Methods need torch, which who only reads a study does without.
     from forget.methods.catalogue import METHODS
 
-    examples = f"at most {trial.forget.examples} examples of `{trial.task}`"
+    examples = f"at most {trial.forget.examples} {_forget_set(trial)}"
     if METHODS[trial.method].on == "true":
         return f"made to forget {examples} by the method `{trial.method}`, from their true labels"
     goal = "fine-tuned once more on" if trial.arm == "true" else "made to forget: fine-tuned on"
     by = "" if trial.method == METHOD else f" by the method `{trial.method}`"
-    return f"{goal} {examples} with {LABELS[trial.arm]}{by}"
+    labels = LABELS[trial.arm]
+    if trial.noise < 1:
+        labels += f", for a share of {trial.noise:g} of them, and true ones for the others"
+    return f"{goal} {examples} with {labels}{by}"
+
+
+def _forget_set(trial: Trial) -> str:
+    """Say which examples the second training is of."""
+    chosen = trial.forget_set
+    if chosen.name == "own":
+        return f"examples of `{trial.task}`"
+    if chosen.name == "mix":
+        return f"examples of several tasks ({chosen})"
+    return f"examples made for `{trial.task}` ({chosen}: {WORDS[chosen.name]})"

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from forget.analyses import Study
 from forget.errors import BadInput, nearest
 from forget.events import Observe, StageStarted, Step, ignore
-from forget.results.files import read_frame, read_rows
+from forget.results.files import LATER, read_frame, read_rows
 from forget.results.outcome import Outcome
 from forget.results.rows import Row
 from forget.storage.finished import MEASURES, measured
@@ -121,7 +121,7 @@ def _fetched(client: MlflowClient, run: Run, experiment: str, folder: Path) -> t
             for name in (*names, *({MEASURES} & there)):
                 client.download_artifacts(run.info.run_id, name, str(draft))
     rows = folder / "rows.parquet"
-    columns = {one.name for one in dataclasses.fields(Row)}
+    columns = {one.name for one in dataclasses.fields(Row)} - {*LATER}
     try:
         outcome = Outcome.model_validate_json((folder / "outcome.json").read_text(encoding="utf-8"))
         readable = columns <= set(pq.read_schema(rows).names)

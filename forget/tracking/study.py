@@ -232,6 +232,10 @@ def run_name(trial: Trial) -> str:
         words.append(trial.method)
     if trial.method == METHOD or trial.arm != "random":
         words.append(trial.arm)
+    if trial.forget_set.name != "own":
+        words.append(str(trial.forget_set))
+    if trial.noise < 1:
+        words.append(f"noise={trial.noise:g}")
     words.append(f"lr={trial.forget.lr:g}")
     if trial.member:
         words.append(f"member={trial.member}")

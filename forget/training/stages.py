@@ -20,7 +20,7 @@ from forget.results.dose import end
 from forget.results.files import read_rows, write_rows
 from forget.results.outcome import Dose, DrawnLabels
 from forget.results.rows import Row
-from forget.settings.trial import Arm, Trial
+from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.task import Example
@@ -142,7 +142,7 @@ def forget(
     method = METHODS[trial.method]
     return trainer.train(
         model,
-        labelled(method, examples, trial.arm, trial.training_seed),
+        labelled(method, examples, trial),
         "forget",
         state=f"trials/{key}/checkpoint",
         watching=watching,
@@ -151,10 +151,13 @@ def forget(
 
 
 def drawn(trial: Trial, examples: Sequence[Example]) -> dict[str, int]:
-    """Return the label that forgetting trains each example on, by id, where it is drawn once."""
+    """Return the label that forgetting trains each example on, where it is drawn once.
+
+    By its place (forget.tasks.labels.place).
+    """
     if METHODS[trial.method].on == "true":
         return {}
-    return labels.fixed(examples, trial.arm, trial.training_seed)
+    return labels.fixed(examples, trial.arm, trial.training_seed, trial.noise)
 
 
 def told(
@@ -166,12 +169,12 @@ def told(
         trial: the trial.
         id: its identity.
         examples: what is to be forgotten.
-        drawn: the label of each, by id (`drawn`).
+        drawn: the label of each (`drawn`).
 
     Returns:
         None where nothing was drawn once.
     """
-    found = labels.described(examples, drawn, trial.arm)
+    found = labels.described(examples, drawn, trial.arm, trial.noise)
     if found and found.z is not None and abs(found.z) > 2 and process().is_main_process:
         log.warning(
             "trial %s: the labels drawn are right in %.1f %% of the examples, %.1f standard "
@@ -199,15 +202,15 @@ def dose(trial: Trial, examples: Sequence[Example], seen: Sequence[Row]) -> Dose
     return found
 
 
-def labelled(method: Method, examples: Sequence[Example], arm: Arm, seed: int) -> Labels:
+def labelled(method: Method, examples: Sequence[Example], trial: Trial) -> Labels:
     """Return the labels of forgetting by a method: epoch -> the examples with their labels.
 
     Args:
         method: says whether labels are drawn.
         examples: what is to be forgotten.
-        arm: what labels are drawn (`Trial.arm`).
-        seed: decides every draw.
+        trial: says which labels are drawn.
     """
     if method.on == "true":
         return lambda epoch: labels.true(examples)
-    return lambda epoch: labels.draw(examples, arm, seed, epoch)
+    seed = trial.training_seed
+    return lambda epoch: labels.draw(examples, trial.arm, seed, epoch, trial.noise)

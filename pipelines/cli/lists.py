@@ -61,7 +61,8 @@ def tasks(
         typer.Option(metavar="FOLDER", help="Write the tasks there, in the form of your own."),
     ] = None,
 ) -> None:
-    """List the tasks by name, or export some as folders of JSONL."""
+    """List the tasks by name and the kinds of forget sets, or export some as folders of JSONL."""
+    from forget.settings.forget_set import WORDS
     from forget.tasks import catalogue, find
     from forget.tasks.files import write_tasks
 
@@ -77,6 +78,8 @@ def tasks(
         return
     rows = [(task.name, task.kind, task.family, task.note) for task in catalogue(folders).values()]
     print_table(("name", "kind", "family", "note"), rows)
+    console.print("\nA trial forgets a task's own examples, or as `forget_set`:\n", markup=False)
+    print_table(("forget_set", "examples"), [*WORDS.items()])
 
 
 def doctor(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Forget, Unprivileged
 
+from forget.settings.forget_set import WORDS
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 
@@ -172,7 +173,7 @@ def test_models_and_tasks_are_listed(forget: Forget, toy_tasks: Path) -> None:
         assert name in out
     code, out, _ = forget("tasks", "--folder", str(toy_tasks))
     assert code == 0
-    for name in ("world", "arc_easy", "wnli", "vowels"):
+    for name in ("world", "arc_easy", "wnli", "vowels", "forget_set", *WORDS):
         assert name in out
 
 

@@ -16,6 +16,8 @@ OTHERWISE: dict[str, Any] = {
     "model": "tiny/1",
     "method": "gradient_ascent",
     "arm": "flipped",
+    "forget_set": "shuffled",
+    "noise": 0.5,
     "learn.epochs": 3,
     "learn.lr": 1e-3,
     "forget.examples": 7,
@@ -27,6 +29,7 @@ OTHERWISE: dict[str, Any] = {
     "options": "all",
     "normalise": "bytes",
     "template": "qa",
+    "measure_templates": ["qa"],
     "probe.examples": 9,
     "watch.points": 2,
     "seed": 1,
@@ -37,7 +40,7 @@ OTHERWISE: dict[str, Any] = {
 DEFAULTS: dict[int, str] = {7: "ee1c7db074f762fa"}
 """Digest of a trial's defaults by protocol, those of fields that came later left out."""
 
-LATER: set[str] = set()
+LATER: set[str] = {"forget_set", "noise", "measure_templates"}
 """Fields that came after the protocol of today."""
 
 
@@ -82,6 +85,32 @@ def test_what_is_learned_counts_where_something_is() -> None:
 def test_every_arm_is_another_trial() -> None:
     ids = {overlay(TRIAL, {"arm": arm}).id("data") for arm in get_args(Arm)}
     assert len(ids) == len(get_args(Arm)) == 7
+
+
+def test_a_mixture_learns_its_tasks_whatever_their_shares() -> None:
+    ids = set()
+    for share in (0.0, 0.25, 1.0):
+        tasks = {"piqa": share, "rte": 1 - share}
+        mixed = overlay(TRIAL, {"forget_set": {"name": "mix", "tasks": tasks}})
+        assert mixed.tasks == ("piqa", "rte", "arc_easy")
+        assert mixed.learned_tasks == ("piqa", "rte")
+        # What else it learns is told by the data.
+        assert mixed.learned_id("data") == TRIAL.learned_id("data")
+        ids.add(mixed.id("data"))
+    turned = {"name": "mix", "tasks": {"rte": 0.75, "piqa": 0.25}}
+    assert overlay(TRIAL, {"forget_set": turned}).id("data") in ids
+    assert len(ids) == 3
+
+
+def test_templates_that_are_measured_have_no_order_and_leave_out_the_trials_own() -> None:
+    names = ["qa", "task", "bare", "qa"]
+    asked = overlay(TRIAL, {"measure_templates": names})
+    assert asked.measure_templates == ("bare", "qa")
+    assert overlay(TRIAL, {"measure_templates": names, "template": "qa"}).measure_templates == (
+        "bare",
+        "task",
+    )
+    assert asked.learned_id("data") == TRIAL.learned_id("data")
 
 
 def test_other_data_are_another_trial() -> None:

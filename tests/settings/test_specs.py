@@ -8,6 +8,7 @@ import pytest
 from forget import tasks
 from forget.planning.plan import plan
 from forget.preflight import check, expand
+from forget.settings.forget_set import WORDS
 from forget.settings.reading import SPECS, read_sweep
 from forget.settings.sweep import overlay
 from forget.settings.trial import Arm
@@ -26,6 +27,15 @@ ABLATIONS = {
 
 def test_the_promised_specs_ship() -> None:
     assert {"smoke", "quickstart", "laptop", "paper", "sizes", *ABLATIONS} <= set(NAMES)
+
+
+def test_forget_sets_has_every_kind_and_the_controls_of_a_mixture() -> None:
+    chosen = [trial.forget_set for trial in read_sweep("forget-sets").trials()]
+    assert {one.name for one in chosen} == set(WORDS)
+    mixed = {one.tasks for one in chosen if one.name == "mix" and not one.fill}
+    shares = sorted(dict(tasks)["world"] for tasks in mixed)
+    assert shares == [0, 0.25, 0.5, 0.75, 1]
+    assert any(one.fill and dict(one.tasks)["world"] == 0.5 for one in chosen)
 
 
 @pytest.mark.parametrize("name", NAMES)

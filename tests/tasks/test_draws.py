@@ -99,7 +99,8 @@ def test_a_split_that_is_needed_is_missed_by_name(quick: Trial, tmp_path: Path) 
 
 
 def test_what_is_scored_is_a_use(quick: Trial) -> None:
-    assert {draw.use for draw in draws(quick)} >= set(SCORED)
+    asked = overlay(quick, {"forget_set": "half", "measure_templates": ["qa"]})
+    assert {draw.use for draw in draws(asked)} >= set(SCORED)
 
 
 def test_tasks_and_splits_that_number_their_records_share_no_distractor() -> None:

@@ -198,6 +198,51 @@ def test_a_flipped_label_of_several_is_any_wrong_one() -> None:
     assert drawn(labels.draw(examples(3000, 4), "flipped", 0, 5)) == drawn(items)
 
 
+def test_a_share_of_the_labels_is_drawn_and_the_others_are_true() -> None:
+    # Worked out beside this code: seed 0, ids item-0 to item-11, a share of 0.3.
+    named = [Example(f"item-{i}", "?", ("a", "b", "c", "d"), 0) for i in range(10_000)]
+    chosen = [example.id for example in named if labels.is_drawn(example, 0, 0.3)]
+    assert chosen[:2] == ["item-0", "item-10"]
+    assert chosen[2] not in {f"item-{i}" for i in range(12)}
+    assert len(chosen) / 10_000 == pytest.approx(0.2992, abs=5e-6)
+    flipped = labels.draw(named, "flipped", 0, 0, 0.3)
+    assert [item.example for item in flipped] == named
+    assert [item.example.id for item in flipped if item.label] == chosen
+
+
+@pytest.mark.parametrize("arm", ["random", "balanced", "random_each_epoch"])
+def test_what_is_drawn_of_a_share_is_drawn_as_of_all(arm: Arm) -> None:
+    some = examples(400, 3)
+    whole = drawn(labels.draw(some, arm, 1, 2))
+    before: set[str] = set()
+    for noise in (0.2, 0.5, 0.9):
+        items = labels.draw(some, arm, 1, 2, noise)
+        share = {item.example.id for item in items if labels.is_drawn(item.example, 1, noise)}
+        # A larger share has all of the smaller one, and the rest keep the truth.
+        assert before < share
+        before = share
+        for item in items:
+            if item.example.id not in share:
+                assert item.label == item.example.answer
+            elif arm != "balanced":
+                assert item.label == whole[item.example.id]
+        found = labels.fixed(some, arm, 1, noise)
+        assert len(found) == (0 if arm == "random_each_epoch" else 400)
+    told = labels.described(some, labels.fixed(some, "random", 1, 0.5), "random", 0.5)
+    assert told is not None
+    assert (told.z, told.right > 0.6) == (None, True)
+
+
+def test_examples_of_two_tasks_that_share_an_id_are_told_apart() -> None:
+    both = [replace(example, task="a") for example in examples(50)]
+    both += [replace(example, task="b") for example in examples(50)]
+    found = labels.fixed(both, "random", 0)
+    assert len(found) == 100
+    assert labels.described(both, found, "random") is not None
+    noisy = [labels.is_drawn(example, 0, 0.5) for example in both]
+    assert noisy[:50] != noisy[50:]
+
+
 def test_the_truth_is_kept_beside_the_label() -> None:
     some = examples(50)
     for kind in ("random", "random_each_epoch", "flipped"):
