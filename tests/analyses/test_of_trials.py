@@ -24,7 +24,6 @@ MADE = {"name": "mix", "tasks": {"vowels": 0.5, "upper": 0.0}, "fill": "unigram"
 
 VARIED: tuple[dict[str, Any], ...] = (
     {"measure_templates": ["qa"]},
-    {"template": "qa", "measure_templates": ["task"]},
     {"forget_set": "constant"},
     {"noise": 0.5},
     *map(mix, (0.0, 0.5, 1.0)),
@@ -37,7 +36,7 @@ def study(quick: Trial, tmp_path_factory: pytest.TempPathFactory) -> Study:
     store = Store(tmp_path_factory.mktemp("of-trials"))
     outcomes: list[Outcome] = []
     frames = {}
-    short = overlay(quick, {"probe.examples": 0, "watch.points": 2, "save": False})
+    short = overlay(quick, {"probe.examples": 0, "watch.points": 1, "save": False})
     for fields in VARIED:
         outcome = run_trial(overlay(short, fields), store=store)
         outcomes.append(outcome)
@@ -60,4 +59,4 @@ def test_each_section_reads_what_trials_write(study: Study, tmp_path: Path) -> N
     assert 0 < noisy["wrong labels"] < noisy["examples"] == 48
     assert noisy["running mean of the losses"]
     pairs = [(row["forgotten under"], row["asked in"]) for row in found["carry_values"]]
-    assert pairs == [("task", "task"), ("task", "qa"), ("qa", "task"), ("qa", "qa")]
+    assert pairs == [("task", "task"), ("task", "qa")]
