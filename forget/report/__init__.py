@@ -17,11 +17,14 @@ from forget.analyses.claims import verdicts
 from forget.analyses.words import rate_name
 from forget.report import (
     ablations,
+    content,
     dose,
     ensemble,
     frontier,
     generalisation,
     matrix,
+    mixture,
+    noise,
     order,
     overview,
     predictors,
@@ -31,6 +34,7 @@ from forget.report import (
     search,
     states,
     tables,
+    templates,
 )
 from forget.report.findings import findings, headline, numbers, summary, together
 from forget.report.section import Table, show
@@ -54,6 +58,10 @@ SECTIONS = (
     generalisation.section,
     dose.section,
     matrix.section,
+    mixture.section,
+    content.section,
+    templates.section,
+    noise.section,
     predictors.section,
     ensemble.section,
     order.section,

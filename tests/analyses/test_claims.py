@@ -281,18 +281,27 @@ def test_a_prior_is_no_skill_to_lose() -> None:
     assert any("most frequent answer on c:" in sentence for sentence in findings(whole))
 
 
-def test_claims_are_put_to_drawn_labels_alone(tmp_path: Path) -> None:
-    """Other methods in a study change no verdict; alone they have none."""
+@pytest.mark.parametrize(
+    ("axis", "own", "other"),
+    [
+        ("method", "random_labels", "gradient_ascent"),
+        ("forget_set", "own", "bigram"),
+        ("noise", 1.0, 0.5),
+    ],
+)
+def test_claims_are_put_to_labels_drawn_for_the_own_examples_alone(
+    tmp_path: Path, axis: str, own: Any, other: Any
+) -> None:
+    """Other methods and sets in a study change no verdict; alone they have none."""
     tasks = tuple("ab")
     given = skills({task: AFTER[task] for task in tasks})
-    methods = {"method": ["random_labels", "gradient_ascent"]}
-    both = study(sweep_of(*tasks, **methods), given)
+    both = study(sweep_of(*tasks, **{axis: [own, other]}), given)
     (condition,) = verdicts(both)
-    assert condition.varied == "method random_labels"
+    assert condition.varied == f"{axis} {own}"
     assert verdicts(both)[condition] == verdicts(study(sweep_of(*tasks), given)).popitem()[1]
-    other = sweep_of(*tasks, method=["gradient_ascent"])
-    outcomes, rows = finish(other, given)
+    sweep = sweep_of(*tasks, **{axis: [other]})
+    outcomes, rows = finish(sweep, given)
     frames = study_of(outcomes, rows).frames
     assert verdicts(study_of(outcomes, rows)) == {}
-    written = report.write(other, dict.fromkeys(other.trials(), 0), outcomes, frames, tmp_path)
+    written = report.write(sweep, dict.fromkeys(sweep.trials(), 0), outcomes, frames, tmp_path)
     assert "claims is put to this study" in written.page.read_text(encoding="utf-8")
