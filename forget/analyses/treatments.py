@@ -19,8 +19,7 @@ TREATMENT = ("method", "forget_set", "noise", "retain")
 
 def set_name(trial: Trial) -> str:
     """Name the kind of forget set: "own" for the task's own examples."""
-    fields = flattened(trial)
-    return fields.get("forget_set.name", fields.get("forget_set", OWN))
+    return trial.forget_set.name
 
 
 def of_paper(trial: Trial) -> bool:
@@ -61,23 +60,17 @@ def forgotten_tasks(trial: Trial) -> tuple[str, ...]:
 
 def mixture(trial: Trial) -> dict[str, float]:
     """Return the share of each task in the forget set; empty where it is no mixture."""
-    return dict(getattr(getattr(trial, "forget_set", None), "tasks", {}))
-
-
-def retained(trial: Trial) -> tuple[str, ...]:
-    """Name the tasks whose examples are kept while the trial forgets."""
-    return tuple(getattr(trial, "retained", ()))
+    return dict(trial.forget_set.tasks)
 
 
 def retain_weight(trial: Trial) -> float | None:
     """Return the weight of the retain set; None without one."""
-    retain = getattr(trial, "retain", None)
-    return float(retain.weight) if retain and retained(trial) else None
+    return trial.retain.weight if trial.retain and trial.retained else None
 
 
 def retain_kind(trial: Trial) -> str:
     """Write what is retained, and by which loss, without the weight."""
-    retain = getattr(trial, "retain", None)
-    if not retain or not retained(trial):
+    retain = trial.retain
+    if not retain or not trial.retained:
         return "nothing"
-    return f"{', '.join(retained(trial))} ({retain.loss}, at most {retain.examples})"
+    return f"{', '.join(trial.retained)} ({retain.loss}, at most {retain.examples})"

@@ -18,7 +18,6 @@ from forget.analyses.frontier import (
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.states import state
 from forget.analyses.study import Study
-from forget.analyses.treatments import retained as retained_tasks
 from forget.report import figures
 from forget.report.figures import Cloud
 from forget.report.layout import SHOWN
@@ -171,6 +170,6 @@ def _point(method: Method, point: Point) -> dict[str, Datum]:
 def _kept(point: Point, retained: bool) -> Estimate | None:
     """Return the skill kept on tasks of the retain set, which are trained on, or on others."""
     trial = point.cell.trial
-    tasks = tuple(task for task in trial.tasks if (task in retained_tasks(trial)) == retained)
+    tasks = tuple(task for task in trial.tasks if (task in trial.retained) == retained)
     found = utility(point.cell, tasks)
     return None if found is None else _share(found, point)
