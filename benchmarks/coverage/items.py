@@ -26,7 +26,7 @@ BELOW, ABOVE = 0.3, 0.8
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look at a model gives of the held-out items of a trial, all [ITEMS]."""
+    """Arrays that one look at a model gives of a trial's held-out items, all [ITEMS]."""
 
     phase: str
     confidence: np.ndarray
