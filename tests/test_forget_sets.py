@@ -142,5 +142,9 @@ def test_the_plan_counts_what_is_scored_and_trained_besides(short: Trial) -> Non
     mixed = cost(overlay(short, {"forget_set": MIX}))
     assert mixed.forget == pytest.approx(plain.forget, rel=0.05)
     assert mixed.learn == pytest.approx(plain.learn, rel=0.05)
+    # Texts of reviews are longer than three characters and a letter.
+    other = cost(overlay(short, {"forget_set": {"name": "other", "task": "sentiment"}}))
+    assert other.learn == plain.learn
+    assert other.forget > 2 * plain.forget
     near = cost(overlay(short, {"forget_set": "near"}))
     assert near.forget == pytest.approx(plain.forget / 2, rel=0.05)

@@ -130,7 +130,8 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
         count = _count(trial, draw, sizes)
         taken[draw.use] += count
         # The texts of another task are as long as that one's.
-        tokens[draw.use] += count * sizes[trial.forget_set.task or draw.task].trained
+        texts = trial.forget_set.task if draw.use == "forget" else ""
+        tokens[draw.use] += count * sizes[texts or draw.task].trained
         if draw.use in SCORED:
             scored += size.scored * count
             scored_own += size.scored * count * (draw.task == trial.task)
