@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-CHOSEN = ("lr",)
+CHOSEN = ("lr", "block")
 """Names of numbers that are chosen, arm by arm, on validation examples."""
 
 CONTROLS = ("unrelated", "random", "wrong", "noise")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from audits.plants import Plants
+from audits.plants import Plants, copied
 
 from forget.audits import formats
+from forget.audits.arms import Arm
 from forget.audits.audit import Audit
 from forget.audits.catalogue import audits
 from forget.audits.few_shot import FewShot
 from forget.audits.few_shot import _chosen as chosen_shots
+from forget.audits.generate import Generate, matched
 from forget.audits.lens import Lens, cut
 from forget.audits.quantise import FP4, NF4, Quantise, blockwise, int8, noisy
 from forget.audits.relearn import Relearn
+from forget.audits.run import audit_arm
+from forget.audits.steer import Steer, without
+from forget.models.language_model import LanguageModel
 from forget.results.rows import Row, judge, select
 from forget.tasks.task import Example
 
@@ -25,6 +31,7 @@ BRIEF: dict[str, Audit] = {
     "relearn": Relearn(n=(8, 16), sources=("forget", "held_out"), lr=(1e-3,)),
     "quantise": Quantise(draws=1),
     "lens": Lens(layers=2),
+    "steer": Steer(blocks=1),
 }
 """Settings in which an audit of `tiny` says what it says of a large model; else its defaults."""
 
@@ -207,3 +214,67 @@ def test_the_last_layer_says_what_the_model_says(plants: Plants) -> None:
     expected = float((logits[options[0]] - logits[options[1]]).detach())
     assert first[0][0] - first[0][1] == pytest.approx(expected, abs=1e-4)
     assert [row.logprobs for row in at.score(at.test)] == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" yes.", (0, True)),
+        ("Yes, because", (0, True)),
+        (" yesterday", (None, False)),
+        (" no yes", (1, False)),
+        ("I say no", (1, False)),
+        ("", (None, False)),
+    ],
+)
+def test_text_is_matched_at_the_ends_of_words(text: str, expected: tuple[int | None, bool]) -> None:
+    assert matched(text, (" yes", " no")) == expected
+
+
+def test_what_is_written_is_what_is_scored(plants: Plants) -> None:
+    at = plants.auditing(Generate())
+    ending = []
+    for example in plants.material.learn:
+        ending.append(replace(example, options=tuple(f"{one}\n" for one in example.options)))
+    with at.fresh() as model:
+        # A model of bytes has to be taught that an answer ends.
+        at.train(model, ending, lr=3e-3, epochs=3, batch=16)
+        rows = list(Generate().run(at))
+    assert accuracy(rows, "learned", dose="written") > 0.9
+    assert accuracy(rows, "learned", dose="plain") > 0.9
+    untouched = select(plants.audit(Generate(), "never"), phase="base", dose="written")
+    assert np.mean(judge(untouched).mass < 0.5) > 0.5
+
+
+def test_a_direction_is_taken_out_of_states() -> None:
+    edit = without(torch.tensor([1.0, 1.0, 0.0]))
+    np.testing.assert_allclose(edit(torch.tensor([3.0, 4.0, 0.0])), [-0.5, 0.5, 0.0], atol=5e-6)
+
+
+def test_a_constant_shift_is_undone_by_steering_and_by_no_random_direction(plants: Plants) -> None:
+    generator = torch.Generator().manual_seed(3)
+    shift = 40 * torch.randn(64, generator=generator)
+
+    def pushed() -> LanguageModel:
+        model = copied(plants.learned)
+        block = model.answers.blocks[0]
+        block.register_forward_hook(lambda module, args, out: out + shift)
+        return model
+
+    shared = plants.arms("learned")
+    arms = {**shared, "forgotten": Arm("pushed", pushed)}
+    audit = Steer(blocks=1, draws=2)
+    rows = []
+    for name, arm in arms.items():
+        given = (plants.trial, plants.material, plants.store)
+        rows += audit_arm(audit, arms, name, arm.load, *given)
+    own, at = select(rows, phase="forgotten", split="test"), "block=0"
+    learned = [row.logprobs for row in select(rows, phase="learned", dose="plain")]
+    undone = [row.logprobs for row in select(own, dose=f"steered/by=-1/{at}")]
+    np.testing.assert_allclose(undone, learned, atol=1e-2)
+    assert accuracy(own, "forgotten", dose=f"steered/by=-1/{at}") == accuracy(
+        rows, "learned", dose="plain"
+    )
+    assert accuracy(own, "forgotten", dose="plain") < 0.8
+    for draw in range(2):
+        assert accuracy(own, "forgotten", dose=f"random/draw={draw}/{at}") < 0.8
