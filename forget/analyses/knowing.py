@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forget.analyses.dose import areas
-from forget.analyses.recovery import LEAST_SKILL, averaged, labels
+from forget.analyses.recovery import LEAST_SKILL, ROUNDING, averaged, labels
 from forget.analyses.resampling import Draws, estimate, item_weights
 from forget.analyses.study import Cell, kept
 from forget.results.doses import PLAIN
@@ -107,10 +107,10 @@ def _fall(numbers: dict[tuple[str, str], Draws], name: str) -> Draws:
 
 def ratio(fell: Draws, lost: Draws) -> Draws:
     """Compute K; missing where less than LEAST_SKILL of the accuracy was lost."""
-    if not lost[0] >= LEAST_SKILL - 1e-12:
+    if not lost[0] >= LEAST_SKILL - ROUNDING:
         return np.full_like(lost, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(lost > 0, fell / lost, np.nan)
+        return np.where(lost > ROUNDING, fell / lost, np.nan)
 
 
 def _number(cell: Cell, outcome: Outcome, label: str, arm: str, name: str) -> Draws:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LEAST_SKILL = 0.05
 """Least A_l - A_n of which a share can be told."""
 
+ROUNDING = 1e-9
+"""A difference of two means of the same items that is less is none."""
+
 WORST, BEST = "right in all formats", "right in any format"
 """Doses of an item's worst and best format, where an audit asks in several."""
 
@@ -64,11 +67,11 @@ class Recovery:
 def ratio(forgotten: Draws, learned: Draws, never: Draws) -> Draws:
     """Compute R from accuracies on the same resampled items."""
     skill = learned - never
-    if not skill[0] >= LEAST_SKILL - 1e-12:
+    if not skill[0] >= LEAST_SKILL - ROUNDING:
         return np.full_like(skill, np.nan)
     # A resample without skill has no ratio; it must not flip the sign of the interval.
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(skill > 0, (forgotten - never) / skill, np.nan)
+        return np.where(skill > ROUNDING, (forgotten - never) / skill, np.nan)
 
 
 @kept

@@ -152,7 +152,7 @@ def _figure(cells: Sequence[Cell], label: str, path: Path) -> Picture | None:
         found = recoveries(cell)
         for group, some in by_group(found, label):
             if len(some) > 1 and len(panels) < SHOWN:
-                title = f"{cell.task} {cell.setting} {rate_name(cell.rate)}, {group}"
+                title = f"{group}, {cell.task} {cell.setting} {rate_name(cell.rate)}"
                 panels[title] = _lines(some)
     if panels:
         axis = _axis(cells, label)

@@ -47,6 +47,12 @@ def test_recovery_lies_between_the_arm_never_taught_and_the_learned_one(
     np.testing.assert_allclose(found, expected, atol=5e-6)
 
 
+def test_a_resample_without_skill_has_no_recovery() -> None:
+    third = 0.1 + 0.2  # is not 0.3 for a machine
+    found = ratio(*(np.array(two) for two in ((0.5, 0.4), (0.6, third), (0.3, 0.3))))
+    np.testing.assert_allclose(found, [2 / 3, np.nan], atol=5e-6)
+
+
 def test_a_dose_is_taken_apart_as_it_was_written() -> None:
     found = read(dose("forget", n=10, lr=1e-4))
     assert (found.group, found.numbers, found.chosen) == ("forget", {"n": 10.0}, {"lr": 1e-4})
