@@ -69,7 +69,7 @@ def run_trial(
     material = gather(trial)
     drawn = stages.drawn(trial, material.forget)
     told = stages.told(trial, identity.trial, material.forget, drawn)
-    trainer = Trainer(trial, store, checkpoint_minutes, observe)
+    trainer = Trainer(trial, store, checkpoint_minutes, observe, identity.trial)
     evaluation = Evaluation(trial, material, store, observe)
     holder = Holder(store, shard)
 

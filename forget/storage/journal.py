@@ -20,8 +20,11 @@ from forget.results.outcome import Outcome
 from forget.settings.parts import Part
 from forget.settings.trial import RecordedTrial
 from forget.storage.folders import clear_drafts
+from forget.storage.store import Store
 
 FILE = "journal.jsonl"
+HELD_BACK_SECONDS = 10.0
+"""The time that a checkpoint waits for the journal to hold the steps before it."""
 LOCK_SECONDS = 10
 """The time that a trial which starts again waits for its earlier process to die."""
 
@@ -153,6 +156,34 @@ class Journal:
 
 def _whole_lines(text: bytes) -> bytes:
     return text[: text.rfind(b"\n") + 1]
+
+
+def share_journal(store: Store, id: str, step: int) -> None:
+    """Let other machines have a trial's journal up to a step, ahead of the step's checkpoint.
+
+    Whoever goes on from the checkpoint repeats no step before it, so what is lost of those with
+    this machine is lost. Another process may write the journal, from the events of this one, and
+    be a little behind; it is waited for. Without a journal, or where no other machine sees the
+    store, nothing is done.
+
+    Args:
+        store: has the journal.
+        id: the trial's identity.
+        step: the last one whose event was sent.
+    """
+    name = f"trials/{id}/{FILE}"
+    if not store.remote or not store.path(name).exists():
+        return
+    end = time.monotonic() + HELD_BACK_SECONDS
+    while _last_step(store.path(name)) < step and time.monotonic() < end:
+        time.sleep(0.05)
+    store.publish_file(name)
+
+
+def _last_step(path: Path) -> int:
+    """Return the step of the journal's last line; -1 where it is no step's."""
+    last = _whole_lines(path.read_bytes()).rstrip(b"\n").rpartition(b"\n")[2]
+    return int(json.loads(last).get("step", -1)) if last else -1
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from forget.models.devices import process
 from forget.models.sharding import like, whole
 from forget.results.files import read_rows, write_rows
 from forget.results.rows import Row
+from forget.storage.journal import share_journal
 from forget.storage.store import Store
 
 
@@ -25,6 +26,8 @@ class Checkpoints:
     """Name of the store's folder that holds the state."""
     minutes: float = 5
     """Minutes of training between two checkpoints."""
+    trial: str = ""
+    """Identity of the trial that trains; its journal reaches other machines before the state."""
 
     def save(
         self,
@@ -49,6 +52,8 @@ class Checkpoints:
             moments |= {f"{index}.{name}": whole(value) for name, value in values.items()}
         if not process().is_main_process:
             return
+        if self.trial:
+            share_journal(self.store, self.trial, step)
         with self.store.replace(self.name) as draft:
             save_file(weights, draft / "weights.safetensors")
             save_file(moments, draft / "optimizer.safetensors", metadata={"step": str(step)})

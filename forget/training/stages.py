@@ -50,6 +50,8 @@ class Trainer:
     minutes: float = 5
     """Minutes of training between two checkpoints."""
     observe: Observe = ignore
+    id: str = ""
+    """Identity of the trial, whose journal other machines have before a checkpoint."""
 
     def train(
         self,
@@ -84,7 +86,7 @@ class Trainer:
             bf16=in_bf16(trial.precision),
             lora=trial.lora if trial.tuning == "lora" else None,
             observe=self.observe,
-            checkpoints=Checkpoints(self.store, state, self.minutes),
+            checkpoints=Checkpoints(self.store, state, self.minutes, self.id),
             watching=watching,
         )
 

@@ -7,11 +7,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from forget.errors import BadInput
+from forget.events import Step
 from forget.preflight import identify
 from forget.results.outcome import Outcome
 from forget.settings.sweep import overlay
@@ -20,8 +23,10 @@ from forget.storage import checksums
 from forget.storage import remote as remotes
 from forget.storage import store as stores
 from forget.storage.finished import Trials
+from forget.storage.journal import Journal
 from forget.storage.remote import Remote
 from forget.storage.store import Store
+from forget.training.checkpoints import Checkpoints
 from forget.trial import run_trial
 
 
@@ -282,3 +287,28 @@ def test_a_url_that_cannot_be_used_is_refused(
             Store(where)
     else:
         assert Store(where).remote is None
+
+
+def test_a_checkpoint_comes_after_the_journal_of_its_steps(machines: tuple[Store, Store]) -> None:
+    here, other = machines
+    name = "trials/abc/checkpoint"
+    journal = Journal(here.path("trials/abc/journal.jsonl"))
+    network = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(2)).sum().backward()
+    optimizer.step()
+
+    def write_late() -> None:
+        # The process that writes the journal hears of the step a little later.
+        time.sleep(0.5)
+        journal.append(Step(stage="forget", step=5, steps=9, loss=0.1, lr=1e-4))
+
+    with closing(journal):
+        journal.append(Step(stage="forget", step=4, steps=9, loss=0.2, lr=1e-4))
+        writer = threading.Thread(target=write_late)
+        writer.start()
+        Checkpoints(here, name, trial="abc").save(5, network, optimizer, [], {})
+        writer.join()
+    assert other.fetch_folder(name)
+    seen = Journal(other.fetch_growing("trials/abc/journal.jsonl")).losses()
+    assert seen == {"forget": [(4, 0.2), (5, 0.1)]}
