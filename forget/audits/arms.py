@@ -104,7 +104,8 @@ class Made:
         watching = self._evaluation.watching("forget", model, drawn)
         trainer = Trainer(self.trial, self.store, math.inf, self.observe)
         try:
-            return stages.forget(trainer, key, self.material.forget, model, watching)
+            material = self.material
+            return stages.forget(trainer, key, material.forget, material.retain, model, watching)
         finally:
             self.store.delete(state)
 

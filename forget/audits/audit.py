@@ -27,6 +27,7 @@ from forget.tasks import labels
 from forget.tasks.draws import Material
 from forget.tasks.task import Example
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 
 
 def _as_list(value: Any) -> Any:
@@ -181,7 +182,7 @@ class Auditing:
         lora = self.trial.lora if self.trial.tuning == "lora" else Lora()
         fine_tune(
             model,
-            lambda epoch: labels.true(examples),
+            [Term(lambda epoch: labels.true(examples), name=self.audit.name)],
             stage,
             stage=self.audit.name,
             seed=self.trial.training_seed,

@@ -37,7 +37,7 @@ from forget.report import (
     templates,
 )
 from forget.report.findings import findings, headline, numbers, summary, together
-from forget.report.section import Table, show
+from forget.report.section import Datum, Table, show
 from forget.report.trial import trial_figures
 from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
@@ -122,7 +122,9 @@ def write(
     tables.write_cells(study, folder / "cells.csv")
     told = verdicts(study, sweep.primary)
     tables.findings_table(told).write(folder)
-    named = [{"name": name, "number": one} for name, one in numbers(study, told).items()]
+    named: list[dict[str, Datum]] = [
+        {"name": name, "number": one} for name, one in numbers(study, told).items()
+    ]
     Table("headline", named).write(folder)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
