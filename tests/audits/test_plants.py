@@ -32,6 +32,7 @@ BRIEF: dict[str, Audit] = {
     "quantise": Quantise(draws=1),
     "lens": Lens(layers=2),
     "steer": Steer(blocks=1),
+    "generate": Generate(examples=20, more=1),
 }
 """Settings in which an audit of `tiny` says what it says of a large model; else its defaults."""
 
@@ -232,17 +233,17 @@ def test_text_is_matched_at_the_ends_of_words(text: str, expected: tuple[int | N
 
 
 def test_what_is_written_is_what_is_scored(plants: Plants) -> None:
-    at = plants.auditing(Generate())
+    at = plants.auditing(Generate(examples=30, more=1))
     ending = []
     for example in plants.material.learn:
         ending.append(replace(example, options=tuple(f"{one}\n" for one in example.options)))
     with at.fresh() as model:
         # A model of bytes has to be taught that an answer ends.
         at.train(model, ending, lr=3e-3, epochs=3, batch=16)
-        rows = list(Generate().run(at))
+        rows = list(at.audit.run(at))
     assert accuracy(rows, "learned", dose="written") > 0.9
     assert accuracy(rows, "learned", dose="plain") > 0.9
-    untouched = select(plants.audit(Generate(), "never"), phase="base", dose="written")
+    untouched = select(plants.audit(BRIEF["generate"], "never"), phase="base", dose="written")
     assert np.mean(judge(untouched).mass < 0.5) > 0.5
 
 
