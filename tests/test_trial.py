@@ -33,7 +33,7 @@ from forget.settings.trial import Arm, Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks.draws import gather
-from forget.tasks.labels import described, randomise
+from forget.tasks.labels import described, place, randomise
 from forget.training.stages import drawn as labels_of
 from forget.trial import run_trial
 
@@ -735,9 +735,10 @@ def test_a_label_is_kept_where_it_is_drawn_once(
     trial = overlay(quick, fields)
     examples = gather(trial).forget
     found = labels_of(trial, examples)
-    assert set(found) == ({example.id for example in examples} if labelled else set())
+    places = {place(example.task, example.id): example for example in examples}
+    assert set(found) == (set(places) if labelled else set())
     if trial.arm == "flipped":
-        assert all(found[example.id] != example.answer for example in examples)
+        assert all(found[name] != example.answer for name, example in places.items())
 
 
 def test_rows_hold_finite_numbers(finished: tuple[Store, Outcome]) -> None:

@@ -207,6 +207,7 @@ def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
         "lengths": pa.ListArray.from_arrays(ends, pa.array(np.ones(2 * n, int))),
         "weights": pa.ListArray.from_arrays(ends, pa.array(np.ones(2 * n))),
         "probe": pa.nulls(n, pa.float64()),
+        **dict.fromkeys(("template", "audit", "dose"), pa.array([""] * n)),
     }
     return pa.table({field.name: columns[field.name] for field in fields(Row)})
 

@@ -18,6 +18,7 @@ from forget.results.doses import dose
 from forget.results.rows import Row
 from forget.settings.parts import Count
 from forget.settings.trial import Trial
+from forget.tasks import find, instructs
 from forget.tasks.task import TEMPLATES, Example
 
 PREFIXES = {
@@ -49,8 +50,9 @@ class Formats(Audit):
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as the trial asks, and in each format that fits the task."""
         yield from at.score(at.test)
+        entry = find(at.trial.task, at.trial.folders)
         for template in ("task", *TEMPLATES):
-            if template != at.trial.template:
+            if template != at.trial.template and (entry.instruction or not instructs(template)):
                 reworded = at.load("test", len(at.test), template=template)
                 yield from at.score(reworded, f"template {template}")
         for name, change in CHANGES.items():

@@ -5,10 +5,10 @@ journal first; what reaches MLflow while it runs is a preview, and `publish` and
 whatever is missing, exactly once. These are the only rooms that import mlflow.
 """
 
-from forget.tracking.audits import publish_audits
 from forget.tracking.connection import Unreachable, tracking_uri, ui_command
 from forget.tracking.publishing import publish, sync
 from forget.tracking.reading import load_study, read_experiment
+from forget.tracking.recovery import publish_audits
 from forget.tracking.registry import forgotten_trial, load_forgotten, registered_name
 from forget.tracking.stream import trial_sink
 from forget.tracking.study import Study, close_study, link, open_study

@@ -22,6 +22,7 @@ from forget.storage.store import Store
 from forget.tasks import labels
 from forget.tasks.draws import Material, gather
 from forget.training.loop import fine_tune
+from forget.training.terms import Term
 
 PLANTS = ("never", "learned", "masked", "scrubbed")
 """Kinds of forgotten models: never taught, not made to forget, with a head that cannot tell the
@@ -88,7 +89,11 @@ class Plants:
         self.learned = copied(self.base)
         train = self.material.learn
         fine_tune(
-            self.learned, lambda epoch: labels.true(train), self.trial.learn, stage="learn", seed=0
+            self.learned,
+            [Term(lambda epoch: labels.true(train))],
+            self.trial.learn,
+            stage="learn",
+            seed=0,
         )
         self.masked = copied(self.learned)
         letters = [self.masked.tokenizer(letter)["input_ids"][0] for letter in "ab"]

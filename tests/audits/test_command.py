@@ -54,7 +54,6 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     (experiment,) = [one for one in client.search_experiments() if one.name == "study"]
     query = f"tags.`forget.trial` = '{audited}'"
     (run,) = client.search_runs([experiment.experiment_id], query)
-    assert "forgotten.relearn.forget/vowels/test/accuracy" in run.data.metrics
     assert "recovery_relearn" in run.data.metrics
     (version,) = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert "| relearn | forget/n=" in version.description

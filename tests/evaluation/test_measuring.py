@@ -16,6 +16,7 @@ from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks.draws import gather
+from forget.tasks.labels import place
 from forget.tasks.task import Example
 
 
@@ -193,7 +194,7 @@ def test_a_dose_is_asked_for_between_the_looks_and_at_both_ends(
 ) -> None:
     dosed = overlay(small, {"forget.until": {"examples": 5, "every": 4}, "watch.points": 1})
     looks = evaluation(dosed, tmp_path)
-    drawn = {example.id: 1 for example in looks.material.forget}
+    drawn = {place(example.task, example.id): 1 for example in looks.material.forget}
     forget = looks.watching("forget", tiny(), drawn)
     seen = {step: forget.look(step, steps=10) for step in range(11)}
     splits = {step: Counter(map(attrgetter("split"), rows)) for step, rows in seen.items() if rows}

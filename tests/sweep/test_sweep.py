@@ -152,9 +152,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts["identify"] += 1
         return identifying(known, trial)
 
-    def content(task: Task) -> list[str]:
+    def content(task: Task, instructed: bool) -> list[str]:
         counts[task.name] += 1
-        return reading(task)
+        return reading(task, instructed)
 
     monkeypatch.setattr(Sweep, "trials", trials)
     monkeypatch.setattr(preflight._Known, "identify", identified)

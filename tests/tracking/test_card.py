@@ -9,7 +9,7 @@ from forget.settings.sweep import overlay
 from forget.settings.trial import CONTROLS, Arm
 from forget.storage.store import Store
 from forget.tracking.card import LABELS, model_card
-from forget.tracking.publishing import _estimates
+from forget.tracking.publishing import _numbers
 from forget.tracking.study import _flat, run_name
 
 
@@ -75,7 +75,7 @@ def test_labels_and_dose_are_numbers_of_the_run(finished: tuple[Store, Outcome])
     dose = Dose(step=6, steps=18, lost=0.95, reached=True)
     drawn = DrawnLabels(right=0.375, shares=(0.25, 0.75), z=-1.5)
     outcome = finished[1].model_copy(update={"dose": dose, "drawn": drawn})
-    found = {point.key: point.value for point in _estimates(outcome, [], 0, "")}
+    found = {point.key: point.value for point in _numbers(outcome, [], 0, "")}
     assert {key: value for key, value in found.items() if key.startswith(("dose", "draw"))} == {
         "draw_right": 0.375,
         "draw_z": -1.5,
@@ -88,5 +88,5 @@ def test_labels_and_dose_are_numbers_of_the_run(finished: tuple[Store, Outcome])
     said = "Dose reached after step 6 of 18 (0.95 of the skill on trained examples lost)."
     assert said in " ".join(model_card(outcome).split())
     plain = finished[1].model_copy(update={"drawn": None})
-    named = {point.key for point in _estimates(plain, [], 0, "")}
+    named = {point.key for point in _numbers(plain, [], 0, "")}
     assert not [key for key in named if key.startswith(("dose", "draw"))]
