@@ -38,7 +38,7 @@ FLOORS = (
     ("forget.tracking",),
     ("forget.notebook",),
     ("pipelines.reports",),
-    ("pipelines.progress", "pipelines.doctor", "pipelines.jobs"),
+    ("pipelines.progress", "pipelines.doctor", "pipelines.jobs", "pipelines.opening"),
     ("pipelines.processes", "pipelines.cluster"),
     ("pipelines.sweep",),
     ("pipelines.cli",),

@@ -81,16 +81,18 @@ def pareto(pairs: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def _figure(found: Sequence[Outcome], front: Sequence[bool], path: Path) -> Path:
+    sides: dict[bool, list[tuple[Estimate, Estimate]]] = {True: [], False: []}
+    for outcome, best in zip(found, front, strict=True):
+        if pair := _objectives(outcome):
+            here, elsewhere = (Estimate(value, None, None, 1) for value in pair)
+            sides[best].append((here, elsewhere))
     clouds = []
     looks = (("on the front", figures.VERMILION, True), ("other trials", figures.GREY, False))
     for label, colour, best in looks:
-        some = [one for one, is_best in zip(found, front, strict=True) if is_best == best]
-        pairs = [pair for one in some if (pair := _objectives(one))]
-        here = [Estimate(pair[0], None, None, 1) for pair in pairs]
-        elsewhere = [Estimate(pair[1], None, None, 1) for pair in pairs]
-        if pairs:
-            clouds.append(Cloud(label, colour, "o", [""] * len(pairs), here, elsewhere))
-    values = [y.numbers[0] for cloud in clouds for y in cloud.y]
+        if points := sides[best]:
+            x, y = zip(*points, strict=True)
+            clouds.append(Cloud(label, colour, "o", [""] * len(points), x, y))
+    values = [elsewhere.numbers[0] for _, elsewhere in (*sides[True], *sides[False])]
     limits = min(-0.1, *values) - 0.05, max(1.05, *values) + 0.05
     panels = {"forget ratio on the task": clouds}
     return figures.scatter(path, panels, "forget ratio elsewhere", limits)
