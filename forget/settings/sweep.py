@@ -238,12 +238,16 @@ class Sweep(Part):
 
     def trials(self) -> tuple[Trial, ...]:
         """Return a trial of every combination, the first axis outermost."""
-        base = nested(self.base)
-        trials = []
-        for values in itertools.product(*self.axes.values()):
-            cell = nested(dict(zip(self.axes, values, strict=True)))
-            trials.append(validated(Trial, merged(base, cell), within="base"))
-        return tuple(trials)
+        return tuple(map(self._trial, itertools.product(*self.axes.values())))
+
+    def first(self) -> Trial:
+        """Return the first of the trials, without the others."""
+        return self._trial([values[0] for values in self.axes.values()])
+
+    def _trial(self, values: Sequence[Any]) -> Trial:
+        """Return the trial that has a value of each axis."""
+        cell = nested(dict(zip(self.axes, values, strict=True)))
+        return validated(Trial, merged(nested(self.base), cell), within="base")
 
 
 def overlay(trial: Trial, fields: Mapping[str, Any]) -> Trial:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from forget.analyses.states import MEANING, Word
 from forget.analyses.words import PHASE_WORDS, SPLIT_WORDS
-from forget.report import tables
 from forget.results.estimates import metric_name
 from forget.results.measures import ratio_name
 from forget.results.outcome import Outcome
@@ -134,6 +133,9 @@ def write_numbers(outcome: Outcome, folder: Path) -> list[Path]:
 
     Numbers that are missing are left empty.
     """
+    # Pages draw figures, whose library writes into HOME as it is imported.
+    from forget.report import tables
+
     frame = pd.DataFrame(list(tables.numbers(outcome)))
     table, markdown = folder / TABLE, folder / MARKDOWN
     table.write_text(frame.to_json(orient="split", index=False), encoding="utf-8")

@@ -96,12 +96,12 @@ def _views(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return name and state of each view by its id."""
     varied = [*sweep.axes, *(sweep.search.settings if sweep.search else ())]
     params = list(dict.fromkeys(("task", "model", "method", "forget.lr", "arm", "seed", *varied)))
-    trials = sweep.trials()
-    arms = {trial.arm for trial in trials}
+    first = sweep.first()
+    arms = sweep.axes.get("arm", [first.arm])
     ratios = list(dict.fromkeys(map(ratio_name, sorted(arms, key=lambda arm: arm == "flipped"))))
     ratio = ratios[0]
     shown = [*SHOWN, *ratios]
-    if len(trials[0].tasks) > 1:
+    if len(first.tasks) > 1:
         shown.append(f"{ratio}_elsewhere")
     # An axis of one value tells nothing.
     axes = [key for key in varied if len(sweep.axes.get(key, (0, 0))) > 1]

@@ -79,8 +79,6 @@ def test_labels_and_dose_are_numbers_of_the_run(finished: tuple[Store, Outcome])
     assert {key: value for key, value in found.items() if key.startswith(("dose", "draw"))} == {
         "draw_right": 0.375,
         "draw_z": -1.5,
-        "draw_share_0": 0.25,
-        "draw_share_1": 0.75,
         "dose_step": 6,
         "dose_reached": 1,
         "dose_lost": 0.95,
