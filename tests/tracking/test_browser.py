@@ -3,6 +3,7 @@
 Screenshots lie in the test's folder; $FORGET_SHOTS names another, e.g. to write those of docs/.
 """
 
+import base64
 import json
 import os
 import re
@@ -14,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import servers
@@ -99,7 +99,7 @@ class Shown:
 
     folder: Path
     link: str
-    """As the command printed it, with what it takes to get in."""
+    """As the command printed it."""
     client: MlflowClient
 
 
@@ -146,8 +146,12 @@ def shown(request: pytest.FixtureRequest, study: Path, browser: Any) -> Iterator
         link = forget(study, server.environment, "sync", "pictures.toml").splitlines()[-1]
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        into = f"http://{server.user}:{quote(server.password, safe='')}@"
-        yield Shown(study, link.replace("http://", into, 1), MlflowClient(server.uri))
+        # Of an address with a password Chromium lets no page ask for anything more.
+        known = base64.b64encode(f"{server.user}:{server.password}".encode()).decode()
+        headers = {"headers": {"Authorization": f"Basic {known}"}}
+        browser.execute_cdp_cmd("Network.enable", {})
+        browser.execute_cdp_cmd("Network.setExtraHTTPHeaders", headers)
+        yield Shown(study, link, MlflowClient(server.uri))
 
 
 @dataclass(frozen=True)
