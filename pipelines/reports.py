@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forget import report
+from forget.analyses.words import rate_name
 from forget.errors import BadInput
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Sweep
 from forget.storage.finished import Trials
 from forget.storage.folders import unwritable
+from forget.storage.journal import FILE, Journal
 from forget.storage.store import Store
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def write(
     found: Sequence[Standing],
     store: Store,
     outcomes: Sequence[Outcome],
-    failures: Sequence[str] = (),
+    failures: Sequence[str] | None = None,
 ) -> report.Report:
     """Write the report over finished trials.
 
@@ -64,8 +66,20 @@ def write(
         found: how it stands.
         store: has the trials' Rows.
         outcomes: of the trials that finished.
-        failures: a sentence for each trial that failed.
+        failures: a sentence for each trial that failed; by default as their journals say.
     """
+    if failures is None:
+        failures = _failed(found, store)
     frames = {outcome.id: Trials(store).whole_frame(outcome.id) for outcome in outcomes}
     left = {one.trial: one.left for one in found}
     return report.write(sweep, left, outcomes, frames, FOLDER / sweep.name, failures=failures)
+
+
+def _failed(found: Sequence[Standing], store: Store) -> list[str]:
+    """Say of each trial that is left whether it failed when it ran last, and why."""
+    told = []
+    for one in found:
+        journal = Journal(store.path(f"trials/{one.identity.trial}/{FILE}"))
+        if one.left and (why := journal.failure()):
+            told.append(f"{one.trial.task}, rate {rate_name(one.trial.forget.lr)}: {why}")
+    return told

@@ -128,6 +128,12 @@ class Journal:
             (e.event for e in reversed(self.entries()) if isinstance(e.event, Started)), None
         )
 
+    def failure(self) -> str | None:
+        """Return why the trial failed when it ran last; None where it did not fail."""
+        entries = self.entries()
+        last = entries[-1].event if entries else None
+        return last.error if isinstance(last, Ended) and last.status == "FAILED" else None
+
     def losses(self) -> dict[str, list[tuple[int, float]]]:
         """Return (step, loss) in order, by stage."""
         losses: dict[str, list[tuple[int, float]]] = {}
