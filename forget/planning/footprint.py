@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,8 +82,3 @@ def footprint_of(trials: Sequence[Trial], costs: Sequence[Cost], workers: int) -
         running=max(2 * READ * one.trained + 2 * one.parameters for one in costs),
         shared=SCRATCH + 2 * sum(models.values()) + LOADED * sum(learned.values()),
     )
-
-
-def gibibytes(n: float) -> int:
-    """Return bytes as Kubernetes' Gi, rounded up."""
-    return math.ceil(n / 2**30)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 BY_OPTION = ("logprobs", "lengths", "weights")
 """Fields of Row that hold a number for each option."""
 
-LATER = ("weights", "drawn", "probe", "template")
+TEXTS = ("template", "audit", "dose")
+"""Fields of Row that are empty texts by default."""
+
+LATER = ("weights", "drawn", "probe", *TEXTS)
 """Fields that files of before lack; they are read as their defaults."""
 
 
@@ -107,7 +110,7 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
     if "probe" not in table.column_names:
         table = table.append_column("probe", pa.nulls(len(table), pa.float64()))
-    for name in ("template", "audit", "dose"):
+    for name in TEXTS:
         if name not in table.column_names:
             table = table.append_column(name, pa.array([""] * len(table), pa.string()))
     return table
