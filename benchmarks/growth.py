@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.storage import stores
 from forget.evaluation import scoring
-from forget.models import catalogue, language_model, loading
+from forget.models import catalogue, devices, language_model, loading
 from forget.planning import plan
 from forget.preflight import expand
 from forget.settings.parts import Probe, Stage, Watch
@@ -260,8 +260,8 @@ def _peak(anew: bool = False) -> float:
 
 def _spec(folder: Path, trials: int) -> None:
     stores.spec(folder, trials)
-    # Half a second of a matrix product, whatever is planned.
-    plan.throughput(catalogue.in_bf16("auto"))
+    # A fifth of a second of matrix products, whatever is planned.
+    devices.throughput(catalogue.in_bf16("auto"))
 
 
 def _plan(folder: Path, trials: int) -> None:

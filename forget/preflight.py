@@ -114,7 +114,7 @@ def _key(sweep: Sweep) -> str:
 
 
 def best_precision(gpu: bool | None = None) -> Precision:
-    """Return what precision "auto" means on this machine: bf16 where the hardware has it.
+    """Return what precision "auto" means on this machine: bf16 where it is faster.
 
     Args:
         gpu: trials run on a GPU; by default where torch sees one.

@@ -68,9 +68,9 @@ def checks(model: str | None = None) -> Iterator[Check]:
     )
     bf16 = catalogue.in_bf16("auto")
     yield Check(
-        "hardware computes in bf16",
+        "hardware is faster in bf16",
         bf16,
-        "nothing to mend; trials run in fp32, about half as fast",
+        "nothing to mend; trials run in fp32",
         needed=False,
     )
     yield from _gpus()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from forget.models import devices
 from forget.preflight import decide, expand, identify, settled
 from forget.settings.sweep import Sweep, overlay
 from forget.settings.trial import Trial
@@ -18,12 +19,13 @@ Machine = Callable[[bool], None]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Make this machine one that has no GPU, and whose processor computes in bf16 or does not."""
+    """Make this machine one that has no GPU, and whose processor is faster in bf16 or lacks it."""
 
     def become(bf16: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr(devices, "throughput", lambda half, gpu: 2.0 if half else 1.0)
 
     return become
 
@@ -33,6 +35,16 @@ def test_precision_is_settled_before_a_trial_is_identified(machine: Machine) -> 
         machine(bf16)
         assert settled(AUTO).precision == precision
         assert identify(AUTO) == identify(overlay(AUTO, {"precision": precision}))
+    assert settled(overlay(AUTO, {"precision": "bf16"})).precision == "bf16"
+
+
+def test_a_processor_that_has_bf16_and_is_slower_in_it_takes_fp32(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(True)
+    assert settled(AUTO).precision == "bf16"
+    monkeypatch.setattr(devices, "throughput", lambda half, gpu: 0.5 if half else 1.0)
+    assert settled(AUTO).precision == "fp32"
     assert settled(overlay(AUTO, {"precision": "bf16"})).precision == "bf16"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from forget.errors import BadInput
+from forget.models import devices
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,16 @@ def in_bf16(precision: str, gpu: bool | None = None) -> bool:
     """Return whether `Trial.precision` means bfloat16 on this machine.
 
     Args:
-        precision: "auto" means it where the hardware computes in bfloat16.
+        precision: "auto" means it where the hardware computes in bfloat16, of processors where a
+            matrix product is faster in it: some have the instructions and take twice as long.
         gpu: the hardware is the GPU, not the CPU; by default where torch sees one.
     """
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available() if gpu is None else gpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return able and devices.throughput(True, gpu=False) > devices.throughput(False, gpu=False)
 
 
 def parse(name: str) -> tuple[str, int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -11,6 +14,7 @@ import torch
 from accelerate import PartialState
 
 from forget.errors import BadInput
+from forget.models.kernels import keep_to_cores
 
 SETTLED = {
     "ACCELERATE_MIXED_PRECISION": ("no",),
@@ -45,6 +49,30 @@ def device() -> torch.device:
     Apple's GPUs are passed over: promises to the bit were tried on these two.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def throughput(bf16: bool, gpu: bool | None = None) -> float:
+    """Time matrix products for a fifth of a second where trials would run; return FLOPs a second.
+
+    Args:
+        bf16: in bfloat16, or in fp32.
+        gpu: on all GPUs, or on this process's cores; by default where trials run (`device`).
+    """
+    on_gpu = torch.cuda.is_available() if gpu is None else gpu
+    if not on_gpu:
+        keep_to_cores()
+    size = 8192 if on_gpu else 1024
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a = torch.randn(size, size, device="cuda" if on_gpu else "cpu", dtype=dtype)
+    (a @ a).sum().item()
+    # The fastest counts: what else the machine computes now is no part of it.
+    fastest, end = math.inf, time.perf_counter() + 0.2
+    while (began := time.perf_counter()) < end:
+        # The sum brings a number back, which on a GPU is what waits for the product.
+        (a @ a).sum().item()
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * size**3 / fastest * (torch.cuda.device_count() if on_gpu else 1)
 
 
 def gpu_trouble() -> str | None:

@@ -6,9 +6,10 @@ from forget.audits.arms import arms
 from forget.audits.audit import Audit
 from forget.audits.catalogue import chosen
 from forget.audits.run import file
+from forget.models.devices import throughput
 from forget.planning.amounts import duration
 from forget.planning.cost import cost, tokens
-from forget.planning.plan import EFFICIENCY, TRIAL_SECONDS, throughput
+from forget.planning.plan import EFFICIENCY, TRIAL_SECONDS
 from forget.preflight import Expansion
 from forget.settings.trial import Trial
 from forget.storage.finished import Trials

@@ -5,11 +5,9 @@ Nothing is downloaded, and no weights are read.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,7 +18,7 @@ import torch
 
 from forget.errors import BadInput
 from forget.machine import cores
-from forget.models.kernels import keep_to_cores
+from forget.models.devices import throughput
 from forget.planning.amounts import amount, duration
 from forget.planning.cost import CHARACTERS_A_TOKEN, HUB_OPTION, HUB_PROMPT, Cost, cost
 from forget.planning.footprint import Footprint, footprint_of
@@ -91,7 +89,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """An estimate of the time left; the first to ask times the machine for half a second."""
+        """An estimate of the time left; the first to ask times the machine."""
         computing = sum(n / EFFICIENCY / throughput(bf16) for bf16, n in self.flops.items() if n)
         return computing + TRIAL_SECONDS * self.rounds
 
@@ -228,23 +226,6 @@ def check(expansion: Expansion, store: Store) -> Plan:
     if reason := found.shortage():
         raise BadInput(reason)
     return found
-
-
-@functools.cache
-def throughput(bf16: bool) -> float:
-    """Time matrix products for half a second where trials would run; return FLOPs a second."""
-    keep_to_cores()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    size = 8192 if device == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
-    (a @ a).sum().item()
-    # The fastest counts: what else the machine computes now is no part of the estimate.
-    fastest, end = math.inf, time.perf_counter() + 0.5
-    while (began := time.perf_counter()) < end:
-        # The sum brings a number back, which on a GPU is what waits for the product.
-        (a @ a).sum().item()
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * size**3 / fastest * max(1, torch.cuda.device_count())
 
 
 def _measured_again(todo: Sequence[tuple[str, Trial]], costs: Sequence[Cost]) -> list[Cost]:

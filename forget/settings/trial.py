@@ -84,7 +84,7 @@ class Trial(Part):
     tuning: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16: autocast with fp32 weights; auto: bf16 where the hardware computes in it.
+    """bf16: autocast with fp32 weights; auto: bf16 where the hardware is faster in it.
 
     What auto means is settled before the trial is identified (forget.preflight.settled).
     """
