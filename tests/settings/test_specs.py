@@ -56,9 +56,8 @@ def test_a_spec_is_valid_planned_and_costs_something(name: str, tmp_path: Path) 
 def test_each_trial_has_its_twin_on_true_labels(name: str) -> None:
     trials = read_sweep(name).trials()
     controls = {trial for trial in trials if trial.arm == "true"}
-    others = [overlay(trial, {"arm": "true"}) for trial in trials if trial.arm == "random"]
-    assert set(others) == controls
-    assert len(others) * 2 == len(trials)
+    for arm in {trial.arm for trial in trials} - {"true"}:
+        assert {overlay(t, {"arm": "true"}) for t in trials if t.arm == arm} == controls
 
 
 def test_methods_crosses_eight_methods_with_tasks_and_rates() -> None:
@@ -69,11 +68,12 @@ def test_methods_crosses_eight_methods_with_tasks_and_rates() -> None:
     assert not {trial.task for trial in trials} & set(trials[0].retained)
 
 
-def test_quickstart_crosses_arms_tasks_and_rates() -> None:
+def test_quickstart_crosses_arms_and_tasks() -> None:
     trials = read_sweep("quickstart").trials()
-    assert len({trial.task for trial in trials}) >= 3
-    assert len({trial.forget.lr for trial in trials}) == 2
     names = {trial.task for trial in trials}
+    assert len(names) >= 3
+    # Memory of labels is told from forgetting by an arm whose labels cannot be memorised.
+    assert {"random", "random_each_epoch", "true"} == {trial.arm for trial in trials}
     assert all(set(trial.evaluate_on) == names for trial in trials)
 
 
