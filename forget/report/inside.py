@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from forget.analyses.drift import Drift, drifts
+from forget.analyses.patching import TAU, Patching, patching
 from forget.analyses.study import Cell
 from forget.analyses.words import rate_name
 from forget.report import figures
@@ -25,9 +26,20 @@ OF_DRIFT = (
 )
 
 
+OF_PATCHING = (
+    "In patching, the learned model answers with the states of another one after a layer. What the "
+    "truth then loses with the states of the model never taught is what the layer holds of the "
+    "skill; the erasure is the share of it that it loses with the forgotten model's. UDS is the "
+    f"mean over the layers that hold more than {TAU:g} nats, weighed by what they hold: 1 where "
+    "what was learned is gone from the states, 0 where all of it is there."
+)
+
+
 def text(cells: Sequence[Cell]) -> str:
     """Say how to read what there is of the cells."""
-    return OF_DRIFT if any(drifts(cell) for cell in cells) else ""
+    drifted = any(drifts(cell) for cell in cells)
+    told = {OF_DRIFT: drifted, OF_PATCHING: any(patching(cell) for cell in cells)}
+    return " ".join(words for words, there in told.items() if there)
 
 
 def tables(cells: Sequence[Cell]) -> list[Table]:
@@ -35,21 +47,40 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
     rows: list[dict[str, Datum]] = []
     for cell in cells:
         rows += [_drift(cell, one) for one in drifts(cell)]
-    return [Table("drift", rows)] if rows else []
+    found = [Table("drift", rows)] if rows else []
+    whole: list[dict[str, Datum]] = []
+    by_layer: list[dict[str, Datum]] = []
+    for cell in cells:
+        if one := patching(cell):
+            whole.append(_patching(cell, one))
+            by_layer += _patched(cell, one)
+    if whole:
+        found += [Table("patching", whole), Table("patched_layers", by_layer)]
+    return found
 
 
 def pictures(cells: Sequence[Cell], folder: Path) -> list[Picture]:
     """Draw each audit of hidden states by layer and arm, a panel for each cell."""
-    panels: dict[str, list[Series]] = {}
+    alike: dict[str, list[Series]] = {}
+    lost: dict[str, list[Series]] = {}
     for cell in cells:
+        title = f"{cell.task} {cell.setting} {rate_name(cell.rate)}"
         layers = {one.layer: one.alike for one in drifts(cell) if one.task == "own"}
-        if layers and len(panels) < SHOWN:
-            panels[f"{cell.task} {cell.setting} {rate_name(cell.rate)}"] = by_arm(layers)
-    if not panels:
-        return []
-    path = folder / "drift.png"
-    figures.curves(path, panels, "layer", "CKA with the learned", whole=True)
-    return [Picture(path, "drift")]
+        if layers:
+            alike[title] = by_arm(layers)
+        if one := patching(cell):
+            lost[title] = by_arm(one.lost)
+    found = []
+    for name, panels, axis in (
+        ("drift", alike, "CKA with the learned"),
+        ("patching", lost, "nats lost of the truth"),
+    ):
+        if panels:
+            path = folder / f"{name}.png"
+            shown = dict(list(panels.items())[:SHOWN])
+            figures.curves(path, shown, "layer", axis, whole=True)
+            found.append(Picture(path, name))
+    return found
 
 
 def by_arm(layers: Mapping[int, Mapping[str, Estimate]]) -> list[Series]:
@@ -76,3 +107,27 @@ def _drift(cell: Cell, one: Drift) -> dict[str, Datum]:
         "cosine, forgotten": one.cosine.get("forgotten"),
         "cosine, never taught": one.cosine.get("never"),
     }
+
+
+def _patching(cell: Cell, one: Patching) -> dict[str, Datum]:
+    held = [layer for layer, erased in one.erasure.items() if erased.value is not None]
+    return {
+        **place(cell),
+        "UDS": one.score,
+        "layers that hold the skill": ", ".join(map(str, held)),
+    }
+
+
+def _patched(cell: Cell, one: Patching) -> list[dict[str, Datum]]:
+    rows: list[dict[str, Datum]] = []
+    for layer, lost in one.lost.items():
+        rows.append(
+            {
+                **place(cell),
+                "layer": layer,
+                "nats lost, never taught": lost["never"],
+                "nats lost, forgotten": lost["forgotten"],
+                "erasure": one.erasure[layer],
+            }
+        )
+    return rows

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audits.plants import Plants
+from audits.plants import Plants, copied
 from studies import LOSES, finish, study_of, sweep_of
 
 from forget.analyses.drift import drifts, erasure
+from forget.analyses.patching import patching, uds
 from forget.analyses.study import Cell
 from forget.audits.drift import Drift
+from forget.audits.uds import Uds, answering, patched
+from forget.models import batches
 from forget.report import recovery
 from forget.results.rows import Row, select
 
@@ -77,3 +80,83 @@ def test_a_number_of_an_item_is_kept_with_its_row(plants: Plants) -> None:
     noted = select(rows, dose="distance/layer=2", phase="never", task="colours")
     assert len(noted) == len(plants.material.test["colours"])
     assert min(row.value or 0 for row in noted) > 0
+
+
+def test_uds_of_the_published_vectors() -> None:
+    held, gone = np.array([0.02, 0.5, 1, 0.8]), np.array([0.3, 0.25, 1.2, -0.1])
+    assert uds(held, gone) == pytest.approx(0.543478, abs=5e-6)
+    each = [float(uds(held[[layer]], gone[[layer]])) for layer in range(4)]
+    np.testing.assert_allclose(each, [np.nan, 0.5, 1, 0])
+    assert np.isnan(uds(np.full(3, 0.05), np.ones(3)))
+
+
+def test_uds_is_exact_at_both_ends_and_sees_no_change_of_a_head(plants: Plants) -> None:
+    for plant, expected in (("learned", 0.0), ("masked", 0.0), ("never", 1.0)):
+        found = patching(cell_of(plants.audit(Uds(), plant)))
+        assert found
+        assert found.score.numbers == (expected,) * 3
+        assert set(found.lost) == {1, 2}
+        assert found.lost[2]["never"].numbers[1] > 0.05
+
+
+def test_uds_is_missing_where_the_learned_model_is_as_the_one_never_taught(plants: Plants) -> None:
+    rows = plants.audit(Uds(), "never")
+    never = select(rows, phase="never")
+    same = [replace(row, phase="learned") for row in never]
+    found = patching(cell_of([*(row for row in rows if row.phase != "learned"), *same]))
+    assert found
+    assert found.score.value is None
+
+
+def test_a_patch_is_where_answers_are_read_and_nowhere_else(plants: Plants) -> None:
+    at = plants.auditing(Uds())
+    base, learned = plants.base, at.model
+    (one,) = batches.encode(at.test[:1], learned.tokenizer, 1000)
+    batch = batches.pack([[one]], 0)
+    places = answering(batch)[0]
+    before = len(one.prompt) - 1
+    assert places.tolist() == [False] * before + [True] * (one.length - before)
+
+    seen = {}
+    for name, model in (("learned", learned), ("base", base)):
+        hook = model.answers.blocks[0].register_forward_hook(
+            lambda module, args, out, name=name: seen.__setitem__(name, out.detach())
+        )
+        model.answers(batch)
+        hook.remove()
+    plain = learned.answers(batch)
+    with patched(learned, base, 0):
+        got = []
+        hook = learned.answers.blocks[1].register_forward_pre_hook(
+            lambda module, args: got.append(args[0].detach())
+        )
+        changed = learned.answers(batch)
+        hook.remove()
+    (states,) = got
+    np.testing.assert_array_equal(states[0, places], seen["base"][0, places])
+    np.testing.assert_array_equal(states[0, ~places], seen["learned"][0, ~places])
+    assert not np.allclose(changed.detach(), plain.detach())
+    np.testing.assert_array_equal(learned.answers(batch).detach(), plain.detach())
+
+
+def test_after_the_last_block_only_the_head_is_the_learned_models(plants: Plants) -> None:
+    """The patch comes before the final norm: there, the source with the learned norm and head."""
+    at = plants.auditing(Uds())
+    mixed = copied(plants.base)
+    mixed.network.base_model.norm = at.model.network.base_model.norm
+    mixed.network.set_output_embeddings(at.model.network.get_output_embeddings())
+    with patched(at.model, plants.base, 1):
+        found = at.read(at.model, at.test, None).logprobs
+    expected = at.read(mixed, at.test, None).logprobs
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_page_shows_patching_by_layer(plants: Plants, tmp_path: Path) -> None:
+    cell = cell_of(plants.audit(Uds(), "never"))
+    section = recovery.section(cell.study, tmp_path)
+    assert section
+    tables = {table.name: table.rows for table in section.tables}
+    assert str(tables["patching"][0]["UDS"]) == "1.000 [1.000, 1.000]"
+    assert [row["layer"] for row in tables["patched_layers"]] == [1, 2]
+    assert "UDS is the mean" in section.text
+    assert [picture.title for picture in section.pictures] == ["patching"]
