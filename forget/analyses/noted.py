@@ -46,18 +46,24 @@ def task_of(cell: Cell, outcome: Outcome, label: str, place: Place) -> str | Non
 
 
 def mean(
-    cell: Cell, outcome: Outcome, label: str, dose: str, arm: str, place: Place = "own"
+    cell: Cell,
+    outcome: Outcome,
+    label: str,
+    dose: str,
+    arm: str,
+    place: Place = "own",
+    column: str = "value",
 ) -> Draws | None:
-    """Average the numbers of an arm at a dose; None where there are none.
+    """Average the numbers of an arm at a dose, or their options; None where there are none.
 
     The arms of a trial share their resampled items.
     """
     task = task_of(cell, outcome, label, place)
-    values = _noted(cell.study, outcome.id, label).get((task or "", arm, dose))
-    if values is None:
+    found = _noted(cell.study, outcome.id, label).get((task or "", arm, dose))
+    if found is None:
         return None
-    weights = item_weights(len(values), [task, "test", tuple(values.index)])
-    return np.asarray(weights @ values.to_numpy())
+    weights = item_weights(len(found), [task, "test", tuple(found.index)])
+    return np.asarray(weights @ found[column].to_numpy())
 
 
 def count(cell: Cell, label: str, dose: str, arm: str, place: Place = "own") -> int:
@@ -70,11 +76,11 @@ def count(cell: Cell, label: str, dose: str, arm: str, place: Place = "own") -> 
 
 
 @lru_cache(maxsize=64)
-def _noted(study: Study, id: str, label: str) -> Mapping[tuple[str, str, str], pd.Series]:
-    """Return the numbers of test items by example, in order, by (task, arm, dose)."""
+def _noted(study: Study, id: str, label: str) -> Mapping[tuple[str, str, str], pd.DataFrame]:
+    """Return the numbers and the options of test items, in order, by (task, arm, dose)."""
     frame = study.audited[id]
     own = frame[(frame["audit"] == label) & (frame["split"] == "test") & frame["value"].notna()]
     found = {}
     for (task, arm, told), rows in own.groupby(["task", "phase", "dose"], sort=False):
-        found[task, arm, told] = rows.set_index("example")["value"].sort_index()
+        found[task, arm, told] = rows.set_index("example")[["value", "options"]].sort_index()
     return found

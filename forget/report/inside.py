@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from forget.analyses.codes import Code, codes
 from forget.analyses.drift import Drift, drifts
 from forget.analyses.patching import TAU, Patching, patching
 from forget.analyses.study import Cell
@@ -34,11 +35,18 @@ OF_PATCHING = (
     "what was learned is gone from the states, 0 where all of it is there."
 )
 
+OF_CODES = (
+    "Codes are the bits that it takes to tell which answers are right, given the states of a layer "
+    "and what a probe learned from the questions before. The compression is labels over bits: "
+    "about 1 where the states tell nothing."
+)
+
 
 def text(cells: Sequence[Cell]) -> str:
     """Say how to read what there is of the cells."""
     drifted = any(drifts(cell) for cell in cells)
     told = {OF_DRIFT: drifted, OF_PATCHING: any(patching(cell) for cell in cells)}
+    told[OF_CODES] = any(codes(cell) for cell in cells)
     return " ".join(words for words, there in told.items() if there)
 
 
@@ -56,6 +64,11 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
             by_layer += _patched(cell, one)
     if whole:
         found += [Table("patching", whole), Table("patched_layers", by_layer)]
+    coded: list[dict[str, Datum]] = []
+    for cell in cells:
+        coded += [_code(cell, one) for one in codes(cell)]
+    if coded:
+        found.append(Table("codes", coded))
     return found
 
 
@@ -63,6 +76,7 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[Picture]:
     """Draw each audit of hidden states by layer and arm, a panel for each cell."""
     alike: dict[str, list[Series]] = {}
     lost: dict[str, list[Series]] = {}
+    coded: dict[str, list[Series]] = {}
     for cell in cells:
         title = f"{cell.task} {cell.setting} {rate_name(cell.rate)}"
         layers = {one.layer: one.alike for one in drifts(cell) if one.task == "own"}
@@ -70,10 +84,13 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[Picture]:
             alike[title] = by_arm(layers)
         if one := patching(cell):
             lost[title] = by_arm(one.lost)
+        if compressed := {one.layer: one.compression for one in codes(cell)}:
+            coded[title] = by_arm(compressed, learned=True)
     found = []
     for name, panels, axis in (
         ("drift", alike, "CKA with the learned"),
         ("patching", lost, "nats lost of the truth"),
+        ("codes", coded, "labels over bits"),
     ):
         if panels:
             path = folder / f"{name}.png"
@@ -83,12 +100,12 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[Picture]:
     return found
 
 
-def by_arm(layers: Mapping[int, Mapping[str, Estimate]]) -> list[Series]:
-    """Return a line over layers for each arm but the learned one."""
+def by_arm(layers: Mapping[int, Mapping[str, Estimate]], learned: bool = False) -> list[Series]:
+    """Return a line over layers for each arm, but for the learned one where it is the measure."""
     lines = []
     for arm, colour in ARM_COLOURS.items():
         there = {layer: numbers[arm] for layer, numbers in layers.items() if arm in numbers}
-        if there and arm != "learned":
+        if there and (learned or arm != "learned"):
             values, at = list(there.values()), list(there)
             lines.append(Series(ARM_NAMES.get(arm, arm), colour, values, at))
     return lines
@@ -131,3 +148,14 @@ def _patched(cell: Cell, one: Patching) -> list[dict[str, Datum]]:
             }
         )
     return rows
+
+
+def _code(cell: Cell, one: Code) -> dict[str, Datum]:
+    return {
+        **place(cell),
+        "layer": one.layer,
+        "bits a question, forgotten": one.bits.get("forgotten"),
+        "compression, forgotten": one.compression.get("forgotten"),
+        "compression, learned": one.compression.get("learned"),
+        "compression, never taught": one.compression.get("never"),
+    }

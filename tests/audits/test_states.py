@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from audits.plants import Plants, copied
 from studies import LOSES, finish, study_of, sweep_of
 
+from forget.analyses.codes import codes
 from forget.analyses.drift import drifts, erasure
 from forget.analyses.patching import patching, uds
+from forget.analyses.recovery import recoveries
 from forget.analyses.study import Cell
+from forget.audits.arms import Arm
+from forget.audits.audit import Audit
 from forget.audits.drift import Drift
+from forget.audits.probes import Probes
+from forget.audits.run import audit_arm
 from forget.audits.uds import Uds, answering, patched
 from forget.models import batches
+from forget.models.language_model import LanguageModel
 from forget.report import recovery
-from forget.results.rows import Row, select
+from forget.results.rows import Row, judge, select
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +168,78 @@ def test_the_page_shows_patching_by_layer(plants: Plants, tmp_path: Path) -> Non
     assert [row["layer"] for row in tables["patched_layers"]] == [1, 2]
     assert "UDS is the mean" in section.text
     assert [picture.title for picture in section.pictures] == ["patching"]
+
+
+def found_of(plants: Plants, audit: Audit, load: Callable[[], LanguageModel]) -> list[Row]:
+    """Return what an audit finds where the forgotten arm is a model made here."""
+    arms = {**plants.arms("learned"), "forgotten": Arm(load.__name__, load)}
+    rows: list[Row] = []
+    for name, arm in arms.items():
+        given = (plants.trial, plants.material, plants.store)
+        rows += audit_arm(audit, arms, name, arm.load, *given)
+    return rows
+
+
+def test_probes_see_behind_a_mask_and_nothing_of_what_was_never_taught(plants: Plants) -> None:
+    for plant, expected in (("masked", 1.0), ("scrubbed", 0.0)):
+        found = recoveries(cell_of(plants.audit(Probes(), plant)))
+        known = {one.dose.name: one.number.value for one in found if one.number.value is not None}
+        plain = known.pop("plain")
+        assert {"frozen/layer=2", "frozen back/layer=2", "best frozen"} <= known.keys()
+        assert set(known.values()) == {expected}
+        assert plain == pytest.approx(0, abs=0.1)
+        assert codes(cell_of(plants.audit(Probes(), plant)))
+
+
+def test_a_frozen_probe_tells_other_directions_from_the_same(plants: Plants) -> None:
+    """States that were turned hold what they held, and no probe of before reads it."""
+    generator = torch.Generator().manual_seed(5)
+    rotation, _ = torch.linalg.qr(torch.randn(64, 64, generator=generator))
+
+    def turned() -> LanguageModel:
+        model = copied(plants.learned)
+        model.answers.blocks[1].register_forward_hook(lambda module, args, out: out @ rotation)
+        return model
+
+    rows = found_of(plants, Probes(kinds=("held_out", "frozen"), layers=1), turned)
+
+    def right(arm: str, dose: str) -> float:
+        asked = select(rows, phase=arm, dose=dose, split="test")
+        return float(np.mean(judge(asked).correct))
+
+    assert right("learned", "held_out/layer=2") > 0.9
+    assert right("forgotten", "held_out/layer=2") > 0.9
+    assert right("learned", "frozen/layer=2") == right("learned", "held_out/layer=2")
+    for dose in ("frozen/layer=2", "frozen back/layer=2"):
+        assert right("forgotten", dose) < 0.75
+
+
+def test_each_arm_is_read_at_the_layer_that_validation_chooses(plants: Plants) -> None:
+    rows = plants.audit(Probes(kinds="held_out"), "never")
+    chosen = select(rows, split="validation")
+    own = {"best held_out/block=1", "best held_out/block=2"}
+    control = {"best held_out random/block=1", "best held_out random/block=2"}
+    assert {row.dose for row in chosen} == own | control
+    asked = {row.example for row in chosen}
+    assert not asked & {row.example for row in select(rows, split="test")}
+    best = select(rows, split="test", dose="best held_out/block=2")
+    by_layer = select(rows, split="test", dose="held_out/layer=2")
+    assert [row.logprobs for row in best] == [row.logprobs for row in by_layer]
+
+
+def test_the_page_shows_codes_by_layer(plants: Plants, tmp_path: Path) -> None:
+    cell = cell_of(plants.audit(Probes(kinds="mdl"), "never"))
+    section = recovery.section(cell.study, tmp_path)
+    assert section
+    (table,) = [table for table in section.tables if table.name == "codes"]
+    assert [row["layer"] for row in table.rows] == [1, 2]
+    for row in table.rows:
+        assert row["compression, forgotten"] == row["compression, never taught"]
+    # A question has two labels, and the learned model's states tell them for less than two bits.
+    (last,) = [one for one in codes(cell) if one.layer == 2]
+    assert last.compression["learned"].numbers[1] > 1
+    assert last.bits["learned"].numbers[0] == pytest.approx(
+        2 / last.compression["learned"].numbers[0]
+    )
+    assert "Codes are the bits" in section.text
+    assert "codes" in [picture.title for picture in section.pictures]
