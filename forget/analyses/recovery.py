@@ -37,7 +37,7 @@ WORST, BEST = "right in all formats", "right in any format"
 FORMATS = "formats"
 """Name of the audit that asks in several."""
 
-OTHERWISE = ("know", "mia")
+OTHERWISE = ("know", "mia", "drift", "uds")
 """Audits that ask another question than the task's, so that their accuracies are no recovery."""
 
 

@@ -14,14 +14,14 @@ from pydantic import BeforeValidator
 
 from forget import tasks
 from forget.errors import BadInput
-from forget.evaluation.scoring import score
+from forget.evaluation.scoring import Scores, score
 from forget.events import Observe, ignore
 from forget.models.batches import reach
 from forget.models.catalogue import in_bf16
 from forget.models.language_model import LanguageModel
 from forget.results.doses import PLAIN
 from forget.results.rows import Row
-from forget.settings.parts import Count, Lora, Part, Stage
+from forget.settings.parts import Count, Lora, Part, Position, Stage
 from forget.settings.trial import Trial
 from forget.tasks import labels
 from forget.tasks.draws import Material
@@ -199,13 +199,43 @@ class Auditing:
         normalise: Literal["none", "tokens", "bytes"] | None = None,
     ) -> list[Row]:
         """Score examples of the trial's own task; return Rows of this arm and dose."""
-        scores = score(
-            self.model,
+        return self.rows(self.read(self.model, examples, None, normalise), examples, dose, split)
+
+    def read(
+        self,
+        model: LanguageModel,
+        examples: Sequence[Example],
+        states: Sequence[Position] | None = (),
+        normalise: Literal["none", "tokens", "bytes"] | None = None,
+    ) -> Scores:
+        """Score examples by the model of some arm; by default, read its hidden states as well.
+
+        Args:
+            model: what is scored.
+            examples: of any task.
+            states: positions of options at which states are read, beside the prompts' last token;
+                None for no states.
+            normalise: as the trial does, by default.
+        """
+        return score(
+            model,
             examples,
             normalise=normalise or self.trial.normalise,
             bf16=self.bf16,
+            states=states,
             stage=f"{self.audit.name} {self.arm}",
             observe=self.observe,
         )
-        rows = scores.rows(examples, trial="", phase=self.arm, task=self.trial.task, split=split)
+
+    def rows(
+        self,
+        scores: Scores,
+        examples: Sequence[Example],
+        dose: str = PLAIN,
+        split: str = "test",
+        task: str = "",
+    ) -> list[Row]:
+        """Return scores as Rows of this arm and dose; by default of the trial's own task."""
+        place = {"phase": self.arm, "task": task or self.trial.task, "split": split}
+        rows = scores.rows(examples, trial="", **place)
         return [replace(row, audit=self.audit.label, dose=dose) for row in rows]

@@ -40,18 +40,23 @@ class Lens(Audit):
             raise BadInput(
                 f'lens finds no blocks in "{at.trial.model}", between which states could be read'
             )
-        chosen = np.linspace(0, count, min(self.layers, count) + 1).round().astype(int)[1:]
-        for layer in chosen.tolist():
+        chosen = spaced(count, self.layers)
+        for layer in chosen:
             with cut(at.model, layer):
                 yield from at.score(at.test, dose("own head", layer=layer))
         with decoded(at.model, at.other("learned")):
-            for layer in chosen.tolist():
+            for layer in chosen:
                 with cut(at.model, layer):
                     yield from at.score(at.test, dose("learned head", layer=layer))
 
     def passes(self, trial: Trial) -> float:
         """Count a pass for each layer and decoder."""
         return 2.0 * self.layers
+
+
+def spaced(count: int, most: int) -> list[int]:
+    """Return at most so many of the layers 1 to `count`, evenly spaced, the last among them."""
+    return np.linspace(0, count, min(most, count) + 1).round().astype(int)[1:].tolist()
 
 
 @contextmanager

@@ -36,6 +36,11 @@ class Questions:
     folds: np.ndarray
     """[questions], 0 to 4, or ASKED_ALONE"""
 
+    @property
+    def options(self) -> np.ndarray:
+        """[questions], the pairs of each."""
+        return np.diff([*self.starts, len(self.right)])
+
     def dealt(self, seed: int) -> np.ndarray:
         """Return labels dealt out anew, for a control (Hewitt and Liang 2019).
 
@@ -60,6 +65,8 @@ class Probed:
     """[asked], share of the question's pairs that are rightly called right or wrong."""
     l2: float
     """The penalty that most folds chose; of equals the strongest."""
+    margins: np.ndarray
+    """[pairs asked], above 0 where a pair is called right."""
 
 
 def pairs(
@@ -161,10 +168,10 @@ def _probe_layer(
     """
     if not states.isfinite().all():
         raise FloatingPointError("the probe's states are not finite")
-    options = np.diff([*questions.starts, len(questions.right)])
+    options = questions.options
     fold = torch.from_numpy(np.repeat(questions.folds, options))
     lent = fold != ASKED_ALONE
-    features = _standardised(states.float(), lent)
+    features = standardised(states.float(), lent)
     present = sorted(set(questions.folds.tolist()) - {ASKED_ALONE})
     asked_folds = [ASKED_ALONE] if ASKED_ALONE in questions.folds else present
     # A fit leaves out what it is asked, and one fold more where a penalty is chosen by that fold.
@@ -210,6 +217,8 @@ def _cross_fit(
     """
     preferred, correct = _judged(questions, margins)
     found = np.full((2, len(questions.folds)), np.nan)
+    options = questions.options
+    taken = np.full(len(questions.right), np.nan)
     chosen: list[int] = []
     for fold in asked_folds:
         scores, usable = np.zeros(len(STRENGTHS)), converged[set_of[frozenset([fold])]].copy()
@@ -226,9 +235,12 @@ def _cross_fit(
         found[0, asked], found[1, asked] = (
             part[fitted, best, asked] for part in (preferred, correct)
         )
+        own = np.repeat(asked, options)
+        taken[own] = margins[fitted, best, own]
         chosen.append(best)
     asked = np.isin(questions.folds, asked_folds)
-    return Probed(found[0, asked], found[1, asked], STRENGTHS[_commonest(chosen)])
+    l2 = STRENGTHS[_commonest(chosen)]
+    return Probed(found[0, asked], found[1, asked], l2, taken[np.repeat(asked, options)])
 
 
 def _commonest(places: Sequence[int]) -> int:
@@ -248,7 +260,7 @@ def _judged(questions: Questions, margins: np.ndarray) -> tuple[np.ndarray, np.n
         Two arrays [..., questions] of 0 to 1, as `Probed` has them.
     """
     starts = questions.starts
-    options = np.diff([*starts, len(questions.right)])
+    options = questions.options
     best = margins == np.repeat(np.maximum.reduceat(margins, starts, -1), options, -1)
     winners = np.add.reduceat(best.astype(float), starts, -1)
     preferred = best[..., questions.right] / winners
@@ -256,7 +268,7 @@ def _judged(questions: Questions, margins: np.ndarray) -> tuple[np.ndarray, np.n
     return preferred, np.add.reduceat(judged, starts, -1) / options
 
 
-def _standardised(states: torch.Tensor, lent: torch.Tensor) -> torch.Tensor:
+def standardised(states: torch.Tensor, lent: torch.Tensor) -> torch.Tensor:
     """Return states [pairs, width] less the mean, over the deviation, of the lent ones.
 
     They are of all folds: labels have no part in them.

@@ -12,9 +12,20 @@ from forget.analyses.study import Cell, Condition, Study
 from forget.analyses.words import SPLIT_WORDS, rate_name
 from forget.report import figures
 from forget.report.figures import PHASE_COLOURS, Series
-from forget.report.section import Picture
+from forget.report.section import Datum, Picture
 from forget.results.estimates import Estimate
 from forget.settings.parts import Position
+
+ARM_COLOURS = {
+    "learned": PHASE_COLOURS["learned"],
+    "forgotten": figures.VERMILION,
+    "never": figures.GREY,
+    "scrambled": figures.INK,
+}
+"""Colours of the arms of audits that are drawn."""
+
+ARM_NAMES = {"never": "never taught", "scrambled": "forgot without learning"}
+"""Words for arms, where their name is none."""
 
 SHOWN = 4
 """Settings that are drawn, and rates of each; the tables have all."""
@@ -60,6 +71,11 @@ class Group:
             values = [cell.get("forgotten", split, measure) if cell else None for cell in cells]
             series.append(Series(after_label(rate), colour, values, marker=marker))
         return series
+
+
+def place(cell: Cell) -> dict[str, Datum]:
+    """Return the columns that say which cell a row of a table is of."""
+    return {"setting": cell.setting, "rate": rate_name(cell.rate), "task": cell.task}
 
 
 def after_label(rate: float) -> str:

@@ -21,8 +21,9 @@ from forget.analyses.recovery import (
 from forget.analyses.resampling import estimate
 from forget.analyses.study import Cell, Study
 from forget.analyses.words import rate_name
-from forget.report import figures
+from forget.report import figures, inside
 from forget.report.figures import Series
+from forget.report.layout import ARM_COLOURS, ARM_NAMES, place
 from forget.report.section import Datum, Picture, Section, Table
 from forget.results.estimates import Estimate
 
@@ -39,17 +40,6 @@ TEXT = (
     "K is the fall of the stated confidence in the own answer over the fall of accuracy: 1 where "
     "a model knows that it forgot, 0 where it is as sure as before."
 )
-
-COLOURS = {
-    "learned": figures.PHASE_COLOURS["learned"],
-    "forgotten": figures.VERMILION,
-    "never": figures.GREY,
-    "scrambled": figures.INK,
-}
-"""Colours of the arms that are drawn."""
-
-NAMES = {"never": "never taught", "scrambled": "forgot without learning"}
-"""Words for arms, where their name is none."""
 
 SHOWN = 6
 """Panels of a figure; the table has all."""
@@ -73,25 +63,22 @@ def section(study: Study, folder: Path) -> Section | None:
     members = [row for cell in cells if (row := _members(cell))]
     if members:
         tables.append(Table("membership", members))
-    pictures = []
+    tables += inside.tables(cells)
+    pictures = inside.pictures(cells, folder)
     for number, name in enumerate(names, 1):
         if picture := _figure(cells, name, folder / f"audits-{number}.png"):
             pictures.append(picture)
-    text = TEXT
+    text = f"{TEXT} {inside.text(cells)}".strip()
     if lacking := missing(study):
         text += f" Missing: {'; '.join(lacking)}."
     return Section("audits", "Does it come back?", text, pictures, tables)
-
-
-def _place(cell: Cell) -> dict[str, Datum]:
-    return {"setting": cell.setting, "rate": rate_name(cell.rate), "task": cell.task}
 
 
 def _overview(cells: Sequence[Cell], names: Sequence[str]) -> Table:
     """Make a table of R by cell and audit, at the dose that brings back most."""
     rows = []
     for cell in cells:
-        row = _place(cell)
+        row = place(cell)
         found = strongest(cell)
         for name in names:
             if name.partition(",")[0] not in OTHERWISE:
@@ -104,7 +91,7 @@ def _row(cell: Cell, one: Recovery) -> dict[str, Datum]:
     halves = least(recoveries(cell), one.audit)
     half = halves.get(one.dose.group)
     return {
-        **_place(cell),
+        **place(cell),
         "audit": one.audit,
         "dose": one.dose.name,
         "control": "yes" if one.dose.control else "",
@@ -126,7 +113,7 @@ def _known(cell: Cell) -> dict[str, Datum] | None:
     if found is None:
         return None
     return {
-        **_place(cell),
+        **place(cell),
         "K, stated confidence": estimate(found.stated, found.n),
         "K, share of its answer": estimate(found.shown, found.n),
         "tells right from wrong, learned": found.tells["learned"],
@@ -141,8 +128,8 @@ def _members(cell: Cell) -> dict[str, Datum] | None:
     found = membership(cell)
     if found is None:
         return None
-    told = {f"members told, {NAMES.get(arm, arm)}": area for arm, area in found.areas.items()}
-    return {**_place(cell), **told, "leak in percent": found.leak}
+    told = {f"members told, {ARM_NAMES.get(arm, arm)}": area for arm, area in found.areas.items()}
+    return {**place(cell), **told, "leak in percent": found.leak}
 
 
 def _figure(cells: Sequence[Cell], label: str, path: Path) -> Picture | None:
@@ -173,12 +160,12 @@ def _axis(cells: Sequence[Cell], label: str) -> str:
 def _lines(some: Sequence[Recovery]) -> list[Series]:
     """Return a line for each arm."""
     lines = []
-    for arm, colour in COLOURS.items():
+    for arm, colour in ARM_COLOURS.items():
         there = [one for one in some if arm in one.accuracy]
         if there:
             values = [one.accuracy[arm] for one in there]
             at = [one.dose.at for one in there]
-            lines.append(Series(NAMES.get(arm, arm), colour, values, at))
+            lines.append(Series(ARM_NAMES.get(arm, arm), colour, values, at))
     return lines
 
 

@@ -23,7 +23,7 @@ BY_OPTION = ("logprobs", "lengths", "weights")
 TEXTS = ("template", "audit", "dose")
 """Fields of Row that are empty texts by default."""
 
-LATER = ("weights", "drawn", "probe", *TEXTS)
+LATER = ("weights", "drawn", "probe", "value", *TEXTS)
 """Fields that files of before lack; they are read as their defaults."""
 
 
@@ -108,8 +108,9 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.append_column("weights", pa.ListArray.from_arrays(options.offsets, ones))
     if "drawn" not in table.column_names:
         table = table.append_column("drawn", pa.nulls(len(table), pa.int64()))
-    if "probe" not in table.column_names:
-        table = table.append_column("probe", pa.nulls(len(table), pa.float64()))
+    for name in ("probe", "value"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
     for name in TEXTS:
         if name not in table.column_names:
             table = table.append_column(name, pa.array([""] * len(table), pa.string()))
@@ -131,7 +132,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def _framed(columns: pd.DataFrame, options: np.ndarray, judged: Judged) -> pd.DataFrame:
     """Add `options` and the fields of `judged`; numbers that may be missing become floats."""
-    may_lack = ("step", "similarity", "spread", "drawn", "probe")
+    may_lack = ("step", "similarity", "spread", "drawn", "probe", "value")
     numbers = {name: columns[name].astype(float) for name in may_lack}
     return columns.assign(
         **numbers, options=options, **{f.name: getattr(judged, f.name) for f in fields(Judged)}

@@ -68,6 +68,10 @@ class Row:
     """Label of the audit that asked (forget.audits.audit.Audit.label); empty in a trial."""
     dose: str = ""
     """Words for what was done to the model or the prompt before (forget.results.doses)."""
+    value: float | None = None
+    """Number that an audit of hidden states finds of the example beside its scores; the dose says
+    which. None of all others.
+    """
 
     def __post_init__(self) -> None:
         if not self.weights:

@@ -10,6 +10,7 @@ import numpy as np
 from mlflow.entities import Metric
 
 from forget.analyses.knowing import knowing
+from forget.analyses.patching import patching
 from forget.analyses.recovery import strongest
 from forget.analyses.resampling import estimate
 from forget.analyses.study import Cell
@@ -85,3 +86,5 @@ def _numbers(cell: Cell) -> Iterator[tuple[str, Estimate]]:
         yield "recovery_" + re.sub(r"[^\w-]+", "_", audit), one.number
     if known := knowing(cell):
         yield "knowing", estimate(known.stated, known.n)
+    if patched := patching(cell):
+        yield "uds", patched.score
