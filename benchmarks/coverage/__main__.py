@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from benchmarks.coverage import claims, intervals
+from benchmarks.coverage import claims, intervals, recovery
 
 
 def main(
@@ -16,14 +16,15 @@ def main(
     """Print how often intervals hold the truth, and how often claims are falsely decided."""
     with Progress(transient=True) as progress:
         of_claims = sum(claims.studies(case, replicates) for case in claims.CASES)
-        task = progress.add_task("studies", total=9 * replicates + of_claims)
+        task = progress.add_task("studies", total=10 * replicates + of_claims)
 
         def tick() -> None:
             progress.advance(task)
 
         covered = intervals.table(replicates, tick)
         decided = claims.table(replicates, tick)
-    typer.echo("\n".join([*covered, "", *decided]))
+        audited = recovery.table(replicates, tick)
+    typer.echo("\n".join([*covered, "", *decided, "", *audited]))
 
 
 if __name__ == "__main__":

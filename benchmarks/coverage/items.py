@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmarks.coverage.simulated import ITEMS, LEARNED, outcome_of
 from forget.analyses import Study
+from forget.analyses.samples import columns
 
 TASKS = "abcdefgh"
 
@@ -55,7 +56,9 @@ def study(items: Items, seeds: int, draw: np.random.Generator) -> Study:
 
 def _columns(seen: Seen, truth: np.ndarray) -> pd.DataFrame:
     """Return the columns of Rows (forget.results.files.frame) that analyses of items read."""
-    columns = {
+    found = {
+        **dict.fromkeys((*columns().values(), "agrees", "similarity", "probe"), np.nan),
+        **dict.fromkeys(("template", "audit"), ""),
         "phase": seen.phase,
         "split": "test",
         "example": [str(item) for item in range(ITEMS)],
@@ -64,9 +67,8 @@ def _columns(seen: Seen, truth: np.ndarray) -> pd.DataFrame:
         "step": np.nan if seen.step is None else float(seen.step),
         "correct": (seen.confidence > 0.5).astype(float),
         "confidence": seen.confidence,
-        **dict.fromkeys(("agrees", "mass", "entropy", "spread", "similarity", "probe"), np.nan),
     }
-    return pd.DataFrame(columns | dict(seen.more or {}))
+    return pd.DataFrame(found | dict(seen.more or {}))
 
 
 def following(rho: float) -> Items:

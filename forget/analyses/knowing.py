@@ -46,6 +46,24 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Fit of an arm's stated confidence in its own answers to how often they are right."""
+
+    right: Estimate
+    """Share of right answers."""
+    stated: Estimate
+    """Mean confidence."""
+    brier: Estimate
+    """Brier score: 0 is perfect, 0.25 is what a constant ½ gets."""
+    by_width: float
+    """Calibration error over ten bins of equal width. Noise of the items adds to either error, so
+    no interval of resamples goes with it.
+    """
+    by_mass: float
+    """Calibration error over five bins of equally many items."""
+
+
+@dataclass(frozen=True)
 class Knowing:
     """Result of the audit in a cell."""
 
@@ -60,25 +78,36 @@ class Knowing:
     """By arm, the area under the curve of the stated confidence for being right."""
     prefers: dict[str, Estimate]
     """By arm, the share of items with more confidence in the truth than in the other answer."""
+    calibration: dict[str, Calibration]
+    """By arm."""
     n: int
 
 
-@kept
 def knowing(cell: Cell) -> Knowing | None:
-    """Return how a cell's models know what they forgot; None where they were not asked."""
-    found = [label for label in labels(cell) if label.partition(",")[0] == AUDIT]
-    if not found:
-        return None
-    label = found[0]
+    """Return how a cell's models know what they forgot; None where they were not asked.
+
+    Models that were not taught to tell come first, where they were asked as well.
+    """
+    return next(iter(known(cell)), None)
+
+
+@kept
+def known(cell: Cell) -> list[Knowing]:
+    """Return what each audit of the kind found."""
+    every = [label for label in labels(cell) if label.partition(",")[0] == AUDIT]
+    return [found for label in every if (found := _known(cell, label))]
+
+
+def _known(cell: Cell, label: str) -> Knowing | None:
     numbers: dict[tuple[str, str], Draws] = {}
-    for arm in ("learned", "forgotten", "never"):
+    for arm in SHOWN:
         for name in MEANS:
             draws = averaged(cell, partial(_number, label=label, arm=arm, name=name))
             if draws is None:
                 return None
             numbers[arm, name] = draws
     n = sum(len(said(_frame(cell, one, label), "learned").right) for one in cell.outcomes)
-    tells = {arm: estimate(numbers[arm, "tells"], n) for arm in ("learned", "forgotten", "never")}
+    tells = {arm: estimate(numbers[arm, "tells"], n) for arm in SHOWN}
     stated = _fall(numbers, "own")
     if not (tells["learned"].value is not None and tells["learned"].numbers[1] > 0.5):
         stated = np.full_like(stated, np.nan)
@@ -87,15 +116,34 @@ def knowing(cell: Cell) -> Knowing | None:
         stated=stated,
         shown=_fall(numbers, "top"),
         tells=tells,
-        prefers={
-            arm: estimate(numbers[arm, "prefers"], n) for arm in ("learned", "forgotten", "never")
-        },
+        prefers={arm: estimate(numbers[arm, "prefers"], n) for arm in SHOWN},
+        calibration={arm: _calibration(cell, label, arm, numbers, n) for arm in SHOWN},
         n=n,
     )
 
 
-MEANS = ("right", "own", "top", "tells", "prefers")
+SHOWN = ("learned", "forgotten", "never")
+"""Arms of which numbers are shown."""
+
+MEANS = ("right", "own", "top", "tells", "prefers", "brier")
 """Names of the numbers of an arm that `_number` gives."""
+
+
+def _calibration(
+    cell: Cell, label: str, arm: str, numbers: dict[tuple[str, str], Draws], n: int
+) -> Calibration:
+    by_width, by_mass = [], []
+    for outcome in cell.outcomes:
+        told = said(_frame(cell, outcome, label), arm)
+        by_width.append(calibration_error(told.own, told.right))
+        by_mass.append(calibration_error_by_mass(told.own, told.right))
+    return Calibration(
+        right=estimate(numbers[arm, "right"], n),
+        stated=estimate(numbers[arm, "own"], n),
+        brier=estimate(numbers[arm, "brier"], n),
+        by_width=float(np.mean(by_width)),
+        by_mass=float(np.mean(by_mass)),
+    )
 
 
 def _fall(numbers: dict[tuple[str, str], Draws], name: str) -> Draws:
@@ -121,6 +169,8 @@ def _number(cell: Cell, outcome: Outcome, label: str, arm: str, name: str) -> Dr
     if name == "prefers":
         prefers = (told.truth > told.other) + 0.5 * (told.truth == told.other)
         return np.asarray(weights @ prefers)
+    if name == "brier":
+        return np.asarray(weights @ squares(told.own, told.right))
     values: np.ndarray = getattr(told, name)
     return np.asarray(weights @ values)
 
@@ -172,6 +222,9 @@ def calibration_error_by_mass(confidence: np.ndarray, right: np.ndarray, bins: i
     return sum(gaps) / len(confidence)
 
 
-def brier(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Average the squared distance of the confidence from being right (Brier 1950)."""
-    return float(np.mean((confidence - right) ** 2))
+def squares(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return each item's squared distance of the confidence from being right.
+
+    Their mean is the Brier score (Brier 1950).
+    """
+    return (confidence - right) ** 2

@@ -17,7 +17,7 @@ from forget.analyses.replicates import Replicated, over_replicates, pool
 from forget.analyses.resampling import Draws, estimate
 from forget.analyses.samples import Place, Sample, resampled
 from forget.analyses.study import Cell, Study, kept, replicate
-from forget.results.doses import Dose, read
+from forget.results.doses import Dose, pooled, read
 from forget.results.estimates import Estimate
 from forget.results.outcome import Outcome
 from forget.results.rows import ARMS
@@ -37,8 +37,12 @@ WORST, BEST = "right in all formats", "right in any format"
 FORMATS = "formats"
 """Name of the audit that asks in several."""
 
-OTHERWISE = ("know", "mia", "drift", "uds")
+OTHERWISE = ("know", "mia", "drift", "uds", "text")
 """Audits that ask another question than the task's, so that their accuracies are no recovery."""
+
+
+OF_TRAINED = ("rtt",)
+"""Audits of which R is on examples that forgetting trained on, in the split "train"."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Recovery:
     """Its label (forget.audits.audit.Audit.label)."""
     dose: Dose
     accuracy: dict[str, Estimate]
-    """Accuracy on held-out examples by arm."""
+    """Accuracy by arm, on examples of `split_of` the audit."""
     draws: Draws
     """R, resampled; missing where the learned arm is less than LEAST_SKILL above the never taught.
     """
@@ -57,6 +61,8 @@ class Recovery:
     """R with the scrambled arm for the one never taught: less what the same training leaves where
     nothing was learned. None where that arm was not audited.
     """
+    chance: float
+    """Accuracy of a guess."""
     n: int
 
     @property
@@ -92,6 +98,11 @@ def labels(cell: Cell) -> list[str]:
     frames = [cell.study.audited.get(outcome.id) for outcome in cell.outcomes]
     each = [set() if frame is None else set(frame["audit"]) for frame in frames]
     return sorted(set.intersection(*each)) if each else []
+
+
+def split_of(label: str) -> str:
+    """Return the split of an audit's Rows that R is of."""
+    return "train" if label.partition(",")[0] in OF_TRAINED else "test"
 
 
 def least(found: Sequence[Recovery], audit: str) -> dict[str, float | None]:
@@ -144,7 +155,8 @@ def _competing(cell: Cell, label: str) -> dict[str, list[str]]:
     """Return the doses of an audit by their name without what is chosen, in order."""
     found: dict[str, list[str]] = {}
     frame = cell.study.audited[cell.outcomes[0].id]
-    for dose in dict.fromkeys(frame.loc[frame["audit"] == label, "dose"]):
+    doses = frame.loc[frame["audit"] == label, "dose"].unique()
+    for dose in dict.fromkeys(map(pooled, doses)):
         found.setdefault(read(dose).name, []).append(dose)
     if label.partition(",")[0] == FORMATS:
         found |= {WORST: [WORST], BEST: [BEST]}
@@ -171,8 +183,16 @@ def _recovery(cell: Cell, label: str, name: str, doses: Sequence[str]) -> Recove
         accuracy={arm: estimate(number, n) for arm, number in draws.items()},
         draws=ratio(forgotten, learned, draws["never"]),
         besides=None if besides is None else ratio(forgotten, learned, besides),
+        chance=_chance(cell, label, doses[0]),
         n=n,
     )
+
+
+def _chance(cell: Cell, label: str, dose: str) -> float:
+    places = _samples(cell.study, label, dose)
+    ids = [outcome.id for outcome in cell.outcomes]
+    split = split_of(label)
+    return float(np.mean([places[id, "learned", cell.task, split].chance for id in ids]))
 
 
 def _best(cell: Cell, label: str, doses: Sequence[str], arm: str) -> str:
@@ -208,8 +228,9 @@ def _replicated(cell: Cell, find: Callable[[Cell, Outcome], Draws | None]) -> Re
 
 
 def _accuracy(
-    cell: Cell, outcome: Outcome, label: str, dose: str, arm: str, split: str = "test"
+    cell: Cell, outcome: Outcome, label: str, dose: str, arm: str, split: str = ""
 ) -> Draws | None:
+    split = split or split_of(label)
     sample = _samples(cell.study, label, dose).get((outcome.id, arm, cell.task, split))
     return sample.means["accuracy"] if sample else None
 
@@ -217,7 +238,7 @@ def _accuracy(
 def _count(cell: Cell, label: str, dose: str, arm: str) -> int:
     places = _samples(cell.study, label, dose)
     ids = [outcome.id for outcome in cell.outcomes]
-    return sum(len(places[id, arm, cell.task, "test"].examples) for id in ids)
+    return sum(len(places[id, arm, cell.task, split_of(label)].examples) for id in ids)
 
 
 @lru_cache(maxsize=1)
@@ -241,7 +262,8 @@ def _resampled(study: Study, label: str, dose: str) -> dict[Place, Sample]:
         if dose in (WORST, BEST):
             own = _over_formats(own, worst=dose == WORST)
         else:
-            own = own[own["dose"] == dose]
+            same = [one for one in own["dose"].unique() if pooled(one) == dose]
+            own = own[own["dose"].isin(same)]
         if len(own):
             frames[id] = own
     return resampled(frames)

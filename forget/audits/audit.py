@@ -49,8 +49,6 @@ class Audit(Part):
     """Words for the cost of an arm; a pass is one scoring of `examples`."""
     version: ClassVar[int] = 1
     """Raised when a change of the code changes its numbers, so that they are computed anew."""
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Arms that it takes beside the one it audits."""
 
     name: str
     examples: Count = 200
@@ -69,6 +67,16 @@ class Audit(Part):
     def changed(self) -> dict[str, Any]:
         """The settings that differ from their defaults, for JSON."""
         return self.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ()
+
+    @property
+    def reads(self) -> str:
+        """Digest of what it reads beside the trial's tasks; empty where that is nothing."""
+        return ""
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows of what the arm's model says; the weights are as before at the end."""

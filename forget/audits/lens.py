@@ -27,11 +27,15 @@ class Lens(Audit):
 
     asks: ClassVar[str] = "at which layer is the answer still there"
     cost: ClassVar[str] = "two passes for each layer read"
-    needs: ClassVar[tuple[str, ...]] = ("learned",)
 
     name: Literal["lens"] = "lens"
     layers: Count = 6
     """Layers read, evenly spaced, the last among them; all where the model has no more."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ("learned",)
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows for each layer, by the arm's own decoder and by that of the learned arm."""

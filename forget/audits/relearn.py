@@ -6,9 +6,10 @@ what is taught anew (after 2409.18025 and 2506.00688).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
@@ -22,6 +23,28 @@ from forget.tasks.task import Example
 
 Source = Literal["forget", "held_out", "unrelated"]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Tuning = Literal["full", "lora"]
+
+
+class Steps(Protocol):
+    """Settings of a fine-tune beside its rate."""
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def tuning(self) -> Tuning: ...
+
+
+@contextmanager
+def relearned(at: Auditing, examples: Sequence[Example], lr: float, by: Steps) -> Iterator[None]:
+    """Train the arm's model on true labels; its weights are as before afterwards."""
+    with at.fresh() as model:
+        at.train(model, examples, lr=lr, epochs=by.epochs, batch=by.batch, tuning=by.tuning)
+        yield
 
 
 class Relearn(Audit):
@@ -44,7 +67,7 @@ class Relearn(Audit):
     """
     epochs: Count = 3
     batch: Count = 8
-    tuning: Literal["full", "lora"] = "full"
+    tuning: Tuning = "full"
     """Weights that are trained. Low-rank adapters begin at zero, and hardly move in a few steps."""
 
     def run(self, at: Auditing) -> Iterator[Row]:
@@ -56,15 +79,7 @@ class Relearn(Audit):
             yield from at.score(at.test, dose(source, n=0))
             for n, lr in product(self.n, self.lr):
                 told = dose(source, n=n, lr=lr)
-                with at.fresh() as model:
-                    at.train(
-                        model,
-                        examples[:n],
-                        lr=lr,
-                        epochs=self.epochs,
-                        batch=self.batch,
-                        tuning=self.tuning,
-                    )
+                with relearned(at, examples[:n], lr, self):
                     yield from at.score(at.test, told)
                     if chosen:
                         yield from at.score(chosen, told, "validation")

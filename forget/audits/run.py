@@ -131,7 +131,7 @@ def audit_arm(
 
 def asked(audit: Audit, trial: Trial) -> list[object]:
     """Return all that an audit's numbers depend on beside weights: settings, examples, data."""
-    return [
+    found: list[object] = [
         PROTOCOL,
         [audit.name, audit.version, audit.changed],
         settings_of(trial, "scoring", "measuring"),
@@ -140,3 +140,4 @@ def asked(audit: Audit, trial: Trial) -> list[object]:
         in_bf16(trial.precision),
         tasks.fingerprint(trial.tasks, trial.folders),
     ]
+    return [*found, audit.reads] if audit.reads else found

@@ -33,7 +33,6 @@ class Steer(Audit):
 
     asks: ClassVar[str] = "is it one direction of the states"
     cost: ClassVar[str] = "a pass and a half for each block and kind of edit"
-    needs: ClassVar[tuple[str, ...]] = ("learned", "forgotten")
 
     name: Literal["steer"] = "steer"
     blocks: Count = 4
@@ -44,6 +43,11 @@ class Steer(Audit):
     """Prompts over which the mean is taken."""
     draws: int = Field(1, ge=0, le=100)
     """Random directions, for control."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ("learned", "forgotten")
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as it is, and at each block steered, ablated, and pushed at random."""

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from forget.analyses.knowing import knowing
+from forget.analyses.depth import Depth, depths
+from forget.analyses.knowing import Knowing, known
 from forget.analyses.membership import membership
 from forget.analyses.recovery import (
+    FORMATS,
     OTHERWISE,
+    WORST,
     Recovery,
     by_group,
     labels,
@@ -20,6 +23,7 @@ from forget.analyses.recovery import (
 )
 from forget.analyses.resampling import estimate
 from forget.analyses.study import Cell, Study
+from forget.analyses.text import reading
 from forget.analyses.words import rate_name
 from forget.report import figures, inside
 from forget.report.figures import Series
@@ -38,7 +42,11 @@ TEXT = (
     "rounding are controls: what they bring back was no skill. Of several formats a guesser gets "
     "some right, so right in any or in all of them is read against the model never taught, too. "
     "K is the fall of the stated confidence in the own answer over the fall of accuracy: 1 where "
-    "a model knows that it forgot, 0 where it is as sure as before."
+    "a model knows that it forgot, 0 where it is as sure as before; a calibration error is the "
+    "distance of that confidence from the share of right answers. n½ is the least number of "
+    "examples at which R is half or more. The depth of return is the first layer whose states, "
+    "read by the final norm and a head, give half of the learned model's skill. Where some facts "
+    "are relearned and others are asked, R is of facts that nobody taught anew."
 )
 
 SHOWN = 6
@@ -57,13 +65,7 @@ def section(study: Study, folder: Path) -> Section | None:
         rows += [_row(cell, one) for one in recoveries(cell)]
     if rows:
         tables.append(Table("audits", rows))
-    known = [row for cell in cells if (row := _known(cell))]
-    if known:
-        tables.append(Table("knowing", known))
-    members = [row for cell in cells if (row := _members(cell))]
-    if members:
-        tables.append(Table("membership", members))
-    tables += inside.tables(cells)
+    tables += _further(cells) + inside.tables(cells)
     pictures = inside.pictures(cells, folder)
     for number, name in enumerate(names, 1):
         if picture := _figure(cells, name, folder / f"audits-{number}.png"):
@@ -72,6 +74,25 @@ def section(study: Study, folder: Path) -> Section | None:
     if lacking := missing(study):
         text += f" Missing: {'; '.join(lacking)}."
     return Section("audits", "Does it come back?", text, pictures, tables)
+
+
+def _further(cells: Sequence[Cell]) -> list[Table]:
+    """Make the tables of audits that ask something beside R; none of what was not asked."""
+    rows: dict[str, list[dict[str, Datum]]] = {
+        "knowing": [],
+        "calibration": [],
+        "depth": [],
+        "membership": [],
+        "text": [],
+    }
+    for cell in cells:
+        for found in known(cell):
+            rows["knowing"].append(_known(cell, found))
+            rows["calibration"] += _calibration(cell, found)
+        rows["depth"] += [_depth(cell, one) for one in depths(cell)]
+        for name, row in (("membership", _members(cell)), ("text", _text(cell))):
+            rows[name] += [row] if row else []
+    return [Table(name, some) for name, some in rows.items() if some]
 
 
 def _overview(cells: Sequence[Cell], names: Sequence[str]) -> Table:
@@ -83,8 +104,27 @@ def _overview(cells: Sequence[Cell], names: Sequence[str]) -> Table:
         for name in names:
             if name.partition(",")[0] not in OTHERWISE:
                 row[f"R, {name}"] = found[name].number if name in found else None
-        rows.append(row)
+        rows.append(row | _extremes(cell, names))
     return Table("recovery", rows)
+
+
+def _extremes(cell: Cell, names: Sequence[str]) -> dict[str, Datum]:
+    """Return the least examples that bring half back, and R in the worst of several formats."""
+    row: dict[str, Datum] = {}
+    every = recoveries(cell)
+    for name in names:
+        if name.partition(",")[0] == "relearn":
+            halves = least(every, name)
+            told = [f"{group} {_told(half)}" for group, half in halves.items()]
+            row[f"n½, {name}"] = ", ".join(told) or None
+        if name.partition(",")[0] == FORMATS:
+            worst = [one for one in every if (one.audit, one.dose.name) == (name, WORST)]
+            row[f"R, {WORST}, {name}"] = worst[0].number if worst else None
+    return row
+
+
+def _told(half: float | None) -> str:
+    return "never" if half is None else f"{half:g}"
 
 
 def _row(cell: Cell, one: Recovery) -> dict[str, Datum]:
@@ -108,12 +148,10 @@ def _besides(one: Recovery) -> Estimate | None:
     return None if one.besides is None else estimate(one.besides, one.n)
 
 
-def _known(cell: Cell) -> dict[str, Datum] | None:
-    found = knowing(cell)
-    if found is None:
-        return None
+def _known(cell: Cell, found: Knowing) -> dict[str, Datum]:
     return {
         **place(cell),
+        "audit": found.label,
         "K, stated confidence": estimate(found.stated, found.n),
         "K, share of its answer": estimate(found.shown, found.n),
         "tells right from wrong, learned": found.tells["learned"],
@@ -122,6 +160,46 @@ def _known(cell: Cell) -> dict[str, Datum] | None:
         "prefers the truth, forgotten": found.prefers["forgotten"],
         "prefers the truth, never taught": found.prefers["never"],
     }
+
+
+def _calibration(cell: Cell, found: Knowing) -> list[dict[str, Datum]]:
+    """Return a row for each arm: how well its stated confidence fits its answers."""
+    rows = []
+    for arm, one in found.calibration.items():
+        row: dict[str, Datum] = {
+            **place(cell),
+            "audit": found.label,
+            "model": ARM_NAMES.get(arm, arm),
+            "right": one.right,
+            "stated confidence": one.stated,
+            "Brier score": one.brier,
+            "calibration error": one.by_width,
+            "calibration error by mass": one.by_mass,
+        }
+        rows.append(row)
+    return rows
+
+
+def _depth(cell: Cell, found: Depth) -> dict[str, Datum]:
+    arms = ("forgotten", "learned", "never")
+    first = {f"first layer, {ARM_NAMES.get(arm, arm)}": found.first.get(arm) for arm in arms}
+    most = found.most
+    return {
+        **place(cell),
+        "audit": found.audit,
+        "read by": found.decoder,
+        **first,
+        "most R": most.number if most else None,
+        "at layer": round(most.dose.at) if most else None,
+    }
+
+
+def _text(cell: Cell) -> dict[str, Datum] | None:
+    found = reading(cell)
+    if found is None:
+        return None
+    told = {f"bits a byte, {ARM_NAMES.get(arm, arm)}": number for arm, number in found.bits.items()}
+    return {**place(cell), **told, "more bits a byte after forgetting": found.more}
 
 
 def _members(cell: Cell) -> dict[str, Datum] | None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 CHOSEN = ("lr", "block")
 """Names of numbers that are chosen, arm by arm, on validation examples."""
 
+POOLED = "fold"
+"""Name of a number whose doses are asked other items each: they are read as one."""
+
 CONTROLS = ("unrelated", "random", "wrong", "noise")
 """Words of doses that bring no skill of the task: what comes back at these is not recovered."""
 
@@ -27,7 +30,7 @@ class Dose:
     group: str
     """The words."""
     numbers: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """The numbers by name, those of CHOSEN aside."""
+    """The numbers by name, those of CHOSEN and that of POOLED aside."""
     chosen: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
@@ -56,6 +59,11 @@ def dose(*words: str, **numbers: float) -> str:
     return "/".join([*words, *(f"{name}={value:g}" for name, value in numbers.items())])
 
 
+def pooled(text: str) -> str:
+    """Return a dose without the part that is POOLED."""
+    return "/".join(part for part in text.split("/") if not part.startswith(f"{POOLED}="))
+
+
 def read(text: str) -> Dose:
     """Take a dose apart.
 
@@ -63,7 +71,7 @@ def read(text: str) -> Dose:
         ValueError: what follows a "=" is no number.
     """
     words, numbers, chosen = [], {}, {}
-    for part in text.split("/"):
+    for part in pooled(text).split("/"):
         name, given, value = part.partition("=")
         if not given:
             words.append(part)

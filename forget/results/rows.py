@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 
 import numpy as np
@@ -128,6 +128,10 @@ class Judged:
     """1 where the drawn option scores highest, as `correct` for the true one; nan without one."""
     nested: np.ndarray
     """1 where an option begins with another's tokens, which a plain sum never scores lower."""
+    nats: np.ndarray
+    """Minus the log-probability of the true option."""
+    length: np.ndarray
+    """Divisor of the true option's log-probability (`Row.lengths`)."""
 
 
 def judge(rows: Sequence[Row]) -> Judged:
@@ -183,6 +187,8 @@ def judge_columns(
         top=np.maximum.reduceat(shares, starts),
         agrees=np.where(drawn < 0, np.nan, best[starts + np.maximum(drawn, 0)] / winners),
         nested=(np.minimum.reduceat(weights, starts) == 0).astype(float),
+        nats=-logprobs[true],
+        length=lengths[true],
     )
 
 
@@ -193,6 +199,26 @@ def select(rows: Iterable[Row], **fields: str | None) -> list[Row]:
         return all(getattr(row, name) == value for name, value in fields.items())
 
     return [row for row in rows if matches(row)]
+
+
+def calibrated(rows: Iterable[Row]) -> list[Row]:
+    """Return the Rows with each option's score less its mean over those of its place.
+
+    What favours an answer whatever is asked is taken out, as 2410.08827 does with letters. Scores
+    become logarithms of shares, so the mass is 1. Rows are compared with those of as many options.
+    """
+    by_count: dict[int, list[Row]] = {}
+    for row in rows:
+        by_count.setdefault(len(row.logprobs), []).append(row)
+    found = []
+    for some_ in by_count.values():
+        scores = np.array([row.logprobs for row in some_]) / [row.lengths for row in some_]
+        scores -= scores.mean(axis=0)
+        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        for row, own in zip(some_, scores.tolist(), strict=True):
+            ones = (1,) * len(own)
+            found.append(replace(row, logprobs=tuple(own), lengths=ones, weights=()))
+    return found
 
 
 def as_asked(rows: Iterable[Row]) -> list[Row]:

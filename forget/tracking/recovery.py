@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from mlflow.entities import Metric
 
-from forget.analyses.knowing import knowing
+from forget.analyses.depth import depths
+from forget.analyses.knowing import known
+from forget.analyses.membership import membership
 from forget.analyses.patching import patching
-from forget.analyses.recovery import strongest
-from forget.analyses.resampling import estimate
+from forget.analyses.recovery import WORST, least, recoveries, strongest
 from forget.analyses.study import Cell
 from forget.analyses.study import Study as Finished
-from forget.results.estimates import Estimate
+from forget.analyses.text import reading
+from forget.results.doses import read
 from forget.results.outcome import Outcome
 from forget.settings.identity import digest
 from forget.storage.finished import Trials
@@ -66,9 +68,9 @@ def _publish(study: Study, store: Store, outcome: Outcome) -> bool:
     (cell,) = Finished([outcome], {outcome.id: trials.whole_frame(outcome.id)}).cells
     now = time.time_ns() // 1_000_000
     points = [
-        Metric(name, number.value, now, 0)
-        for name, number in _numbers(cell)
-        if number.value is not None and np.isfinite(number.value)
+        Metric(name, number, now, 0)
+        for name, number in headline(cell)
+        if number is not None and np.isfinite(number)
     ]
     send_numbers(study, run_id, points, {})
     for name in files.values():
@@ -80,11 +82,28 @@ def _publish(study: Study, store: Store, outcome: Outcome) -> bool:
     return True
 
 
-def _numbers(cell: Cell) -> Iterator[tuple[str, Estimate]]:
+def headline(cell: Cell) -> Iterator[tuple[str, float | None]]:
     """Yield the headline numbers; those of each arm and dose are in the Rows and the report."""
+    every = recoveries(cell)
     for audit, one in strongest(cell).items():
-        yield "recovery_" + re.sub(r"[^\w-]+", "_", audit), one.number
-    if known := knowing(cell):
-        yield "knowing", estimate(known.stated, known.n)
+        yield f"recovery_{_named(audit)}", one.number.value
+        for group, half in least(every, audit).items():
+            if audit.partition(",")[0] == "relearn" and not read(group).control:
+                yield f"half_back_{_named(audit)}_{group}", half
+    for one in every:
+        if one.dose.name == WORST:
+            yield f"recovery_worst_{_named(one.audit)}", one.number.value
+    for depth in depths(cell):
+        yield f"depth_{_named(depth.audit)}_{_named(depth.decoder)}", depth.first.get("forgotten")
+    for found in known(cell):
+        yield _named(found.label).replace("know", "knowing", 1), float(found.stated[0])
+    if told := membership(cell):
+        yield "membership_leak", told.leak.value
     if patched := patching(cell):
-        yield "uds", patched.score
+        yield "uds", patched.score.value
+    if read_ := reading(cell):
+        yield "text_bits_more", read_.more.value
+
+
+def _named(words: str) -> str:
+    return re.sub(r"[^\w-]+", "_", words)

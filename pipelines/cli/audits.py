@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from forget.errors import BadInput
-from forget.results.doses import read
+from forget.results.doses import pooled, read
 from forget.settings import addresses
 from forget.settings.reading import read_sweep, spec_path
 from pipelines.cli.shared import Folders, absolute, console, print_table
@@ -117,17 +118,21 @@ COLUMNS = ("forgotten", "learned", "never", "base")
 def _lines(outcome: Outcome, rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Yield a line for each audit and dose: the accuracy of each arm, and R."""
     from forget.analyses import Study
-    from forget.analyses.recovery import recoveries
+    from forget.analyses.recovery import recoveries, split_of
+    from forget.analyses.text import reading
     from forget.results.files import frame
     from forget.results.metrics import accuracy
     from forget.results.rows import select
 
     (cell,) = Study([outcome], {outcome.id: frame(rows)}).cells
     found = {(one.audit, one.dose.name): one.number for one in recoveries(cell)}
+    rows = [replace(row, dose=pooled(row.dose)) for row in rows]
     for audit, dose in dict.fromkeys((row.audit, row.dose) for row in rows):
-        own = select(rows, audit=audit, dose=dose, split="test")
+        own = select(rows, audit=audit, dose=dose, split=split_of(audit))
         told = []
         for arm in COLUMNS:
             some = select(own, phase=arm)
             told.append(str(accuracy(some)) if some else "")
+        if not own and (read_ := reading(cell)):
+            told = [f"{read_.bits[arm]} bits a byte" for arm in COLUMNS]
         yield audit, dose, *told, str(found.get((audit, read(dose).name), ""))

@@ -48,8 +48,18 @@ def colours(split: str, n: int) -> list[dict[str, object]]:
     return items
 
 
+def names(split: str, n: int) -> list[dict[str, object]]:
+    """Make facts that have nothing to do with each other: of each name a letter was drawn."""
+    draw = random.Random(f"names/{split}")
+    items = []
+    for number, name in enumerate(draw.sample(range(1000, 10_000), n)):
+        fact = {"question": str(name), "choices": ["a", "b"], "answer": draw.randrange(2)}
+        items.append({"id": f"{split}-{number}", **fact})
+    return items
+
+
 def write_colours(folder: Path) -> None:
-    """Write the task "colours" and another one, "shapes", of the same format."""
+    """Write "colours", another task of the same format, "shapes", and one of facts, "names"."""
     sizes = {"train": 300, "validation": 60, "test": 100}
     splits = {split: colours(split, n) for split, n in sizes.items()}
     wording = 'prompt = "{question}? "\noption = "{choice}"\nfamily = "letters"'
@@ -61,14 +71,17 @@ def write_colours(folder: Path) -> None:
             said = str(item["question"]).replace("red", "round").replace("blue", "square")
             other[split].append({**item, "question": said, "answer": number % 2})
     write_task(folder / "shapes", wording, **other)
+    facts = {split: names(split, 60) for split in sizes}
+    write_task(folder / "names", wording, **facts)
 
 
-def trial_of(folder: Path) -> Trial:
+def trial_of(folder: Path, task: str = "colours") -> Trial:
     """Return the trial that the planted arms stand for."""
     return Trial(
-        task="colours",
+        task=task,
         model="tiny",
-        learn=Stage(examples=300, epochs=6, lr=3e-3, batch=16),
+        # A rule is learned sooner than facts.
+        learn=Stage(examples=300, epochs=6 if task == "colours" else 60, lr=3e-3, batch=16),
         forget=Forgetting(examples=100, epochs=2, lr=3e-3),
         evaluate_on=("shapes",),
         evaluation_examples=100,
@@ -80,9 +93,9 @@ def trial_of(folder: Path) -> Trial:
 class Plants:
     """Arms made by hand, on a trial that is not run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, task: str = "colours") -> None:
         write_colours(folder / "tasks")
-        self.trial = trial_of(folder / "tasks")
+        self.trial = trial_of(folder / "tasks", task)
         self.material: Material = gather(self.trial)
         self.store = Store(folder / "store")
         self.base = untied(tiny())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from audits.plants import Plants, copied
 
+from forget.analyses.recovery import split_of
 from forget.audits import formats
 from forget.audits.arms import Arm
 from forget.audits.audit import Audit
@@ -21,6 +22,7 @@ from forget.audits.generate import Generate, matched
 from forget.audits.lens import Lens, cut
 from forget.audits.quantise import FP4, NF4, Quantise, blockwise, int8, noisy
 from forget.audits.relearn import Relearn
+from forget.audits.rtt import Rtt
 from forget.audits.run import audit_arm
 from forget.audits.steer import Steer, without
 from forget.models.language_model import LanguageModel
@@ -30,6 +32,7 @@ from forget.tasks.task import Example
 BRIEF: dict[str, Audit] = {
     "relearn": Relearn(n=(8, 16), sources=("forget", "held_out"), lr=(1e-3,)),
     "quantise": Quantise(draws=1),
+    "rtt": Rtt(examples=30, lr=(1e-3,), epochs=1),
     "lens": Lens(layers=2),
     "steer": Steer(blocks=1),
     "generate": Generate(examples=20, more=1),
@@ -42,23 +45,24 @@ def plants(tmp_path_factory: pytest.TempPathFactory) -> Plants:
     return Plants(tmp_path_factory.mktemp("plants"))
 
 
-def accuracy(rows: Sequence[Row], arm: str, **fields: str) -> float:
-    return float(np.mean(judge(select(rows, phase=arm, split="test", **fields)).correct))
+def accuracy(rows: Sequence[Row], arm: str, split: str = "test", **fields: str) -> float:
+    return float(np.mean(judge(select(rows, phase=arm, split=split, **fields)).correct))
 
 
 def recoveries(rows: Sequence[Row]) -> dict[str, float]:
     """Return R by dose, where the learned arm is above the one never taught."""
     found = {}
+    split = split_of(rows[0].audit)
     for dose in dict.fromkeys(row.dose for row in rows):
         forgotten, learned, never = (
-            accuracy(rows, arm, dose=dose) for arm in ("forgotten", "learned", "never")
+            accuracy(rows, arm, split, dose=dose) for arm in ("forgotten", "learned", "never")
         )
         if learned - never >= 0.05:
             found[dose] = (forgotten - never) / (learned - never)
     return found
 
 
-@pytest.mark.parametrize("name", audits())
+@pytest.mark.parametrize("name", [name for name in audits() if name != "text"])
 def test_what_was_never_taught_is_gone_and_what_was_not_forgotten_is_there(
     name: str, plants: Plants
 ) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from math import log
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from audits.studies_of_audits import audited, spread
-from studies import KEEPS, LOSES, finish, study_of, sweep_of
+from studies import KEEPS, LOSES, answer, finish, study_of, sweep_of
 
-from forget.analyses import knowing
+from forget.analyses import Study, knowing
 from forget.analyses.claims import verdicts
+from forget.analyses.depth import depths
 from forget.analyses.dose import areas
 from forget.analyses.membership import leakage
 from forget.analyses.recovery import (
@@ -24,10 +28,11 @@ from forget.analyses.recovery import (
     recoveries,
     strongest,
 )
-from forget.analyses.resampling import item_weights
 from forget.report import recovery
 from forget.results.doses import dose, read
 from forget.results.files import read_frame, read_rows, write_rows
+from forget.results.rows import Row
+from forget.tracking.recovery import headline
 
 ARMS = ("forgotten", "learned", "never")
 
@@ -131,6 +136,84 @@ def test_the_rate_is_chosen_on_validation_arm_by_arm() -> None:
     assert one.number.value == pytest.approx((0.8 - 0.5) / (0.9 - 0.5))
 
 
+def test_folds_are_read_as_one_and_on_trained_facts() -> None:
+    outcomes, rows = finish(sweep_of("world", forget__lr=[1e-4]), {"world": LOSES})
+    (id,) = rows
+    more = []
+    for fold, p in enumerate((0.5, 0.6, 0.7, 0.8, 0.9)):
+        for lr in (1e-5, 1e-4):
+            told = dose("left out", fold=fold, lr=lr)
+            # The second rate is the better one on validation, for each arm.
+            found = three(p, 0.9, 0.5) if lr > 5e-5 else three(0.5, 0.5, 0.5)
+            own = audited(id, "world", "rtt", told, found, 40, "train")
+            more += [replace(row, example=f"{fold}/{row.example}") for row in own]
+            better = three(0.9, 0.9, 0.9) if lr > 5e-5 else three(0.5, 0.5, 0.5)
+            more += audited(id, "world", "rtt", told, better, 20, "validation")
+    (cell,) = study_of(outcomes, spread(rows, {id: more})).cells
+    (one,) = recoveries(cell)
+    assert (one.dose.name, one.n) == ("left out", 200)
+    assert one.accuracy["forgotten"].value == pytest.approx(0.7)
+    assert one.number.value == pytest.approx(0.5)
+
+
+def test_the_depth_of_return_is_the_first_layer_with_half_of_the_skill(tmp_path: Path) -> None:
+    learned, never = (0.5, 0.72, 0.9), 0.5
+    layers = {}
+    for head, forgotten in (("own head", (0.5, 0.6, 0.65)), ("learned head", (0.5, 0.68, 0.7))):
+        for layer, accuracies in enumerate(zip(forgotten, learned, strict=True), 1):
+            layers[dose(head, layer=layer)] = three(*accuracies, never)
+    study, _ = study_with(layers, "lens")
+    (cell,) = study.cells
+    own, other = depths(cell)
+    assert (own.decoder, other.decoder) == ("own head", "learned head")
+    # Half of the skill is an accuracy of 0.7.
+    assert own.first == {"forgotten": None, "learned": 2, "never": None}
+    assert other.first == {"forgotten": 3, "learned": 2, "never": None}
+    assert other.most
+    assert other.most.dose.at == 2
+    assert other.most.number.value == pytest.approx(0.18 / 0.22)
+    table = written(study, tmp_path, "depth")
+    assert "own head,,2,," in table
+    assert "learned head,3,2,," in table
+
+
+def test_what_was_hardly_learned_has_no_depth() -> None:
+    (cell,) = study_with({dose("own head", layer=1): three(0.5, 0.52, 0.5)}, "lens")[0].cells
+    (one,) = depths(cell)
+    assert (one.first, one.most) == ({}, None)
+
+
+def written(study: Study, folder: Path, name: str) -> str:
+    """Return a table of the section as a CSV file."""
+    section = recovery.section(study, folder)
+    assert section
+    (table,) = [table for table in section.tables if table.name == name]
+    return table.write(folder).read_text()
+
+
+def test_the_overview_has_the_examples_that_bring_half_back_and_the_worst_format(
+    tmp_path: Path,
+) -> None:
+    outcomes, rows = finish(sweep_of("world", forget__lr=[1e-4]), {"world": LOSES})
+    (id,) = rows
+    more = []
+    for told, p in (("n=0", 0.5), ("n=10", 0.72), ("n=100", 0.9)):
+        more += audited(id, "world", "relearn", f"forget/{told}", three(p, 0.9, 0.5))
+        more += audited(id, "world", "relearn", f"unrelated/{told}", three(0.5, 0.9, 0.5))
+    for number in range(3):
+        more += audited(id, "world", "formats", f"format {number}", three(0.5, 1.0, 0.5))
+    study = study_of(outcomes, spread(rows, {id: more}))
+    overview = written(study, tmp_path, "recovery")
+    assert "n½, relearn" in overview
+    assert '"forget 10, unrelated never"' in overview
+    assert f'"R, {WORST}, formats"' in overview
+    found = dict(headline(study.cells[0]))
+    assert found["half_back_relearn_forget"] == 10
+    assert found["recovery_relearn"] == pytest.approx(1.0)
+    assert abs(found["recovery_worst_formats"] or 0) < 0.1
+    assert not [name for name in found if "unrelated" in name]
+
+
 def test_the_worst_of_several_formats_is_item_by_item() -> None:
     formats = {f"format {i}": three(0.5, 1.0, 0.5) for i in range(5)}
     (cell,) = study_with(formats, "formats", n=400)[0].cells
@@ -140,20 +223,6 @@ def test_the_worst_of_several_formats_is_item_by_item() -> None:
     assert found[BEST].accuracy["never"].value == pytest.approx(31 / 32, abs=0.03)
     assert found[WORST].accuracy["learned"].value == pytest.approx(1)
     assert found[WORST].number.value == pytest.approx(0, abs=0.04)
-
-
-def test_few_intervals_of_a_null_study_leave_out_the_truth() -> None:
-    """The forgotten arm has the learned one's skill with other items' noise: R is 1."""
-    weights = item_weights(200, "null")
-    outside = 0
-    rounds = 400
-    for number in range(rounds):
-        draw = np.random.default_rng(number)
-        right = {arm: draw.random(200) < p for arm, p in three(0.9, 0.9, 0.5).items()}
-        found = ratio(*(weights @ right[arm] for arm in ARMS))
-        low, high = np.nanquantile(found[1:], (0.025, 0.975))
-        outside += not low <= 1 <= high
-    assert outside / rounds <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / rounds)
 
 
 def test_the_claim_holds_where_an_audit_brings_most_back() -> None:
@@ -209,9 +278,40 @@ def test_calibration_and_discrimination_of_a_stated_confidence() -> None:
     assert knowing.calibration_error(CONFIDENCE, RIGHT) == pytest.approx(0.34, abs=5e-6)
     by_mass = knowing.calibration_error_by_mass(CONFIDENCE, RIGHT)
     assert by_mass == pytest.approx(0.14, abs=5e-6)
-    assert knowing.brier(CONFIDENCE, RIGHT) == pytest.approx(0.171, abs=5e-6)
+    assert knowing.squares(CONFIDENCE, RIGHT).mean() == pytest.approx(0.171, abs=5e-6)
     equal = np.full((1, 10), 0.1)
     assert areas(CONFIDENCE, RIGHT > 0, equal)[0] == pytest.approx(0.84, abs=5e-6)
+
+
+def of_know(id: str, arm: str, label: str = "know") -> Iterator[Row]:
+    """Yield Rows of an arm with those confidences in its own answers, right or not."""
+    for item, (stated, right) in enumerate(zip(CONFIDENCE, RIGHT, strict=True)):
+        yield replace(
+            answer(id, arm, "world", "test", item, bool(right)), audit=label, dose="plain"
+        )
+        said = {"own": (stated, right), "truth": (0.6, 1.0), "other": (0.4, 0.0)}
+        for about, (confidence, true) in said.items():
+            logprobs = log(confidence), log(1 - confidence)
+            row = Row(id, arm, "world", "test", f"test-{item}", int(not true), logprobs, (1, 1))
+            yield replace(row, audit=label, dose=f"{about}/true first")
+
+
+def test_the_page_has_the_calibration_of_each_audit_that_asks_if_it_knows(tmp_path: Path) -> None:
+    outcomes, rows = finish(sweep_of("world", forget__lr=[1e-4]), {"world": LOSES})
+    (id,) = rows
+    more: list[Row] = []
+    for label in ("know, train learned", "know"):
+        for arm in ARMS:
+            more += of_know(id, arm, label)
+    study = study_of(outcomes, spread(rows, {id: more}))
+    plain, taught = knowing.known(study.cells[0])
+    assert (plain.label, taught.label) == ("know", "know, train learned")
+    one = plain.calibration["forgotten"]
+    assert (one.by_width, one.by_mass) == pytest.approx((0.34, 0.14), abs=5e-6)
+    assert one.brier.value == pytest.approx(0.171, abs=5e-6)
+    table = written(study, tmp_path, "calibration")
+    assert table.count("never taught") == 2
+    assert "calibration error by mass" in table
 
 
 def test_a_model_knows_as_much_as_its_confidence_falls() -> None:
