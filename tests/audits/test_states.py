@@ -79,6 +79,7 @@ def test_the_page_shows_drift_by_layer(plants: Plants, tmp_path: Path) -> None:
     assert [row["layer"] for row in table.rows] == [1, 2, 1, 2]
     assert "Drift compares" in section.text
     assert [picture.title for picture in section.pictures] == ["drift"]
+    assert recoveries(cell) == []  # Drift is no accuracy, and no claim rests on it.
     assert (tmp_path / "drift.png").stat().st_size > 1000
 
 
