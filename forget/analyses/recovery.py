@@ -144,7 +144,9 @@ def _competing(cell: Cell, label: str) -> dict[str, list[str]]:
     """Return the doses of an audit by their name without what is chosen, in order."""
     found: dict[str, list[str]] = {}
     frame = cell.study.audited[cell.outcomes[0].id]
-    for dose in dict.fromkeys(frame.loc[frame["audit"] == label, "dose"]):
+    # Where a number is noted with each item, an analysis of its own reads that.
+    asked = (frame["audit"] == label) & frame["value"].isna()
+    for dose in dict.fromkeys(frame.loc[asked, "dose"]):
         found.setdefault(read(dose).name, []).append(dose)
     if label.partition(",")[0] == FORMATS:
         found |= {WORST: [WORST], BEST: [BEST]}

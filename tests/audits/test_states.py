@@ -210,6 +210,7 @@ def test_a_frozen_probe_tells_other_directions_from_the_same(plants: Plants) -> 
 
     assert right("learned", "held_out/layer=2") > 0.9
     assert right("forgotten", "held_out/layer=2") > 0.9
+    assert abs(right("learned", "held_out random/layer=2") - 0.5) < 0.25
     assert right("learned", "frozen/layer=2") == right("learned", "held_out/layer=2")
     for dose in ("frozen/layer=2", "frozen back/layer=2"):
         assert right("forgotten", dose) < 0.75
@@ -244,3 +245,4 @@ def test_the_page_shows_codes_by_layer(plants: Plants, tmp_path: Path) -> None:
     )
     assert "Codes are the bits" in section.text
     assert "codes" in [picture.title for picture in section.pictures]
+    assert [one.dose.name for one in recoveries(cell)] == ["plain"]
