@@ -126,7 +126,7 @@ def test_a_patch_is_where_answers_are_read_and_nowhere_else(plants: Plants) -> N
     before = len(one.prompt) - 1
     assert places.tolist() == [False] * before + [True] * (one.length - before)
 
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     for name, model in (("learned", learned), ("base", base)):
         hook = model.answers.blocks[0].register_forward_hook(
             lambda module, args, out, name=name: seen.__setitem__(name, out.detach())
