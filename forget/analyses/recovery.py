@@ -155,8 +155,9 @@ def _competing(cell: Cell, label: str) -> dict[str, list[str]]:
     """Return the doses of an audit by their name without what is chosen, in order."""
     found: dict[str, list[str]] = {}
     frame = cell.study.audited[cell.outcomes[0].id]
-    doses = frame.loc[frame["audit"] == label, "dose"].unique()
-    for dose in dict.fromkeys(map(pooled, doses)):
+    # Where a number is noted with each item, an analysis of its own reads that.
+    asked = (frame["audit"] == label) & frame["value"].isna()
+    for dose in dict.fromkeys(map(pooled, frame.loc[asked, "dose"].unique())):
         found.setdefault(read(dose).name, []).append(dose)
     if label.partition(",")[0] == FORMATS:
         found |= {WORST: [WORST], BEST: [BEST]}

@@ -96,7 +96,7 @@ class Probes(Audit):
         """Yield the words, the questions and the labels of each kind of fit but codes."""
         own, learned = material.own[:, layers], material.learned[:, layers]
         alike = material.questions(own, own)
-        dealt = alike.dealt(at.trial.training_seed)
+        dealt = alike.dealt(at.trial.training_seed, by_fold=True)
         if "held_out" in self.kinds:
             yield "held_out", alike, alike.right
             yield "held_out random", alike, dealt

@@ -41,16 +41,21 @@ class Questions:
         """[questions], the pairs of each."""
         return np.diff([*self.starts, len(self.right)])
 
-    def dealt(self, seed: int) -> np.ndarray:
+    def dealt(self, seed: int, by_fold: bool = False) -> np.ndarray:
         """Return labels dealt out anew, for a control (Hewitt and Liang 2019).
 
         Half of the right pairs and half of the wrong ones are called right. A plain permutation
         would by chance keep some of the truth, which a clean layer gives back in full.
+
+        Args:
+            seed: seed of the deal.
+            by_fold: deal out within each fold, so that those that a probe is fit on are halved.
         """
         draw = np.random.default_rng(seed)
         labels = np.empty_like(self.right)
-        for kind in (False, True):
-            (places,) = np.where(self.right == kind)
+        fold = np.repeat(self.folds, self.options) if by_fold else np.zeros(len(labels))
+        for one, kind in product(np.unique(fold), (False, True)):
+            (places,) = np.where((self.right == kind) & (fold == one))
             labels[places] = draw.permutation(np.arange(len(places)) % 2 == 0)
         return labels
 

@@ -79,6 +79,7 @@ def test_the_page_shows_drift_by_layer(plants: Plants, tmp_path: Path) -> None:
     assert [row["layer"] for row in table.rows] == [1, 2, 1, 2]
     assert "Drift compares" in section.text
     assert [picture.title for picture in section.pictures] == ["drift"]
+    assert recoveries(cell) == []  # Drift is no accuracy, and no claim rests on it.
     assert (tmp_path / "drift.png").stat().st_size > 1000
 
 
@@ -125,7 +126,7 @@ def test_a_patch_is_where_answers_are_read_and_nowhere_else(plants: Plants) -> N
     before = len(one.prompt) - 1
     assert places.tolist() == [False] * before + [True] * (one.length - before)
 
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     for name, model in (("learned", learned), ("base", base)):
         hook = model.answers.blocks[0].register_forward_hook(
             lambda module, args, out, name=name: seen.__setitem__(name, out.detach())
@@ -209,6 +210,7 @@ def test_a_frozen_probe_tells_other_directions_from_the_same(plants: Plants) -> 
 
     assert right("learned", "held_out/layer=2") > 0.9
     assert right("forgotten", "held_out/layer=2") > 0.9
+    assert abs(right("learned", "held_out random/layer=2") - 0.5) < 0.25
     assert right("learned", "frozen/layer=2") == right("learned", "held_out/layer=2")
     for dose in ("frozen/layer=2", "frozen back/layer=2"):
         assert right("forgotten", dose) < 0.75
@@ -243,3 +245,4 @@ def test_the_page_shows_codes_by_layer(plants: Plants, tmp_path: Path) -> None:
     )
     assert "Codes are the bits" in section.text
     assert "codes" in [picture.title for picture in section.pictures]
+    assert [one.dose.name for one in recoveries(cell)] == ["plain"]
