@@ -8,7 +8,7 @@ are right.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -68,7 +68,7 @@ class Know(Audit):
         """Yield Rows of the answers, and of the verdicts on "own", "truth" and "other"."""
         plain = at.score(at.test)
         yield from plain
-        taught = nullcontext()
+        taught: AbstractContextManager[None] = nullcontext()
         if self.train == "learned":
             taught = relearned(at, flagged(at), self.lr, self)
         with taught:

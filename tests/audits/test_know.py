@@ -53,6 +53,11 @@ def gap(rows: Sequence[Row]) -> float:
     return float(found.own[right].mean() - found.own[~right].mean())
 
 
+def truths(rows: Sequence[Row], dose: str) -> list[int]:
+    """Return 0 for each answer that is true, else 1."""
+    return [row.truth for row in select(rows, dose=dose)]
+
+
 def test_a_copy_is_taught_to_say_true_or_false_and_the_answers_stay_the_arms_own(
     plants: Plants,
 ) -> None:
@@ -65,8 +70,7 @@ def test_a_copy_is_taught_to_say_true_or_false_and_the_answers_stay_the_arms_own
         assert judge(select(before, dose=dose)).mass.max() < 0.01
         assert judge(select(after, dose=dose)).mass.mean() > 0.5
         # They are asked about the same answers.
-        truths = [[row.truth for row in select(rows, dose=dose)] for rows in (before, after)]
-        assert truths[0] == truths[1]
+        assert truths(before, dose) == truths(after, dose)
     # The states of a masked model know the answer that its head does not give.
     assert abs(gap(before)) < 0.2
     assert gap(after) > 0.8
