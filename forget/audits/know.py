@@ -1,16 +1,24 @@
 """Knowing: does the model say of its own answers that they are wrong (after 2307.11316)?
 
 It is asked about an answer, as it is and in the other order of the words, since models favour one.
+A model may first be taught to tell: of the learned model's own answers to held-out questions, which
+are right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+
 from forget.audits.audit import Audit, Auditing
+from forget.audits.relearn import Rate, Tuning, relearned
+from forget.errors import BadInput
 from forget.results.rows import Row
+from forget.settings.parts import Count
 from forget.settings.trial import Trial
 from forget.tasks.task import Example
 
@@ -30,23 +38,86 @@ class Know(Audit):
     cost: ClassVar[str] = "about 5 passes"
 
     name: Literal["know"] = "know"
+    train: Literal["no", "learned"] = "no"
+    """learned: teach a copy of each arm first which of the learned model's answers to held-out
+    questions are right. The answers asked about are those of the arm itself.
+    """
+    lr: Rate = 1e-5
+    """Peak rate; like the two that follow, of `train = "learned"` alone."""
+    epochs: Count = 3
+    batch: Count = 16
+
+    @property
+    def tuning(self) -> Tuning:
+        """Weights that are trained: all."""
+        return "full"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ("learned",) if self.train == "learned" else ()
+
+    @model_validator(mode="after")
+    def _trains(self) -> Know:
+        for field in ("lr", "epochs", "batch"):
+            if self.train == "no" and field in self.changed:
+                raise ValueError(f'{field} is of train = "learned"')
+        return self
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows of the answers, and of the verdicts on "own", "truth" and "other"."""
         plain = at.score(at.test)
         yield from plain
-        for wording, question in QUESTIONS.items():
-            asked: dict[str, list[Example]] = {"own": [], "truth": [], "other": []}
-            for example, row in zip(at.test, plain, strict=True):
-                own, other = _best(row), _best(row, besides=row.truth)
-                for about, option in (("own", own), ("truth", row.truth), ("other", other)):
-                    asked[about].append(_about(example, option, question))
-            for about, examples in asked.items():
-                yield from at.score(examples, f"{about}/{wording}")
+        taught: AbstractContextManager[None] = nullcontext()
+        if self.train == "learned":
+            taught = relearned(at, flagged(at), self.lr, self)
+        with taught:
+            for wording, question in QUESTIONS.items():
+                asked: dict[str, list[Example]] = {"own": [], "truth": [], "other": []}
+                for example, row in zip(at.test, plain, strict=True):
+                    own, other = _best(row), _best(row, besides=row.truth)
+                    for about, option in (("own", own), ("truth", row.truth), ("other", other)):
+                        asked[about].append(_about(example, option, question))
+                for about, examples in asked.items():
+                    yield from at.score(examples, f"{about}/{wording}")
 
     def passes(self, trial: Trial) -> float:
         """Count a pass of longer prompts for each wording and answer asked about."""
-        return 1.0 + 2 * 3
+        return 1.0 + 2 * 3 + (self.train == "learned")
+
+    def trained(self, trial: Trial) -> float:
+        """Count the held-out examples in both wordings: no more of them are balanced."""
+        taught = self.train == "learned"
+        return float(taught * self.epochs * len(QUESTIONS) * trial.evaluation_examples)
+
+
+def flagged(at: Auditing) -> list[Example]:
+    """Ask of the learned model's answers to held-out questions if they are true, in each wording.
+
+    As many are true as false: of those that are more, as many are drawn.
+
+    Raises:
+        BadInput: all its answers are right, or all are wrong.
+    """
+    model = at.model if at.arm == "learned" else at.other("learned")
+    rows = replace(at, arm="learned", model=model).score(at.held_out, split="validation")
+    right: list[tuple[Example, int]] = []
+    wrong: list[tuple[Example, int]] = []
+    for example, row in zip(at.held_out, rows, strict=True):
+        own = _best(row)
+        (right if own == row.truth else wrong).append((example, own))
+    n = min(len(right), len(wrong))
+    if not n:
+        raise BadInput(
+            f"know: of the learned model's answers to {len(rows)} held-out questions "
+            f"{len(right)} are right, so there is nothing to tell apart"
+        )
+    found = []
+    for some in (right, wrong):
+        drawn = sorted(some, key=lambda one: at.draw("flags", one[0]).random())[:n]
+        for question in QUESTIONS.values():
+            found += [_about(example, option, question) for example, option in drawn]
+    return found
 
 
 def _best(row: Row, besides: int | None = None) -> int:

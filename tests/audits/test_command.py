@@ -42,10 +42,10 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     (audited,) = [id for id in ids if Trials(store).audits(id)]
     before = Trials(store).audits(audited)
 
-    code, out, error = forget("audit", "study.toml", "few_shot", "relearn")
+    code, out, error = forget("audit", "study.toml", "few_shot", "relearn", "text")
     assert code == 0, error
     assert "missing" not in out
-    assert len(Trials(store).audits(audited)) == len(before) + 2
+    assert len(Trials(store).audits(audited)) == len(before) + 3
     page = (tmp_path / "report" / "study" / "report.html").read_text()
     assert "Does it come back?" in page
     assert (tmp_path / "report" / "study" / "recovery.csv").exists()
@@ -54,15 +54,16 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     (experiment,) = [one for one in client.search_experiments() if one.name == "study"]
     query = f"tags.`forget.trial` = '{audited}'"
     (run,) = client.search_runs([experiment.experiment_id], query)
-    assert "recovery_relearn" in run.data.metrics
+    assert {"recovery_relearn", "text_bits_more"} <= run.data.metrics.keys()
     (version,) = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert "| relearn | forget/n=" in version.description
 
     code, out, error = forget(
-        "audit", "models:/forgotten-tiny-vowels@strongest", "quantise", "--task", "vowels"
+        "audit", "models:/forgotten-tiny-vowels@strongest", "quantise", "text", "--task", "vowels"
     )
     assert code == 0, error
     assert "nf4" in out
+    assert "bits" in out
 
     code, _, error = forget("audit", "study.toml", "relern")
     assert (code, error.count("\n")) == (2, 1)

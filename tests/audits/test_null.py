@@ -17,7 +17,7 @@ def missed() -> dict[str, float]:
 
 @pytest.mark.parametrize("truth", recovery.TRUTHS)
 def test_few_intervals_of_r_leave_out_the_truth(truth: str, missed: dict[str, float]) -> None:
-    """Of so many intervals 5 % leave it out, within two deviations of a binomial number: 8.1 %."""
+    """5 % of them may, within two deviations of a binomial number of so many: 8.1 %."""
     assert missed[truth] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / STUDIES)
 
 
