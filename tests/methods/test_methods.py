@@ -30,6 +30,7 @@ from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import labels
+from forget.tasks.prose import chunks
 from forget.tasks.task import Example
 from forget.training.attack import Attack, project
 from forget.training.checkpoints import Checkpoints
@@ -421,3 +422,16 @@ def given(one: Trial) -> list[int]:
     return [
         labelled.label for labelled in terms(one, method(one.method), FORGOTTEN, ())[0].labelled(0)
     ]
+
+
+def test_neutral_text_that_is_retained_is_trained_on() -> None:
+    texts = chunks(6)
+    stage = FORGET.model_copy(update={"epochs": 2, "lr": 3e-3})
+
+    def read(retained: Sequence[Example]) -> float:
+        model = start()
+        forgets(trial("grad_diff", forget=stage, retain={"text": True}), model, retained)
+        return sum(row[0] for row in score(model, texts).logprobs)
+
+    before = sum(row[0] for row in score(start(), texts).logprobs)
+    assert read(texts) > max(before, read(()))
