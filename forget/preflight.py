@@ -20,6 +20,7 @@ from forget.settings.trial import Precision, Trial
 from forget.storage.store import Store
 from forget.tasks import forget_sets
 from forget.tasks.draws import OPTIONAL, Draw, draws
+from forget.tasks.prose import prose
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def settled(trial: Trial, precision: Precision | None = None) -> Trial:
         changes["precision"] = precision or best_precision()
     if trial.method.parameters:
         changes["method"] = canonical(trial.method)
-    if trial.retain and not trial.retain.tasks:
+    if trial.retain and not trial.retain.names:
         # Where none is asked for, going without one says nothing.
         asks = trial.method.name in METHODS and "retain" in method(trial.method).asks
         changes["retain"] = Retain(tasks=()) if asks else None
@@ -188,6 +189,8 @@ class _Known:
         asks = tasks.instructs(trial.template, *trial.measure_templates)
         whole = self.data(trial.model, trial.read_tasks, trial.folders, asks)
         own = self.data(trial.model, trial.learned_tasks, trial.folders, learns)
+        if trial.retain and trial.retain.text:
+            whole = digest([whole, prose()])
         return Identity(trial.id(whole), trial.learned_id(own), whole)
 
     def fingerprint(
@@ -242,7 +245,8 @@ class _Known:
                 f'method "{name}" goes back to the untouched model, from which arm = "untaught" '
                 "begins: there is nothing to take away"
             )
-        if not how.trains and (shard or trial.forget.until or trial.retained):
+        retains = trial.retain and trial.retain.names
+        if not how.trains and (shard or trial.forget.until or retains):
             raise BadInput(
                 f'method "{name}" changes the weights without training steps: leave out shard, '
                 "forget.until and retain"
@@ -252,6 +256,11 @@ class _Known:
         if shard and how.holds(2):
             raise BadInput(
                 f'shard = true does not go with method "{name}", which needs all weights'
+            )
+        if trial.retain and trial.retain.text and name == "layered":
+            raise BadInput(
+                'method "layered" retains examples of the task, which retain.text = true would '
+                "outweigh token for token: retain tasks"
             )
         if trial.forget.until and name == "layered":
             raise BadInput('method "layered" takes all its folds: leave out forget.until')

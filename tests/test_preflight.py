@@ -86,3 +86,15 @@ def test_a_gpu_that_trials_do_not_take_decides_nothing(
             {"name": "s", "base": AUTO.model_dump(), "resources": {"gpus": gpus}}
         )
         assert expand(sweep).trials[0].precision == precision
+
+
+def test_a_trial_that_retains_neutral_text_is_named_by_that_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, retains = AUTO, overlay(AUTO, {"retain.text": True})
+    before = identify(plain), identify(retains)
+    assert before[0].learned == before[1].learned
+    monkeypatch.setattr("forget.preflight.prose", lambda: "Another text.")
+    assert identify(plain) == before[0]
+    assert identify(retains).trial != before[1].trial
+    assert identify(retains).learned == before[1].learned

@@ -643,6 +643,10 @@ REFUSALS: dict[str, tuple[Mapping[str, object], str]] = {
         {"retain.tasks": ["upper", "vowels"]},
         r'retain.tasks holds "vowels", the task that is to be forgotten',
     ),
+    "text that outweighs folds": (
+        {"method": "layered", "retain.text": True},
+        r'method "layered" retains examples of the task, which retain.text = true would outweigh',
+    ),
     "a retained task": ({"retain.tasks": ["uper"]}, r'no task is named "uper"'),
     "nothing to take away": (
         {"method": "task_vector", "arm": "untaught"},

@@ -7,7 +7,7 @@ under plain cross-entropy is the control: a learned detector is news only where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ DECAY = 0.9
 """Weight of the past in the running mean of the losses."""
 
 BEFORE, RUNNING, AFTER = "loss before", "running mean of the losses", "loss after"
+
+WEIGHT, LOSS = "small weight", "loss"
+"""Detectors at one look, on the examples that a method has given a weight."""
 
 
 def detection(
@@ -56,6 +59,20 @@ def running_mean(losses: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """Weights in its loss that a method gave the trained examples of one look."""
+
+    step: int
+    wrong: int
+    """Examples whose label is wrong."""
+    n: int
+    mean: dict[bool, Draws]
+    """Mean weight by whether the label is wrong."""
+    found: dict[str, Draws]
+    """Area under the ROC curve of WEIGHT and of LOSS."""
+
+
+@dataclass(frozen=True)
 class Detectors:
     """Detectors of the wrong labels of one trial."""
 
@@ -68,6 +85,8 @@ class Detectors:
     """Area under the ROC curve by detector."""
     lost: dict[bool, Draws]
     """Fall of the accuracy by whether the label is wrong."""
+    weighed: tuple[Weighed, ...]
+    """The looks at which the method had weights of the examples; most methods have none."""
 
 
 def detectors(cell: Cell) -> list[Detectors]:
@@ -96,12 +115,32 @@ def _detectors(cell: Cell, outcome: Outcome) -> Detectors | None:
     found |= _watched(looks, before, cell.task)
     weights = item_weights(len(names), key)
     fell = before["correct"].to_numpy() - after["correct"].to_numpy()
-    lost = {}
+    lost = _by_side(fell, wrong, weights)
+    weighed = tuple(_weighed(looks, before, cell.task))
+    return Detectors(cell, outcome, int(wrong.sum()), len(names), found, lost, weighed)
+
+
+def _by_side(values: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> dict[bool, Draws]:
+    """Average values [examples] over those with a wrong label and over the others."""
+    means = {}
     for side in (False, True):
         part = weights * (wrong == side)
         with np.errstate(invalid="ignore"):
-            lost[side] = part @ fell / part.sum(axis=1)
-    return Detectors(cell, outcome, int(wrong.sum()), len(names), found, lost)
+            means[side] = part @ values / part.sum(axis=1)
+    return means
+
+
+def _weighed(looks: pd.DataFrame, settled: pd.DataFrame, task: str) -> Iterator[Weighed]:
+    """Yield the weights of each look at which there were some."""
+    is_wrong = (settled["drawn"] != settled["truth"]).set_axis(settled["example"])
+    for step, rows in looks[looks["value"].notna()].groupby("step"):
+        rows = rows[rows["example"].isin(is_wrong.index)]
+        wrong, values = is_wrong[rows["example"]].to_numpy(), rows["value"].to_numpy()
+        key = [task, "looks", tuple(rows["example"])]
+        means = _by_side(values, wrong, item_weights(len(rows), key))
+        signals = {WEIGHT: -values.round(DIGITS), LOSS: _loss(rows, wrong)}
+        found = detection(signals, wrong, key)
+        yield Weighed(int(step), int(wrong.sum()), len(rows), means, found)
 
 
 def _watched(looks: pd.DataFrame, settled: pd.DataFrame, task: str) -> dict[str, Draws]:

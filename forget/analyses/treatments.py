@@ -65,12 +65,12 @@ def mixture(trial: Trial) -> dict[str, float]:
 
 def retain_weight(trial: Trial) -> float | None:
     """Return the weight of the retain set; None without one."""
-    return trial.retain.weight if trial.retain and trial.retained else None
+    return trial.retain.weight if trial.retain and trial.retain.names else None
 
 
 def retain_kind(trial: Trial) -> str:
     """Write what is retained, and by which loss, without the weight."""
     retain = trial.retain
-    if not retain or not trial.retained:
+    if not retain or not retain.names:
         return "nothing"
-    return f"{', '.join(trial.retained)} ({retain.loss}, at most {retain.examples})"
+    return f"{', '.join(retain.names)} ({retain.loss}, at most {retain.examples})"

@@ -37,9 +37,9 @@ def method_words(method: Choice) -> str:
 
 def retain_words(retain: Retain | None) -> str:
     """Write what a trial retains while it forgets, e.g. "cola (at most 1000, nll, weight 1)"."""
-    if not retain or not retain.tasks:
+    if not retain or not retain.names:
         return "nothing"
-    names = ", ".join(retain.tasks)
+    names = ", ".join(retain.names)
     return f"{names} (at most {retain.examples}, {retain.loss}, weight {retain.weight:g})"
 
 

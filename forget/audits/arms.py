@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from forget.errors import BadInput
@@ -78,7 +78,7 @@ class Made:
         drawn = stages.drawn(self.trial, self.material.forget)
         repeated = named(id, self.material, drawn, [seen])
         before = [row for row in Trials(self.store).rows(id) if row.phase == phase]
-        if before and before != repeated:
+        if before and _unweighed(before) != _unweighed(repeated):
             raise BadInput(
                 f"trial {id}: its forget stage, taken again here, gives other numbers than the "
                 "trial did, since the machine or a library is another; audit it where it ran, or "
@@ -108,6 +108,11 @@ class Made:
             return stages.forget(trainer, key, material.forget, material.retain, model, watching)
         finally:
             self.store.delete(state)
+
+
+def _unweighed(rows: Sequence[Row]) -> list[Row]:
+    """Return Rows without the weights of examples, which were not always kept."""
+    return [replace(row, value=None) for row in rows]
 
 
 def arms(

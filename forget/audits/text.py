@@ -1,14 +1,12 @@
 """Neutral text: does the model still read what has nothing to do with what it forgot?
 
-The text is the reference of the Python language, which every Python has with it: prose that no task
-is about. It differs a little from one Python to another, so its digest goes with what is kept.
+It reads forget.tasks.prose, which differs a little from one Python to another, so the digest of the
+text goes with what is kept.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import cache
 from typing import ClassVar, Literal
 
 import torch
@@ -20,9 +18,7 @@ from forget.results.doses import PLAIN
 from forget.results.rows import Row
 from forget.settings.identity import digest
 from forget.settings.parts import Count
-
-WORDS = 12
-"""Words of the shortest paragraph that counts as prose."""
+from forget.tasks.prose import prose
 
 SPLIT = "text"
 """Split of the Rows: each has one option, so that no accuracy is of them."""
@@ -68,20 +64,6 @@ class Text(Audit):
                 audit=self.label,
                 dose=PLAIN,
             )
-
-
-@cache
-def prose() -> str:
-    """Return the paragraphs of the reference that are sentences, each once."""
-    from pydoc_data import topics  # Half a megabyte, which who lists audits does without.
-
-    found: dict[str, None] = {}
-    for topic in sorted(topics.topics):
-        for paragraph in re.split(r"\n\s*\n", topics.topics[topic]):
-            words = paragraph.split()
-            if len(words) >= WORDS and words[-1].endswith(".") and paragraph.isascii():
-                found[" ".join(words)] = None
-    return "\n".join(found)
 
 
 @torch.no_grad()

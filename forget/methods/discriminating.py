@@ -77,6 +77,9 @@ class Sigmas(Objective):
     def noted(self) -> Mapping[int, float]:
         return self._seen
 
+    def weights(self) -> Mapping[int, float]:
+        return dict(enumerate((-self.log_sigma).exp().tolist()))
+
     def after(self, losses: Mapping[str, float], noted: Mapping[int, float], epoch: int) -> None:
         places = sorted(noted)
         self.update(places, torch.tensor([noted[i] for i in places], dtype=torch.float64), epoch)

@@ -187,6 +187,10 @@ class Objective:
             epoch: of the step.
         """
 
+    def weights(self) -> Mapping[int, float]:
+        """Return the present weight of each example in its loss, by place; none by default."""
+        return {}
+
     def due(self, step: int) -> bool:
         """Tell whether it is to learn from held-out examples at a step (`learn`)."""
         return False

@@ -59,7 +59,7 @@ class Weighing(Objective):
         self._last = torch.full((examples,), torch.nan)
         self._seen: dict[int, float] = {}
 
-    def weights(self, losses: torch.Tensor) -> torch.Tensor:
+    def weight(self, losses: torch.Tensor) -> torch.Tensor:
         """Return the weight, between 0 and 1, of examples with these losses, on the CPU."""
         found: torch.Tensor = self._net(losses.float().cpu()[:, None]).sigmoid()[:, 0]
         return found
@@ -70,12 +70,19 @@ class Weighing(Objective):
         with torch.no_grad():
             known = self._last[~self._last.isnan()]
             # The mean over all that was seen, for that over a step is known only at its end.
-            mean = self.weights(known).mean() if len(known) else torch.tensor(0.5)
-            share = self.weights(each.detach()) / mean
+            mean = self.weight(known).mean() if len(known) else torch.tensor(0.5)
+            share = self.weight(each.detach()) / mean
         return each * share.to(each)
 
     def noted(self) -> Mapping[int, float]:
         return self._seen
+
+    def weights(self) -> Mapping[int, float]:
+        # Those that are held out are never trained on, and have none.
+        places = (~self._last.isnan()).nonzero()[:, 0]
+        with torch.no_grad():
+            found = self.weight(self._last[places])
+        return dict(zip(places.tolist(), found.tolist(), strict=True))
 
     def after(self, losses: Mapping[str, float], noted: Mapping[int, float], epoch: int) -> None:
         for place, value in noted.items():
@@ -88,7 +95,7 @@ class Weighing(Objective):
     def learn(self, losses: Mapping[int, float], slopes: Mapping[int, float]) -> None:
         places = sorted(slopes)
         self._adam.zero_grad()
-        found = self.weights(torch.tensor([losses[i] for i in places]))
+        found = self.weight(torch.tensor([losses[i] for i in places]))
         found.backward(torch.tensor([slopes[i] for i in places]))
         self._adam.step()
 

@@ -18,6 +18,7 @@ from forget.models.memory import BUDGET
 from forget.settings.trial import Trial
 from forget.tasks.draws import SCORED, Draw, Use, draws, take, too_few_to_probe
 from forget.tasks.forget_sets import learned_counts, mixed_counts
+from forget.tasks.prose import chunks
 
 CHARACTERS_A_TOKEN = 4
 """Characters of English text a token, in the vocabularies of Llama, GPT-2 and SmolLM2."""
@@ -142,6 +143,9 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
     trained = _trained(trial)
     how = method(trial.method)
     retained = [sizes[name].trained for name in trial.retained]
+    if trial.retain and trial.retain.text:
+        texts = (one.prompt + one.options[0] for one in chunks(trial.retain.examples))
+        retained = [len(text) / CHARACTERS_A_TOKEN for text in texts]
     of_retain = statistics.mean(retained) * taken["forget"] if retained else 0
     read = {trial.task, trial.forget_set.task or trial.task, *trial.forget_set.names}
     assumed = any(sizes[name].assumed for name in read)

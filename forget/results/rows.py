@@ -70,7 +70,8 @@ class Row:
     """Words for what was done to the model or the prompt before (forget.results.doses)."""
     value: float | None = None
     """Number that an audit of hidden states finds of the example beside its scores; the dose says
-    which. None of all others.
+    which. In a look on the way, the weight that a method gives the trained example in its loss
+    (forget.methods.objective.Objective.weights). None of all others.
     """
 
     def __post_init__(self) -> None:

@@ -100,6 +100,12 @@ def shown_value(value: Any) -> str:
     return str(value["name"] if isinstance(value, dict) else value)
 
 
+TEXT_LOSSES = ("nll", "states")
+"""Losses that a retain set of neutral text takes: of the others, the distributions of the model
+before, one for each of some 40,000 tokens, would fill the memory.
+"""
+
+
 class Retain(Part):
     """Examples of other tasks, on their true labels, that keep the rest while a task is forgotten.
 
@@ -110,8 +116,12 @@ class Retain(Part):
     """Their tasks, of whose train splits the examples are. With none the method goes without, as
     `retain = "none"` says.
     """
+    text: bool = False
+    """Neutral text in the place of tasks, in chunks of which all tokens count
+    (forget.tasks.prose).
+    """
     examples: Count = 1000
-    """Examples in all, shared out evenly over the tasks."""
+    """Examples in all, shared out evenly over the tasks; of neutral text, chunks at most."""
     loss: Literal["nll", "kl", "js", "ce_ref", "states"] = "nll"
     """nll: the cross-entropy of the true answers; kl, js, ce_ref: the divergence of the model's
     distributions on them from those of the model that begins to forget, KL(reference || model),
@@ -119,6 +129,27 @@ class Retain(Part):
     """
     weight: float = Field(1.0, ge=0)
     """Weight of the loss beside the method's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_tasks(cls, value: Any) -> Any:
+        return {"tasks": (), **value} if isinstance(value, dict) and value.get("text") else value
+
+    @model_validator(mode="after")
+    def _text_alone(self) -> Retain:
+        if self.text and self.tasks:
+            raise ValueError("text = true stands in the place of tasks: leave out one of the two")
+        if self.text and self.loss not in TEXT_LOSSES:
+            raise ValueError(
+                f"text = true takes loss = {' or '.join(map(shown, TEXT_LOSSES))}, not "
+                f"{shown(self.loss)}"
+            )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Words for what is retained; none where nothing is."""
+        return ("neutral-text",) if self.text else self.tasks
 
 
 def _none(value: Any) -> Any:

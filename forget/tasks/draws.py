@@ -24,6 +24,7 @@ from forget.tasks.forget_sets import (
     untouched,
 )
 from forget.tasks.labels import shuffle_inputs
+from forget.tasks.prose import chunks
 from forget.tasks.task import Example
 
 Use = Literal[
@@ -251,7 +252,9 @@ class Material:
     forget: tuple[Example, ...]
     """Examples as forgetting trains on them."""
     retain: tuple[Example, ...]
-    """Examples of other tasks that are kept while the model forgets; none without a retain set."""
+    """Examples of other tasks, or chunks of neutral text, that are kept while the model forgets;
+    none without a retain set.
+    """
     trained: tuple[Example, ...]
     """Examples of `forget` that each phase scores."""
     near: tuple[Example, ...]
@@ -303,7 +306,7 @@ def gather(trial: Trial) -> Material:
     return Material(
         learn=all_tasks("learn"),
         forget=all_tasks("forget"),
-        retain=all_tasks("retain"),
+        retain=(*all_tasks("retain"), *_text(trial)),
         trained=own["trained"],
         near=own["near"],
         similar=own["similar"],
@@ -315,3 +318,9 @@ def gather(trial: Trial) -> Material:
         watch_learn=own.get("watch_learn", ()),
         watch_forget=own.get("watch_forget", ()),
     )
+
+
+def _text(trial: Trial) -> tuple[Example, ...]:
+    """Return the neutral text that a trial retains, which no task has: it is in no draw."""
+    retain = trial.retain
+    return chunks(retain.examples) if retain and retain.text else ()

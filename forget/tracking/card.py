@@ -161,9 +161,9 @@ def _trained(trial: Trial) -> str:
 def _kept(trial: Trial) -> str:
     """Say what was retained meanwhile, if anything was."""
     retain = trial.retain
-    if not retain or not retain.tasks:
+    if not retain or not retain.names:
         return ""
-    names = ", ".join(f"`{task}`" for task in retain.tasks)
+    names = ", ".join(f"`{name}`" for name in retain.names)
     return (
         f", while at most {retain.examples} examples of {names} were retained "
         f"(loss {retain.loss}, weight {retain.weight:g})"

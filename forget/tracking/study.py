@@ -299,9 +299,9 @@ def run_name(trial: Trial) -> str:
 
 def _retained(retain: Retain) -> str:
     """Write a retain set in a word, e.g. "cola,sst2:kl*0.5"; "none" for a method without one."""
-    if not retain.tasks:
+    if not retain.names:
         return "none"
-    return f"{','.join(retain.tasks)}:{retain.loss}*{retain.weight:g}"
+    return f"{','.join(retain.names)}:{retain.loss}*{retain.weight:g}"
 
 
 def _describe(study: Study, run: Run, fields: Mapping[str, Any], tags: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +13,8 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from forget.models import memory
+from forget.results.rows import Row
+from forget.tasks.labels import place
 from forget.training.items import Item
 from forget.training.meta import weight_slopes
 from forget.training.passes import Pass, Totals
@@ -84,6 +86,22 @@ class Gradients:
         """Let the objectives take note of a step that was taken."""
         for one, found in self._of(sums.totals):
             one.objective.after(sums.losses, found.noted, epoch)
+
+    def weighed(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the Rows of a look, each trained example's with the weight it has in its loss."""
+        first = self._passes[0]
+        weights = {}
+        for index, weight in first.objective.weights().items():
+            example = first.first[index].example
+            weights[place(example.task, example.id)] = weight
+        if not weights:
+            return rows
+        found = []
+        for row in rows:
+            trained = row.split == "train"
+            value = weights.get(place(row.task, row.example)) if trained else None
+            found.append(replace(row, value=value))
+        return found
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the state of every objective, by term and name."""

@@ -182,7 +182,7 @@ def fine_tune(
         schedule.step()
         gradients.after(sums, steps.epoch(step))
         if watching and (seen := look(step + 1)):
-            rows += seen
+            rows += gradients.weighed(seen)
             ended = watching.ended(rows)
         event = Step(
             stage=stage,

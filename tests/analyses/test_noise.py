@@ -8,7 +8,16 @@ import pytest
 from studies import KEEPS, finished, study_of
 
 from forget.analyses import Study
-from forget.analyses.noise import AFTER, BEFORE, RUNNING, detection, detectors, running_mean
+from forget.analyses.noise import (
+    AFTER,
+    BEFORE,
+    LOSS,
+    RUNNING,
+    WEIGHT,
+    detection,
+    detectors,
+    running_mean,
+)
 from forget.report import noise as report
 from forget.settings.trial import Trial
 
@@ -80,3 +89,29 @@ def test_wrong_labels_are_told_until_they_are_memorised(tmp_path: Path) -> None:
 
 def test_where_all_labels_are_drawn_there_is_no_section(tmp_path: Path) -> None:
     assert report.section(trained(1.0), tmp_path) is None
+
+
+def test_weights_are_told_apart_by_whether_the_label_is_wrong(tmp_path: Path) -> None:
+    """Half of the wrong labels weigh less than any right one, the others as much."""
+    study = trained(0.5)
+    (id,) = study.frames
+    frame = study.frames[id]
+    number = frame["example"].str.extract(r"(\d+)$", expand=False).astype(float)
+    late = (frame["phase"] == "forget") & (frame["step"] == 6)
+    frame["value"] = np.where(number % 8 == 0, 0.2, 1.0)
+    # Of the last four, which are held out, nothing is known.
+    frame.loc[~late | (number >= 76), "value"] = np.nan
+    (one,) = detectors(study.cells[0])
+    (look,) = one.weighed
+    assert (look.step, look.wrong, look.n) == (6, 19, 76)
+    assert look.mean[False][0] == pytest.approx(1)
+    assert look.mean[True][0] == pytest.approx((10 * 0.2 + 9) / 19)
+    assert look.found[WEIGHT][0] == pytest.approx((10 + 9 / 2) / 19)
+    # At this look those that weigh less are those whose wrong label the model already gives.
+    assert look.found[LOSS][0] == pytest.approx(9 / 19 + 10 / 19 / 2)
+    section = report.section(study, tmp_path)
+    assert section
+    assert report.WEIGHED in section.text
+    (row,) = section.tables[1].rows
+    assert row["weight where right"].value == pytest.approx(1)
+    assert section.pictures[1].path.stat().st_size > 10_000

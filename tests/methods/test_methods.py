@@ -24,11 +24,13 @@ from forget.models.language_model import LanguageModel
 from forget.models.ways import EQUAL, PACKED, ROWS, Way
 from forget.preflight import settled
 from forget.results.metrics import accuracy
+from forget.results.rows import Row
 from forget.settings.parts import Choice, Forgetting, Stage
 from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.storage.store import Store
 from forget.tasks import labels
+from forget.tasks.prose import chunks
 from forget.tasks.task import Example
 from forget.training.attack import Attack, project
 from forget.training.checkpoints import Checkpoints
@@ -38,6 +40,7 @@ from forget.training.loop import fine_tune
 from forget.training.passes import Pass
 from forget.training.stages import terms, work
 from forget.training.terms import Cycled, Steps, Term
+from forget.training.watching import Watching
 
 FAST = ("npo", "uniform", "pdu", "rmu")
 """Methods of the plain tests: of each kind of need and unit one."""
@@ -382,3 +385,53 @@ def test_sharpness_moves_other_weights() -> None:
     forgets(trial("random_labels, sam", forget=stage), moved)
     after = moved.network.state_dict()
     assert any(not torch.equal(w, after[key]) for key, w in still.network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["discrim", "weighted"])
+def test_a_look_keeps_the_weight_of_each_trained_example(name: str) -> None:
+    one = trial(name, noise=0.5, forget=FORGET.model_copy(update={"epochs": 2}))
+
+    def look(split: str, examples: Sequence[Example], model: LanguageModel, step: int) -> list[Row]:
+        found = score(model, examples)
+        rows = found.rows(examples, trial="", phase="forget", task="vowels", split=split)
+        return [replace(row, step=step) for row in rows]
+
+    model = start()
+    watching = Watching(
+        points=1,
+        held_out=functools.partial(look, "test", FORGOTTEN[:3], model),
+        trained=functools.partial(look, "train", FORGOTTEN, model),
+    )
+    how = method(one.method)
+    of = terms(one, how, FORGOTTEN, ())
+    seen = fine_tune(model, of, one.forget, stage="forget", seed=0, method=how, watching=watching)
+    held = {FORGOTTEN[place].id for place in how.holds(len(FORGOTTEN))}
+    trained = [row for row in seen if row.split == "train" and row.example not in held]
+    weights = [row.value for row in trained if row.value is not None]
+    assert len(weights) == len(FORGOTTEN) - len(held)
+    assert len(set(weights)) > 1
+    assert {row.value for row in seen if row not in trained} == {None}
+    if name == "discrim":
+        # What is fit already weighs more.
+        losses = [-row.logprobs[label] for row, label in zip(trained, given(one), strict=True)]
+        assert torch.tensor([losses, weights]).corrcoef()[0, 1] < -0.5
+
+
+def given(one: Trial) -> list[int]:
+    """Return the label that each example is trained on."""
+    return [
+        labelled.label for labelled in terms(one, method(one.method), FORGOTTEN, ())[0].labelled(0)
+    ]
+
+
+def test_neutral_text_that_is_retained_is_trained_on() -> None:
+    texts = chunks(6)
+    stage = FORGET.model_copy(update={"epochs": 2, "lr": 3e-3})
+
+    def read(retained: Sequence[Example]) -> float:
+        model = start()
+        forgets(trial("grad_diff", forget=stage, retain={"text": True}), model, retained)
+        return sum(row[0] for row in score(model, texts).logprobs)
+
+    before = sum(row[0] for row in score(start(), texts).logprobs)
+    assert read(texts) > max(before, read(()))

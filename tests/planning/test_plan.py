@@ -51,6 +51,14 @@ def test_cost_follows_the_settings(quick: Trial) -> None:
     )
 
 
+def test_neutral_text_costs_a_chunk_for_each_example_that_is_forgotten(quick: Trial) -> None:
+    plain, retains = cost(quick), cost(overlay(quick, {"retain.text": True}))
+    more = retains.forget - plain.forget
+    # English words, blanks included, have six characters or so.
+    assert more / (quick.forget.epochs * quick.forget.examples) == pytest.approx(96, rel=0.1)
+    assert (retains.scored, retains.learn) == (plain.scored, plain.learn)
+
+
 def test_a_dose_costs_the_looks_at_most_and_every_step(quick: Trial) -> None:
     plain, unwatched = cost(quick), cost(overlay(quick, {"watch.points": 0}))
     until = {"watch.points": 0, "forget.until.every": 4, "forget.until.examples": 48}

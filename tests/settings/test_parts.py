@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from forget.settings.parts import Lora, Part, Probe, Stage, Watch
+from forget.settings.parts import Lora, Part, Probe, Retain, Stage, Watch
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,14 @@ def test_one_position_stands_for_a_list_of_one() -> None:
 def test_a_rate_lies_between_0_and_1(lr: float) -> None:
     with pytest.raises(ValidationError, match="lr"):
         Stage(lr=lr)
+
+
+def test_neutral_text_is_retained_alone_and_by_losses_that_keep_no_distributions() -> None:
+    found = Retain.model_validate({"text": True})
+    assert (found.names, found.tasks) == (("neutral-text",), ())
+    assert Retain(tasks=("cola",)).names == ("cola",)
+    assert Retain(tasks=("cola",)).model_dump(exclude_defaults=True) == {"tasks": ("cola",)}
+    with pytest.raises(ValidationError, match="in the place of tasks"):
+        Retain(tasks=("cola",), text=True)
+    with pytest.raises(ValidationError, match="takes loss = 'nll' or 'states', not 'kl'"):
+        Retain.model_validate({"text": True, "loss": "kl"})

@@ -12,6 +12,7 @@ from forget.settings.sweep import overlay
 from forget.settings.trial import Trial
 from forget.tasks.draws import SCORED, draws, gather, take, too_few_to_probe
 from forget.tasks.labels import shuffle_inputs
+from forget.tasks.prose import CHUNK, prose
 from forget.tasks.task import Record, binarise, render
 
 
@@ -193,3 +194,16 @@ def test_too_few_examples_for_probes_are_counted(
 )
 def test_examples_of_one_passage_are_of_one_source(record: Record, group: str) -> None:
     assert render(record, "{passage}{question}").group == group
+
+
+def test_neutral_text_is_gathered_in_chunks_that_are_no_task(quick: Trial) -> None:
+    few = gather(overlay(quick, {"retain.text": True, "retain.examples": 5}))
+    every = gather(overlay(quick, {"retain.text": True}))
+    assert every.test.keys() == gather(quick).test.keys()
+    assert every.retain[:5] == few.retain
+    assert len({example.id for example in every.retain}) == len(every.retain) > 300
+    words = prose().split()
+    for example in every.retain:
+        start = int(example.id.removeprefix("text-"))
+        (rest,) = example.options
+        assert f"{example.prompt}{rest}".split() == words[start : start + CHUNK]
