@@ -144,8 +144,8 @@ def cost(trial: Trial, shares: int = 1) -> Cost:
     how = method(trial.method)
     retained = [sizes[name].trained for name in trial.retained]
     if trial.retain and trial.retain.text:
-        texts = (one.prompt + one.options[0] for one in chunks(trial.retain.examples))
-        retained = [len(text) / CHARACTERS_A_TOKEN for text in texts]
+        lengths = (len(one.prompt + one.options[0]) for one in chunks(trial.retain.examples))
+        retained = [length / CHARACTERS_A_TOKEN for length in lengths]
     of_retain = statistics.mean(retained) * taken["forget"] if retained else 0
     read = {trial.task, trial.forget_set.task or trial.task, *trial.forget_set.names}
     assumed = any(sizes[name].assumed for name in read)
