@@ -206,7 +206,7 @@ def _rows(trial: Trial, id: str, draw: np.random.Generator) -> pa.Table:
         "logprobs": pa.ListArray.from_arrays(ends, pa.array(logprobs)),
         "lengths": pa.ListArray.from_arrays(ends, pa.array(np.ones(2 * n, int))),
         "weights": pa.ListArray.from_arrays(ends, pa.array(np.ones(2 * n))),
-        "probe": pa.nulls(n, pa.float64()),
+        **dict.fromkeys(("probe", "value"), pa.nulls(n, pa.float64())),
         **dict.fromkeys(("template", "audit", "dose"), pa.array([""] * n)),
     }
     return pa.table({field.name: columns[field.name] for field in fields(Row)})
