@@ -11,21 +11,16 @@ from pathlib import Path
 
 import torch
 
-from forget.tracking.provenance import environment
+from forget.tracking.provenance import VERSIONS, environment
 
 PACKAGES = ("lm-eval", "scikit-learn")
-"""Packages of the other side, whose versions `forget.tracking.provenance.environment` lacks."""
+"""Packages of the other side, beside those whose versions each run says."""
 
 
 def describe() -> dict[str, str]:
     """Return processor, cores, versions and commit."""
-    tags = environment()
-    versions = {
-        name.removeprefix("version."): version
-        for name, version in tags.items()
-        if name.startswith("version.")
-    }
-    for package in PACKAGES:
+    versions = {}
+    for package in (*VERSIONS, *PACKAGES):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {
@@ -35,7 +30,7 @@ def describe() -> dict[str, str]:
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
         **versions,
-        "commit": tags.get("mlflow.source.git.commit", "unknown"),
+        "commit": environment().get("mlflow.source.git.commit", "unknown"),
     }
 
 

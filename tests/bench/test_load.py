@@ -12,6 +12,7 @@ from benchmarks.load import page, wire
 from benchmarks.load.page import Grown, Load, Record
 from benchmarks.load.watching import Used, hottest
 from benchmarks.load.wire import Call
+from benchmarks.machine import describe
 
 ROOT = Path(__file__).parents[2]
 
@@ -180,6 +181,10 @@ def test_the_committed_section_is_made_of_the_committed_numbers_and_nothing_went
     assert measured == [part for part in page.PARTS if part != "cluster"]
     for load in record.loads:
         assert not any(load.wrong.values())
+
+
+def test_a_machine_says_what_the_pages_name() -> None:
+    assert {"processor", "cores", "mlflow", "torch", "ray", "commit"} <= describe().keys()
 
 
 @pytest.mark.servers(make="load")
