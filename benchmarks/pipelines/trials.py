@@ -241,7 +241,7 @@ def sweep_as_command(spec: Path, folder: Path) -> Swept:
 
 
 class _Sweep:
-    """A sweep of three tasks, two sizes of the model and two rates, as the quickstart has them.
+    """A sweep of three tasks, two sizes of the model and two rates.
 
     Its trials are of the size of the one that is timed by itself.
     """

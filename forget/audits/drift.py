@@ -26,13 +26,17 @@ class Drift(Audit):
 
     asks: ClassVar[str] = "how far did the states move, and where to"
     cost: ClassVar[str] = "three passes for each task"
-    needs: ClassVar[tuple[str, ...]] = ("learned", "never")
 
     name: Literal["drift"] = "drift"
     layers: Count = 6
     """Layers read, evenly spaced, the last among them; all where the model has no more."""
     tasks: Count = 2
     """Tasks whose test items are read: the trial's own, and others that it is measured on."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ("learned", "never")
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as the arm is, and again with a number of each item by layer.

@@ -42,7 +42,6 @@ class Probes(Audit):
 
     asks: ClassVar[str] = "can it be read off the states"
     cost: ClassVar[str] = "about six passes, and the fits"
-    needs: ClassVar[tuple[str, ...]] = ("learned",)
 
     name: Literal["probes"] = "probes"
     kinds: Annotated[tuple[Kind, ...], Several] = ("held_out", "frozen", "mlp", "mdl")
@@ -54,6 +53,11 @@ class Probes(Audit):
     """Layers probed, evenly spaced, the last among them; all where the model has no more."""
     fit_on: Count = 300
     """Held-out questions that probes are fit on, at most."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ("learned",)
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as the arm is, and of what each probe prefers, by layer.

@@ -31,11 +31,15 @@ class Uds(Audit):
 
     asks: ClassVar[str] = "at which layer is what was learned gone"
     cost: ClassVar[str] = "two passes for each layer read"
-    needs: ClassVar[tuple[str, ...]] = ("learned",)
 
     name: Literal["uds"] = "uds"
     layers: Count = 6
     """Layers patched, evenly spaced, the last among them; all where the model has no more."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms that it takes beside the one it audits."""
+        return ("learned",)
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as the arm is, and of the learned model with its states after each layer.

@@ -26,7 +26,6 @@ OF_DRIFT = (
     "0 not at all, 1 as if never taught."
 )
 
-
 OF_PATCHING = (
     "In patching, the learned model answers with the states of another one after a layer. What the "
     "truth then loses with the states of the model never taught is what the layer holds of the "
@@ -44,10 +43,8 @@ OF_CODES = (
 
 def text(cells: Sequence[Cell]) -> str:
     """Say how to read what there is of the cells."""
-    drifted = any(drifts(cell) for cell in cells)
-    told = {OF_DRIFT: drifted, OF_PATCHING: any(patching(cell) for cell in cells)}
-    told[OF_CODES] = any(codes(cell) for cell in cells)
-    return " ".join(words for words, there in told.items() if there)
+    there = ((OF_DRIFT, drifts), (OF_PATCHING, patching), (OF_CODES, codes))
+    return " ".join(words for words, found in there if any(map(found, cells)))
 
 
 def tables(cells: Sequence[Cell]) -> list[Table]:
