@@ -172,6 +172,10 @@ class Progress:
             found += f"  probes left out: {'; '.join(outcome.unprobed)}"
         self._ended(id, "finished", found)
 
+    def audited(self, id: str, what: str) -> None:
+        """Show that the audits of a trial have ended, and how."""
+        self._ended(id, "audited", what)
+
     def failed(self, id: str, reason: str) -> None:
         """Show why a trial failed."""
         self._ended(id, "failed", reason)
@@ -194,7 +198,7 @@ class Progress:
     def _ended(self, id: str, how: str, what: str) -> None:
         running = self._running.pop(id)
         self.done += 1
-        if how == "finished":
+        if how != "failed":
             self._seconds.append(time.monotonic() - running.since)
         self.say(f"{how:<8} {running.name}: {what} [{self.done}/{self.total}{self._left()}]")
 

@@ -19,14 +19,13 @@ from forget.analyses.resampling import estimate
 from forget.analyses.study import Cell, kept
 from forget.results.doses import dose
 from forget.results.estimates import Estimate
+from forget.results.rows import ARMS
 
 AUDIT = "probes"
 """Name of the audit whose Rows are read."""
 
 GROUP = "mdl"
 """Words of the doses that hold codes."""
-
-ARMS = ("base", "learned", "forgotten", "never", "scrambled")
 
 
 @dataclass(frozen=True)

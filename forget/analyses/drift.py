@@ -19,11 +19,11 @@ from forget.analyses.resampling import Draws, estimate
 from forget.analyses.study import Cell, kept
 from forget.results.doses import dose
 from forget.results.estimates import Estimate
+from forget.results.rows import ARMS
 
 AUDIT = "drift"
 """Name of the audit whose Rows are read."""
 
-ARMS = ("base", "learned", "forgotten", "never", "scrambled")
 
 LEAST_APART = 0.01
 """Least 1 - CKA(l, n) of which a share can be told."""

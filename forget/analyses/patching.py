@@ -23,7 +23,7 @@ from forget.results.estimates import Estimate
 AUDIT = "uds"
 """Name of the audit whose Rows are read."""
 
-ARMS = ("forgotten", "never", "scrambled")
+ARMS = ("forgotten", "never", "scrambled", "again")
 
 TAU = 0.05
 """Nats that the truth loses, above which a layer holds something of the skill."""

@@ -119,7 +119,7 @@ def arms(
     trial: Trial,
     store: Store,
     never: Sequence[str] = (),
-    scrambled: bool = False,
+    more: Sequence[str] = (),
     observe: Observe = ignore,
     material: Material | None = None,
 ) -> dict[str, Arm]:
@@ -130,7 +130,8 @@ def arms(
         store: has its results.
         never: tasks of which the arm "never" learns the first that is not the trial's own; without
             any it is the untouched model.
-        scrambled: add the arm that forgets without having learned.
+        more: arms to add, "scrambled", which forgets without having learned, and "again", which
+            learned as the learned one did but for the order of the examples.
         observe: receives the events of what is made anew.
         material: the trial's examples, where they are at hand.
 
@@ -153,8 +154,12 @@ def arms(
     }
     if never:
         found["never"] = _taught_another(trial, store, never, observe)
-    if scrambled:
+    if "scrambled" in more:
         found["scrambled"] = Arm(digest(["scrambled", identity.trial]), made.scrambled)
+    if "again" in more:
+        found["again"] = _learned_by(
+            trial.model_copy(update={"member": trial.member + 1}), store, observe
+        )
     return found
 
 
@@ -169,7 +174,13 @@ def _taught_another(trial: Trial, store: Store, never: Sequence[str], observe: O
             f'never = ["{trial.task}"] names the task that the trial learns: '
             "the arm never taught it learns another one"
         )
-    other = trial.model_copy(update={"task": others[0], "evaluate_on": ()})
+    return _learned_by(
+        trial.model_copy(update={"task": others[0], "evaluate_on": ()}), store, observe
+    )
+
+
+def _learned_by(other: Trial, store: Store, observe: Observe) -> Arm:
+    """Return the arm that is the learned model of another trial."""
     return Arm(identify(other, store).learned, Made(other, gather(other), store, observe).learned)
 
 

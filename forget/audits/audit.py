@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -47,20 +47,22 @@ class Audit(Part):
     """The question that it puts, for tables."""
     cost: ClassVar[str]
     """Words for the cost of an arm; a pass is one scoring of `examples`."""
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Raised when a change of the code changes its numbers, so that they are computed anew."""
 
     name: str
-    examples: Count = 200
-    """Examples scored, the first of the trial's test split."""
+    examples: Count = 64
+    """Examples scored, the first of the trial's test split. With 64 the interval of R is about 0.4
+    wide where much was learned; a study that is to decide something takes several hundred.
+    """
 
     @property
     def label(self) -> str:
         """The name and the settings that differ from their defaults, e.g. "relearn, n 5"."""
         parts = [self.name]
-        for field, value in self.changed.items():
+        for setting, value in self.changed.items():
             told = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-            parts.append(f"{field} {told}")
+            parts.append(f"{setting} {told}")
         return ", ".join(parts)
 
     @property
@@ -104,6 +106,8 @@ class Auditing:
     other: Callable[[str], LanguageModel]
     """Gives the model of another arm, of those that the audit needs."""
     observe: Observe = ignore
+    said: dict[int, Scores] = field(default_factory=dict)
+    """Scores of the model as it is, by number of examples, which audits of it may share."""
 
     @property
     def bf16(self) -> bool:
@@ -198,6 +202,13 @@ class Auditing:
             lora=lora if tuning == "lora" else None,
             observe=self.observe,
         )
+
+    def plain(self, dose: str = PLAIN) -> list[Row]:
+        """Return Rows of the test questions, asked of the model as it is."""
+        test = self.test
+        if len(test) not in self.said:
+            self.said[len(test)] = self.read(self.model, test, None)
+        return self.rows(self.said[len(test)], test, dose)
 
     def score(
         self,

@@ -49,7 +49,7 @@ class Formats(Audit):
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as the trial asks, and in each format that fits the task."""
-        yield from at.score(at.test)
+        yield from at.plain()
         entry = find(at.trial.task, at.trial.folders)
         for template in ("task", *TEMPLATES):
             if template != at.trial.template and (entry.instruction or not instructs(template)):

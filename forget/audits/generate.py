@@ -40,7 +40,7 @@ class Generate(Audit):
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows of the option scores, and of what was written."""
-        plain = at.score(at.test)
+        plain = at.plain()
         yield from plain
         encoded = batches.encode(at.test, at.model.tokenizer, batches.reach(at.model.network))
         for example, one in zip(at.test, encoded, strict=True):

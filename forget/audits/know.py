@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
@@ -66,24 +67,30 @@ class Know(Audit):
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows of the answers, and of the verdicts on "own", "truth" and "other"."""
-        plain = at.score(at.test)
+        plain = at.plain()
         yield from plain
         taught: AbstractContextManager[None] = nullcontext()
         if self.train == "learned":
             taught = relearned(at, flagged(at), self.lr, self)
         with taught:
             for wording, question in QUESTIONS.items():
-                asked: dict[str, list[Example]] = {"own": [], "truth": [], "other": []}
+                truth, other = [], []
                 for example, row in zip(at.test, plain, strict=True):
-                    own, other = _best(row), _best(row, besides=row.truth)
-                    for about, option in (("own", own), ("truth", row.truth), ("other", other)):
-                        asked[about].append(_about(example, option, question))
-                for about, examples in asked.items():
-                    yield from at.score(examples, f"{about}/{wording}")
+                    truth.append(_about(example, row.truth, question))
+                    other.append(_about(example, _best(row, besides=row.truth), question))
+                said = [
+                    at.score(truth, f"truth/{wording}"),
+                    at.score(other, f"other/{wording}"),
+                ]
+                yield from chain(*said)
+                # The own answer is one of the two.
+                for row, of_truth, of_other in zip(plain, *said, strict=True):
+                    own = of_truth if _best(row) == row.truth else of_other
+                    yield replace(own, dose=f"own/{wording}")
 
     def passes(self, trial: Trial) -> float:
-        """Count a pass of longer prompts for each wording and answer asked about."""
-        return 1.0 + 2 * 3 + (self.train == "learned")
+        """Count two passes of longer prompts for each wording."""
+        return 1.0 + len(QUESTIONS) * 2 + (self.train == "learned")
 
     def trained(self, trial: Trial) -> float:
         """Count the held-out examples in both wordings: no more of them are balanced."""
@@ -100,7 +107,7 @@ def flagged(at: Auditing) -> list[Example]:
         BadInput: all its answers are right, or all are wrong.
     """
     model = at.model if at.arm == "learned" else at.other("learned")
-    rows = replace(at, arm="learned", model=model).score(at.held_out, split="validation")
+    rows = replace(at, arm="learned", model=model, said={}).score(at.held_out, split="validation")
     right: list[tuple[Example, int]] = []
     wrong: list[tuple[Example, int]] = []
     for example, row in zip(at.held_out, rows, strict=True):

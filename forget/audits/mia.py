@@ -25,7 +25,7 @@ class Mia(Audit):
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows of members, in the split "train", and of others."""
         most = min(self.examples, at.trial.forget.examples, at.trial.learn.examples)
-        yield from at.score(at.test)
+        yield from at.plain()
         yield from at.score(at.load("train", most), split="train")
 
     def passes(self, trial: Trial) -> float:

@@ -54,7 +54,7 @@ class Quantise(Audit):
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows of the arm as it is, rounded, and with noise."""
-        yield from at.score(at.test)
+        yield from at.plain()
         for kind in self.formats:
             with at.fresh() as model:
                 change(model, ROUND[kind], everything=kind == "bf16")

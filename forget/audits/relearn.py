@@ -54,7 +54,7 @@ class Relearn(Audit):
     cost: ClassVar[str] = "a fine-tune and a pass for each source, n and rate"
 
     name: Literal["relearn"] = "relearn"
-    n: Counts = (10, 100)
+    n: Counts = (10, 50)
     """Examples; a smaller number is a part of a larger one."""
     sources: Annotated[tuple[Source, ...], Several] = ("forget", "unrelated")
     """forget: those that forgetting trained on; held_out: others of the task, which no stage has
@@ -76,7 +76,7 @@ class Relearn(Audit):
         for source in self.sources:
             if not (examples := self._examples(at, source)):
                 continue
-            yield from at.score(at.test, dose(source, n=0))
+            yield from at.plain(dose(source, n=0))
             for n, lr in product(self.n, self.lr):
                 told = dose(source, n=n, lr=lr)
                 with relearned(at, examples[:n], lr, self):
@@ -87,7 +87,7 @@ class Relearn(Audit):
     def passes(self, trial: Trial) -> float:
         """Count a pass for each source, n and rate, and another for a choice of rates."""
         one = 1.0 + (len(self.lr) > 1) / 2
-        return len(self.sources) * (1 + one * len(self.n) * len(self.lr))
+        return 1 + len(self.sources) * one * len(self.n) * len(self.lr)
 
     def trained(self, trial: Trial) -> float:
         """Count the examples of every fine-tune."""

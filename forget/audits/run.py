@@ -11,6 +11,7 @@ from pathlib import Path
 from forget import tasks
 from forget.audits.arms import Arm, order
 from forget.audits.audit import Audit, Auditing
+from forget.evaluation.scoring import Scores
 from forget.events import Observe, ignore
 from forget.models.catalogue import in_bf16
 from forget.models.language_model import LanguageModel
@@ -73,11 +74,12 @@ def audit_trial(
         # Arms of equal weights follow each other, and share a model.
         if arms[name].weights != last:
             last, load = arms[name].weights, cache(arms[name].load)
+            said: dict[int, Scores] = {}
         for audit in todo:
             if audit.label in failed:
                 continue
             try:
-                rows = audit_arm(audit, arms, name, load, trial, material, store, observe)
+                rows = audit_arm(audit, arms, name, load, trial, material, store, observe, said)
                 found[audit.label] += rows
             # Whatever goes wrong in one audit is that audit's: the trial has finished, and the
             # other audits can be had. Interrupts are no Exceptions and go through.
@@ -102,6 +104,7 @@ def audit_arm(
     material: Material,
     store: Store,
     observe: Observe = ignore,
+    said: dict[int, Scores] | None = None,
 ) -> list[Row]:
     """Return what an audit finds of one arm, from the store where it has it.
 
@@ -114,10 +117,15 @@ def audit_arm(
         material: its examples.
         store: keeps the Rows, for every trial that has an arm of these weights.
         observe: receives the events.
+        said: what audits before this one found of the model as it is (`Auditing.said`).
     """
 
     def make(folder: Path | None) -> None:
-        at = Auditing(trial, name, load(), material, audit, lambda arm: arms[arm].load(), observe)
+        def other(arm: str) -> LanguageModel:
+            return arms[arm].load()
+
+        heard = {} if said is None else said
+        at = Auditing(trial, name, load(), material, audit, other, observe, heard)
         rows = list(audit.run(at))
         if folder:
             write_rows(rows, folder / "rows.parquet")

@@ -51,7 +51,7 @@ class Steer(Audit):
 
     def run(self, at: Auditing) -> Iterator[Row]:
         """Yield Rows as it is, and at each block steered, ablated, and pushed at random."""
-        yield from at.score(at.test)
+        yield from at.plain()
         own, chosen = len(at.model.answers.blocks), at.held_out[-100:]
         if not own:
             raise BadInput(f'steer finds no blocks in "{at.trial.model}"')

@@ -51,7 +51,7 @@ class Uds(Audit):
             raise BadInput(
                 f'uds finds no blocks in "{at.trial.model}", after which states could be patched'
             )
-        yield from at.score(at.test)
+        yield from at.plain()
         learned = at.other("learned")
         # The way to lay examples out is chosen here, and not while states are patched.
         plain = at.read(learned, at.test, None)

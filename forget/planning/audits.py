@@ -17,7 +17,7 @@ from forget.storage.store import Store
 
 
 def rows(expansion: Expansion, store: Store) -> list[tuple[str, str]]:
-    """Return a line for each audit of a sweep: how many models it looks at, and how long it takes.
+    """Return a line for each audit of a sweep: how many arms it looks at, and how long it takes.
 
     Arms that trials share count once. A forget stage that is repeated for the audits counts with
     the first of them.
@@ -32,21 +32,22 @@ def rows(expansion: Expansion, store: Store) -> list[tuple[str, str]]:
     found = []
     repeats = True
     for audit in chosen(sweep.audits):
-        seconds, models = 0.0, set[str]()
+        seconds, looked_at = 0.0, set[tuple[str, str]]()
         todo = 0
         for trial, id in trials:
-            known = arms(trial, store, sweep.never, sweep.scrambled)
+            known = arms(trial, store, sweep.never, sweep.more_arms)
             if file(audit, known) in Trials(store).audits(id):
                 continue
             todo += 1
-            new = {arm.weights for arm in known.values()} - models
-            models |= new
+            # The untouched model is audited on each task.
+            new = {(trial.task, arm.weights) for arm in known.values()} - looked_at
+            looked_at |= new
             seconds += len(new) * (_seconds(audit, trial) + TRIAL_SECONDS)
             seconds += repeats * _flops_of_repeat(trial) / _speed(trial)
         repeats = repeats and not todo
         told = f"{todo} trials to audit, {len(trials) - todo} done"
         if todo:
-            told += f"; {len(models)} models, about {duration(seconds)} one after another"
+            told += f"; {len(looked_at)} arms, about {duration(seconds)} one after another"
         found.append((f"audit {audit.label}", told))
     return found
 
@@ -67,4 +68,5 @@ def _flops_of_repeat(trial: Trial) -> float:
 
 
 def _speed(trial: Trial) -> float:
-    return EFFICIENCY * throughput(cost(trial).bf16)
+    bf16 = cost(trial).bf16
+    return EFFICIENCY[bf16] * throughput(bf16)

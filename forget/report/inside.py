@@ -12,7 +12,7 @@ from forget.analyses.study import Cell
 from forget.analyses.words import rate_name
 from forget.report import figures
 from forget.report.figures import Series
-from forget.report.layout import ARM_COLOURS, ARM_NAMES, place
+from forget.report.layout import ARM_COLOURS, arm_line, place
 from forget.report.section import Datum, Picture, Table
 from forget.results.estimates import Estimate
 
@@ -100,11 +100,11 @@ def pictures(cells: Sequence[Cell], folder: Path) -> list[Picture]:
 def by_arm(layers: Mapping[int, Mapping[str, Estimate]], learned: bool = False) -> list[Series]:
     """Return a line over layers for each arm, but for the learned one where it is the measure."""
     lines = []
-    for arm, colour in ARM_COLOURS.items():
+    for arm in ARM_COLOURS:
         there = {layer: numbers[arm] for layer, numbers in layers.items() if arm in numbers}
         if there and (learned or arm != "learned"):
             values, at = list(there.values()), list(there)
-            lines.append(Series(ARM_NAMES.get(arm, arm), colour, values, at))
+            lines.append(arm_line(arm, values, at))
     return lines
 
 
@@ -120,6 +120,7 @@ def _drift(cell: Cell, one: Drift) -> dict[str, Datum]:
         "distance, never taught": one.distance.get("never"),
         "cosine, forgotten": one.cosine.get("forgotten"),
         "cosine, never taught": one.cosine.get("never"),
+        **({"CKA, learned again": one.alike["again"]} if "again" in one.alike else {}),
     }
 
 

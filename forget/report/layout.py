@@ -21,10 +21,15 @@ ARM_COLOURS = {
     "forgotten": figures.VERMILION,
     "never": figures.GREY,
     "scrambled": figures.INK,
+    "again": figures.BLUE,
 }
 """Colours of the arms of audits that are drawn."""
 
-ARM_NAMES = {"never": "never taught", "scrambled": "forgot without learning"}
+ARM_NAMES = {
+    "never": "never taught",
+    "scrambled": "forgot without learning",
+    "again": "learned again",
+}
 """Words for arms, where their name is none."""
 
 SHOWN = 4
@@ -147,3 +152,9 @@ def layer_figure(path: Path, panels: Mapping[str, Sequence[Series]], guess: floa
     return figures.curves(
         path, panels, axis, "probe accuracy", guess=guess, limits=limits, whole=True
     )
+
+
+def arm_line(arm: str, values: Sequence[Estimate], at: Sequence[float]) -> Series:
+    """Return the line of an arm of audits; of "again", which learned as well, it is dashed."""
+    label = ARM_NAMES.get(arm, arm)
+    return Series(label, ARM_COLOURS[arm], values, at, hollow=arm == "again")

@@ -27,7 +27,7 @@ from forget.analyses.text import reading
 from forget.analyses.words import rate_name
 from forget.report import figures, inside
 from forget.report.figures import Series
-from forget.report.layout import ARM_COLOURS, ARM_NAMES, place
+from forget.report.layout import ARM_COLOURS, ARM_NAMES, arm_line, place
 from forget.report.section import Datum, Picture, Section, Table
 from forget.results.estimates import Estimate
 
@@ -238,12 +238,12 @@ def _axis(cells: Sequence[Cell], label: str) -> str:
 def _lines(some: Sequence[Recovery]) -> list[Series]:
     """Return a line for each arm."""
     lines = []
-    for arm, colour in ARM_COLOURS.items():
+    for arm in ARM_COLOURS:
         there = [one for one in some if arm in one.accuracy]
         if there:
             values = [one.accuracy[arm] for one in there]
             at = [one.dose.at for one in there]
-            lines.append(Series(ARM_NAMES.get(arm, arm), colour, values, at))
+            lines.append(arm_line(arm, values, at))
     return lines
 
 

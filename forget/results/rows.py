@@ -12,9 +12,9 @@ import numpy as np
 PHASES = ("base", "learned", "forgotten")
 """States of the model that are measured: before any training, after learning, after forgetting."""
 
-ARMS = (*PHASES, "never", "scrambled")
+ARMS = (*PHASES, "never", "scrambled", "again")
 """Models that audits compare: those phases; one that was never taught the task; one that forgot it
-without having learned it.
+without having learned it; one that learned it in another order of the examples.
 """
 
 MOST_MASS = 1.01

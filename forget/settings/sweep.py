@@ -168,8 +168,17 @@ class Sweep(Part):
     """
     scrambled: bool = False
     """Audit an arm that forgets without having learned as well: the damage without the skill."""
+    again: bool = False
+    """Audit an arm that learned the same examples in another order as well: what the noise of
+    training does alone.
+    """
     resources: Resources = Resources()
     search: Search | None = None
+
+    @property
+    def more_arms(self) -> tuple[str, ...]:
+        """The arms that audits look at beside the four that they always do."""
+        return ("scrambled",) * self.scrambled + ("again",) * self.again
 
     @field_validator("primary")
     @classmethod

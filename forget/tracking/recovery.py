@@ -13,7 +13,7 @@ from forget.analyses.depth import depths
 from forget.analyses.knowing import known
 from forget.analyses.membership import membership
 from forget.analyses.patching import patching
-from forget.analyses.recovery import WORST, least, recoveries, strongest
+from forget.analyses.recovery import WORST, least, recoveries, split_of, strongest
 from forget.analyses.study import Cell
 from forget.analyses.study import Study as Finished
 from forget.analyses.text import reading
@@ -35,8 +35,8 @@ AUDITS = "forget.audits"
 def publish_audits(study: Study, store: Store, outcomes: Sequence[Outcome]) -> int:
     """Send the runs of trials what audits found of them; return how many lacked something.
 
-    A run gets R of each audit at its strongest dose, and the Rows; a registered model's
-    description R.
+    A run gets R of each audit at its strongest dose, the accuracy of each arm at each dose, and the
+    Rows; a registered model's description R.
 
     Args:
         study: the sweep's.
@@ -67,9 +67,10 @@ def _publish(study: Study, store: Store, outcome: Outcome) -> bool:
     run_id = found[0].info.run_id
     (cell,) = Finished([outcome], {outcome.id: trials.whole_frame(outcome.id)}).cells
     now = time.time_ns() // 1_000_000
+    numbers = [*((name, number, 0) for name, number in headline(cell)), *curves(cell)]
     points = [
-        Metric(name, number, now, 0)
-        for name, number in headline(cell)
+        Metric(name, number, now, step)
+        for name, number, step in numbers
         if number is not None and np.isfinite(number)
     ]
     send_numbers(study, run_id, points, {})
@@ -83,7 +84,7 @@ def _publish(study: Study, store: Store, outcome: Outcome) -> bool:
 
 
 def headline(cell: Cell) -> Iterator[tuple[str, float | None]]:
-    """Yield the headline numbers; those of each arm and dose are in the Rows and the report."""
+    """Yield the headline numbers."""
     every = recoveries(cell)
     for audit, one in strongest(cell).items():
         yield f"recovery_{_named(audit)}", one.number.value
@@ -103,6 +104,18 @@ def headline(cell: Cell) -> Iterator[tuple[str, float | None]]:
         yield "uds", patched.score.value
     if read_ := reading(cell):
         yield "text_bits_more", read_.more.value
+
+
+def curves(cell: Cell) -> Iterator[tuple[str, float, int]]:
+    """Yield the accuracy of each arm at each dose, whose number is the step of the metric.
+
+    "forgotten.relearn.forget/world/test/accuracy" has a point at n = 0, 10 and 50.
+    """
+    for one in recoveries(cell):
+        split = split_of(one.audit)
+        for arm, accuracy in one.accuracy.items():
+            place = f"{arm}.{_named(one.audit)}.{_named(one.dose.group)}/{cell.task}/{split}"
+            yield f"{place}/accuracy", accuracy.value, int(one.dose.at)
 
 
 def _named(words: str) -> str:

@@ -208,7 +208,7 @@ def _keys(study: Study, names: int | None = None) -> tuple[str, str]:
     """
     # Resources change no number: a sweep that goes on with more CPUs is the same sweep. Nor do
     # audits, which look at its trials when they have finished.
-    others = {"resources", "store", "audits", "never", "scrambled"}
+    others = {"resources", "store", "audits", "never", "scrambled", "again"}
     fields = study.sweep.model_dump(mode="json", exclude=others)
     # Nor is one another whose folders were moved, with the same data in them.
     parts = [fields, [_unplaced(fields), study.datasets]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +23,8 @@ from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks.draws import gather
-from pipelines.progress import label
+from pipelines.progress import Progress, label
+from pipelines.sweep.board import Board
 from pipelines.sweep.nodes import Slots, bundle
 
 WAIT_SECONDS = 1.0
@@ -51,7 +52,7 @@ def left(
     for outcome in outcomes if audits else ():
         if not outcome.trial.forgets:
             continue
-        known = arms(outcome.trial, store, sweep.never, sweep.scrambled)
+        known = arms(outcome.trial, store, sweep.never, sweep.more_arms)
         there = Trials(store).audits(outcome.id)
         todo = tuple(audit for audit in audits if file(audit, known) not in there)
         if todo:
@@ -77,31 +78,33 @@ def run(sweep: Sweep, jobs: Sequence[Job], store: Store, slots: Slots) -> list[s
         memory=need.get("memory"),
         max_retries=sweep.resources.retries,
     )(_audit)
-    began = time.monotonic()
+    board = Board(f"audits-{secrets.token_hex(8)}")
     running = {}
     for job in jobs:
         tables = [audit.model_dump(mode="json") for audit in job.audits]
-        given = job.trial.model_dump_json(), tables, sweep.never, sweep.scrambled
-        running[task.remote(*given, store.where, slots.resources.cpus)] = job
+        given = job.trial.model_dump_json(), tables, sweep.never, sweep.more_arms
+        running[task.remote(*given, store.where, slots.resources.cpus, board)] = job
     missing: list[str] = []
-    done = 0
     try:
-        while running:
-            ended, _ = ray.wait(list(running), timeout=WAIT_SECONDS)
-            for one in ended:
-                job = running.pop(one)
-                done += 1
-                name = label(job.trial, sweep)
-                told = _told(one, job)
-                missing += [f"{name}: audit {found.audit}: {found.reason}" for found in told]
-                print(
-                    f"audited {done}/{len(jobs)}: {name}, {time.monotonic() - began:.0f} s",
-                    flush=True,
-                )
+        with Progress(len(jobs), min(slots.count, len(jobs))) as progress:
+            while running:
+                ended, _ = ray.wait(list(running), timeout=WAIT_SECONDS)
+                for job in running.values():
+                    if move := board.at(job.identity.trial):
+                        progress.started(job.identity.trial, label(job.trial, sweep))
+                        progress.event(job.identity.trial, move)
+                for one in ended:
+                    job = running.pop(one)
+                    name, id = label(job.trial, sweep), job.identity.trial
+                    told = _told(one, job)
+                    missing += [f"{name}: audit {found.audit}: {found.reason}" for found in told]
+                    progress.started(id, name)
+                    progress.audited(id, f"{len(job.audits) - len(told)} of {len(job.audits)}")
     finally:
         # After Ctrl-C those that run are ended: what is whole of them is in the store.
         for one in running:
             ray.cancel(one, force=True)
+        board.clear()
     return missing
 
 
@@ -119,9 +122,10 @@ def _audit(
     trial: str,
     tables: Sequence[dict[str, object]],
     never: Sequence[str],
-    scrambled: bool,
+    more: Sequence[str],
     where: str,
     cpus: float,
+    board: Board,
 ) -> list[tuple[str, str]]:
     """Audit a trial in a process of its own; return label and reason of each audit that failed."""
     torch.set_num_threads(max(1, int(cpus)))
@@ -129,13 +133,15 @@ def _audit(
     if ray.get_gpu_ids():
         check_gpu()
     store, audited = Store(where), Trial.model_validate_json(trial)
-    material = gather(audited)
+    material, id = gather(audited), identify(audited, store).trial
+    observe = board.poster(id)
     found = audit_trial(
         chosen(tables),
-        arms(audited, store, never, scrambled, material=material),
+        arms(audited, store, never, more, observe, material),
         audited,
-        identify(audited, store).trial,
+        id,
         material,
         store,
+        observe,
     )
     return [(one.audit, one.reason) for one in found]

@@ -6,14 +6,18 @@ the first that Ray kills where memory runs short.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import TypeAdapter
 from ray.experimental import internal_kv
 
-from forget.events import StageStarted, Step
+from forget.events import Event, Observe, StageStarted, Step
 from forget.settings.parts import Part
+
+POST_SECONDS = 0.2
+"""Seconds between two words of a trial to the driver."""
 
 Order = Literal["go on", "stop", "leave"]
 """An order to a trial: to stop, since the sweep does or too many run, or to leave a node that goes
@@ -59,6 +63,19 @@ class Board:
     def post(self, id: str, move: StageStarted | Step) -> None:
         """Leave word of where a trial is, in place of the last one."""
         internal_kv._internal_kv_put(f"at {id}", move.model_dump_json(), namespace=self.name)
+
+    def poster(self, id: str) -> Observe:
+        """Make a function that posts, now and then, where a trial is."""
+        posted = 0.0
+
+        def observe(event: Event) -> None:
+            nonlocal posted
+            now = time.monotonic()
+            if isinstance(event, StageStarted | Step) and now - posted >= POST_SECONDS:
+                posted = now
+                self.post(id, event)
+
+        return observe
 
     def at(self, id: str) -> StageStarted | Step | None:
         """Return where a trial is, None where it has said nothing."""

@@ -26,10 +26,7 @@ from forget.storage.store import Store
 from forget.trial import run_trial
 from pipelines import GARBAGE
 from pipelines.processes import run_processes
-from pipelines.sweep.board import Board, Order
-
-POST_SECONDS = 0.2
-"""Seconds between two words of a trial to the driver; each also reads whether to stop."""
+from pipelines.sweep.board import POST_SECONDS, Board, Order
 
 FULL = os.strerror(errno.ENOSPC)
 """The system's words for a full disk."""

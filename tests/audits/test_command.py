@@ -36,7 +36,7 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     (tmp_path / "study.toml").write_text(SPEC.format(folder=quick.folders[0]))
     code, out, error = forget("sweep", "study.toml")
     assert code == 0, error
-    assert "audited 1/1: vowels arm=random" in out
+    assert "audited  vowels arm=random: 1 of 1 [1/1]" in out
     store = Store(tmp_path / ".forget")
     ids = Trials(store).finished()
     (audited,) = [id for id in ids if Trials(store).audits(id)]
@@ -55,6 +55,10 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     query = f"tags.`forget.trial` = '{audited}'"
     (run,) = client.search_runs([experiment.experiment_id], query)
     assert {"recovery_relearn", "text_bits_more"} <= run.data.metrics.keys()
+    curve = client.get_metric_history(
+        run.info.run_id, "forgotten.relearn.forget/vowels/test/accuracy"
+    )
+    assert [point.step for point in curve] == [0, 10, 50]
     (version,) = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert "| relearn | forget/n=" in version.description
 

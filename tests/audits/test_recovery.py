@@ -32,7 +32,7 @@ from forget.report import recovery
 from forget.results.doses import dose, read
 from forget.results.files import read_frame, read_rows, write_rows
 from forget.results.rows import Row
-from forget.tracking.recovery import headline
+from forget.tracking.recovery import curves, headline
 
 ARMS = ("forgotten", "learned", "never")
 
@@ -212,6 +212,11 @@ def test_the_overview_has_the_examples_that_bring_half_back_and_the_worst_format
     assert found["recovery_relearn"] == pytest.approx(1.0)
     assert abs(found["recovery_worst_formats"] or 0) < 0.1
     assert not [name for name in found if "unrelated" in name]
+    points = {(name, step): value for name, value, step in curves(study.cells[0])}
+    relearned = "relearn.forget/world/test/accuracy"
+    for n, accuracy in ((0, 0.5), (10, 0.72), (100, 0.9)):
+        assert points[f"forgotten.{relearned}", n] == pytest.approx(accuracy, abs=0.01)
+    assert points[f"never.{relearned}", 100] == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_worst_of_several_formats_is_item_by_item() -> None:

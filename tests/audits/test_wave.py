@@ -17,7 +17,7 @@ from forget.audits.relearn import Relearn
 from forget.audits.run import audit_trial, file
 from forget.errors import BadInput
 from forget.results.outcome import Outcome
-from forget.results.rows import Row, select
+from forget.results.rows import ARMS, Row, select
 from forget.settings.sweep import Sweep, overlay
 from forget.storage.finished import Trials
 from forget.storage.store import Store
@@ -55,13 +55,13 @@ def test_an_audit_leaves_the_trial_as_it_was(
     trials, trial = Trials(store), outcome.trial
     before = {path: path.read_bytes() for path in trials.folder(outcome.id).glob("*.*")}
     material = gather(trial)
-    found = arms(trial, store, ("upper",), scrambled=True, material=material)
+    found = arms(trial, store, ("upper",), ("scrambled", "again"), material=material)
     given = (found, trial, outcome.id, material, store)
     assert audit_trial([BRIEF, Broken(), Quantise(draws=1)], *given)[0].reason == "it broke"
     assert {path: path.read_bytes() for path in before} == before
     rows = trials.audited(outcome.id)
     assert {row.audit for row in rows} == {BRIEF.label, "quantise, draws 1"}
-    assert {row.phase for row in rows} == {"base", "learned", "never", "forgotten", "scrambled"}
+    assert {row.phase for row in rows} == set(ARMS)
     assert {row.trial for row in rows} == {outcome.id}
     # The arm that was never taught learned another task, so it is not the untouched model.
     plain = {arm: select(rows, phase=arm, dose="plain") for arm in ("base", "never")}
