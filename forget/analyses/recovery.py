@@ -61,6 +61,12 @@ class Recovery:
     """R with the scrambled arm for the one never taught: less what the same training leaves where
     nothing was learned. None where that arm was not audited.
     """
+    undone: Draws | None
+    """Share of the loss that the dose undoes, (A_f - A) / (A_l0 - A), where A and A_l0 are the
+    accuracies of the forgotten and the learned arm as they are. It needs no arm without the skill,
+    which of a skill from pretraining there is not. Missing where less than LEAST_SKILL was lost,
+    None where the arms were not asked as they are.
+    """
     chance: float
     """Accuracy of a guess."""
     n: int
@@ -126,15 +132,24 @@ def strongest(cell: Cell) -> dict[str, Recovery]:
     A dose that is chosen for its number is not the place to read an interval from: the claim that
     forgetting hides looks at all of them.
     """
-    found: dict[str, Recovery] = {}
+    return _highest(cell, lambda one: one.draws)
+
+
+def most_undone(cell: Cell) -> dict[str, Recovery]:
+    """Return by audit the dose that undoes most of the loss, of those that are no control."""
+    return _highest(cell, lambda one: one.undone)
+
+
+def _highest(cell: Cell, number: Callable[[Recovery], Draws | None]) -> dict[str, Recovery]:
+    found: dict[str, tuple[float, Recovery]] = {}
     for one in recoveries(cell):
+        draws = number(one)
         told = one.dose.name in (WORST, BEST) or one.dose.control or one.dose.plain
-        if told or not np.isfinite(one.draws[0]):
+        if told or draws is None or not np.isfinite(draws[0]):
             continue
-        best = found.get(one.audit)
-        if best is None or one.draws[0] > best.draws[0]:
-            found[one.audit] = one
-    return found
+        if one.audit not in found or draws[0] > found[one.audit][0]:
+            found[one.audit] = float(draws[0]), one
+    return {audit: one for audit, (_, one) in found.items()}
 
 
 def missing(study: Study) -> list[str]:
@@ -184,9 +199,22 @@ def _recovery(cell: Cell, label: str, name: str, doses: Sequence[str]) -> Recove
         accuracy={arm: estimate(number, n) for arm, number in draws.items()},
         draws=ratio(forgotten, learned, draws["never"]),
         besides=None if besides is None else ratio(forgotten, learned, besides),
+        undone=None if name in (WORST, BEST) else _undone(cell, label, forgotten),
         chance=_chance(cell, label, doses[0]),
         n=n,
     )
+
+
+def _undone(cell: Cell, label: str, forgotten: Draws) -> Draws | None:
+    """Compute the share of the loss that is undone where the forgotten arm has this accuracy."""
+    as_it_is = [dose for dose in _competing(cell, label) if read(dose).plain]
+    if not as_it_is:
+        return None
+    before, after = (
+        averaged(cell, partial(_accuracy, label=label, dose=as_it_is[0], arm=arm))
+        for arm in ("learned", "forgotten")
+    )
+    return None if before is None or after is None else ratio(forgotten, before, after)
 
 
 def _chance(cell: Cell, label: str, dose: str) -> float:

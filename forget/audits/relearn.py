@@ -54,7 +54,7 @@ class Relearn(Audit):
     cost: ClassVar[str] = "a fine-tune and a pass for each source, n and rate"
 
     name: Literal["relearn"] = "relearn"
-    n: Counts = (10, 50)
+    n: Counts = (8, 40)
     """Examples; a smaller number is a part of a larger one."""
     sources: Annotated[tuple[Source, ...], Several] = ("forget", "unrelated")
     """forget: those that forgetting trained on; held_out: others of the task, which no stage has

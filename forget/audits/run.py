@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from forget import tasks
-from forget.audits.arms import Arm, order
+from forget.audits.arms import Arm
 from forget.audits.audit import Audit, Auditing
 from forget.evaluation.scoring import Scores
 from forget.events import Observe, ignore
@@ -65,34 +65,97 @@ def audit_trial(
         store: keeps what trials share, and each trial's Rows.
         observe: receives the events.
     """
-    kept = Trials(store)
-    todo = [audit for audit in audits if file(audit, arms) not in kept.audits(id)]
-    found: dict[str, list[Row]] = {audit.label: [] for audit in todo}
-    failed: dict[str, Missing] = {}
-    last = ""
-    for name in order(arms):
-        # Arms of equal weights follow each other, and share a model.
-        if arms[name].weights != last:
-            last, load = arms[name].weights, cache(arms[name].load)
-            said: dict[int, Scores] = {}
-        for audit in todo:
-            if audit.label in failed:
-                continue
-            try:
-                rows = audit_arm(audit, arms, name, load, trial, material, store, observe, said)
-                found[audit.label] += rows
-            # Whatever goes wrong in one audit is that audit's: the trial has finished, and the
-            # other audits can be had. Interrupts are no Exceptions and go through.
-            except Exception as error:
-                log.warning("audit %s of trial %s failed", audit.label, id, exc_info=True)
-                reason = without_secrets(str(error) or type(error).__name__).splitlines()[0]
-                failed[audit.label] = Missing(audit.label, reason)
-                load = cache(arms[name].load)  # It may have left the weights changed.
-    for audit in todo:
-        if audit.label not in failed:
-            rows = [replace(row, trial=id) for row in found[audit.label]]
-            kept.keep_audit(id, file(audit, arms), rows)
-    return list(failed.values())
+    there = Trials(store).audits(id)
+    todo = [audit for audit in audits if file(audit, arms) not in there]
+    failed: list[Missing] = []
+    for names in apart(arms):
+        left = [audit for audit in todo if audit.label not in {one.audit for one in failed}]
+        failed += look(left, arms, names, trial, material, store, observe)
+    left = [audit for audit in todo if audit.label not in {one.audit for one in failed}]
+    return failed + keep(left, arms, trial, id, material, store)
+
+
+def apart(arms: Mapping[str, Arm]) -> list[tuple[str, ...]]:
+    """Return the arms in groups of equal weights, which one model serves."""
+    groups: dict[str, list[str]] = {}
+    for name, arm in arms.items():
+        groups.setdefault(arm.weights, []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def look(
+    audits: Sequence[Audit],
+    arms: Mapping[str, Arm],
+    names: Sequence[str],
+    trial: Trial,
+    material: Material,
+    store: Store,
+    observe: Observe = ignore,
+) -> list[Missing]:
+    """Audit arms of equal weights; the store has afterwards what was found of them.
+
+    Args:
+        audits: what is asked.
+        arms: every arm, since an audit may need others.
+        names: those that are looked at.
+        trial: the trial.
+        material: its examples.
+        store: keeps what is found.
+        observe: receives the events.
+
+    Returns:
+        The audits that failed.
+    """
+    load = cache(arms[names[0]].load)
+    said: dict[int, Scores] = {}
+    failed = []
+    for audit in audits:
+        try:
+            for name in names:
+                audit_arm(audit, arms, name, load, trial, material, store, observe, said)
+        # Whatever goes wrong in one audit is that audit's: the trial has finished, and the other
+        # audits can be had. Interrupts are no Exceptions and go through.
+        except Exception as error:
+            log.warning("audit %s failed on the model %s", audit.label, names[0], exc_info=True)
+            reason = without_secrets(str(error) or type(error).__name__).splitlines()[0]
+            failed.append(Missing(audit.label, reason))
+            load = cache(arms[names[0]].load)  # It may have left the weights changed.
+    return failed
+
+
+def keep(
+    audits: Sequence[Audit],
+    arms: Mapping[str, Arm],
+    trial: Trial,
+    id: str,
+    material: Material,
+    store: Store,
+) -> list[Missing]:
+    """Leave the Rows of audits beside the trial, from what `look` found of every arm.
+
+    Returns:
+        The audits of which the store lacks something.
+    """
+    lacking = []
+    for audit in audits:
+        rows: list[Row] = []
+        try:
+            for name in arms:
+                rows += audit_arm(audit, arms, name, _nowhere, trial, material, store)
+        except _NotFound:
+            lacking.append(Missing(audit.label, f"what was found is not in {store.where}"))
+            continue
+        rows = [replace(row, trial=id) for row in rows]
+        Trials(store).keep_audit(id, file(audit, arms), rows)
+    return lacking
+
+
+class _NotFound(Exception):
+    """Raised where the store lacks what was found of an arm, and no model is at hand."""
+
+
+def _nowhere() -> LanguageModel:
+    raise _NotFound
 
 
 def audit_arm(
@@ -130,11 +193,15 @@ def audit_arm(
         if folder:
             write_rows(rows, folder / "rows.parquet")
 
-    others = [arms[arm].weights for arm in audit.needs]
-    key = digest([arms[name].weights, others, asked(audit, trial)])
-    folder = store.once("audited", key, make)
+    folder = store.once("audited", key(audit, arms, name, trial), make)
     # Whoever was first may have called the same weights by another arm's name.
     return [replace(row, phase=name) for row in read_rows(folder / "rows.parquet")]
+
+
+def key(audit: Audit, arms: Mapping[str, Arm], name: str, trial: Trial) -> str:
+    """Return the identity of what an audit finds of an arm: equal ones are computed once."""
+    others = [arms[arm].weights for arm in audit.needs]
+    return digest([arms[name].weights, others, asked(audit, trial)])
 
 
 def asked(audit: Audit, trial: Trial) -> list[object]:

@@ -18,6 +18,7 @@ from forget.analyses.recovery import (
     labels,
     least,
     missing,
+    most_undone,
     recoveries,
     strongest,
 )
@@ -36,7 +37,10 @@ TEXT = (
     "audit, between that of one never taught (0) and that of the learned one (1) under the same "
     "audit: near 1 the skill was only hidden, near 0 it is gone or has to be taught anew. R is "
     "missing where the "
-    "learned model is hardly above the one never taught. Where doses differ in the rate of "
+    "learned model is hardly above the one never taught, as of a skill from pretraining. The share "
+    "of the loss undone needs no such model: the accuracy that the dose wins over that which "
+    "forgetting took; how much of it training or the prompt bring by themselves, the controls "
+    "tell. Where doses differ in the rate of "
     "relearning, each model is read at the rate that is best for it on validation examples. "
     "Relearning from another task, shots with random labels and noise as large as an error of "
     "rounding are controls: what they bring back was no skill. Of several formats a guesser gets "
@@ -100,10 +104,11 @@ def _overview(cells: Sequence[Cell], names: Sequence[str]) -> Table:
     rows = []
     for cell in cells:
         row = place(cell)
-        found = strongest(cell)
+        found, undone = strongest(cell), most_undone(cell)
         for name in names:
             if name.partition(",")[0] not in OTHERWISE:
                 row[f"R, {name}"] = found[name].number if name in found else None
+                row[f"loss undone, {name}"] = _undone(undone[name]) if name in undone else None
         rows.append(row | _extremes(cell, names))
     return Table("recovery", rows)
 
@@ -140,12 +145,17 @@ def _row(cell: Cell, one: Recovery) -> dict[str, Datum]:
         "never taught": one.accuracy["never"],
         "R": one.number,
         "R less what training leaves": _besides(one),
+        "loss undone": _undone(one),
         "half back at": half,
     }
 
 
 def _besides(one: Recovery) -> Estimate | None:
     return None if one.besides is None else estimate(one.besides, one.n)
+
+
+def _undone(one: Recovery) -> Estimate | None:
+    return None if one.undone is None else estimate(one.undone, one.n)
 
 
 def _known(cell: Cell, found: Knowing) -> dict[str, Datum]:

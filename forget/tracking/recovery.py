@@ -13,7 +13,7 @@ from forget.analyses.depth import depths
 from forget.analyses.knowing import known
 from forget.analyses.membership import membership
 from forget.analyses.patching import patching
-from forget.analyses.recovery import WORST, least, recoveries, split_of, strongest
+from forget.analyses.recovery import WORST, least, most_undone, recoveries, split_of, strongest
 from forget.analyses.study import Cell
 from forget.analyses.study import Study as Finished
 from forget.analyses.text import reading
@@ -91,6 +91,9 @@ def headline(cell: Cell) -> Iterator[tuple[str, float | None]]:
         for group, half in least(every, audit).items():
             if audit.partition(",")[0] == "relearn" and not read(group).control:
                 yield f"half_back_{_named(audit)}_{group}", half
+    for audit, one in most_undone(cell).items():
+        assert one.undone is not None
+        yield f"undone_{_named(audit)}", float(one.undone[0])
     for one in every:
         if one.dose.name == WORST:
             yield f"recovery_worst_{_named(one.audit)}", one.number.value
@@ -106,7 +109,7 @@ def headline(cell: Cell) -> Iterator[tuple[str, float | None]]:
         yield "text_bits_more", read_.more.value
 
 
-def curves(cell: Cell) -> Iterator[tuple[str, float, int]]:
+def curves(cell: Cell) -> Iterator[tuple[str, float | None, int]]:
     """Yield the accuracy of each arm at each dose, whose number is the step of the metric.
 
     "forgotten.relearn.forget/world/test/accuracy" has a point at n = 0, 10 and 50.

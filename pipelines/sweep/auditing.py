@@ -1,18 +1,18 @@
-"""Audits of a sweep's finished trials: jobs of their own, a process for each trial."""
+"""Audits of a sweep's finished trials: jobs of their own, a process for each model."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
 import torch
 
-from forget.audits.arms import arms
+from forget.audits.arms import Arm, arms
 from forget.audits.audit import Audit
 from forget.audits.catalogue import chosen
-from forget.audits.run import Missing, audit_trial, file
+from forget.audits.run import apart, file, keep, key, look
 from forget.models.devices import check_gpu
 from forget.models.kernels import keep_memory
 from forget.preflight import Identity, identify
@@ -28,7 +28,7 @@ from pipelines.sweep.board import Board
 from pipelines.sweep.nodes import Slots, bundle
 
 WAIT_SECONDS = 1.0
-"""Seconds between two looks at which jobs have ended."""
+"""Seconds between two times that the driver asks what has ended."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,35 @@ class Job:
     trial: Trial
     identity: Identity
     audits: tuple[Audit, ...]
+    arms: Mapping[str, Arm]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at arms of equal weights, which trials may share: what a process does at a time."""
+
+    job: Job
+    """The first that needs it."""
+    names: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.job.identity.trial}/{self.names[0]}"
+
+    @property
+    def keys(self) -> list[str]:
+        """Identities of what it finds, by audit."""
+        return [self.key(audit) for audit in self.job.audits]
+
+    def key(self, audit: Audit) -> str:
+        """Return the identity of what it finds by an audit."""
+        return key(audit, self.job.arms, self.names[0], self.job.trial)
 
 
 def left(
     sweep: Sweep, audits: Sequence[Audit], outcomes: Sequence[Outcome], store: Store
 ) -> list[Job]:
-    """Return the audits that finished trials lack, in the order in which to run them.
-
-    The first trial of each learned model goes before the others, which would only wait for what
-    it finds of the arms that they share.
-    """
+    """Return the audits that finished trials lack."""
     jobs = []
     for outcome in outcomes if audits else ():
         if not outcome.trial.forgets:
@@ -56,17 +75,25 @@ def left(
         there = Trials(store).audits(outcome.id)
         todo = tuple(audit for audit in audits if file(audit, known) not in there)
         if todo:
-            jobs.append(Job(outcome.trial, identify(outcome.trial, store), todo))
-    seen: set[str] = set()
-    first, others = [], []
+            jobs.append(Job(outcome.trial, identify(outcome.trial, store), todo, known))
+    return jobs
+
+
+def looks(jobs: Sequence[Job]) -> list[Look]:
+    """Return the looks that jobs need, each once, in the order in which to take them.
+
+    Forgotten models are made anew first, so their looks take longest and go before the others.
+    """
+    found: dict[tuple[str, ...], Look] = {}
     for job in jobs:
-        (others if job.identity.learned in seen else first).append(job)
-        seen.add(job.identity.learned)
-    return first + others
+        for names in apart(job.arms):
+            one = Look(job, names)
+            found.setdefault(tuple(one.keys), one)
+    return sorted(found.values(), key=lambda one: "forgotten" not in one.names)
 
 
 def run(sweep: Sweep, jobs: Sequence[Job], store: Store, slots: Slots) -> list[str]:
-    """Run audits, as many trials at once as there is room for.
+    """Run audits, as many models at once as there is room for.
 
     Returns:
         A sentence for each audit that failed: it is missing, and the trial stands.
@@ -77,48 +104,73 @@ def run(sweep: Sweep, jobs: Sequence[Job], store: Store, slots: Slots) -> list[s
         num_gpus=need["GPU"],
         memory=need.get("memory"),
         max_retries=sweep.resources.retries,
-    )(_audit)
+    )(_look)
     board = Board(f"audits-{secrets.token_hex(8)}")
+    todo = looks(jobs)
     running = {}
-    for job in jobs:
-        tables = [audit.model_dump(mode="json") for audit in job.audits]
-        given = job.trial.model_dump_json(), tables, sweep.never, sweep.more_arms
-        running[task.remote(*given, store.where, slots.resources.cpus, board)] = job
-    missing: list[str] = []
+    for one in todo:
+        tables = [audit.model_dump(mode="json") for audit in one.job.audits]
+        given = one.job.trial.model_dump_json(), tables, sweep.never, sweep.more_arms
+        place = store.where, slots.resources.cpus, board, one.id
+        running[task.remote(one.names, *given, *place)] = one
+    failed: dict[str, str] = {}
     try:
-        with Progress(len(jobs), min(slots.count, len(jobs))) as progress:
+        with Progress(len(todo), min(slots.count, len(todo))) as progress:
             while running:
                 ended, _ = ray.wait(list(running), timeout=WAIT_SECONDS)
-                for job in running.values():
-                    if move := board.at(job.identity.trial):
-                        progress.started(job.identity.trial, label(job.trial, sweep))
-                        progress.event(job.identity.trial, move)
-                for one in ended:
-                    job = running.pop(one)
-                    name, id = label(job.trial, sweep), job.identity.trial
-                    told = _told(one, job)
-                    missing += [f"{name}: audit {found.audit}: {found.reason}" for found in told]
-                    progress.started(id, name)
-                    progress.audited(id, f"{len(job.audits) - len(told)} of {len(job.audits)}")
+                for one in running.values():
+                    if move := board.at(one.id):
+                        progress.started(one.id, _name(one, sweep))
+                        progress.event(one.id, move)
+                for reference in ended:
+                    one = running.pop(reference)
+                    told = _told(reference, one)
+                    failed |= told
+                    progress.started(one.id, _name(one, sweep))
+                    count = len(one.job.audits)
+                    progress.audited(one.id, f"{count - len(told)} of {count} audits")
     finally:
         # After Ctrl-C those that run are ended: what is whole of them is in the store.
-        for one in running:
-            ray.cancel(one, force=True)
+        for reference in running:
+            ray.cancel(reference, force=True)
         board.clear()
+    missing = []
+    for job in jobs:
+        missing += [f"{label(job.trial, sweep)}: {said}" for said in _keep(job, failed, store)]
     return missing
 
 
-def _told(ended: ray.ObjectRef, job: Job) -> list[Missing]:
-    """Return the audits that failed, all of a job whose process died."""
+def _name(one: Look, sweep: Sweep) -> str:
+    return f"{label(one.job.trial, sweep)}, {'/'.join(one.names)}"
+
+
+def _keep(job: Job, failed: Mapping[str, str], store: Store) -> Iterator[str]:
+    """Leave beside a trial what was found of its arms; yield a sentence for each audit missing."""
+    whole = []
+    for audit in job.audits:
+        keys = (Look(job, names).key(audit) for names in apart(job.arms))
+        if reasons := [failed[found] for found in keys if found in failed]:
+            yield f"audit {audit.label}: {reasons[0]}"
+        else:
+            whole.append(audit)
+    material = gather(job.trial)
+    for one in keep(whole, job.arms, job.trial, job.identity.trial, material, store):
+        yield f"audit {one.audit}: {one.reason}"
+
+
+def _told(ended: ray.ObjectRef, one: Look) -> dict[str, str]:
+    """Return the reason of each audit that failed, all of a process that died, by identity."""
+    by_label = {audit.label: one.key(audit) for audit in one.job.audits}
     try:
-        return [Missing(*one) for one in ray.get(ended)]
+        return {by_label[audit]: reason for audit, reason in ray.get(ended)}
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         reason = without_secrets(str(cause).strip()).splitlines()[0]
-        return [Missing(audit.label, reason) for audit in job.audits]
+        return dict.fromkeys(one.keys, reason)
 
 
-def _audit(
+def _look(
+    names: Sequence[str],
     trial: str,
     tables: Sequence[dict[str, object]],
     never: Sequence[str],
@@ -126,20 +178,20 @@ def _audit(
     where: str,
     cpus: float,
     board: Board,
+    id: str,
 ) -> list[tuple[str, str]]:
-    """Audit a trial in a process of its own; return label and reason of each audit that failed."""
+    """Audit arms in a process of its own; return label and reason of each audit that failed."""
     torch.set_num_threads(max(1, int(cpus)))
     keep_memory()
     if ray.get_gpu_ids():
         check_gpu()
     store, audited = Store(where), Trial.model_validate_json(trial)
-    material, id = gather(audited), identify(audited, store).trial
-    observe = board.poster(id)
-    found = audit_trial(
+    material, observe = gather(audited), board.poster(id)
+    found = look(
         chosen(tables),
         arms(audited, store, never, more, observe, material),
+        names,
         audited,
-        id,
         material,
         store,
         observe,

@@ -149,11 +149,13 @@ def audit(sweep: Sweep, spec_text: str, address: str | None = None) -> SweepResu
     if jobs:
         with slots(sweep.resources, address) as held, _alone(sweep, store):
             missing = auditing.run(sweep, jobs, store, held)
+    link = None
     with _tracking_may_be_away():
         study = tracking.open_study(expansion, spec_text)
         tracking.publish_audits(study, store, outcomes)
+        link = tracking.link(study)
     page = reports.write(sweep, found, store, outcomes, missing).page
-    return SweepResult(outcomes, (), False, page, tuple(missing))
+    return SweepResult(outcomes, (), False, page, link, tuple(missing))
 
 
 def _auditable(sweep: Sweep) -> None:

@@ -36,7 +36,7 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     (tmp_path / "study.toml").write_text(SPEC.format(folder=quick.folders[0]))
     code, out, error = forget("sweep", "study.toml")
     assert code == 0, error
-    assert "audited  vowels arm=random: 1 of 1 [1/1]" in out
+    assert "audited  vowels arm=random, forgotten: 1 of 1 audits" in out
     store = Store(tmp_path / ".forget")
     ids = Trials(store).finished()
     (audited,) = [id for id in ids if Trials(store).audits(id)]
@@ -58,7 +58,7 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     curve = client.get_metric_history(
         run.info.run_id, "forgotten.relearn.forget/vowels/test/accuracy"
     )
-    assert [point.step for point in curve] == [0, 10, 50]
+    assert [point.step for point in curve] == [0, 8, 40]
     (version,) = client.search_model_versions("name = 'forgotten-tiny-vowels'")
     assert "| relearn | forget/n=" in version.description
 
@@ -68,6 +68,16 @@ def test_a_study_is_audited_with_its_trials_and_after_them(
     assert code == 0, error
     assert "nf4" in out
     assert "bits" in out
+
+    # An audit that cannot be had is told, and the report is written without it.
+    failing = '[{ name = "relearn", sources = "held_out", n = 9999, lr = [1e-4, 1e-3] }]'
+    _, _, rest = SPEC.format(folder=quick.folders[0]).partition("]\n")
+    (tmp_path / "study.toml").write_text(f"audits = {failing}\n{rest}")
+    code, out, error = forget("audit", "study.toml")
+    assert code == 0, error
+    assert "forgotten: 0 of 1 audits" in out
+    assert "missing: vowels arm=random: audit relearn" in out
+    assert "n = 9999 of the" in out
 
     code, _, error = forget("audit", "study.toml", "relern")
     assert (code, error.count("\n")) == (2, 1)

@@ -210,6 +210,12 @@ def test_the_overview_has_the_examples_that_bring_half_back_and_the_worst_format
     found = dict(headline(study.cells[0]))
     assert found["half_back_relearn_forget"] == 10
     assert found["recovery_relearn"] == pytest.approx(1.0)
+    # Also where the model never taught is not needed: of 0.9 - 0.5, 0.72 - 0.5 came back.
+    assert found["undone_relearn"] == pytest.approx(1.0)
+    undone = {one.dose.name: one.undone for one in recoveries(study.cells[0])}
+    assert undone["forget/n=10"][0] == pytest.approx(0.55, abs=0.03)
+    assert undone["unrelated/n=100"][0] == pytest.approx(0.0, abs=0.03)
+    assert "loss undone, relearn" in overview
     assert abs(found["recovery_worst_formats"] or 0) < 0.1
     assert not [name for name in found if "unrelated" in name]
     points = {(name, step): value for name, value, step in curves(study.cells[0])}

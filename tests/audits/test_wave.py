@@ -23,6 +23,7 @@ from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks.draws import gather
 from forget.training import stages
+from pipelines.sweep.auditing import left, looks
 
 BRIEF = Relearn(n=(8,), sources=("forget",), lr=(1e-3,), epochs=1)
 
@@ -129,3 +130,15 @@ def test_a_mistake_is_one_sentence(audits: list[object], words: str) -> None:
     with pytest.raises(ValueError, match=r"\w") as caught:
         chosen(Sweep(name="s", base={"task": "world", "model": "tiny"}, audits=audits).audits)
     assert words in str(caught.value)
+
+
+def test_a_model_that_trials_share_is_looked_at_once(finished: tuple[Store, Outcome]) -> None:
+    store, outcome = finished
+    flipped = overlay(outcome.trial, {"arm": "flipped"})
+    others = outcome.model_copy(update={"trial": flipped, "id": "another"})
+    sweep = Sweep(name="shared", base=outcome.trial.model_dump(mode="json"))
+    jobs = left(sweep, [Quantise()], [outcome, others], store)
+    names = [one.names for one in looks(jobs)]
+    # Forgotten models take longest: they are made anew.
+    assert names[:2] == [("forgotten",), ("forgotten",)]
+    assert sorted(names[2:]) == [("base", "never"), ("learned",)]
