@@ -5,7 +5,7 @@ The control is noise of the same size: what rounding gives that noise gives as w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -60,10 +60,10 @@ class Quantise(Audit):
                 change(model, ROUND[kind], everything=kind == "bf16")
                 yield from at.score(at.test, kind)
         for kind in self.noise:
+            sizes = errors(at.model, ROUND[kind])
             for draw in range(self.draws):
                 with at.fresh() as model:
-                    generator = torch.Generator().manual_seed(draw)
-                    change(model, partial(noisy, like=ROUND[kind], generator=generator))
+                    change(model, noise(sizes, draw))
                     yield from at.score(at.test, dose(f"{kind} noise", draw=draw))
 
     def passes(self, trial: Trial) -> float:
@@ -128,11 +128,22 @@ def bf16(weights: torch.Tensor) -> torch.Tensor:
     return weights.to(torch.bfloat16).to(weights.dtype)
 
 
-def noisy(weights: torch.Tensor, like: Change, generator: torch.Generator) -> torch.Tensor:
-    """Add Gaussian noise whose norm is that of a rounding's error."""
-    noise = torch.randn(weights.shape, generator=generator).to(weights)
-    error = (like(weights) - weights).norm()
-    return weights + noise * (error / noise.norm().clamp(min=1e-30))
+@torch.no_grad()
+def errors(model: LanguageModel, by: Change) -> list[torch.Tensor]:
+    """Return the norm of a rounding's error in each of the `matrices`."""
+    oriented = (matrix.T if transposed else matrix for matrix, transposed in matrices(model))
+    return [(by(matrix) - matrix).norm() for matrix in oriented]
+
+
+def noise(sizes: Sequence[torch.Tensor], draw: int) -> Change:
+    """Return what adds Gaussian noise of these norms to one matrix after the other."""
+    generator, left = torch.Generator().manual_seed(draw), iter(sizes)
+
+    def add(weights: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(weights.shape, generator=generator).to(weights)
+        return weights + drawn * (next(left) / drawn.norm().clamp(min=1e-30))
+
+    return add
 
 
 ROUND: dict[Format, Change] = {

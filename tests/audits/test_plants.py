@@ -20,11 +20,12 @@ from forget.audits.few_shot import FewShot
 from forget.audits.few_shot import _chosen as chosen_shots
 from forget.audits.generate import Generate, matched
 from forget.audits.lens import Lens, cut
-from forget.audits.quantise import FP4, NF4, Quantise, blockwise, int8, noisy
+from forget.audits.quantise import FP4, NF4, Quantise, blockwise, errors, int8, matrices, noise
 from forget.audits.relearn import Relearn
 from forget.audits.rtt import Rtt
 from forget.audits.run import audit_arm
 from forget.audits.steer import Steer, without
+from forget.models import language_model
 from forget.models.language_model import LanguageModel
 from forget.results.rows import Row, judge, select
 from forget.tasks.task import Example
@@ -161,8 +162,15 @@ def test_noise_is_as_large_as_the_error_of_rounding() -> None:
     rounded = partial(blockwise, codes=NF4)
     error = (rounded(weights) - weights).norm()
     assert error / weights.norm() == pytest.approx(0.0921, abs=0.001)
-    noise = noisy(weights, rounded, torch.Generator().manual_seed(1)) - weights
-    assert noise.norm() == pytest.approx(float(error), rel=1e-3)
+    added = noise([error, 2 * error], draw=1)
+    for size in (1, 2):
+        assert (added(weights) - weights).norm() == pytest.approx(size * float(error), rel=1e-3)
+
+    model = language_model.tiny()
+    sizes = errors(model, rounded)
+    for (matrix, transposed), size in zip(matrices(model), sizes, strict=True):
+        own = matrix.T if transposed else matrix
+        assert (rounded(own) - own).norm() == size
 
 
 LISTED = Example("1", "What?\nA. x\nB. y\nC. z\nAnswer:", (" A", " B", " C"), 2)
