@@ -159,7 +159,7 @@ def missing(study: Study) -> list[str]:
         wanted |= dict.fromkeys(frame["audit"])
     found = []
     for label in sorted(wanted):
-        cells = [cell for cell in study.cells if label not in labels(cell) and cell.trial.forgets]
+        cells = [cell for cell in study.cells if label not in labels(cell) and cell.trial.audited]
         if cells:
             places = ", ".join(f"{cell.task} {cell.setting}" for cell in cells)
             found.append(f"{label}: missing for {places}")

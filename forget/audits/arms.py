@@ -64,13 +64,13 @@ class Made:
         return holder.model("learned", checkpoint)
 
     def forgotten(self) -> LanguageModel:
-        """Repeat the forget stage from the learned model.
+        """Repeat the forget stage, from the learned model where the trial learned.
 
         Raises:
             BadInput: what is seen on the way is not what the trial saw.
         """
         id = identify(self.trial, self.store).trial
-        model = self.learned()
+        model = self.learned() if self.trial.taught else self.base()
         seen = self._forget(model, id)
         phase = "forget" if seen else "forgotten"
         if not seen:  # nothing was watched on the way
@@ -135,14 +135,13 @@ def arms(
         observe: receives the events of what is made anew.
         material: the trial's examples, where they are at hand.
 
+    Of a trial that learns nothing the untouched model is the learned one, too: what may come back
+    is of its pretraining. There is no model without it, so it stands for the arm "never" as well,
+    and R is missing.
+
     Raises:
-        BadInput: the trial learns nothing, or `never` names its own task alone.
+        BadInput: `never` names the trial's own task alone.
     """
-    if not trial.taught:
-        raise BadInput(
-            'arm = "untaught" learns nothing, so that nothing can come back: '
-            "audits are of trials that learn first"
-        )
     made = Made(trial, material or gather(trial), store, observe)
     identity = identify(trial, store)
     base = Arm(sources.fingerprint(trial.model, store), made.base)
@@ -152,6 +151,8 @@ def arms(
         "never": base,
         "forgotten": Arm(identity.trial, made.forgotten),
     }
+    if not trial.taught:
+        return found | {"learned": base}
     if never:
         found["never"] = _taught_another(trial, store, never, observe)
     if "scrambled" in more:

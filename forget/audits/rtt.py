@@ -19,7 +19,7 @@ from forget.errors import BadInput
 from forget.evaluation.probing import folds
 from forget.results.doses import PLAIN, dose
 from forget.results.folds import FOLDS
-from forget.results.rows import Row, calibrated
+from forget.results.rows import Row, calibrated, judge
 from forget.settings.parts import Count
 from forget.settings.trial import Trial
 from forget.tasks.forget_sets import untouched
@@ -38,7 +38,9 @@ class Rtt(Audit):
 
     name: Literal["rtt"] = "rtt"
     examples: Count = 200
-    """Facts, the first of those that were both learned and forgotten."""
+    """Facts, the first of those that were both learned and forgotten; of a trial that learns
+    nothing, of those that the untouched model knows.
+    """
     lr: Annotated[tuple[Rate, ...], Several] = (1e-5, 3e-5, 1e-4)
     """Peak rates. Of several, each arm is read at the one that is best for it on facts of no fold,
     which were learned and forgotten like the others and are never relearned.
@@ -73,16 +75,16 @@ class Rtt(Audit):
         """Return the facts of the folds, and those by which one of several rates is chosen.
 
         Raises:
-            BadInput: too few were both learned and forgotten.
+            BadInput: too few were known and then forgotten.
         """
         trial = at.trial
-        learned = {(one.task, one.id) for one in at.material.learn}
         forgotten = untouched(trial, trial.task, tasks.load)
-        both = [one for one in forgotten if (one.task, one.id) in learned][: self.examples]
+        known = (_learned if trial.taught else _known)(at, forgotten)
+        both = [one for one in forgotten if one.id in known][: self.examples]
         groups = list(dict.fromkeys(one.group for one in both))
         if len(groups) < FOLDS + 1:
             raise BadInput(
-                f"rtt: {len(groups)} sources of facts were both learned and forgotten in their own "
+                f"rtt: {len(groups)} sources of facts were known and then forgotten in their own "
                 f"words; {FOLDS} folds and a choice of rates take {FOLDS + 1} at least"
             )
         last = set(groups[-(len(groups) // CHOICE) :]) if len(self.lr) > 1 else set()
@@ -90,6 +92,22 @@ class Rtt(Audit):
             [one for one in both if one.group not in last],
             [one for one in both if one.group in last],
         )
+
+
+def _learned(at: Auditing, facts: Sequence[Example]) -> set[str]:
+    """Return the ids of the trial's own examples that were learned."""
+    return {one.id for one in at.material.learn if one.task == at.trial.task}
+
+
+def _known(at: Auditing, facts: Sequence[Example]) -> set[str]:
+    """Return the ids of the facts that the untouched model answers rightly.
+
+    Some of them it guessed. That is so in each arm, and takes as much from all.
+    """
+    model = at.model if at.arm in ("base", "learned", "never") else at.other("base")
+    rows = replace(at, arm="base", model=model, said={}).score(facts, split="train")
+    right = judge(rows).correct
+    return {row.example for row, known in zip(rows, right, strict=True) if known}
 
 
 def _both(

@@ -27,7 +27,7 @@ def rows(expansion: Expansion, store: Store) -> list[tuple[str, str]]:
     """
     sweep = expansion.sweep
     trials = [
-        (trial, identity.trial) for identity, trial in expansion.distinct.items() if trial.forgets
+        (trial, identity.trial) for identity, trial in expansion.distinct.items() if trial.audited
     ]
     found = []
     repeats = True

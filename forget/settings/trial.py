@@ -178,6 +178,11 @@ class Trial(Part):
         return self.arm not in CONTROLS
 
     @property
+    def audited(self) -> bool:
+        """True where something is forgotten that may come back, if only from pretraining."""
+        return self.arm != "true"
+
+    @property
     def keeps(self) -> bool:
         """True where the forgotten model is kept."""
         return self.save and self.forgets

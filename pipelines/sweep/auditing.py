@@ -69,7 +69,7 @@ def left(
     """Return the audits that finished trials lack."""
     jobs = []
     for outcome in outcomes if audits else ():
-        if not outcome.trial.forgets:
+        if not outcome.trial.audited:
             continue
         known = arms(outcome.trial, store, sweep.never, sweep.more_arms)
         there = Trials(store).audits(outcome.id)

@@ -87,7 +87,7 @@ def test_a_number_of_an_item_is_kept_with_its_row(plants: Plants) -> None:
     rows = plants.audit(Drift(), "never")
     assert all(row.value is None for row in select(rows, dose="plain"))
     noted = select(rows, dose="distance/layer=2", phase="never", task="colours")
-    assert len(noted) == len(plants.material.test["colours"])
+    assert len(noted) == Drift().examples < len(plants.material.test["colours"])
     assert min(row.value or 0 for row in noted) > 0
 
 

@@ -7,22 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 
+from forget.analyses import Study
+from forget.analyses.recovery import recoveries
 from forget.audits.arms import Made, arms
 from forget.audits.audit import Audit, Auditing
 from forget.audits.catalogue import chosen
 from forget.audits.quantise import Quantise
 from forget.audits.relearn import Relearn
+from forget.audits.rtt import Rtt
 from forget.audits.run import audit_trial, file
 from forget.errors import BadInput
 from forget.results.outcome import Outcome
-from forget.results.rows import ARMS, Row, select
+from forget.results.rows import ARMS, Row, judge, select
 from forget.settings.sweep import Sweep, overlay
+from forget.settings.trial import Trial
 from forget.storage.finished import Trials
 from forget.storage.store import Store
 from forget.tasks.draws import gather
 from forget.training import stages
+from forget.trial import run_trial
 from pipelines.sweep.auditing import left, looks
 
 BRIEF = Relearn(n=(8,), sources=("forget",), lr=(1e-3,), epochs=1)
@@ -107,14 +113,32 @@ def test_another_setting_is_another_audit(done: tuple[Store, Outcome]) -> None:
     assert BRIEF.label == "relearn, n 8, sources forget, lr 0.001, epochs 1"
 
 
-def test_a_trial_that_learned_nothing_has_nothing_to_come_back(
-    done: tuple[Store, Outcome],
-) -> None:
+def test_an_arm_never_taught_learns_another_task(done: tuple[Store, Outcome]) -> None:
     store, outcome = done
-    with pytest.raises(BadInput, match="learns nothing"):
-        arms(overlay(outcome.trial, {"arm": "untaught"}), store)
     with pytest.raises(BadInput, match="learns another one"):
         arms(outcome.trial, store, ("vowels",))
+
+
+def test_of_a_trial_that_learned_nothing_pretraining_may_come_back(
+    tmp_path: Path, quick: Trial
+) -> None:
+    store = Store(tmp_path)
+    trial = overlay(quick, {"arm": "untaught", "evaluate_on": []})
+    outcome = run_trial(trial, store=store)
+    material = gather(outcome.trial)
+    found = arms(outcome.trial, store, ("upper",), ("again",), material=material)
+    assert found["learned"] is found["never"] is found["base"]
+    given = (found, outcome.trial, outcome.id, material, store)
+    assert audit_trial([BRIEF, Rtt(lr=(1e-3,), epochs=1)], *given) == []
+    rows = Trials(store).audited(outcome.id)
+    # The facts asked are those that the untouched model knew.
+    asked = select(rows, audit="rtt, lr 0.001, epochs 1", phase="learned", dose="plain")
+    assert asked
+    assert all(judge(asked).correct)
+    (cell,) = Study([outcome], {outcome.id: Trials(store).whole_frame(outcome.id)}).cells
+    for one in recoveries(cell):
+        assert np.isnan(one.draws[0])
+        assert one.undone is not None
 
 
 @pytest.mark.parametrize(
