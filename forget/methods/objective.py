@@ -226,6 +226,8 @@ class Method(Part, Objective):
     """False for a method that changes the weights without the loop (`change`)."""
     source: ClassVar[str]
     """Publication of the formula and of the defaults."""
+    retains: ClassVar[str] = "nll"
+    """Loss of the retain set where the spec names none (`Retain.loss`)."""
 
     weight: float = Field(1.0, gt=0)
     """Weight of its loss beside that of a retain set."""

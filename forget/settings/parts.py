@@ -125,7 +125,8 @@ class Retain(Part):
     loss: Literal["nll", "kl", "js", "ce_ref", "states"] = "nll"
     """nll: the cross-entropy of the true answers; kl, js, ce_ref: the divergence of the model's
     distributions on them from those of the model that begins to forget, KL(reference || model),
-    Jensen-Shannon, or the cross-entropy; states: the squared distance of its hidden states.
+    Jensen-Shannon, or the cross-entropy; states: the squared distance of its hidden states, which
+    is the default of methods that move those (forget.preflight.settled).
     """
     weight: float = Field(1.0, ge=0)
     """Weight of the loss beside the method's own."""

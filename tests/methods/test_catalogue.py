@@ -77,3 +77,21 @@ def test_a_method_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(BadInput, match=r'no method is named "nop"; did you mean "npo"\?'):
         method(Choice(name="nop"))
     assert isinstance(method(Choice(name="npo")), Method)
+
+
+def test_a_retain_set_is_kept_by_what_the_method_moves() -> None:
+    """Beside the loss of answers that of hidden states hardly counts."""
+    retain = {"retain": {"tasks": ["science"]}}
+    told = {
+        name: settled(overlay(PLAIN, {"method": name, **retain})).retain.loss  # type: ignore[union-attr]
+        for name in ("rmu", "npo", "random_labels")
+    }
+    assert told == {"rmu": "states", "npo": "nll", "random_labels": "nll"}
+    given = {"retain": {"tasks": ["science"], "loss": "nll"}}
+    asked = settled(overlay(PLAIN, {"method": "rmu", **given}))
+    assert asked.retain is not None
+    assert asked.retain.loss == "nll"
+    # What was settled stays as it is, also when it was written and read.
+    assert settled(Trial.model_validate_json(asked.model_dump_json())) == asked
+    plain = overlay(PLAIN, {"method": "npo", **retain})
+    assert settled(plain).id("data") == plain.id("data")
