@@ -67,12 +67,13 @@ def audit_trial(
     """
     there = Trials(store).audits(id)
     todo = [audit for audit in audits if file(audit, arms) not in there]
-    failed: list[Missing] = []
+    failed: dict[str, Missing] = {}
     for names in apart(arms):
-        left = [audit for audit in todo if audit.label not in {one.audit for one in failed}]
-        failed += look(left, arms, names, trial, material, store, observe)
-    left = [audit for audit in todo if audit.label not in {one.audit for one in failed}]
-    return failed + keep(left, arms, trial, id, material, store)
+        left = [audit for audit in todo if audit.label not in failed]
+        found = look(left, arms, names, trial, material, store, observe)
+        failed |= {one.audit: one for one in found}
+    left = [audit for audit in todo if audit.label not in failed]
+    return [*failed.values(), *keep(left, arms, trial, id, material, store)]
 
 
 def apart(arms: Mapping[str, Arm]) -> list[tuple[str, ...]]:
