@@ -145,6 +145,7 @@ def settled(trial: Trial, precision: Precision | None = None) -> Trial:
         # Where none is asked for, going without one says nothing.
         asks = trial.method.name in METHODS and "retain" in method(trial.method).asks
         changes["retain"] = Retain(tasks=()) if asks else None
+    # What was settled before names its loss.
     elif trial.retain and "loss" not in trial.retain.model_fields_set:
         loss = method(trial.method).retains if trial.method.name in METHODS else "nll"
         changes["retain"] = trial.retain.model_copy(update={"loss": loss})

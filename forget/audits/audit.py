@@ -52,8 +52,8 @@ class Audit(Part):
 
     name: str
     examples: Count = 64
-    """Examples scored, the first of the trial's test split. With 64 the interval of R is about 0.4
-    wide where much was learned; a study that is to decide something takes several hundred.
+    """Examples scored, the first of the trial's test split: few, so that a study is audited in
+    minutes (docs/results has their intervals). One that is to decide something takes hundreds.
     """
 
     @property

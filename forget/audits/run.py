@@ -70,10 +70,10 @@ def audit_trial(
     failed: dict[str, Missing] = {}
     for names in apart(arms):
         left = [audit for audit in todo if audit.label not in failed]
-        found = look(left, arms, names, trial, material, store, observe)
-        failed |= {one.audit: one for one in found}
+        failing = audit_model(left, arms, names, trial, material, store, observe)
+        failed |= {one.audit: one for one in failing}
     left = [audit for audit in todo if audit.label not in failed]
-    return [*failed.values(), *keep(left, arms, trial, id, material, store)]
+    return [*failed.values(), *keep(left, arms, trial, id, store)]
 
 
 def apart(arms: Mapping[str, Arm]) -> list[tuple[str, ...]]:
@@ -84,7 +84,7 @@ def apart(arms: Mapping[str, Arm]) -> list[tuple[str, ...]]:
     return [tuple(names) for names in groups.values()]
 
 
-def look(
+def audit_model(
     audits: Sequence[Audit],
     arms: Mapping[str, Arm],
     names: Sequence[str],
@@ -125,14 +125,9 @@ def look(
 
 
 def keep(
-    audits: Sequence[Audit],
-    arms: Mapping[str, Arm],
-    trial: Trial,
-    id: str,
-    material: Material,
-    store: Store,
+    audits: Sequence[Audit], arms: Mapping[str, Arm], trial: Trial, id: str, store: Store
 ) -> list[Missing]:
-    """Leave the Rows of audits beside the trial, from what `look` found of every arm.
+    """Leave the Rows of audits beside the trial, from what `audit_model` found of every arm.
 
     Returns:
         The audits of which the store lacks something.
@@ -142,7 +137,7 @@ def keep(
         rows: list[Row] = []
         try:
             for name in arms:
-                rows += audit_arm(audit, arms, name, _nowhere, trial, material, store)
+                rows += found(audit, arms, name, trial, store, _absent)
         except _NotFound:
             lacking.append(Missing(audit.label, f"what was found is not in {store.where}"))
             continue
@@ -152,11 +147,25 @@ def keep(
 
 
 class _NotFound(Exception):
-    """Raised where the store lacks what was found of an arm, and no model is at hand."""
+    """Raised where the store lacks what was found of an arm."""
 
 
-def _nowhere() -> LanguageModel:
+def _absent(folder: Path | None) -> None:
     raise _NotFound
+
+
+def found(
+    audit: Audit,
+    arms: Mapping[str, Arm],
+    name: str,
+    trial: Trial,
+    store: Store,
+    make: Callable[[Path | None], None],
+) -> list[Row]:
+    """Return the Rows that the store has of an arm, where `make` leaves them if it has none."""
+    folder = store.once("audited", key(audit, arms, name, trial), make)
+    # Whoever was first may have called the same weights by another arm's name.
+    return [replace(row, phase=name) for row in read_rows(folder / "rows.parquet")]
 
 
 def audit_arm(
@@ -194,9 +203,7 @@ def audit_arm(
         if folder:
             write_rows(rows, folder / "rows.parquet")
 
-    folder = store.once("audited", key(audit, arms, name, trial), make)
-    # Whoever was first may have called the same weights by another arm's name.
-    return [replace(row, phase=name) for row in read_rows(folder / "rows.parquet")]
+    return found(audit, arms, name, trial, store, make)
 
 
 def key(audit: Audit, arms: Mapping[str, Arm], name: str, trial: Trial) -> str:

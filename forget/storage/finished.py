@@ -160,7 +160,10 @@ class Trials:
         return {Path(name).stem: name for name in sorted(names)}
 
     def keep_audit(self, id: str, stem: str, rows: Sequence[Row]) -> None:
-        """Leave an audit's Rows beside a trial; whole or not at all."""
+        """Leave an audit's Rows beside a trial, whole or not at all.
+
+        They replace what the same audit found of other arms, or by an earlier version of it.
+        """
         name = f"trials/{id}/audits/{stem}.parquet"
         path = self.store.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +171,11 @@ class Trials:
         write_rows(rows, draft)
         draft.replace(path)
         self.store.publish_file(name)
+        labels = {row.audit for row in rows}
+        for other, before in self.audits(id).items():
+            told = read_rows(self.store.fetch_file(before)) if other != stem else []
+            if labels & {row.audit for row in told}:
+                self.store.delete_file(before)
 
     def audited(self, id: str) -> list[Row]:
         """Return the Rows of every audit that a trial has."""

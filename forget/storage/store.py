@@ -105,6 +105,12 @@ class Store:
         if self.remote and self.path(name).exists():
             self.remote.put(name, self.path(name))
 
+    def delete_file(self, name: str) -> None:
+        """Delete a file, here and in the remote store."""
+        if self.remote:
+            self.remote.clear(name)
+        self.path(name).unlink(missing_ok=True)
+
     def fetch_folder(self, name: str) -> Path | None:
         """Fetch a folder as it was last replaced, by whichever machine.
 

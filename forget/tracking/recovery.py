@@ -112,7 +112,7 @@ def headline(cell: Cell) -> Iterator[tuple[str, float | None]]:
 def curves(cell: Cell) -> Iterator[tuple[str, float | None, int]]:
     """Yield the accuracy of each arm at each dose, whose number is the step of the metric.
 
-    "forgotten.relearn.forget/world/test/accuracy" has a point at n = 0, 10 and 50.
+    "forgotten.relearn.forget/world/test/accuracy" has a point at n = 0, 8 and 40.
     """
     for one in recoveries(cell):
         split = split_of(one.audit)

@@ -12,7 +12,7 @@ import torch
 from forget.audits.arms import Arm, arms
 from forget.audits.audit import Audit
 from forget.audits.catalogue import chosen
-from forget.audits.run import apart, file, keep, key, look
+from forget.audits.run import apart, audit_model, file, keep, key
 from forget.models.devices import check_gpu
 from forget.models.kernels import keep_memory
 from forget.preflight import Identity, identify
@@ -42,8 +42,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look at arms of equal weights, which trials may share: what a process does at a time."""
+class Model:
+    """A model that is audited in a process of its own: arms of equal weights, of any trials."""
 
     job: Job
     """The first that needs it."""
@@ -51,6 +51,7 @@ class Look:
 
     @property
     def id(self) -> str:
+        """A name that no other model has."""
         return f"{self.job.identity.trial}/{self.names[0]}"
 
     @property
@@ -79,15 +80,15 @@ def left(
     return jobs
 
 
-def looks(jobs: Sequence[Job]) -> list[Look]:
-    """Return the looks that jobs need, each once, in the order in which to take them.
+def models(jobs: Sequence[Job]) -> list[Model]:
+    """Return the models that jobs ask of, each once, in the order in which to audit them.
 
-    Forgotten models are made anew first, so their looks take longest and go before the others.
+    Forgotten ones are made anew, so they take longest and go before the others.
     """
-    found: dict[tuple[str, ...], Look] = {}
+    found: dict[tuple[str, ...], Model] = {}
     for job in jobs:
         for names in apart(job.arms):
-            one = Look(job, names)
+            one = Model(job, names)
             found.setdefault(tuple(one.keys), one)
     return sorted(found.values(), key=lambda one: "forgotten" not in one.names)
 
@@ -104,9 +105,9 @@ def run(sweep: Sweep, jobs: Sequence[Job], store: Store, slots: Slots) -> list[s
         num_gpus=need["GPU"],
         memory=need.get("memory"),
         max_retries=sweep.resources.retries,
-    )(_look)
+    )(_audit)
     board = Board(f"audits-{secrets.token_hex(8)}")
-    todo = looks(jobs)
+    todo = models(jobs)
     running = {}
     for one in todo:
         tables = [audit.model_dump(mode="json") for audit in one.job.audits]
@@ -140,7 +141,7 @@ def run(sweep: Sweep, jobs: Sequence[Job], store: Store, slots: Slots) -> list[s
     return missing
 
 
-def _name(one: Look, sweep: Sweep) -> str:
+def _name(one: Model, sweep: Sweep) -> str:
     return f"{label(one.job.trial, sweep)}, {'/'.join(one.names)}"
 
 
@@ -148,17 +149,16 @@ def _keep(job: Job, failed: Mapping[str, str], store: Store) -> Iterator[str]:
     """Leave beside a trial what was found of its arms; yield a sentence for each audit missing."""
     whole = []
     for audit in job.audits:
-        keys = (Look(job, names).key(audit) for names in apart(job.arms))
+        keys = (Model(job, names).key(audit) for names in apart(job.arms))
         if reasons := [failed[found] for found in keys if found in failed]:
             yield f"audit {audit.label}: {reasons[0]}"
         else:
             whole.append(audit)
-    material = gather(job.trial)
-    for one in keep(whole, job.arms, job.trial, job.identity.trial, material, store):
+    for one in keep(whole, job.arms, job.trial, job.identity.trial, store):
         yield f"audit {one.audit}: {one.reason}"
 
 
-def _told(ended: ray.ObjectRef, one: Look) -> dict[str, str]:
+def _told(ended: ray.ObjectRef, one: Model) -> dict[str, str]:
     """Return the reason of each audit that failed, all of a process that died, by identity."""
     by_label = {audit.label: one.key(audit) for audit in one.job.audits}
     try:
@@ -169,7 +169,7 @@ def _told(ended: ray.ObjectRef, one: Look) -> dict[str, str]:
         return dict.fromkeys(one.keys, reason)
 
 
-def _look(
+def _audit(
     names: Sequence[str],
     trial: str,
     tables: Sequence[dict[str, object]],
@@ -187,7 +187,7 @@ def _look(
         check_gpu()
     store, audited = Store(where), Trial.model_validate_json(trial)
     material, observe = gather(audited), board.poster(id)
-    found = look(
+    found = audit_model(
         chosen(tables),
         arms(audited, store, never, more, observe, material),
         names,

@@ -29,7 +29,7 @@ from forget.storage.store import Store
 from forget.tasks.draws import gather
 from forget.training import stages
 from forget.trial import run_trial
-from pipelines.sweep.auditing import left, looks
+from pipelines.sweep.auditing import left, models
 
 BRIEF = Relearn(n=(8,), sources=("forget",), lr=(1e-3,), epochs=1)
 
@@ -87,6 +87,19 @@ def test_an_audit_leaves_the_trial_as_it_was(
     monkeypatch.setattr(stages, "forget", refuse)
     monkeypatch.setattr(stages, "learn", refuse)
     assert audit_trial([BRIEF, Quantise(draws=1)], *given) == []
+
+
+def test_an_audit_of_more_arms_replaces_that_of_fewer(done: tuple[Store, Outcome]) -> None:
+    store, outcome = done
+    trial, material, plain = outcome.trial, gather(outcome.trial), Quantise(draws=1, formats="nf4")
+    for more in ((), ("again",)):
+        found = arms(trial, store, (), more, material=material)
+        assert audit_trial([plain, BRIEF], found, trial, outcome.id, material, store) == []
+    assert len(Trials(store).audits(outcome.id)) == 2
+    rows = Trials(store).audited(outcome.id)
+    assert "again" in {row.phase for row in rows}
+    places = [(row.audit, row.phase, row.dose, row.split, row.example) for row in rows]
+    assert len(set(places)) == len(places)
 
 
 def test_a_forget_stage_that_differs_is_refused(
@@ -162,7 +175,7 @@ def test_a_model_that_trials_share_is_looked_at_once(finished: tuple[Store, Outc
     others = outcome.model_copy(update={"trial": flipped, "id": "another"})
     sweep = Sweep(name="shared", base=outcome.trial.model_dump(mode="json"))
     jobs = left(sweep, [Quantise()], [outcome, others], store)
-    names = [one.names for one in looks(jobs)]
+    names = [one.names for one in models(jobs)]
     # Forgotten models take longest: they are made anew.
     assert names[:2] == [("forgotten",), ("forgotten",)]
     assert sorted(names[2:]) == [("base", "never"), ("learned",)]
