@@ -111,6 +111,7 @@ def sizes(quick: bool, folder: Path) -> list[Growth]:
     options = (2, 8) if quick else (2, 4, 8, 16)
     words = (32, 128) if quick else (64, 128, 256, 512, 1024)
     layers = (2, 8) if quick else (2, 4, 8, 15, 30)
+    batches = (4, 16) if quick else (4, 8, 16, 32, 64)
     tasks = (1, 4) if quick else (1, 2, 4, 8)
     warm = partial(_warm, folder)
     report = Growth(
@@ -136,6 +137,7 @@ def sizes(quick: bool, folder: Path) -> list[Growth]:
         *(() if quick else (report,)),
         Growth("scoring", "examples", examples, partial(_score_examples, folder), LINEAR, warm),
         Growth("training", "examples", examples, partial(_train_examples, folder), LINEAR, warm),
+        Growth("training", "examples a batch", batches, partial(_train_batch, folder), LINEAR, warm),
         # Options lie side by side in one sequence: each is compared with the tokens of the others,
         # under a mask.
         Growth("scoring", "options", options, partial(_score_options, folder), QUADRATIC, warm),
@@ -147,6 +149,14 @@ def sizes(quick: bool, folder: Path) -> list[Growth]:
             "layers",
             layers,
             partial(_score_layers, folder),
+            LINEAR,
+            partial(_warm_layers, folder),
+        ),
+        Growth(
+            "training",
+            "layers",
+            layers,
+            partial(_train_layers, folder),
             LINEAR,
             partial(_warm_layers, folder),
         ),
@@ -317,10 +327,22 @@ def _score_examples(folder: Path, n: int) -> None:
 
 
 def _train_examples(folder: Path, n: int) -> None:
-    settings = Stage(examples=n, epochs=1, lr=1e-5)
-    loop.fine_tune(
-        _model(folder), [Term(lambda _: labels.true(_examples(n)))], settings, stage="learn", seed=0
-    )
+    _train(_model(folder), n)
+
+
+def _train_batch(folder: Path, batch: int) -> None:
+    """Take two steps, so that the moments are there while the second one's gradients come."""
+    _train(_model(folder), 2 * batch, batch)
+
+
+def _train_layers(folder: Path, layers: int) -> None:
+    _train(_model(folder, layers), 32)
+
+
+def _train(model: language_model.LanguageModel, n: int, batch: int = Stage().batch) -> None:
+    settings = Stage(examples=n, epochs=1, lr=1e-5, batch=batch)
+    items = labels.true(_examples(n))
+    loop.fine_tune(model, [Term(lambda _: items)], settings, stage="learn", seed=0)
 
 
 def _score_options(folder: Path, n: int) -> None:
