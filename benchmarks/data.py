@@ -59,20 +59,24 @@ def fresh_store(where: Path) -> Store:
     return Store(where)
 
 
-def network(layers: int | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load the model as a user of transformers does, in evaluation mode.
+def network(
+    layers: int | None = None, dtype: torch.dtype = torch.float32, where: Path | None = None
+) -> PreTrainedModel:
+    """Load a model as a user of transformers does, in evaluation mode.
 
     Args:
         layers: number of its first blocks that are kept; None keeps all.
         dtype: type of the weights.
+        where: its folder; by default that of MODEL.
     """
-    config = AutoConfig.from_pretrained(folder())
+    where = where or folder()
+    config = AutoConfig.from_pretrained(where)
     config.num_hidden_layers = layers or config.num_hidden_layers
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # It reports the weights that a cut model leaves.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder(), config=config, dtype=dtype
+        where, config=config, dtype=dtype
     )
     return loaded.to(device).eval()  # type: ignore[arg-type]  # transformers hides the signature of `to`
 

@@ -33,6 +33,8 @@ def named(quick: bool, only: str) -> dict[str, list[int]]:
     for room in rooms:
         works = [row.work for row in rows(room, quick)]
         found[room] = [at for at, work in enumerate(works) if only == room or only in work]
+    if only in page.ROOMS and not found[only]:
+        raise BadInput(f'room "{only}" has no row on this machine, which has no GPU')
     if not any(found.values()):
         raise BadInput(
             f'no row is named "{only}"; '

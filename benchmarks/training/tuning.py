@@ -18,16 +18,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks import data, stack
 from benchmarks.compare import Comparison, Share
 from forget.events import Event, StageStarted, Step
 from forget.models import batches
 from forget.models.catalogue import MODELS, in_bf16
+from forget.models.language_model import LanguageModel
 from forget.settings.parts import Stage
 from forget.tasks import labels
 from forget.tasks.labels import Labelled
@@ -43,6 +46,17 @@ Losses = Sequence[float]
 """Losses by step, in nats an answer token."""
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model of which each side trains a copy of its own."""
+
+    ours: Callable[[], LanguageModel]
+    theirs: Callable[[], PreTrainedModel]
+
+
+SMALL = Subject(data.model, data.other_network)
+
+
 def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
     long, short = ("boolq", "arc_easy") if data.REAL else ("reading", "science")
     auto = in_bf16("auto")
@@ -50,11 +64,12 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
     rows: list[Comparison[Any] | Share] = []
     for kind, task in (("long", long), ("short", short)):
         batch, steps = (4, 2) if quick else (Stage().batch, 2)
-        some, stage = _sized(task, batch * steps), _stage(batch)
+        some, stage = sized(task, batch * steps), stage_of(batch)
         work = f"fine-tune on {task} ({kind} contexts)"
         if not (quick and auto and task == long):
             rows.append(
-                _against(
+                against(
+                    SMALL,
                     f"{work}, fp32",
                     some,
                     stage,
@@ -66,7 +81,8 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
             )
         if auto:
             rows.append(
-                _against(
+                against(
+                    SMALL,
                     f"{work}, bf16",
                     some,
                     stage,
@@ -79,12 +95,21 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
             if not quick:
                 both = f"{work}, bf16 on both sides"
                 rows.append(
-                    _against(
-                        both, some, stage, bf16=True, theirs_bf16=True, within=0.1, target=None
+                    against(
+                        SMALL,
+                        both,
+                        some,
+                        stage,
+                        bf16=True,
+                        theirs_bf16=True,
+                        within=0.1,
+                        target=None,
                     )
                 )
-    some = _sized(long, 16 if quick else 32)
-    measure = partial(_share_of_peak, some, _stage(Stage().batch), auto)
+    some = sized(long, 16 if quick else 32)
+    entry = MODELS[data.MODEL]
+    blocks = entry.parameters - entry.outside
+    measure = partial(share_of_peak, SMALL, blocks, some, stage_of(Stage().batch), auto)
     rows.append(
         Share(
             f"fine-tune on {long}, {name}",
@@ -96,38 +121,43 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
     return rows
 
 
-def _sized(task: str, n: int) -> list[Example]:
+def sized(task: str, n: int) -> list[Example]:
     return list(data.examples(task, n, "train"))
 
 
-def _stage(batch: int) -> Stage:
+def stage_of(batch: int) -> Stage:
     return Stage(epochs=1, batch=batch, lr=5e-5, schedule="constant", warmup=0)
 
 
-def _tokens(some: Sequence[Example]) -> int:
+def _tokens(subject: Subject, some: Sequence[Example]) -> int:
     """Count the tokens that training on the true answers computes, padding left out."""
-    model = data.model()
+    model = subject.ours()
     encoded = batches.encode(some, model.tokenizer, batches.reach(model.network))
     return sum(one.only(e.answer).length for one, e in zip(encoded, some, strict=True))
 
 
 @cache
-def _start() -> dict[str, torch.Tensor]:
+def _start(subject: Subject) -> dict[str, torch.Tensor]:
     """Return the weights that every run starts from."""
-    return {name: weight.clone() for name, weight in data.other_network().state_dict().items()}
+    return {name: weight.clone() for name, weight in subject.theirs().state_dict().items()}
 
 
 def _ours(
-    some: Sequence[Example], stage: Stage, bf16: bool, observe: Callable[[Event], None]
+    subject: Subject,
+    some: Sequence[Example],
+    stage: Stage,
+    bf16: bool,
+    observe: Callable[[Event], None],
 ) -> None:
-    model = data.model()
-    model.network.load_state_dict(_start())
+    model = subject.ours()
+    model.network.load_state_dict(_start(subject))
     items: Sequence[Labelled] = labels.true(some)
     terms = [Term(lambda _: items)]
     fine_tune(model, terms, stage, stage="learn", seed=0, bf16=bf16, observe=observe)
 
 
-def _against(
+def against(
+    subject: Subject,
     work: str,
     some: Sequence[Example],
     stage: Stage,
@@ -140,6 +170,7 @@ def _against(
     """Make a row of training steps against Trainer.
 
     Args:
+        subject: the model.
         work: name of the row.
         some: examples that are learned.
         stage: settings of both sides.
@@ -157,15 +188,15 @@ def _against(
             if isinstance(event, Step):
                 losses.append(event.loss or 0.0)
 
-        _ours(some, stage, bf16, observe)
+        _ours(subject, some, stage, bf16, observe)
         return losses
 
     def theirs() -> Losses:
-        network = data.other_network()
-        network.load_state_dict(_start())
+        network = subject.theirs()
+        network.load_state_dict(_start(subject))
         return stack.train(
             network,
-            data.model().tokenizer,
+            subject.ours().tokenizer,
             stack.ordered(labels.true(some), 0, "learn"),
             stage,
             theirs_bf16,
@@ -182,11 +213,22 @@ def _against(
         assert apart <= within, f"losses of a step differ by {apart:.1%}"
         return f"the losses of all {len(mine)} steps within {apart:.2%}"
 
-    against = f"Trainer, {'bf16' if theirs_bf16 else 'default settings'}"
-    return Comparison(work, against, ours, theirs, check, target, tokens=_tokens(some))
+    trainer = f"Trainer, {'bf16' if theirs_bf16 else 'default settings'}"
+    return Comparison(work, trainer, ours, theirs, check, target, tokens=_tokens(subject, some))
 
 
-def _share_of_peak(some: Sequence[Example], stage: Stage, bf16: bool) -> tuple[float, str]:
+def share_of_peak(
+    subject: Subject, blocks: int, some: Sequence[Example], stage: Stage, bf16: bool
+) -> tuple[float, str]:
+    """Measure the share of the machine's matrix peak that training reaches.
+
+    Args:
+        subject: the model.
+        blocks: number of its parameters within blocks.
+        some: examples that are learned.
+        stage: settings.
+        bf16: train in bf16.
+    """
     dtype = torch.bfloat16 if bf16 else torch.float32
     times: list[float] = []
 
@@ -197,11 +239,10 @@ def _share_of_peak(some: Sequence[Example], stage: Stage, bf16: bool) -> tuple[f
 
     before = matrix_peak(dtype)
     for _ in range(2):  # The first warms up.
-        _ours(some, stage, bf16, observe)
+        _ours(subject, some, stage, bf16, observe)
     peak = max(before, matrix_peak(dtype))
     seconds = times[-1] - times[0]
-    entry = MODELS[data.MODEL]
-    blocks, tokens = entry.parameters - entry.outside, _tokens(some)
+    tokens = _tokens(subject, some)
     rate = 6 * blocks * tokens / seconds
     note = (
         f"6 x {blocks / 1e6:.0f}M parameters x {tokens} tokens in {seconds:.1f} s: "

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PretrainedConfig, PreTrainedModel
 
 from forget.models.batches import Batch, Encoded, first_fit, pack
 
 Name = Literal["packed", "windows", "rows", "equal rows"]
+
+Mask = torch.Tensor | BlockMask
+"""Mask as an implementation of attention takes it."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +82,25 @@ class Way:
 
     def mask(
         self, batch: Batch, network: PreTrainedModel, implementation: str
-    ) -> torch.Tensor | dict[str, torch.Tensor] | None:
+    ) -> Mask | dict[str, Mask] | None:
         """Return a batch's attention mask as the network takes it.
 
         Args:
             batch: examples side by side; None where each row holds one option, since then the
                 network's own masks do.
             network: has windows where its configuration says so.
-            implementation: how it computes attention; sdpa takes a mask of truth values, others one
-                that is added to the scores.
+            implementation: how it computes attention; sdpa takes a mask of truth values, flex
+                attention one of blocks, others one that is added to the scores.
         """
         if batch.mask is None:
             return None
         if self.name == "packed":
-            return _added(batch.mask, implementation)
+            return _taken(batch.mask, implementation)
         by_type = {}
         config = network.config.get_text_config()
         for kind in _kinds(config):
             seen = batch.mask & _within(kind, config, batch.positions)[:, None]
-            by_type[kind] = _added(seen, implementation)
+            by_type[kind] = _taken(seen, implementation)
         return by_type if len(by_type) > 1 else next(iter(by_type.values()))
 
 
@@ -142,9 +146,26 @@ def _within(kind: str, config: PretrainedConfig, positions: torch.Tensor) -> tor
     )
 
 
-def _added(mask: torch.Tensor, implementation: str) -> torch.Tensor:
-    """Return a mask of truth values as one that is added to the scores, unless sdpa takes it."""
+def _taken(mask: torch.Tensor, implementation: str) -> Mask:
+    """Return a mask of truth values as an implementation of attention takes it."""
     if implementation == "sdpa":
         return mask
+    if implementation == "flex_attention":
+        return _blocks(mask)
     least = torch.finfo(torch.float32).min
     return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, least)
+
+
+def _blocks(mask: torch.Tensor) -> BlockMask:
+    """Return a mask by blocks, of which flex attention passes over those where none sees another.
+
+    Of a row of several examples these are most, and memory for its scores is never needed.
+    """
+
+    def seen(
+        row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor:
+        return mask[row, 0, query, key]
+
+    size, _, length, _ = mask.shape
+    return create_block_mask(seen, size, None, length, length, device=mask.device)

@@ -152,6 +152,20 @@ def test_rows_give_hidden_states_of_every_option_in_order(way: str) -> None:
     torch.testing.assert_close(rows.questions, packed.questions)
 
 
+@pytest.mark.parametrize(
+    "config", [LlamaConfig(**SMALL), MistralConfig(**SMALL, sliding_window=16)]
+)
+def test_flex_attention_gives_the_scores_of_the_models_own(config: PretrainedConfig) -> None:
+    model = model_of(config)
+    expected = score(model, SOME).logprobs
+    model.network.set_attn_implementation("flex_attention")
+    # Uncompiled: what torch 2.13 makes of it for a CPU does not always compile.
+    with torch.compiler.set_stance("force_eager"):
+        found = score(model, SOME).logprobs
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+
+
 def test_a_batch_of_rows_holds_texts_of_like_length_within_its_budget() -> None:
     lengths = [3, 9, 4, 9, 2, 9, 30]
     for way in (ROWS, WAYS["equal rows"]):
