@@ -137,7 +137,9 @@ def sizes(quick: bool, folder: Path) -> list[Growth]:
         *(() if quick else (report,)),
         Growth("scoring", "examples", examples, partial(_score_examples, folder), LINEAR, warm),
         Growth("training", "examples", examples, partial(_train_examples, folder), LINEAR, warm),
-        Growth("training", "examples a batch", batches, partial(_train_batch, folder), LINEAR, warm),
+        Growth(
+            "training", "examples a batch", batches, partial(_train_batch, folder), LINEAR, warm
+        ),
         # Options lie side by side in one sequence: each is compared with the tokens of the others,
         # under a mask.
         Growth("scoring", "options", options, partial(_score_options, folder), QUADRATIC, warm),

@@ -139,8 +139,8 @@ def page(record: Record, why: dict[str, str]) -> str:
         "On Kubernetes the first trial of `smoke` started 46 to 57 s after its submit, the images "
         "already on the node: [kubernetes.md](kubernetes.md#what-make-sweep-says) has the stages, "
         "[cluster-tests.md](cluster-tests.md) the cluster.",
-        "Rows of GPUs are there where they were measured on one: `make bench ONLY=accelerators`, five "
-        "minutes.",
+        "Rows of a GPU are there where they were measured on one: `make bench ONLY=accelerators`, "
+        "five minutes.",
     ]
     for room in ROOMS:
         results = [result for result in record.results if result.room == room]
