@@ -17,7 +17,7 @@ from forget import tracking
 from forget.errors import BadInput
 from forget.events import Event, Observe, Step
 from forget.models.devices import check_gpu, without_launchers
-from forget.models.kernels import keep_memory
+from forget.models.kernels import keep_memory, release_memory
 from forget.redaction import without_secrets
 from forget.results.outcome import Outcome
 from forget.settings.sweep import Resources
@@ -112,6 +112,8 @@ class Slot(tune.Trainable):
             result["reason"] = (
                 f"{FULL}: make room for {self.store.root}, and the same command goes on"
             )
+        # The next trial may be small, or there may be none while others still run.
+        release_memory()
         return result
 
     def _run(self, trial: Trial, observe: Observe) -> None:

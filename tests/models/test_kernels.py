@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,29 @@ def test_kernels_stay_where_they_change_nothing() -> None:
     model = language_model.tiny()
     checking.settle(model, 0)
     assert kernels.GatedMLP in {type(module) for module in model.network.modules()}
+
+
+def test_what_a_process_keeps_it_gives_back_when_asked() -> None:
+    """In a process of its own, since what is kept is of the process."""
+    program = """
+import psutil, torch
+from forget.models.kernels import keep_memory, release_memory
+
+def held():
+    return psutil.Process().memory_info().rss / 2**20
+
+keep_memory()
+before = held()
+blocks = [torch.ones(2**18) for _ in range(400)]
+blocks.append(blocks)
+del blocks
+kept = held() - before
+release_memory()
+print(kept, held() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    kept, left = map(float, done.stdout.split())
+    assert kept > 350
+    assert left < 50
