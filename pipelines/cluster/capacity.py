@@ -33,7 +33,7 @@ class Pod(NamedTuple):
     what: str
     """Words for it, e.g. "a worker"."""
     spec: Mapping[str, Any]
-    count: int
+    n: int
     """Number of them at first."""
     labels: Mapping[str, str]
 
@@ -172,11 +172,11 @@ def check_quotas(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None
         return
     asked: Counter[str] = Counter()
     for pod in wanted:
-        asked["pods"] += pod.count
+        asked["pods"] += pod.n
         for part in pod.spec["containers"]:
             for bound, kinds in part.get("resources", {}).items():
                 for kind, quantity in kinds.items():
-                    asked[f"{bound}.{kind}"] += pod.count * number(quantity)  # type: ignore[assignment]
+                    asked[f"{bound}.{kind}"] += pod.n * number(quantity)  # type: ignore[assignment]
     for short in ("cpu", "memory"):
         asked[short] = asked[f"requests.{short}"]
     try:

@@ -164,7 +164,7 @@ def _sizes(one: Mapping[str, Any]) -> list[Any]:
 
 def _check_runtimes(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
     """Check that the runtime classes are there that pods name."""
-    wanted = {pod.spec.get("runtimeClassName") for pod in pods(objects)} - {None}
+    wanted = {str(pod.spec.get("runtimeClassName", "")) for pod in pods(objects)} - {""}
     if not wanted:
         return
     there = [one["metadata"]["name"] for one in cluster.find("runtimeclass")]

@@ -211,7 +211,7 @@ class Losses:
             elif why := gone(pod) or restarted(self.known[uid], pod):
                 last = self.known.pop(uid)
                 follows = LOST[role_of(last)]
-                if role_of(last) == "submitter" and self.heads.get(uid) not in map(
+                if role_of(last) == "submitter" and self.heads.get(uid, "") not in map(
                     _identity, heads
                 ):
                     follows = WITH_ITS_HEAD

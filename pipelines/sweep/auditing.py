@@ -103,7 +103,7 @@ def run(sweep: Sweep, jobs: Sequence[Job], store: Store, slots: Slots) -> list[s
     task = ray.remote(
         num_cpus=need["CPU"],
         num_gpus=need["GPU"],
-        memory=need.get("memory"),
+        memory=need.get("memory", 0),
         max_retries=sweep.resources.retries,
     )(_audit)
     board = Board(f"audits-{secrets.token_hex(8)}")

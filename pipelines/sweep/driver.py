@@ -111,10 +111,10 @@ class Driver(tune.Callback):
             slots: the nodes' room for trials.
         """
         self.slots = int(min(slots.count, self.most))
-        tune_controller.RayActorManager = Actors
+        tune_controller.RayActorManager = Actors  # type: ignore[misc]  # its own name for it
         # What Tune makes of its own files at the end is read by nobody, and raises where the store
         # was away as they were written.
-        tuning.ExperimentAnalysis = _no_analysis
+        tuning.ExperimentAnalysis = _no_analysis  # type: ignore[misc, assignment]  # the same
         with _on_signal(self._interrupt), _scratch(self.store, self.sweep.name) as scratch:
             # Trials waiting for a slot: as many as there are slots, so that their processes start
             # together; with a search one, since a setting that is proposed later is proposed

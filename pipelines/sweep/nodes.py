@@ -122,6 +122,7 @@ def _watch() -> None:
     without a word.
     """
     node = ray._private.worker._global_node
+    assert node
 
     def wait(name: str) -> None:
         node.all_processes[name][0].process.wait()
