@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.compare import Result
 from forget.settings.parts import Part
 
-ROOMS = ("scoring", "tuning", "probes", "trials", "orchestration")
+ROOMS = ("scoring", "tuning", "compiling", "probes", "trials", "orchestration")
 """Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's
 text.
 """
