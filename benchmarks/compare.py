@@ -41,6 +41,8 @@ class Comparison(Generic[T]):
     """The least ratio of their time to ours that is good; None: the row is there to be read."""
     tokens: int = 0
     """Tokens of the work, padding left out, for rows that are also read as a speed."""
+    kept: bool = False
+    """The other side keeps its memory as ours does: it is another way to do our own work."""
     once: bool = False
     """The first pass is the only round, for work of minutes, in which warming up is lost."""
     profile: Callable[[], str] | None = None
@@ -126,7 +128,7 @@ def run(row: Comparison[Any] | Share, rounds: int) -> Result:
 
     A row whose sides differ is not timed any further: its ratio would mean nothing. Our side runs
     as a sweep's trials and `forget trial` do, in a process that keeps its memory; the other side
-    does not.
+    does not, unless the row says so.
 
     Args:
         row: the row.
@@ -145,7 +147,7 @@ def run(row: Comparison[Any] | Share, rounds: int) -> Result:
         )
 
     def turn(side: Callable[[], Any]) -> tuple[Any, float]:
-        (keep_memory if side == row.ours else give_memory_back)()
+        (keep_memory if side == row.ours or row.kept else give_memory_back)()
         began = time.perf_counter()
         found = side()
         return found, time.perf_counter() - began

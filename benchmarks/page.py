@@ -14,7 +14,15 @@ from rich.table import Table
 from benchmarks.compare import Result
 from forget.settings.parts import Part
 
-ROOMS = ("scoring", "tuning", "accelerators", "probes", "trials", "orchestration")
+ROOMS = (
+    "scoring",
+    "tuning",
+    "compiling",
+    "accelerators",
+    "probes",
+    "trials",
+    "orchestration",
+)
 """Modules of benchmarks with rows, each with `comparisons(quick)`; their docstrings are the page's
 text.
 """

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -87,7 +88,7 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
                 target=None,
             )
         )
-    blocks = sum(p.numel() for block in large().answers.blocks for p in block.parameters())
+    blocks = sum(weight.numel() for weight in nn.ModuleList(large().answers.blocks).parameters())
     peak = partial(share_of_peak, subject, blocks, sized(long, 64), stage_of(32), True)
     rows.append(Share(f"fine-tune on {long}, 1.1B, bf16", "the matrix peak in bf16", peak, 0.4))
     rows.append(
@@ -182,16 +183,19 @@ def scoring(
         by = f"ours by {attending(ours)}, theirs by {attending(theirs)}"
         return f"{apart_by:.2f} nats apart at most; {by}"
 
-    return Comparison(work, name, ours, theirs, check, None)
+    return Comparison(work, name, ours, theirs, check, None, kept=True)
 
 
 def attending(run: Callable[[], object]) -> str:
     """Return the names of the operators and kernels by which a run attends."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
         run()
-    names = {event.key for event in profiled.key_averages()}
-    found = sorted(name[:60] for name in names if any(part in name for part in ATTENTION))
-    return ", ".join(found) or "none that is named so"
+    names = {event.key[:60] for event in profiled.key_averages()}
+    return ", ".join(sorted(filter(_attends, names))) or "none that is named so"
+
+
+def _attends(name: str) -> bool:
+    return any(part in name for part in ATTENTION)
 
 
 def _memory() -> tuple[float, str]:

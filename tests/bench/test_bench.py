@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page
+from benchmarks import compare, page
 from benchmarks.compare import Comparison, Result, Share, run, turns
 from benchmarks.page import Record
+from benchmarks.training import compiling
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,8 +44,8 @@ class Sides:
         assert mine == other, f"{mine} is not {other}"
         return f"both are {mine}"
 
-    def row(self, once: bool = False) -> Comparison[int]:
-        return Comparison("w", "a", self.ours, self.theirs, self.check, 2, once=once)
+    def row(self, **fields: bool) -> Comparison[int]:
+        return Comparison("w", "a", self.ours, self.theirs, self.check, 2, **fields)
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -77,6 +78,41 @@ def test_long_work_is_timed_on_the_pass_that_is_checked() -> None:
     found = run(sides.row(once=True), 2)
     assert sides.calls == ["ours", "theirs", "check"]
     assert len(found.ours) == len(found.theirs) == 1
+
+
+@pytest.mark.parametrize(("kept", "given_back"), [(False, 1), (True, 0)])
+def test_the_other_side_keeps_memory_where_it_does_our_own_work(
+    kept: bool, given_back: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(compare, "keep_memory", lambda: calls.append("keep"))
+    monkeypatch.setattr(compare, "give_memory_back", lambda: calls.append("give back"))
+    run(Sides().row(kept=kept, once=True), 1)
+    assert (len(calls), calls.count("give back")) == (2, given_back)
+
+
+def test_compiling_pays_after_as_many_passes_as_win_it_back() -> None:
+    assert compiling.worth(10, 2.0, 1.996).endswith("after 2,500 passes: each saves 4 ms")
+    assert "pays after 34 passes" in compiling.worth(10, 2.0, 1.7)
+    assert "never pays: a pass takes 500 ms longer" in compiling.worth(10, 1.0, 1.5)
+    assert "never pays" in compiling.worth(10, 1.0, 1.0)
+
+
+def test_numbers_of_another_way_are_equal_up_to_rounding() -> None:
+    assert "within 1.0e-04" in compiling._equal([1.0, 1.0], [1.0, 1.0001])
+    with pytest.raises(AssertionError, match="differ by 20"):
+        compiling._equal([1.0, 1.2], [1.0, 1.0])
+
+
+def test_a_quick_run_compiles_nothing_and_a_machine_without_a_compiler_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(compiling.comparisons(quick=True)) == 1
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    step = compiling.comparisons(quick=False)[0]
+    assert isinstance(step, Comparison)
+    assert step.against == "plain blocks: no C++ compiler"
+    assert "nothing was compiled: torch.compile needs" in step.check([1.0], [1.0])
 
 
 def test_a_failing_check_stops_the_row() -> None:
