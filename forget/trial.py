@@ -71,7 +71,7 @@ def run_trial(
     told = stages.told(trial, identity.trial, material.forget, drawn)
     trainer = Trainer(trial, store, checkpoint_minutes, observe, identity.trial)
     evaluation = Evaluation(trial, material, store, observe)
-    holder = Holder(store, shard)
+    holder = Holder(store, trial.model, shard)
 
     untouched = partial(holder.model, "base", trial.model)
     base = evaluation.evaluate_shared("base", sources.fingerprint(trial.model, store), untouched)

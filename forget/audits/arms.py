@@ -53,7 +53,7 @@ class Made:
     def learned(self) -> LanguageModel:
         """Load the learned model; learn it, where the store has it no more."""
         trial, evaluation = self.trial, self._evaluation
-        holder = Holder(self.store, sharded=False)
+        holder = Holder(self.store, trial.model, sharded=False)
         checkpoint = stages.learn(
             Trainer(trial, self.store, observe=self.observe),
             identify(trial, self.store).learned,

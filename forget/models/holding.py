@@ -18,8 +18,15 @@ class Holder:
     Processes that share a model wrap it anew for each training, so none is kept for them.
     """
 
-    def __init__(self, store: Store, sharded: bool) -> None:
-        self._store, self._sharded = store, sharded
+    def __init__(self, store: Store, name: str, sharded: bool) -> None:
+        """Hold nothing yet.
+
+        Args:
+            store: where models are found.
+            name: of the untouched model, which all phases are trained from.
+            sharded: each process has its share.
+        """
+        self._store, self._name, self._sharded = store, name, sharded
         self._alone = process().num_processes == 1
         self._phase = ""
         self._model: LanguageModel | None = None
@@ -29,7 +36,8 @@ class Holder:
         if self._model is not None and self._phase == phase:
             return self._model
         self._hold("", None)  # Let go of one model before the next one is there.
-        model = loading.load(source, self._store, sharded=self._sharded)
+        trained_from = "" if source == self._name else self._name
+        model = loading.load(source, self._store, sharded=self._sharded, trained_from=trained_from)
         if self._alone:
             self._hold(phase, model)
         return model

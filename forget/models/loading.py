@@ -35,6 +35,7 @@ def load(
     store: Store | None = None,
     device: torch.device | str | None = None,
     sharded: bool = False,
+    trained_from: str = "",
 ) -> LanguageModel:
     """Load a model with fp32 weights.
 
@@ -43,6 +44,8 @@ def load(
         store: keeps a model that had to be converted, so that it loads in a second the next time.
         device: by default the GPU where there is one.
         sharded: leave each process of the trial its share of the model; they load it together.
+        trained_from: name of the model whose training gave these weights. It is computed in the way
+            that was found for that one, as it is where it stays in memory.
 
     Raises:
         BadInput: unknown name, a missing wheel, a folder that is not read (forget.models.vetting),
@@ -60,10 +63,10 @@ def load(
     if not sharded:
         where = torch.device(device or devices.device())
         model.network.to(where)  # type: ignore[arg-type]
-    key = _key(str(name), store, model.device)
+    key = _key(trained_from or str(name), store, model.device)
     earlier = store.decided(key) if store and key else None
     checking.settle(model, depth, earlier)
-    if store and key and not earlier and store.read_only() is None:
+    if store and key and not (earlier or trained_from) and store.read_only() is None:
         store.decide(key, checking.found(model))
     if sharded:
         shard(model.answers)

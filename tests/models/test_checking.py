@@ -335,6 +335,10 @@ def test_a_wheels_model_is_tried_once_in_a_store(
     for _ in range(2):
         loading.load(tmp_path / "model", store)
     assert len(tried) == 3
+    # What was trained from it is computed as it is, in a trial that learned it and in the next.
+    trained = loading.load(tmp_path / "model", store, trained_from="owner/name")
+    assert len(tried) == 3
+    assert checking.explained(trained) == checking.explained(first)
 
 
 @pytest.mark.parametrize("tokens", [5, 8, 13, 16, 30])

@@ -13,7 +13,7 @@ from forget.storage.store import Store
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Holder:
-    return Holder(Store(tmp_path / "store"), sharded=False)
+    return Holder(Store(tmp_path / "store"), "tiny", sharded=False)
 
 
 def test_the_same_phase_is_loaded_once(holder: Holder) -> None:
