@@ -39,7 +39,8 @@ a step of the weights uphill at whose end its gradient is taken; and `lat`, the 
 the prompts' hidden states, the worst one, under which it is taken. Cost is in passes of a
 step, 1 for random labels; a retain set costs as much again, `sam` doubles it, `lat` takes six times
 as much. A method that needs a retain set runs with `[base.retain]` or, knowingly without, with
-`retain = "none"` ([method.md](method.md#retain-sets)).
+`retain = "none"` ([method.md](method.md#retain-sets)). What each takes of a small model at which
+rate is measured: [results](results/README.md#rates-of-the-other-methods).
 
 {table}
 
