@@ -202,6 +202,11 @@ def _agree(trial: Trial, ours: Accuracies, theirs: Accuracies) -> str:
     )
 
 
+def _point(trial: Trial) -> tuple[str, str, float]:
+    """Return what a trial of the sweep has for itself: the values of its axes."""
+    return trial.task, trial.model, trial.forget.lr
+
+
 @dataclass(frozen=True)
 class Swept:
     """A sweep that was run as a command."""
@@ -275,8 +280,9 @@ task = ["world", "science", "sentiment"]
     def ours(self) -> list[Accuracies]:
         with self._spec() as (path, sweep):
             self.swept = sweep_as_command(path, path.parent)
-            found = {outcome.trial: _accuracies(outcome) for outcome in self.swept.outcomes}
-            return [found[trial] for trial in sweep.trials()]
+            # An outcome says which precision the spec's "auto" was.
+            found = {_point(one.trial): _accuracies(one) for one in self.swept.outcomes}
+            return [found[_point(trial)] for trial in sweep.trials()]
 
     def theirs(self) -> list[Accuracies]:
         with self._spec() as (_, sweep):
