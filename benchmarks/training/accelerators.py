@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
         scored = data.examples(task, 32 if quick else 128)
         work = f"score {task} ({kind} contexts), 1.1B, bf16"
         for name, other in (("flex attention", flexing), ("one option a row", apart)):
-            rows.append(scoring(large(), work, scored, name, other))
+            rows.append(scoring(large, work, scored, name, other))
     subject = Subject(large, _other)
     for kind, task in (("long", long), ("short", short)):
         rows.append(
@@ -88,8 +88,12 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
                 target=None,
             )
         )
-    blocks = sum(weight.numel() for weight in nn.ModuleList(large().answers.blocks).parameters())
-    peak = partial(share_of_peak, subject, blocks, sized(long, 64), stage_of(32), True)
+
+    def peak() -> tuple[float, str]:
+        weights = nn.ModuleList(large().answers.blocks).parameters()
+        blocks = sum(weight.numel() for weight in weights)
+        return share_of_peak(subject, blocks, sized(long, 64), stage_of(32), True)
+
     rows.append(Share(f"fine-tune on {long}, 1.1B, bf16", "the matrix peak in bf16", peak, 0.4))
     rows.append(
         Share("memory of a trial, 1.1B", "what the plan expects", _memory, 1.0, at_most=True)
@@ -151,7 +155,7 @@ def apart(model: LanguageModel) -> Iterator[None]:
 
 
 def scoring(
-    model: LanguageModel,
+    load: Callable[[], LanguageModel],
     work: str,
     some: Sequence[Example],
     name: str,
@@ -160,7 +164,7 @@ def scoring(
     """Make a row of scoring as it is against scoring in another way.
 
     Args:
-        model: the model.
+        load: gives the model, the same each time, once the row runs.
         work: name of the row.
         some: examples that are scored.
         name: of the other way.
@@ -168,11 +172,11 @@ def scoring(
     """
 
     def ours() -> Scores:
-        return score(model, some, bf16=True).logprobs
+        return score(load(), some, bf16=True).logprobs
 
     def theirs() -> Scores:
-        with other(model):
-            return score(model, some, bf16=True).logprobs
+        with other(load()):
+            return score(load(), some, bf16=True).logprobs
 
     def check(mine: Scores, others: Scores) -> str:
         apart_by = 0.0

@@ -16,7 +16,7 @@ from forget.models import loading
 def test_both_ways_of_attention_score_alike(other: object) -> None:
     model = loading.load("tiny")
     some = tasks.load("science", "test", 12, seed=0)
-    row = accelerators.scoring(model, "score", some, "another way", other)  # type: ignore[arg-type]
+    row = accelerators.scoring(lambda: model, "score", some, "another way", other)  # type: ignore[arg-type]
     # torch 2.13 compiles flex attention for GPUs; for CPUs its code does not always compile.
     with torch.compiler.set_stance("force_eager"):
         found = run(row, 1)
