@@ -36,7 +36,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two numbers of each of a seed's examples, and how often each example was drawn."""
+    """Two numbers of each of some of a seed's examples, and how often each was drawn."""
 
     examples: np.ndarray
     """[n] names"""
@@ -44,10 +44,18 @@ class Paired:
     """[n]"""
     y: np.ndarray
     """[n]"""
-    weights: np.ndarray
-    """[1 + RESAMPLES, n]"""
+    counts: np.ndarray
+    """[1 + RESAMPLES, n] of `forget.analyses.resampling.item_counts`"""
+    of: int
+    """Examples drawn in each resample, these among them."""
     replicate: Replicate = (0, 0)
     """The trial that they are of."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """[1 + RESAMPLES, n]: made anew each time, since it is eight times as large as `counts`."""
+        weights: np.ndarray = self.counts / float(self.of)
+        return weights
 
 
 def pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Draws:

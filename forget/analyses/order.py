@@ -25,7 +25,7 @@ from forget.analyses.correlation import (
     over_examples,
 )
 from forget.analyses.replicates import Pool, pool
-from forget.analyses.resampling import item_weights
+from forget.analyses.resampling import item_counts
 from forget.analyses.study import Cell, degrees, kept, replicate
 from forget.results.outcome import Outcome
 
@@ -185,12 +185,12 @@ def _seed(cell: Cell, outcome: Outcome) -> _Seed | None:
     learned_at = known.argmax(1).astype(float)
     forgotten_at = np.where(gone.any(1), gone.argmax(1), gone.shape[1]).astype(float)
     margin = learned[whole, 0]
-    weights = item_weights(len(examples), [cell.task, "watched", tuple(examples)])
-    name = replicate(outcome.trial)
+    n, name = len(examples), replicate(outcome.trial)
+    counts = item_counts(n, [cell.task, "watched", tuple(examples)])
     x, y, z = (_ranks(of[fresh], truth[fresh]) for of in (learned_at, forgotten_at, margin))
     return _Seed(
-        Paired(examples[fresh], _given(x, z), _given(y, z), weights[:, fresh], name),
-        Paired(examples[held], learned_at[held], forgotten_at[held], weights[:, held], name),
+        Paired(examples[fresh], _given(x, z), _given(y, z), counts[:, fresh], n, name),
+        Paired(examples[held], learned_at[held], forgotten_at[held], counts[:, held], n, name),
         int((held & known[:, 0]).sum()),
         (learning.shape[1], forgetting.shape[1]),
         int((~known.any(1)).sum()),

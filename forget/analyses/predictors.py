@@ -28,7 +28,7 @@ from forget.analyses.correlation import (
 )
 from forget.analyses.matrix import Matrix
 from forget.analyses.replicates import pool
-from forget.analyses.resampling import estimate, item_weights
+from forget.analyses.resampling import estimate, item_counts, item_weights
 from forget.analyses.study import Cell, degrees, kept, replicate
 from forget.results.outcome import Outcome
 
@@ -275,12 +275,13 @@ def pairs_within(cell: Cell) -> dict[str, list[Paired]]:
             lost -= (anyhow["correct"].to_numpy() <= 0.5).astype(float)
         # The draws of the whole set, as everywhere: seeds that share examples share their
         # resamples.
-        weights = item_weights(len(examples), [cell.task, "test", tuple(examples)])[:, right]
+        n = len(examples)
+        counts = item_counts(n, [cell.task, "test", tuple(examples)])[:, right]
         for predictor, column in EXAMPLE.items():
             x = before[column].to_numpy(dtype=float)[right]
             there = np.isfinite(x)
-            pairs = examples[right][there], x[there], lost[right][there], weights[:, there]
-            paired[predictor].append(Paired(*pairs, name))
+            pairs = examples[right][there], x[there], lost[right][there], counts[:, there]
+            paired[predictor].append(Paired(*pairs, n, name))
     return paired
 
 

@@ -32,10 +32,21 @@ def item_weights(n: int, key: object) -> np.ndarray:
     Returns:
         [1 + RESAMPLES, n]: equal weights first, then as often as each item was drawn.
     """
+    weights: np.ndarray = item_counts(n, key) / float(n)
+    return weights
+
+
+def item_counts(n: int, key: object) -> np.ndarray:
+    """Draw items as `item_weights` does and return how often each was: small integers, to keep.
+
+    Returns:
+        [1 + RESAMPLES, n]: ones first.
+    """
     draw = np.random.default_rng(int(digest(key), 16))
     picked = draw.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     counts = np.bincount(picked.ravel(), minlength=n * RESAMPLES).reshape(RESAMPLES, n)
-    return np.concatenate([np.ones((1, n)), counts]) / n
+    every: np.ndarray = np.concatenate([np.ones((1, n), int), counts])
+    return every.astype(np.min_scalar_type(every.max(initial=0)))
 
 
 def of_estimate(estimate: Estimate, key: object) -> Draws:

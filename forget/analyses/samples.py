@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,11 +44,15 @@ Place = tuple[str, str, str, str]
 class _Scored:
     """Numbers that one model gives a set of items."""
 
-    place: Place
-    columns: np.ndarray
-    """[columns, items]"""
+    numbers: bytes
+    """Of `columns`. Bytes, since a comparison of numbers would find a NaN unequal to itself."""
     chance: float
     prior: float
+
+    @property
+    def columns(self) -> np.ndarray:
+        """[columns, items]"""
+        return np.frombuffer(self.numbers).reshape(len(columns()), -1)
 
 
 def resampled(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
@@ -58,20 +61,20 @@ def resampled(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
     Args:
         frames: Rows by trial.
     """
-    sets: dict[tuple[str, str, tuple[str, ...]], list[_Scored]] = defaultdict(list)
+    # Trials that share a model have identical Rows of it: these are resampled once.
+    sets: dict[tuple[str, str, tuple[str, ...]], dict[_Scored, list[Place]]] = {}
     for id, frame in frames.items():
-        for examples, scored in _scored(id, frame):
-            _, _, task, split = scored.place
-            sets[task, split, examples].append(scored)
+        for (phase, task, split), examples, scored in _scored(frame):
+            places = sets.setdefault((task, split, examples), {}).setdefault(scored, [])
+            places.append((id, phase, task, split))
     found: dict[Place, Sample] = {}
-    for (task, split, examples), every in sets.items():
-        unique, copies = unique_columns(every)
+    while sets:
+        (task, split, examples), every = sets.popitem()
         n = len(examples)
-        means = np.stack([one.columns for one in unique])
-        means = means @ item_weights(n, [task, split, examples]).T
-        for one, places, drawn in zip(unique, copies, means, strict=True):
+        weights = item_weights(n, [task, split, examples]).T
+        for one, places in every.items():
             taken = {}
-            for measure, draws in zip(columns(), drawn, strict=True):
+            for measure, draws in zip(columns(), one.columns @ weights, strict=True):
                 if np.isfinite(draws[0]):
                     taken[measure] = draws
             if "variability" in taken:
@@ -80,33 +83,15 @@ def resampled(frames: Mapping[str, pd.DataFrame]) -> dict[Place, Sample]:
     return found
 
 
-def _scored(id: str, frame: pd.DataFrame) -> list[tuple[tuple[str, ...], _Scored]]:
-    """List, by their sorted examples, the sets of items that a trial's models were scored on."""
+def _scored(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], tuple[str, ...], _Scored]]:
+    """Yield phase, task and split, sorted examples and numbers of all that a trial scored."""
     settled = frame[frame["step"].isna()]
     names = settled["example"].to_numpy(dtype=object)
     numbers = settled[list(columns().values())].to_numpy(dtype=float).T
     options, truth = settled["options"].to_numpy(), settled["truth"].to_numpy()
     groups = settled.groupby(["phase", "task", "split"], sort=False).indices
-    found = []
-    for (phase, task, split), rows in groups.items():
+    for part, rows in groups.items():
         ordered = rows[np.argsort(names[rows])]
         chance = float(np.mean(1 / options[rows]))
         prior = float(np.bincount(truth[rows]).max() / len(rows))
-        scored = _Scored((id, phase, task, split), numbers[:, ordered], chance, prior)
-        found.append((tuple(names[ordered]), scored))
-    return found
-
-
-def unique_columns(scored: Sequence[_Scored]) -> tuple[list[_Scored], list[list[Place]]]:
-    """Find what differs in its numbers, and the places of each.
-
-    Trials that share a model have identical Rows of it: these are resampled once.
-    """
-    first: dict[tuple[bytes, float, float], _Scored] = {}
-    places: dict[tuple[bytes, float, float], list[Place]] = defaultdict(list)
-    for one in scored:
-        # Bytes, since a comparison of numbers would find a NaN unequal to itself.
-        key = one.columns.tobytes(), one.chance, one.prior
-        first.setdefault(key, one)
-        places[key].append(one.place)
-    return list(first.values()), list(places.values())
+        yield part, tuple(names[ordered]), _Scored(numbers[:, ordered].tobytes(), chance, prior)

@@ -239,7 +239,6 @@ class Cell:
         ]
         return [sample for sample in found if sample] if all(found) else []
 
-    @kept
     def replicated(
         self, phase: str, split: str, measure: str, task: str | None = None
     ) -> Replicated | None:

@@ -132,6 +132,7 @@ class _Reader:
     def __init__(self, store: Store) -> None:
         self._find, self._load = cache(tasks.find), cache(tasks.load)
         self._most = cache(_most_bytes)
+        self._some_begin = cache(_some_begin)
         self._reads = cache(sources.reads)
         self._tokenizer = cache(partial(sources.tokenizer, store=store))
 
@@ -143,10 +144,7 @@ class _Reader:
         limit = self._reads(trial.model)
         if not self._here(trial, draw):
             return {}
-        template = draw.template or trial.template
-        most = partial(self._most, draw.task, draw.split, trial.folders, template)
-        made = trial.forget_set.name != "own" and draw.use in FORGET_SET
-        if not made and most() <= limit - SPECIAL:
+        if not _made(trial, draw) and self._most(*_split(trial, draw)) <= limit - SPECIAL:
             return {}
         examples = take(trial, draw, self._load)
         suspects = [example for example in examples if _bytes(example) > limit - SPECIAL]
@@ -161,8 +159,10 @@ class _Reader:
         """Return the ids of a draw's examples that have an option which begins with another."""
         if not self._here(trial, draw):
             return []
+        if not _made(trial, draw) and not self._some_begin(*_split(trial, draw)):
+            return []
         examples = take(trial, draw, self._load)
-        suspects = [example for example in examples if not example.suffix and _begins(example)]
+        suspects = list(filter(_begins, examples))
         tokenizer = self._tokenizer(trial.model) if suspects else None
         if tokenizer is None:
             return []
@@ -180,6 +180,16 @@ class _Reader:
         return draw.split in found.splits and draw.n > 0
 
 
+def _made(trial: Trial, draw: Draw) -> bool:
+    """Tell whether the texts or the options of a draw may be others than its task's."""
+    return trial.forget_set.name != "own" and draw.use in FORGET_SET
+
+
+def _split(trial: Trial, draw: Draw) -> tuple[str, str, tuple[str, ...], str]:
+    """Return the task, the split, the folders and the template of a draw, whatever its seed."""
+    return draw.task, draw.split, trial.folders, draw.template or trial.template
+
+
 def _most_bytes(task: str, split: str, folders: Sequence[str], template: str) -> int:
     """Return the most bytes of a prompt of a split with an option of it, though of another example.
 
@@ -189,8 +199,16 @@ def _most_bytes(task: str, split: str, folders: Sequence[str], template: str) ->
     return max(len(example.prompt.encode()) for example in examples) + max(map(_option, examples))
 
 
+def _some_begin(task: str, split: str, folders: Sequence[str], template: str) -> bool:
+    """Tell whether `_begins` may be true of an example, whichever distractor is drawn for it."""
+    examples = tasks.load(task, split, folders=folders, template=template, options="all")
+    return any(map(_begins, examples))
+
+
 def _begins(example: Example) -> bool:
-    """Tell whether the text of an option begins with another one's."""
+    """Tell whether the text of an option begins with another one's, and nothing stands behind."""
+    if example.suffix:
+        return False
     # Of texts in order, one that begins with another stands behind it, as does all between them.
     ordered = sorted(example.options)
     return any(after.startswith(before) for before, after in pairwise(ordered))

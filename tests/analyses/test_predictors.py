@@ -22,7 +22,7 @@ from forget.analyses.correlation import (
 )
 from forget.analyses.matrix import cross
 from forget.analyses.predictors import across_pairs, across_tasks, within_task, within_tasks
-from forget.analyses.resampling import item_weights
+from forget.analyses.resampling import item_counts, item_weights
 from forget.analyses.study import Condition
 from forget.report.layout import drawn_conditions
 from forget.report.predictors import section
@@ -315,7 +315,7 @@ def test_the_p_over_examples_is_that_of_permuting_them() -> None:
     x = draw.normal(size=60)
     y = (x + 2.5 * draw.normal(size=60) > 0.5).astype(float)
     names = np.array([str(i) for i in range(60)], dtype=object)
-    found = over_examples("x", [Paired(names, x, y, item_weights(60, "x"))])
+    found = over_examples("x", [Paired(names, x, y, item_counts(60, "x"), 60)])
     known = permutation_test(
         (x,), lambda x: spearmanr(x, y)[0], permutation_type="pairings", n_resamples=3000, rng=0
     )
@@ -323,11 +323,11 @@ def test_the_p_over_examples_is_that_of_permuting_them() -> None:
     assert found.p_spearman == pytest.approx(known.pvalue, rel=0.25)
     # The same seed twice is no more evidence, another one with other examples is.
     other = Paired(
-        np.array([f"other {name}" for name in names], dtype=object), x, y, item_weights(60, "y")
+        np.array([f"other {name}" for name in names], dtype=object), x, y, item_counts(60, "y"), 60
     )
     twice, more = (
-        over_examples("x", [Paired(names, x, y, item_weights(60, "x")), one])
-        for one in (Paired(names, x, y, item_weights(60, "x")), other)
+        over_examples("x", [Paired(names, x, y, item_counts(60, "x"), 60), one])
+        for one in (Paired(names, x, y, item_counts(60, "x"), 60), other)
     )
     assert twice.p_spearman == pytest.approx(found.p_spearman)
     assert (more.p_spearman or 1) < (found.p_spearman or 0)
