@@ -51,7 +51,7 @@ class _Scored:
 
     @property
     def columns(self) -> np.ndarray:
-        """[columns, items]"""
+        """Array [columns, items]."""
         return np.frombuffer(self.numbers).reshape(len(columns()), -1)
 
 

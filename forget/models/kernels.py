@@ -1,4 +1,4 @@
-"""Faster CPU versions of linear layers, RMSNorm, gated MLPs and attention; equal up to rounding.
+"""Faster or smaller CPU versions of common layers and of attention; equal up to rounding.
 
 transformers leaves these to general kernels; here they are arranged for matrix units and caches.
 Modules keep their names and weights. Where the machine or a module gives no reason for another
@@ -62,14 +62,25 @@ def quicken(network: PreTrainedModel) -> Callable[[], None]:
             module.__class__ = RMSNorm
         elif _is_gated(module):
             module.__class__ = GatedMLP
-    if type(head := network.get_output_embeddings()) is Linear:
-        head.__class__ = Head
+    _quicken_ends(network)
     if network.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, attend)
         # The network's own forward then makes masks that are added, as `attend` takes them.
         AttentionMaskInterface.register(ATTENTION, eager_mask)
         network.set_attn_implementation(ATTENTION)
     return undo
+
+
+def _quicken_ends(network: PreTrainedModel) -> None:
+    """Give the output layer, and the embedding that has its weights, faster forwards."""
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    if type(head) is not Linear:
+        return
+    head.__class__ = Head
+    if type(embedding) is nn.Embedding and embedding.weight is head.weight:
+        embedding.__class__ = TiedEmbedding
+        # As a module of its own it would be saved a second time.
+        vars(embedding)["head"] = head
 
 
 def keep_memory() -> None:
@@ -112,7 +123,11 @@ class Linear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        product = _Product.apply(input, self.weight)
+        return self.product(input, self.weight)
+
+    def product(self, input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return input x weight' + bias in fp32."""
+        product = _Product.apply(input, weight)
         return product if self.bias is None else product + self.bias
 
 
@@ -122,9 +137,30 @@ class Head(Linear):
     At the few positions of answers this costs little, and the error is a fifth less.
     """
 
+    shared: torch.Tensor | None = None
+    """The weights as a `TiedEmbedding` has shared them for this pass."""
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        shared, self.shared = self.shared, None
+        weight = self.weight if shared is None else shared
         with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
+            return self.product(input.float(), weight)
+
+
+class TiedEmbedding(nn.Embedding):
+    """Embedding with the weights of the output layer, whose gradient is of the tokens that occur.
+
+    A dense one would be a second gradient of the whole vocabulary beside the output layer's, at the
+    moment when a training needs most memory.
+    """
+
+    head: Head
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return super().forward(input)
+        own, self.head.shared = _Shared.apply(self.weight)
+        return _Embedded.apply(input, own, self.padding_idx)
 
 
 class RMSNorm(nn.Module):
@@ -249,6 +285,47 @@ class _Product(torch.autograd.Function):
         grad = grads[0].reshape(-1, weight.shape[0])
         to_x = _product(grad, weight.t()).view(x.shape) if needs_x else None
         return to_x, _product(grad.t(), x.reshape(-1, x.shape[-1]).t()) if needs_weight else None
+
+
+class _Shared(torch.autograd.Function):
+    """The weights twice, for the embedding and for the output layer, whose gradients meet here."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.set_materialize_grads(False)
+        return weight.view_as(weight), weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> torch.Tensor | None:
+        sparse, dense = grads
+        if sparse is None or dense is None:
+            return dense if sparse is None else sparse.to_dense()
+        # Nothing else reads it: `_Product` has just made it for this.
+        return dense.add_(sparse)
+
+
+class _Embedded(torch.autograd.Function):
+    """Rows of the weights by token, and their derivative as a sparse tensor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, ids: torch.Tensor, weight: torch.Tensor, padding: int | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.padding = weight.shape, padding
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        tokens, places = ids.unique(return_inverse=True)
+        rows = torch.ops.aten.embedding_dense_backward(grads[0], places, len(tokens), -1, False)
+        if ctx.padding is not None:
+            rows[tokens == ctx.padding] = 0
+        sparse = torch.sparse_coo_tensor(
+            tokens[None], rows, ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return None, sparse, None
 
 
 class _Normalised(torch.autograd.Function):

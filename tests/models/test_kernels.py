@@ -205,3 +205,50 @@ print(kept, held() - before)
     kept, left = map(float, done.stdout.split())
     assert kept > 350
     assert left < 50
+
+
+def tied(padding: int | None) -> tuple[kernels.TiedEmbedding, kernels.Head]:
+    """Return an embedding and an output layer with the same weights."""
+    torch.manual_seed(0)
+    embedding, head = nn.Embedding(31, 16, padding_idx=padding), nn.Linear(16, 31, bias=False)
+    head.weight = embedding.weight
+    head.__class__, embedding.__class__ = kernels.Head, kernels.TiedEmbedding
+    vars(embedding)["head"] = head
+    return embedding, head  # type: ignore[return-value]  # their classes were changed
+
+
+@pytest.mark.parametrize("padding", [None, 5])
+@pytest.mark.parametrize("reaches", ["both", "embedding", "head"])
+def test_tied_weights_have_the_gradient_of_both_uses_to_the_bit(
+    padding: int | None, reaches: str
+) -> None:
+    embedding, head = tied(padding)
+    # Tokens that occur twice, and the padding.
+    ids = torch.tensor([[5, 7, 7, 30, 0, 5], [7, 1, 2, 30, 7, 5]])
+
+    def gradient() -> torch.Tensor:
+        embedding.zero_grad()
+        # Two passes: gradients add up over micro-batches.
+        for part in ids.split(1):
+            states = embedding(part).sin()
+            if reaches == "head":
+                states = states.detach()
+            found = states.square() if reaches == "embedding" else head(states)
+            found.exp().sum().backward()
+        assert embedding.weight.grad is not None
+        assert not embedding.weight.grad.is_sparse
+        return embedding.weight.grad.clone()
+
+    shared = gradient()
+    head.shared = None  # What a pass that ended before the output layer has left.
+    embedding.__class__ = nn.Embedding  # type: ignore[assignment]
+    assert torch.equal(shared, gradient())
+
+
+def test_tied_weights_that_are_frozen_or_only_read_are_shared_by_nobody() -> None:
+    embedding, head = tied(None)
+    with torch.no_grad():
+        head(embedding(torch.tensor([1, 2])))
+    embedding.weight.requires_grad_(False)
+    assert not head(embedding(torch.tensor([1, 2]))).requires_grad
+    assert head.shared is None

@@ -237,6 +237,25 @@ def test_options_that_begin_with_another_are_counted(tmp_path: Path) -> None:
     assert counted(normalise="bytes") == []
 
 
+def test_more_seeds_of_a_task_read_no_more_of_it(
+    quick: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counting(task: str, split: str, *args: object, **how: object) -> object:
+        read.append((task, split))
+        return load(task, split, *args, **how)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr("forget.tasks.load", counting)
+
+    def readings(seeds: int) -> int:
+        read.clear()
+        plan(expand(sweep_of(quick, seed=[*range(seeds)])), Store(tmp_path / "store"))
+        return len(read)
+
+    assert 0 < readings(2) == readings(8)
+
+
 def test_a_long_example_that_no_trial_draws_is_no_hindrance(tmp_path: Path) -> None:
     folder = long_task(tmp_path, 2000, 2)
     drawn = {}
