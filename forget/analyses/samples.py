@@ -45,7 +45,7 @@ class _Scored:
     """Numbers that one model gives a set of items."""
 
     numbers: bytes
-    """Of `columns`. Bytes, since a comparison of numbers would find a NaN unequal to itself."""
+    """Bytes of `columns`: a comparison of numbers would find a NaN unequal to itself."""
     chance: float
     prior: float
 
