@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import Field
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import give_memory_back
@@ -88,6 +89,8 @@ class Result(Part):
     """Sentence on how equal the two sides are, or differ, or on what a share was computed from."""
     profile: str = ""
     """Table of our time, for a row that missed its target."""
+    machine: dict[str, str] = Field(default_factory=dict)
+    """Machine and commit of a row that an earlier run measured, where they are not the record's."""
 
     @property
     def ratios(self) -> tuple[float, ...]:

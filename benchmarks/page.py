@@ -8,7 +8,9 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from pydantic import Field
 from rich.table import Table
 
 from benchmarks.compare import Result
@@ -44,6 +46,11 @@ class Grown(Part):
     """Largest exponent that is accepted."""
     figure: str
     """File beside the page."""
+    machine: dict[str, str] = Field(default_factory=dict)
+    """Machine and commit of an earlier run, as in `Result`."""
+
+
+T = TypeVar("T", Result, Grown)
 
 
 class Record(Part):
@@ -73,7 +80,13 @@ def beside(record: Record, folder: Path) -> Record:
     """Return a new record with results and growth of the one in the folder, if of its kind."""
     if not (folder / "performance.json").exists() or (before := read(folder)).quick != record.quick:
         return record
-    return record.model_copy(update={"results": before.results, "growth": before.growth})
+
+    def earlier(one: T) -> T:
+        machine = one.machine or before.machine
+        return one.model_copy(update={"machine": {} if machine == record.machine else machine})
+
+    results, growth = (tuple(map(earlier, part)) for part in (before.results, before.growth))
+    return record.model_copy(update={"results": results, "growth": growth})
 
 
 def with_result(record: Record, result: Result) -> Record:
@@ -138,8 +151,7 @@ def page(record: Record, why: dict[str, str]) -> str:
         f"`{command}` does the same work here and with the tool you would pick instead, and times "
         "both. This page is made of performance.json, which also holds profiles of the rows that "
         "miss their target.",
-        f"Measured on: {where}. A row that was measured again by itself replaced only its own "
-        "figures, so a row may be of another commit.",
+        " ".join([f"Measured on: {where}.", *_elsewhere(record)]),
         "Each row was first checked for equal results. Then the two sides ran in turn in one "
         f"process, for {times}. Seconds are medians. A ratio is their time divided by ours in the "
         "same round: the median, and in brackets the least and the largest. Work that takes "
@@ -164,6 +176,18 @@ def page(record: Record, why: dict[str, str]) -> str:
         parts += ["## Growth", _about("growth"), growth_table(record.growth)]
         parts += [f"![{one.what}, by {one.of}]({one.figure})" for one in record.growth]
     return "\n\n".join(parts) + "\n"
+
+
+def _elsewhere(record: Record) -> list[str]:
+    """Say which rows were measured on other machines, or other commits, and what differs there."""
+    found: dict[str, list[str]] = {}
+    named = [(one.machine, one.work) for one in record.results]
+    named += [(one.machine, f"{one.what} by {one.of}") for one in record.growth]
+    for machine, work in named:
+        other = [pair for pair in machine.items() if pair not in record.machine.items()]
+        if other:
+            found.setdefault(", ".join(" ".join(pair) for pair in other), []).append(work)
+    return [f"With {other}: {', '.join(works)}." for other, works in found.items()]
 
 
 UNEXPLAINED = "Not explained yet: benchmarks/why.toml."

@@ -79,7 +79,7 @@ def comparisons(quick: bool) -> list[Share]:
                 "orchestration of the quickstart",
                 "its wall time over all slots",
                 quickstart.measure,
-                0.05,
+                0.04,
                 at_most=True,
                 profile=quickstart.profile,
             )

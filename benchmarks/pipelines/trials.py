@@ -70,7 +70,7 @@ def comparisons(quick: bool) -> list[Comparison[Accuracies] | Comparison[list[Ac
             partial(_ours, trial),
             partial(_theirs, trial),
             partial(_agree, trial),
-            4,
+            5,
             once=True,
         )
 
@@ -95,7 +95,7 @@ def comparisons(quick: bool) -> list[Comparison[Accuracies] | Comparison[list[Ac
             sweep.ours,
             sweep.theirs,
             sweep.check,
-            6,
+            8,
             once=True,
             profile=sweep.profile,
         )

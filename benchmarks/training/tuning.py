@@ -115,7 +115,7 @@ def comparisons(quick: bool) -> list[Comparison[Any] | Share]:
             f"fine-tune on {long}, {name}",
             f"the largest rate of a matrix product in {name}",
             measure,
-            0.7,
+            0.55,
         )
     )
     return rows

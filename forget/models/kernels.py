@@ -157,7 +157,8 @@ class TiedEmbedding(nn.Embedding):
     head: Head
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+        trained = torch.is_grad_enabled() and self.weight.requires_grad
+        if not trained or self.head.weight is not self.weight:
             return super().forward(input)
         own, self.head.shared = _Shared.apply(self.weight)
         return _Embedded.apply(input, own, self.padding_idx)

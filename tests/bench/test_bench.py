@@ -179,6 +179,28 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     )
 
 
+def test_a_row_of_an_earlier_run_says_what_it_was_measured_on(tmp_path: Path) -> None:
+    old, again = (result(room="scoring", work=work, ours=(1,), theirs=(3,)) for work in "ab")
+    first = record(old, again).model_copy(update={"machine": {"cores": "2", "commit": "1"}})
+    page.write(first, tmp_path)
+    assert "With " not in page.page(first, {})
+    for machine, said in (
+        ({"cores": "2", "commit": "2"}, "With commit 1: a."),
+        ({"cores": "8", "commit": "1"}, "With cores 2: a."),
+    ):
+        now = page.beside(record().model_copy(update={"machine": machine}), tmp_path)
+        # One row is measured again; then, of the same commit and machine, the other.
+        now = page.with_result(now, again)
+        assert said in page.page(now, {})
+        assert "With " not in page.page(page.with_result(now, old), {})
+        # A third run still knows of the first.
+        page.write(now, tmp_path / machine["cores"])
+        third = page.beside(
+            record().model_copy(update={"machine": machine}), tmp_path / machine["cores"]
+        )
+        assert said in page.page(third, {})
+
+
 @pytest.mark.skipif(
     not (ROOT / "docs" / "performance.json").exists(), reason="nothing has been measured yet"
 )

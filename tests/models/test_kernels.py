@@ -252,3 +252,9 @@ def test_tied_weights_that_are_frozen_or_only_read_are_shared_by_nobody() -> Non
     embedding.weight.requires_grad_(False)
     assert not head(embedding(torch.tensor([1, 2]))).requires_grad
     assert head.shared is None
+
+
+def test_weights_that_are_no_longer_tied_are_shared_no_longer() -> None:
+    embedding, head = tied(None)
+    head.weight = nn.Parameter(torch.zeros(31, 16))
+    assert not head(embedding(torch.tensor([1, 2]))).any()
