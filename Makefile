@@ -90,7 +90,7 @@ MISSING = $(strip $(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresq
 # They mostly wait, so there are more of them at once than cores.
 test-servers: .packages setup setup-deploy ## Test what `make test` skips: PostgreSQL, an object store, several nodes, kubectl, a browser
 	@$(SERVERS_SETUP)
-	@PATH="$$PATH:$(CURDIR)/.venv-deploy/bin" $(PYTEST) --numprocesses 6 -m 'servers and not slow'
+	@PATH="$$PATH:$(CURDIR)/.venv-deploy/bin" $(PYTEST) --numprocesses 4 -m 'servers and not slow'
 
 # What the benchmarks and a slow test compare with.
 BENCH_SETUP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
