@@ -77,7 +77,8 @@ def _quicken_ends(network: PreTrainedModel) -> None:
     if type(head) is not Linear:
         return
     head.__class__ = Head
-    if type(embedding) is nn.Embedding and embedding.weight is head.weight:
+    tied = type(embedding) is nn.Embedding and embedding.weight is head.weight
+    if tied and not (embedding.max_norm or embedding.scale_grad_by_freq or embedding.sparse):
         embedding.__class__ = TiedEmbedding
         # As a module of its own it would be saved a second time.
         vars(embedding)["head"] = head

@@ -254,6 +254,15 @@ def test_tied_weights_that_are_frozen_or_only_read_are_shared_by_nobody() -> Non
     assert head.shared is None
 
 
+@pytest.mark.parametrize("setting", ["max_norm", "scale_grad_by_freq", "sparse"])
+def test_an_embedding_with_a_gradient_of_its_own_kind_stays_as_it_is(setting: str) -> None:
+    network = AutoModelForCausalLM.from_config(CONFIGS[2])
+    setattr(network.get_input_embeddings(), setting, 1)
+    kernels.quicken(network)
+    assert type(network.get_input_embeddings()) is nn.Embedding
+    assert type(network.get_output_embeddings()) is kernels.Head
+
+
 def test_weights_that_are_no_longer_tied_are_shared_no_longer() -> None:
     embedding, head = tied(None)
     head.weight = nn.Parameter(torch.zeros(31, 16))
