@@ -13,7 +13,7 @@ PROCESS = 10**9
 """Bytes of a trial's process beside its model: torch, transformers, MLflow, its data.
 
 Measured on a CPU, peak resident memory less the pages of files, which processes share: 0.9 GB of a
-trial of the model `tiny`, and 3.6 GB of one of the spec `smoke`, where this file says 3.7.
+trial of the model `tiny`, and 3.4 GB of one of the spec `smoke`, where this file says 3.7.
 """
 
 COPY = 2
